@@ -1,0 +1,60 @@
+"""Fencing tokens: how one is proposed, and how a too small one is outbid.
+
+A token is microseconds since the epoch with random low bits: unique by construction, ordered by the nodes, which raise
+their fence strictly and in the same script that takes the lock. A wrong client clock costs a second round, never safety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from redlock.core.effects import Source
+from redlock.core.quorum import Kind, Vote
+
+__all__ = ["TOKEN_MAX", "Fences", "outbid", "propose"]
+
+TOKEN_MAX = 2**53 - 1
+"""Exact in a Lua double, in JSON and in a BIGINT; reached in the year 2255."""
+_RANDOM_BITS = 10  # About a millisecond: attempts of one such block differ by chance, later ones by time.
+_STEP = 16  # Small random steps past a known fence: a busy client must not run ahead of the clock (protocol.md 1.5).
+_FENCES_MAX = 4096
+
+
+def propose(source: Source, last_fence: int) -> int:
+    """A token of now with random low bits, or the next few past *last_fence* when that is ahead of our clock."""
+    token = (source.wall_us() >> _RANDOM_BITS << _RANDOM_BITS) + source.below(1 << _RANDOM_BITS)
+    return token if token > last_fence else last_fence + 1 + source.below(_STEP)
+
+
+def outbid(source: Source, token: int, votes: Iterable[Vote | None]) -> int:
+    """The token of a second round: past every fence seen; from the nodes' clocks if ours was too far ahead."""
+    seen = [vote for vote in votes if vote is not None]
+    fence = max((vote.fence for vote in seen), default=0)
+    if fence >= token:
+        return fence + 1 + source.below(_STEP)
+    times = [vote.time_us for vote in seen if vote.kind is Kind.BEHIND and vote.time_us]
+    return max(min(times, default=0), fence) + 1 + source.below(_STEP)
+
+
+class Fences:
+    """The largest fence seen per resource, so that the next proposal is large enough at once. Bounded; forgetting is safe."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def last(self, resource: str) -> int:
+        """The largest fence seen for *resource*, 0 if none is remembered."""
+        return self._seen.get(resource, 0)
+
+    def saw(self, resource: str, fence: int) -> None:
+        """Remember *fence* if it is the largest; the oldest resource is forgotten when there are too many."""
+        seen = self._seen
+        if fence > seen.get(resource, 0):
+            seen.pop(resource, None)
+            if len(seen) >= _FENCES_MAX:
+                with suppress(StopIteration, RuntimeError):  # Another thread may have changed it.
+                    seen.pop(next(iter(seen)), None)
+            seen[resource] = fence

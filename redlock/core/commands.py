@@ -1,0 +1,283 @@
+"""The commands we send and what their answers mean: the Lua scripts, their arguments, and `read` for each.
+
+Milliseconds exist only here. An answer that is not one the script gives raises `Nonsense`: the connection cannot be
+trusted any more, and nothing that it says may count as a grant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from importlib import resources
+from typing import Any
+
+from redlock.core.ballot import TOKEN_MAX
+from redlock.core.quorum import Kind, Vote
+
+__all__ = [
+    "FENCE_SUFFIX",
+    "MARKER_KEY",
+    "Canvass",
+    "Command",
+    "Free",
+    "Greet",
+    "Mark",
+    "Nonsense",
+    "Peek",
+    "Plain",
+    "Repair",
+    "Script",
+    "Take",
+    "scripts",
+    "to_ms",
+]
+
+MARKER_KEY = "redlock:node"
+FENCE_SUFFIX = ":fence"
+
+
+class Nonsense(Exception):
+    """An answer that our script cannot have given."""
+
+
+class Script:
+    """One Lua file, with the digest under which a server remembers it."""
+
+    __slots__ = ("name", "sha", "source")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+        # The digest EVALSHA asks for; a name for a text, not a protection.
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+TAKE, FREE, PEEK, REPAIR, MARK = (Script(name) for name in ("take", "free", "peek", "repair", "mark"))
+
+
+def scripts() -> tuple[Script, ...]:
+    """The scripts that admission loads on a new connection."""
+    return TAKE, FREE, PEEK
+
+
+def to_ms(seconds: float) -> int:
+    """Whole milliseconds, rounded up: a node must never hold a lock for less than was asked."""
+    return math.ceil(seconds * 1000.0 - 1e-6)
+
+
+class Command:
+    """One command, the same for all nodes of a round.
+
+    *marked*: the connection appends the marker of the node it was admitted to, as the last argument.
+    *final*: a release; it stays owed to a node until answered, and needs no admission.
+    *packed*: room for the transport to keep the encoded bytes, which all nodes share.
+    """
+
+    __slots__ = ("args", "keys", "packed")
+    script: Script | None = None
+    marked = False
+    final = False
+
+    def __init__(self, keys: tuple[str, ...], args: tuple[str | int, ...]) -> None:
+        self.keys = keys
+        self.args = args
+        self.packed: bytes | None = None
+
+    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+        """The command as words, without the marker; *whole*: with the script's text, for a server that lost it."""
+        assert self.script is not None
+        verb, script = ("EVAL", self.script.source) if whole else ("EVALSHA", self.script.sha)
+        return (verb, script, len(self.keys), *self.keys, *self.args)
+
+    def read(self, answer: Any) -> Any:
+        """What the answer means. Raises `Nonsense`."""
+        raise NotImplementedError
+
+
+class Take(Command):
+    """Take, extend or verify a lock: see `lua/take.lua`."""
+
+    __slots__ = ("mode", "owner", "token", "ttl")
+    script = TAKE
+    marked = True
+
+    def __init__(
+        self,
+        lock_key: str,
+        fence_key: str,
+        owner: str,
+        token: int,
+        *,
+        ttl: float,
+        fence_ttl: float,
+        mode: str = "acquire",
+    ) -> None:
+        super().__init__((lock_key, fence_key, MARKER_KEY), (owner, token, to_ms(ttl), to_ms(fence_ttl), mode))
+        self.owner = owner
+        self.token = token
+        self.ttl = ttl
+        self.mode = mode
+
+    def read(self, answer: Any) -> Vote:
+        """A vote. A grant must name our own token: a reply to somebody else's question is never ours."""
+        match answer:
+            case [1, token, 0] if token == self.token:
+                return _GRANTED
+            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
+                return _busy(fence, pttl, holder)
+            case [2, int(fence), 0, int(time_us)] if 0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX:
+                return Vote(Kind.BEHIND, fence, time_us=time_us)
+            case [3, bytes()]:
+                return _STRANGER
+        raise Nonsense(_short(answer))
+
+
+class Free(Command):
+    """Release all an owner holds on a node, finally: see `lua/free.lua`.
+
+    *unattended*: nobody will read an answer that the server has lost the script, so send its text at once.
+    """
+
+    __slots__ = ("unattended",)
+    script = FREE
+    final = True
+
+    def __init__(
+        self, lock_key: str, fence_key: str, owner: str, token: int, *, fence_ttl: float, unattended: bool = False
+    ) -> None:
+        super().__init__((lock_key, fence_key), (owner, token, to_ms(fence_ttl)))
+        self.unattended = unattended
+
+    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+        return super().words(whole=whole or self.unattended)
+
+    def read(self, answer: Any) -> Vote:
+        """A vote: GRANTED, this node holds nothing of ours any more; BUSY, it is somebody else's."""
+        match answer:
+            case [int(code)] if code in (0, 1):
+                return _GRANTED
+            case [2]:
+                return Vote(Kind.BUSY)
+        raise Nonsense(_short(answer))
+
+
+class Peek(Command):
+    """Look at a lock without writing: see `lua/peek.lua`."""
+
+    __slots__ = ()
+    script = PEEK
+
+    def __init__(self, lock_key: str, fence_key: str) -> None:
+        super().__init__((lock_key, fence_key, MARKER_KEY), ())
+
+    def read(self, answer: Any) -> Vote:
+        """A vote: FREE, BUSY or STRANGER."""
+        match answer:
+            case [4, int(fence)] if 0 <= fence <= TOKEN_MAX:
+                return Vote(Kind.FREE, fence)
+            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
+                return _busy(fence, pttl, holder)
+            case [3, bytes()]:
+                return _STRANGER
+        raise Nonsense(_short(answer))
+
+
+class Canvass(Peek):
+    """A `Peek` that only an admitted node may answer: what waiters ask before they try."""
+
+    __slots__ = ()
+    marked = True
+
+
+class Repair(Command):
+    """Give a lock key without an expiry one: see `lua/repair.lua`."""
+
+    __slots__ = ()
+    script = REPAIR
+
+    def __init__(self, lock_key: str, *, ttl: float) -> None:
+        super().__init__((lock_key,), (to_ms(ttl),))
+
+    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+        # Always the text: nobody may be there any more to read that the server does not know the script.
+        return super().words(whole=True)
+
+    def read(self, answer: Any) -> bool:
+        """Whether there was something to repair."""
+        match answer:
+            case [int(done)] if done in (0, 1):
+                return bool(done)
+        raise Nonsense(_short(answer))
+
+
+class Mark(Command):
+    """Compare-and-set a node's marker: see `lua/mark.lua`."""
+
+    __slots__ = ()
+    script = MARK
+
+    def __init__(self, *, expected: str, head: str, floor: str, tail: str) -> None:
+        super().__init__((MARKER_KEY,), (expected, head, floor, tail))
+
+    def read(self, answer: Any) -> str:
+        """The marker that stands now; '' for none."""
+        match answer:
+            case [0 | 1, bytes(marker)]:
+                return marker.decode("utf-8", "replace")
+        raise Nonsense(_short(answer))
+
+
+class Plain(Command):
+    """A command of the server itself, answered with *shape*; used on a new connection to learn who answers."""
+
+    __slots__ = ("name", "shape")
+
+    def __init__(self, name: str, *words: str | int, shape: type | tuple[type, ...]) -> None:
+        super().__init__((), words)
+        self.name = name
+        self.shape = shape
+
+    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+        return self.args
+
+    def read(self, answer: Any) -> Any:
+        if not isinstance(answer, self.shape):
+            raise Nonsense(_short(answer))
+        return answer
+
+
+class Greet(Command):
+    """Ask whether a node may vote: answered by the connection itself once that is known, with a `Standing`.
+
+    *look*: tell what is known about the node after asking it anew, and write no marker.
+    """
+
+    __slots__ = ("look",)
+
+    def __init__(self, *, look: bool = False) -> None:
+        super().__init__((), ())
+        self.look = look
+
+    def read(self, answer: Any) -> Any:
+        return answer
+
+
+_GRANTED = Vote(Kind.GRANTED)
+_STRANGER = Vote(Kind.STRANGER)
+
+
+def _can_be_held(fence: int, pttl: int, holder: bytes) -> bool:
+    # The script puts "=" before at most 128 bytes of the value; a key without expiry has the PTTL -1.
+    return 0 <= fence <= TOKEN_MAX and pttl >= -1 and holder[:1] == b"=" and len(holder) <= 129
+
+
+def _busy(fence: int, pttl: int, holder: bytes) -> Vote:
+    # PTTL gives -1 for a key without expiry; a key cannot vanish inside a script, so -2 does not occur.
+    ttl_left = -1.0 if pttl < 0 else pttl / 1000.0
+    # The script puts "=" before the value, lest a foreign one that begins like a reply header confuses the reader.
+    return Vote(Kind.BUSY, fence, ttl_left, holder[1:].decode("utf-8", "replace"))
+
+
+def _short(answer: Any) -> str:
+    text = repr(answer)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,113 @@
+"""What a flow and its driver say to each other, and nothing else.
+
+A *flow* is a generator that carries one operation of the algorithm (acquire, extend, release). It never does I/O and
+never reads a clock: it yields a `Wait`, and the driver answers with one event. The blocking driver, the asyncio driver
+and a simulator run the same flows.
+
+The contract of a driver:
+
+- It writes the requests of a `Wait` in order, each on the one ordered connection it has to that node.
+- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`.
+  After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped.
+- An event's `at` is the lease clock, read *after* the event happened, and never falls.
+- A request whose `not_after` passed before it was written is never written; it fails with `written` false.
+- It throws `Cancelled` at most once. The flow answers with one last `Wait`, whose requests are written and not waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from redlock.core.commands import Command
+    from redlock.core.quorum import Fault
+
+__all__ = ["NEVER", "Cancelled", "Event", "Failure", "Flow", "Reply", "Request", "Source", "Tick", "Wait"]
+
+T = TypeVar("T")
+NEVER = float("-inf")
+"""An instant before all others: `not_after=NEVER` withdraws a request that has not been written yet."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One command for one node; compared by identity, so a late reply never matches a later round.
+
+    *not_after*: instant on the lease clock after which it must not be written any more.
+    *written*: set by the driver when the bytes were handed to the connection, and from then on the node may execute it.
+    *run*: the driver's own note of who waits for the answer. *whole*: and whether the script's text went out after all.
+    """
+
+    node: int
+    command: Command
+    not_after: float
+    written: bool = False
+    run: Any = field(default=None, repr=False)
+    whole: bool = field(default=False, repr=False)
+
+    def withdraw(self) -> None:
+        """Never write it, if it is not written yet."""
+        self.not_after = NEVER
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """Write *send*, wake me at the first event or at *until* (lease clock).
+
+    *pause*: nothing is awaited but the time, so the driver may lend the connections to others meanwhile.
+    """
+
+    until: float
+    send: tuple[Request, ...] = ()
+    pause: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """The node executed *request*; *value* is what its command's `read` made of the answer."""
+
+    request: Request
+    value: Any
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Failure:
+    """No usable answer to *request* will come. If it was written, the node may have executed it all the same."""
+
+    request: Request
+    fault: Fault
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Tick:
+    """The time of the last `Wait` is over."""
+
+    at: float
+
+
+Event = Reply | Failure | Tick
+Flow = Generator[Wait, Event, T]
+
+
+class Cancelled(BaseException):
+    """Thrown into a flow whose caller went away. A BaseException, so that no `except Exception` swallows it."""
+
+
+class Source(Protocol):
+    """What the core may not make itself: randomness, and a proposal of what time it is.
+
+    The wall clock only proposes tokens; a wrong one costs a round trip and never safety.
+    """
+
+    def owner(self) -> str:
+        """Return 128 fresh random bits as text without a colon."""
+
+    def below(self, limit: int) -> int:
+        """Return a random integer in [0, limit)."""
+
+    def wall_us(self) -> int:
+        """Return microseconds since the epoch."""

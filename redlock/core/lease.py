@@ -1,0 +1,138 @@
+"""What a holder knows of its lease: the validity arithmetic and the one-way life HELD -> RELEASED | LOST.
+
+The one place where validity is computed and where a lease can change its state.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from redlock.errors import LeaseError, LeaseLost, LeaseReleased
+
+__all__ = ["DRIFT_MIN", "Holding", "Status", "longest_ttl", "valid_until", "validity"]
+
+DRIFT_MIN = 0.002
+"""Seconds: a node rounds its TTL to milliseconds and expires when now > when (F60)."""
+
+
+def validity(ttl: float, drift_factor: float) -> float:
+    """How long a lock of *ttl* may be relied on, in seconds: the ttl less what the node's clock may run faster."""
+    return ttl - (ttl * drift_factor + DRIFT_MIN)
+
+
+def valid_until(sent_at: float, ttl: float, drift_factor: float) -> float:
+    """Instant up to which a majority is certain to hold our key.
+
+    Seconds, on the clock that read *sent_at*, which must be read before the first write of the round.
+    Holds while node clocks run at most *drift_factor* faster than ours and nodes keep their keys.
+    Source: redis.io distributed-locks, "Safety Arguments": T2 + MIN_VALIDITY, where T2 cancels.
+    """
+    return sent_at + validity(ttl, drift_factor)
+
+
+def longest_ttl(sent_at: float, until: float, drift_factor: float) -> float:
+    """The ttl whose validity, sent at *sent_at*, ends at *until*: the inverse of `valid_until`."""
+    return (until - sent_at + DRIFT_MIN) / (1.0 - drift_factor)
+
+
+class Status(Enum):
+    """HELD until the deadline; RELEASED and LOST are final."""
+
+    HELD = auto()
+    RELEASED = auto()
+    LOST = auto()
+
+    __hash__ = object.__hash__
+
+
+class Holding:
+    """One granted lease, as the core sees it; the public `Lease` is a handle on it.
+
+    *touched*: nodes that were ever sent a TAKE for this owner, and so are owed its release.
+    *told*: the loss was reported; *freed*: the release was written; once is enough, it stays owed to a silent node.
+    *hold_until*: instant past which no renewal may move `valid_until` (`max_hold`).
+    """
+
+    __slots__ = (
+        "fence_key",
+        "freed",
+        "granted_at",
+        "hold_until",
+        "lock_key",
+        "owner",
+        "reason",
+        "resource",
+        "status",
+        "token",
+        "told",
+        "touched",
+        "ttl",
+        "valid_until",
+    )
+
+    def __init__(
+        self,
+        resource: str,
+        lock_key: str,
+        fence_key: str,
+        owner: str,
+        token: int,
+        ttl: float,
+        granted_at: float,
+        until: float,
+        touched: set[int],
+    ) -> None:
+        self.resource = resource
+        self.lock_key = lock_key
+        self.fence_key = fence_key
+        self.owner = owner
+        self.token = token
+        self.ttl = ttl
+        self.granted_at = granted_at
+        self.valid_until = until
+        self.hold_until = float("inf")
+        self.touched = touched
+        self.freed = False
+        self.told = False
+        self.status = Status.HELD
+        self.reason = ""
+
+    def held(self, now: float) -> bool:
+        """Whether the lease may be relied on at *now*: never at or after `valid_until`, never again once it ended."""
+        return now < self.valid_until and self.status is Status.HELD
+
+    def renewed(self, until: float, ttl: float) -> None:
+        """A majority confirmed: move the deadline, never back, never past `hold_until`, never for a lease that has ended."""
+        until = min(until, self.hold_until)
+        if self.status is Status.HELD and until > self.valid_until:
+            self.valid_until = until
+            self.ttl = ttl
+
+    def limit(self, max_hold: float) -> None:
+        """No later than *max_hold* seconds after the grant, whatever is renewed."""
+        self.hold_until = self.granted_at + max_hold
+        self.valid_until = min(self.valid_until, self.hold_until)
+
+    def lose(self, reason: str) -> bool:
+        """End it as lost; False if it had ended before."""
+        if self.status is not Status.HELD:
+            return False
+        self.reason = reason
+        self.status = Status.LOST
+        return True
+
+    def end(self) -> bool:
+        """End it as released, before the first release is written; False if it had ended before."""
+        if self.status is not Status.HELD:
+            return False
+        self.status = Status.RELEASED
+        return True
+
+    def error(self, now: float) -> LeaseError | None:
+        """Why the lease cannot be used at *now*, or None if it can."""
+        if self.held(now):
+            return None
+        if self.status is Status.RELEASED:
+            return LeaseReleased(f"the lease on {self.resource!r} was released")
+        reason = self.reason or f"its validity ended {max(0.0, now - self.valid_until):.3g} s ago"
+        return LeaseLost(f"the lease on {self.resource!r} with fencing token {self.token} is lost: {reason}")

@@ -1,0 +1,232 @@
+"""Votes and majorities: the one place that counts.
+
+A majority is ``n // 2 + 1``; a node votes once in a round; the vote is decided at the q-th answer, and lost as soon as q
+is out of reach. Pure data: who asked, and when, is the flows' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import NamedTuple
+
+from redlock.errors import NodeError, NodeRefused, NodeUnreachable
+
+__all__ = ["CastVote", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority"]
+
+
+def majority(nodes: int) -> int:
+    """Smallest number of nodes of which any two sets share a member."""
+    return nodes // 2 + 1
+
+
+class Kind(Enum):
+    """What one node said to one question."""
+
+    GRANTED = auto()
+    FREE = auto()
+    BUSY = auto()
+    BEHIND = auto()
+    STRANGER = auto()
+    FAULT = auto()
+
+    __hash__ = object.__hash__
+
+
+class FaultKind(Enum):
+    """Why an answer is missing."""
+
+    LOST = auto()
+    """The connection broke; a written request may have been executed."""
+    UNREACHABLE = auto()
+    """Dialling failed."""
+    SILENT = auto()
+    """Connected, and no answer in time."""
+    ERROR = auto()
+    """The server answered with an error: LOADING, READONLY, OOM, BUSY, MISCONF and the like."""
+    NONSENSE = auto()
+    """The answer was not one our script gives; the connection is given up."""
+    SATURATED = auto()
+    """One of our own bounds was reached; the request was not written."""
+    REFUSED = auto()
+    """The node may not vote: wrong role, policy, cluster or credentials."""
+    QUARANTINED = auto()
+    """The node forgot and waits until no lock it forgot can be valid."""
+    EXPIRED = auto()
+    """The request's time was over before it could be written."""
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a node gave no vote; *detail* completes the sentence "<node> ..."."""
+
+    kind: FaultKind
+    detail: str
+
+    def error(self, node: str) -> NodeError:
+        """The same as an exception of the public tree."""
+        refused = self.kind in (FaultKind.REFUSED, FaultKind.QUARANTINED)
+        return (NodeRefused if refused else NodeUnreachable)(f"{node} {self.detail}")
+
+
+class Vote(NamedTuple):
+    """One node's answer to TAKE or PEEK.
+
+    *fence*: largest token the node knows for the resource. *ttl_left*: seconds the lock has still to live on that node;
+    negative: it has no expiry; None: not held. *time_us*: the node's wall clock, only given with BEHIND.
+    """
+
+    kind: Kind
+    fence: int = 0
+    ttl_left: float | None = None
+    holder: str = ""
+    time_us: int = 0
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CastVote:
+    """One line of an `AcquireError`: what one node said, for people and for code."""
+
+    node: str
+    granted: bool
+    reason: str
+    ttl_left: float | None = None
+    fencing_token: int | None = None
+    error: NodeError | None = None
+
+
+class Tally:
+    """The votes of one round over *names*; cast one per node, ask what follows.
+
+    `elapsed` (seconds since the round or the call began) is for the message alone. `late`: a majority granted, and by then
+    the validity was over, so it was no grant.
+    """
+
+    __slots__ = (
+        "answered",
+        "behind",
+        "busy",
+        "elapsed",
+        "faults",
+        "free",
+        "granted",
+        "late",
+        "names",
+        "needed",
+        "verb",
+        "votes",
+    )
+
+    def __init__(self, names: Sequence[str], verb: str = "granted") -> None:
+        self.names = names
+        self.needed = majority(len(names))
+        self.votes: list[Vote | None] = [None] * len(names)
+        self.granted = self.free = self.busy = self.behind = self.faults = self.answered = 0
+        self.elapsed = 0.0
+        self.late = False
+        self.verb = verb
+
+    def cast(self, node: int, vote: Vote) -> None:
+        """Count the vote of *node*; a second one in the same round changes nothing."""
+        if self.votes[node] is not None:
+            return
+        self.votes[node] = vote
+        kind = vote.kind
+        if kind is Kind.GRANTED:
+            self.granted += 1
+        elif kind is Kind.BUSY:
+            self.busy += 1
+        elif kind is Kind.BEHIND:
+            self.behind += 1
+        elif kind is Kind.FREE:
+            self.free += 1
+        else:
+            self.faults += 1
+            return
+        self.answered += 1
+
+    @property
+    def pending(self) -> int:
+        """Nodes that have not voted yet."""
+        return len(self.votes) - self.answered - self.faults
+
+    @property
+    def won(self) -> bool:
+        """A majority granted."""
+        return self.granted >= self.needed
+
+    @property
+    def lost(self) -> bool:
+        """A majority of grants is out of reach, whatever the silent nodes would say."""
+        return self.granted + self.pending < self.needed
+
+    @property
+    def raisable(self) -> bool:
+        """No majority yet, and a larger token could still bring one: the pending nodes and those behind would do."""
+        return self.granted + self.behind + self.pending >= self.needed
+
+    @property
+    def contended(self) -> bool:
+        """A majority answered: if it did not grant, that is because of somebody else."""
+        return self.answered >= self.needed and not self.late
+
+    @property
+    def unavailable(self) -> bool:
+        """A majority of answers is out of reach."""
+        return self.late or self.answered + self.pending < self.needed
+
+    @property
+    def fences(self) -> list[int]:
+        """Every fence the nodes told."""
+        return [vote.fence for vote in self.votes if vote is not None and vote.fence]
+
+    def cast_votes(self) -> tuple[CastVote, ...]:
+        """The votes as public records, in the order of the node list."""
+        return tuple(_public(name, vote) for name, vote in zip(self.names, self.votes, strict=True))
+
+    def describe(self) -> str:
+        """One sentence for the person on call: the count, then a clause for each node that did not grant."""
+        count = f"{self.granted} of {len(self.names)} nodes {self.verb}, {self.needed} needed"
+        if self.late:
+            count += ", but only after the validity was over"
+        clauses = [f"{vote.node} {vote.reason}" for vote in self.cast_votes() if not vote.granted]
+        return "; ".join([f"{count}, after {self.elapsed:.3g} s", *clauses])
+
+    def freed_in(self) -> float | None:
+        """Seconds until enough locks have expired for a majority of nodes to be free; None: not by expiry alone."""
+        busy = [vote.ttl_left for vote in self.votes if vote is not None and vote.kind is Kind.BUSY]
+        left = sorted(ttl_left for ttl_left in busy if ttl_left is not None and ttl_left >= 0)
+        missing = self.needed - self.granted - self.free - self.behind
+        if missing <= 0:
+            return 0.0
+        return left[missing - 1] if missing <= len(left) else None
+
+
+def _public(name: str, vote: Vote | None) -> CastVote:
+    if vote is None:
+        return CastVote(name, False, "was not waited for")
+    reason = _REASONS[vote.kind](vote)
+    error = vote.fault.error(name) if vote.fault else None
+    return CastVote(name, vote.kind is Kind.GRANTED, reason, vote.ttl_left, vote.fence or None, error)
+
+
+def _busy(vote: Vote) -> str:
+    # The first characters tell one holder from another; the whole value would let a reader release the lock.
+    holder = vote.holder[:8] or "?"
+    if vote.ttl_left is not None and vote.ttl_left < 0:
+        return f"is held by {holder}... without an expiry (repair_missing_ttl=True gives it one)"
+    return f"is held by {holder}... for {vote.ttl_left or 0.0:.3g} s more"
+
+
+_REASONS: dict[Kind, Callable[[Vote], str]] = {
+    Kind.GRANTED: lambda vote: "granted",
+    Kind.FREE: lambda vote: "is free",
+    Kind.BUSY: _busy,
+    Kind.BEHIND: lambda vote: f"refused the token: its fence is at {vote.fence}",
+    Kind.STRANGER: lambda vote: "is not the node that was admitted",
+    Kind.FAULT: lambda vote: vote.fault.detail if vote.fault else "failed",
+}

@@ -1,0 +1,56 @@
+"""Giving a lease back: final on every node that executes it, and owed to every node that does not answer."""
+
+from __future__ import annotations
+
+from redlock.core.commands import Free
+from redlock.core.effects import Flow, Request
+from redlock.core.events import LeaseReleasing
+from redlock.core.lease import Holding
+from redlock.core.quorum import Kind, Vote
+from redlock.core.rounds import Cluster, Round, collect
+
+__all__ = ["abandon", "release"]
+
+
+def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
+    """Give the lease back on every node that may hold it. True: it was valid, and a majority holds nothing of it now.
+
+    From the first moment on the lease is over for its holder; a node that does not answer stays owed its release.
+    """
+    was_held = holding.held(now)
+    holding.end()
+    if holding.freed:
+        return False
+    if cluster.emit:
+        cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
+    cluster.fences.saw(holding.resource, holding.token + 1)
+    free = Free(holding.lock_key, holding.fence_key, holding.owner, holding.token, fence_ttl=cluster.policy.fence_ttl)
+    round = Round(
+        cluster,
+        free,
+        now,
+        now + cluster.policy.node_timeout_for(holding.ttl),
+        nodes=sorted(holding.touched),
+        verb="confirmed",
+    )
+    for node in range(len(cluster.names)):
+        if node not in holding.touched:
+            round.tally.cast(node, Vote(Kind.GRANTED))  # It never had anything of ours.
+    holding.freed = True  # Not before: whoever is interrupted until here still has to release it.
+    yield from collect(round, lambda tally: tally.won or tally.lost, round.requests)
+    return was_held and round.tally.won
+
+
+def abandon(cluster: Cluster, holding: Holding) -> tuple[Request, ...]:
+    """The releases of a lease whose caller went away before it had it; to be written and not waited for."""
+    holding.end()
+    holding.freed = True
+    free = Free(
+        holding.lock_key,
+        holding.fence_key,
+        holding.owner,
+        holding.token,
+        fence_ttl=cluster.policy.fence_ttl,
+        unattended=True,
+    )
+    return tuple(Request(node, free, float("inf")) for node in sorted(holding.touched))

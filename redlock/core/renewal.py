@@ -1,0 +1,112 @@
+"""When to renew which lease, and when to say that one is lost: the schedule behind `auto_extend` and `lost`.
+
+Pure: a driver asks what is due, runs the extensions, and tells how they ended. The deadline of a lease never waits for
+I/O: it is in the same schedule as everything else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+
+from redlock.core.lease import Holding, Status
+
+__all__ = ["Renewal", "Watch"]
+
+RENEW_SHARE = 3
+"""Renew when a third of the validity is over: two more chances before the last third (etcd, client-go, redlock-rb)."""
+RETRY_SHARE = 30
+RETRY_MIN, RETRY_MAX = 0.01, 0.5
+
+
+class Watch:
+    """One lease under watch. *lapsed* is called once, when it is lost. *ttl*: what a renewal asks for; None: only watch."""
+
+    __slots__ = ("due_at", "holding", "lapsed", "renew_at", "renewing", "ttl")
+
+    def __init__(self, holding: Holding, lapsed: Callable[[Holding], None], *, ttl: float | None, now: float) -> None:
+        self.holding = holding
+        self.lapsed = lapsed
+        self.ttl = ttl
+        self.renewing = False
+        self.renew_at = now + (holding.valid_until - now) / RENEW_SHARE
+        self.due_at = 0.0
+
+
+class Renewal:
+    """All watched leases of one coordinator."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._order = count()
+        self._ready: deque[Watch] = deque()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def next_at(self) -> float:
+        """When to look again; infinity if there is nothing to watch."""
+        return self._heap[0][0] if self._heap else float("inf")
+
+    @property
+    def ready(self) -> bool:
+        """Whether leases are due for a renewal that the limit had no room for."""
+        return bool(self._ready)
+
+    def add(self, watch: Watch) -> None:
+        """Watch a lease until it ends."""
+        holding = watch.holding
+        renews = watch.ttl is not None and not watch.renewing and holding.valid_until < holding.hold_until
+        watch.due_at = min(watch.renew_at, holding.valid_until) if renews else holding.valid_until
+        heappush(self._heap, (watch.due_at, next(self._order), watch))
+
+    def due(self, now: float, limit: int) -> tuple[list[Watch], list[Watch]]:
+        """What is due at *now*: at most *limit* leases to extend, and all that are lost.
+
+        A lease beyond the limit waits for its renewal, and its deadline does not wait with it.
+        """
+        extend: list[Watch] = []
+        lost: list[Watch] = []
+        heap, ready = self._heap, self._ready
+        while heap and heap[0][0] <= now:
+            due_at, _, watch = heappop(heap)
+            holding = watch.holding
+            if due_at != watch.due_at or holding.status is Status.RELEASED:
+                continue
+            if not holding.held(now):
+                holding.lose("its validity ended before a renewal succeeded" if watch.ttl is not None else "its validity ended")
+                lost.append(watch)
+                continue
+            if (
+                watch.ttl is not None
+                and not watch.renewing
+                and now >= watch.renew_at
+                and holding.valid_until < holding.hold_until
+            ):
+                watch.renewing = True
+                ready.append(watch)
+            self.add(watch)
+        while ready and len(extend) < limit:
+            watch = ready.popleft()
+            if watch.holding.held(now):
+                extend.append(watch)
+        return extend, lost
+
+    def extended(self, watch: Watch, error: BaseException | None, now: float) -> bool:
+        """An extension ended. True if the lease is lost by it."""
+        watch.renewing = False
+        holding = watch.holding
+        if holding.status is Status.RELEASED:
+            return False
+        if not holding.held(now):
+            watch.due_at = -1.0
+            holding.lose(f"its renewal failed: {error}")
+            return True
+        left = holding.valid_until - now
+        pause = min(max(holding.ttl / RETRY_SHARE, RETRY_MIN), RETRY_MAX) if error is not None else left / RENEW_SHARE
+        watch.renew_at = now + pause
+        self.add(watch)
+        return False

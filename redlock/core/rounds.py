@@ -1,0 +1,171 @@
+"""One question to all nodes, and what came back: the part that every flow shares.
+
+`Cluster` is what the flows of one coordinator know together. A `Round` puts one command to every node and counts; a
+vote that was lost with its connection, or refused because the node must be admitted anew, is asked for once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from redlock.core.admission import Admission
+from redlock.core.ballot import Fences
+from redlock.core.commands import Command, Greet
+from redlock.core.effects import Event, Failure, Flow, Reply, Request, Source, Wait
+from redlock.core.events import Event as Record
+from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
+from redlock.errors import ConfigurationError
+from redlock.policy import Policy
+
+__all__ = ["Cluster", "Round", "collect", "meet", "refuse_misfits"]
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What all flows of one coordinator share.
+
+    *note* takes the rare events (nodes, losses); *emit* those of every try, and is None when nobody listens.
+    """
+
+    names: tuple[str, ...]
+    policy: Policy
+    source: Source
+    admission: Admission
+    note: Callable[[Record], None]
+    emit: Callable[[Record], None] | None = None
+    fences: Fences = field(default_factory=Fences)
+    met: bool = False
+
+    @property
+    def patience(self) -> float:
+        """Seconds a node is waited for when nothing else sets a limit."""
+        return self.policy.node_timeout_for(self.policy.ttl)
+
+
+class Round:
+    """One command, put to *nodes* from *now* on and waited for at most until *until*.
+
+    *sent* collects every request; *settled* those a node answered with "somebody else holds it", where nothing of ours is.
+    """
+
+    __slots__ = ("_again", "_not_after", "_started_at", "command", "requests", "sent", "settled", "tally", "timed_out", "until")
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        command: Command,
+        now: float,
+        until: float,
+        *,
+        nodes: Iterable[int] | None = None,
+        verb: str = "granted",
+    ) -> None:
+        self.command = command
+        self.until = until
+        self.tally = Tally(cluster.names, verb)
+        # A release is owed until answered, however late.
+        self._not_after = not_after = float("inf") if command.final else until
+        asked = range(len(cluster.names)) if nodes is None else nodes
+        self.requests = tuple([Request(node, command, not_after) for node in asked])
+        self.sent = list(self.requests)
+        self.settled: list[Request] = []
+        self.timed_out = False
+        self._again: set[int] = set()
+        self._started_at = now
+
+    def hear(self, event: Event) -> tuple[Request, ...]:
+        """Count one event; give what must be sent because of it."""
+        if type(event) is Reply:
+            request, vote = event.request, event.value
+            if request.command is not self.command:
+                return ()
+            if vote.kind is Kind.STRANGER and request.node not in self._again:
+                return self._ask_again(request.node)
+            if vote.kind is Kind.BUSY:
+                self.settled.append(request)
+            self.tally.cast(request.node, vote)
+        elif type(event) is Failure:
+            request, fault = event.request, event.fault
+            if request.command is not self.command:
+                return ()
+            if fault.kind is FaultKind.LOST and request.node not in self._again:
+                return self._ask_again(request.node)
+            self.tally.cast(request.node, Vote(Kind.FAULT, fault=fault))
+        else:
+            self.close(event.at)
+        return ()
+
+    def close(self, at: float) -> None:
+        """The time is over: who has not answered by now was silent."""
+        self.timed_out = True
+        waited = f"{at - self._started_at:.3g} s"
+        silent = {request.node: request.written for request in self.sent}
+        for node, written in silent.items():
+            detail = f"did not answer within {waited}" if written else f"was not connected within {waited}"
+            self.tally.cast(node, Vote(Kind.FAULT, fault=Fault(FaultKind.SILENT, detail)))
+
+    def withdraw(self, at: float) -> None:
+        """The round is decided: what was not written yet never will be, except a release, which stays owed."""
+        self.tally.elapsed = at - self._started_at
+        for request in self.sent:
+            if not request.written and not request.command.final:
+                request.withdraw()
+
+    def ask_no_more(self) -> None:
+        """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
+        self._again.update(range(len(self.tally.names)))
+
+    def written(self) -> set[int]:
+        """Nodes that may have executed the command."""
+        return {request.node for request in self.sent if request.written}
+
+    def _ask_again(self, node: int) -> tuple[Request, ...]:
+        # A server that closes idle connections must not cost the first acquire of the day its majority. The scripts are
+        # idempotent for their own owner, so asking twice is safe; once more is enough, or a flapping node would keep us.
+        self._again.add(node)
+        request = Request(node, self.command, self._not_after)
+        self.sent.append(request)
+        return (request,)
+
+
+def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...]) -> Flow[float]:
+    """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event."""
+    wait = Wait(round.until, send)
+    while True:
+        event = yield wait
+        again = round.hear(event)
+        if round.timed_out or enough(round.tally):
+            round.withdraw(event.at)
+            return event.at
+        wait = Wait(round.until, again)
+
+
+def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:
+    """First use: wait until every node is admitted, refused or silent, at most the node timeout; give the time."""
+    cluster.admission.asked(now)
+    until = min(now + cluster.patience, give_up_at)
+    greet = Greet()
+    requests = tuple([Request(node, greet, until) for node in range(len(cluster.names))])
+    waiting = set(requests)
+    wait = Wait(until, requests)  # In the order of the nodes: a simulator must be able to play it again.
+    while waiting:
+        event = yield wait
+        wait = Wait(until)
+        now = event.at
+        if not isinstance(event, Reply | Failure):
+            break
+        waiting.discard(event.request)
+    for request in waiting:
+        request.withdraw()
+    return now
+
+
+def refuse_misfits(cluster: Cluster, now: float) -> None:
+    """Raise ConfigurationError if the nodes show that this list can never have a majority, or must not."""
+    problem = cluster.admission.problem()
+    if problem is not None:
+        raise ConfigurationError(f"the node list is wrong: {problem}")
+    reasons = cluster.admission.out_of_reach(now)
+    if reasons is not None:
+        raise ConfigurationError(f"no majority of these nodes may vote: {reasons}")

@@ -1,0 +1,107 @@
+"""The errors of redlock: one tree, and nothing else.
+
+RedlockError
+    AcquireError            carries the votes, node by node
+        LockContended       a majority answered, and somebody else holds the lock: normal
+        QuorumUnavailable   no majority answered in time: page somebody
+    LeaseError
+        LeaseLost           the lease ended while its holder still wanted it
+        LeaseReleased       the holder gave it back itself
+    LeadershipLost          the same for a term of leadership
+    NodeError               why one node's vote is missing; found in the votes, not raised
+        NodeUnreachable     no usable answer came
+        NodeRefused         the node answered, and may not vote
+    LockInUse               also a RuntimeError
+    ConfigurationError      also a ValueError
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redlock.core.quorum import CastVote, Tally
+
+__all__ = [
+    "AcquireError",
+    "ConfigurationError",
+    "LeadershipLost",
+    "LeaseError",
+    "LeaseLost",
+    "LeaseReleased",
+    "LockContended",
+    "LockInUse",
+    "NodeError",
+    "NodeRefused",
+    "NodeUnreachable",
+    "QuorumUnavailable",
+    "RedlockError",
+]
+
+
+class RedlockError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class AcquireError(RedlockError):
+    """No majority granted what was asked for; *votes* tells which node said what.
+
+    The message is written for the person on call: how many nodes granted, how many were needed,
+    and one clause for each node that did not.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(tally)
+        self.tally = tally
+
+    @property
+    def votes(self) -> tuple[CastVote, ...]:
+        """One entry per node, in the order of the node list; the node's fault, if any, in `.error`."""
+        return self.tally.cast_votes()
+
+    def __str__(self) -> str:
+        return self.tally.describe()
+
+
+class LockContended(AcquireError):
+    """A majority answered, and the lock is somebody else's."""
+
+
+class QuorumUnavailable(AcquireError):
+    """No majority of the nodes answered in time; whether somebody holds the lock is unknown."""
+
+
+class LeaseError(RedlockError):
+    """A lease cannot do what it was asked for."""
+
+
+class LeaseLost(LeaseError):
+    """The lease is over and its holder did not end it: stop what it guarded."""
+
+
+class LeaseReleased(LeaseError):
+    """The lease was given back by its holder and cannot be used any more."""
+
+
+class LeadershipLost(RedlockError):
+    """A term of leadership is over: stop what it allowed."""
+
+
+class NodeError(RedlockError):
+    """Why the vote of one node is missing."""
+
+
+class NodeUnreachable(NodeError):
+    """The node gave no usable answer: refused, lost, silent, loading, out of memory, talking nonsense."""
+
+
+class NodeRefused(NodeError):
+    """The node answers and may not vote: a replica, evicting, of another cluster, wrong credentials, in quarantine."""
+
+
+class LockInUse(RedlockError, RuntimeError):
+    """A `Lock` serves one holder at a time and is not re-entrant; make another one for the same resource."""
+
+
+class ConfigurationError(RedlockError, ValueError):
+    """A setting cannot work; the message names the value."""

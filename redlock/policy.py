@@ -1,0 +1,96 @@
+"""The timings of one coordinator: a frozen value that refuses relations that cannot work, naming both values."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+from redlock.core.lease import validity
+from redlock.errors import ConfigurationError
+
+__all__ = ["Policy", "check_duration", "warn_about_nodes"]
+
+NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
+NODE_TIMEOUT_MAX = 0.25
+NODE_TIMEOUT_MIN = 0.02  # Below this a garbage collection or a busy CPU makes every node look silent.
+ROUND_SHARE = 3
+"""A try may take a third of the ttl (protocol.md 1.6), so a node must have answered within that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Timings in seconds. *node_timeout* None: derived from each lock's ttl."""
+
+    ttl: float = 10.0
+    drift_factor: float = 0.01
+    node_timeout: float | None = None
+    retry_delay: float = 0.1
+    fence_ttl: float = 7 * 86400.0
+    max_ttl: float | None = None
+    durable: bool | None = None
+    key_prefix: str = "redlock:"
+    repair_missing_ttl: bool = False
+
+    def __post_init__(self) -> None:
+        check_duration("ttl", self.ttl)
+        check_duration("retry_delay", self.retry_delay)
+        if not (isinstance(self.drift_factor, int | float) and 0 <= self.drift_factor < 0.5):
+            raise ConfigurationError(f"drift_factor={self.drift_factor!r} must be at least 0 and below 0.5")
+        if self.node_timeout is not None:
+            check_duration("node_timeout", self.node_timeout)
+        if self.max_ttl is not None:
+            check_duration("max_ttl", self.max_ttl)
+        if self.fence_ttl != 0:
+            check_duration("fence_ttl", self.fence_ttl)
+        if not isinstance(self.key_prefix, str):
+            raise ConfigurationError(f"key_prefix={self.key_prefix!r} must be a string")
+        if self.durable not in (None, True, False):
+            raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
+        self.check_ttl(self.ttl, self.max_ttl)
+
+    def check_ttl(self, ttl: float, max_ttl: float | None) -> None:
+        """Refuse a ttl that the node timeout, the cluster or the fences cannot serve."""
+        check_duration("ttl", ttl)
+        timeout = self.node_timeout_for(ttl)
+        usable = validity(ttl, self.drift_factor)
+        if usable <= ROUND_SHARE * timeout:
+            needs = f"node_timeout={timeout:g} needs more than {ROUND_SHARE * timeout:.3g} s"
+            raise ConfigurationError(f"ttl={ttl:g} leaves {max(usable, 0.0):.3g} s of validity, and {needs}")
+        if max_ttl is not None and ttl > max_ttl:
+            raise ConfigurationError(f"ttl={ttl:g} is above the cluster's max_ttl={max_ttl:g}")
+        longest = max(ttl, max_ttl or 0.0)
+        if self.fence_ttl and self.fence_ttl <= longest:
+            raise ConfigurationError(
+                f"fence_ttl={self.fence_ttl:g} must be above max_ttl={longest:g}: a fence has to outlive every lock"
+            )
+
+    def node_timeout_for(self, ttl: float) -> float:
+        """Seconds after which a node that has not answered is not waited for any more."""
+        if self.node_timeout is not None:
+            return self.node_timeout
+        return min(max(NODE_TIMEOUT_SHARE * ttl, NODE_TIMEOUT_MIN), NODE_TIMEOUT_MAX, ttl / 5)
+
+
+def check_duration(name: str, value: float) -> None:
+    """Refuse what is not a positive, finite number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise ConfigurationError(f"{name}={value!r} must be a positive, finite number of seconds")
+
+
+def warn_about_nodes(nodes: int) -> None:
+    """Say what an even number of nodes, or fewer than three, costs."""
+    if nodes == 1:
+        warnings.warn(
+            "1 node is a plain lock: it is gone while its node is down; 3 nodes survive the loss of one",
+            UserWarning,
+            stacklevel=4,
+        )
+    elif nodes == 2:
+        warnings.warn("2 nodes tolerate no failure: both must answer for every lock; use 1, 3 or 5", UserWarning, stacklevel=4)
+    elif nodes % 2 == 0:
+        warnings.warn(
+            f"{nodes} nodes tolerate no more failures than {nodes - 1}, and need one more answer for every lock",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,702 @@
+"""The Lua files on a real server: what each of them writes, in which order, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redlock.core.admission import Marker
+from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Peek, Repair, Take
+from redlock.core.quorum import Kind, Vote
+from redlock.embedded import Nodes
+
+LOCK, FENCE = "redlock:r", "redlock:r:fence"
+TTL, FENCE_TTL = 10.0, 600.0
+FOREVER = -1
+MINUTE_US = 60_000_000
+
+
+class Server:
+    """One node as a script sees it: ask it something, and look at its keys."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client: Any = client
+        self.run_id: str = self.client.info("server")["run_id"]
+        self.marker = ""
+        self.mark()
+
+    def mark(self, *, max_ttl: float = 60.0, floor: int = 0) -> None:
+        """Write the marker that clients were admitted with."""
+        self.marker = Marker(self.run_id, 1, max_ttl, durable=False, floor=floor).text()
+        self.client.set(MARKER_KEY, self.marker)
+
+    def ask(self, command: Command, *, marker: str | None = None) -> Any:
+        """Send *command* as a connection would; an error reply is raised."""
+        words = command.words(whole=True)
+        if command.marked:
+            words = (*words, self.marker if marker is None else marker)
+        return command.read(self.client.execute_command(*words))
+
+    def take(self, owner: str, token: int, mode: str = "acquire", *, ttl: float = TTL, fence_ttl: float = FENCE_TTL) -> Vote:
+        vote = self.ask(Take(LOCK, FENCE, owner, token, ttl=ttl, fence_ttl=fence_ttl, mode=mode))
+        assert isinstance(vote, Vote)
+        return vote
+
+    def free(self, owner: str, token: int, *, fence_ttl: float = FENCE_TTL) -> Any:
+        """The script's own answer, which tells more than the vote."""
+        words = Free(LOCK, FENCE, owner, token, fence_ttl=fence_ttl).words(whole=True)
+        return self.client.execute_command(*words)
+
+    def now_us(self) -> int:
+        seconds, micros = self.client.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+    @property
+    def lock(self) -> str | None:
+        value = self.client.get(LOCK)
+        return value.decode() if value is not None else None
+
+    @property
+    def fence(self) -> int | None:
+        value = self.client.get(FENCE)
+        return int(value) if value is not None else None
+
+    def expiry(self, key: str) -> int:
+        """Milliseconds left; -1 for a key without expiry, -2 for none."""
+        return int(self.client.pttl(key))
+
+    def everything(self) -> dict[bytes, tuple[bytes, int]]:
+        """All keys, their values and the very instants at which they expire."""
+        return {key: (self.client.dump(key), self.client.pexpiretime(key)) for key in self.client.scan_iter()}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[redis.Redis]:
+    """One real server for this module."""
+    with Nodes(1) as nodes, nodes[0].client() as client:
+        yield client
+
+
+@pytest.fixture
+def server(client: redis.Redis) -> Server:
+    """The server without any key but its marker."""
+    client.flushall()
+    return Server(client)
+
+
+def lasts(left: int, seconds: float) -> bool:
+    """Whether *left* milliseconds are what *seconds* became since a moment ago."""
+    return seconds * 1000 - 5_000 < left <= seconds * 1000
+
+
+# TAKE
+
+
+def test_take_writes_the_lock_and_its_fence(server: Server) -> None:
+    """`owner:token` for the ttl, and beside it the token for the fence's."""
+    token = server.now_us()
+    assert server.take("A", token).kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token}", token)
+    assert lasts(server.expiry(LOCK), TTL)
+    assert lasts(server.expiry(FENCE), FENCE_TTL)
+
+
+@pytest.mark.parametrize(("above", "kind"), [(-1000, Kind.BEHIND), (-1, Kind.BEHIND), (0, Kind.BEHIND), (1, Kind.GRANTED)])
+@pytest.mark.parametrize("mode", ["acquire"])
+def test_the_fence_rises_strictly(server: Server, above: int, kind: Kind, mode: str) -> None:
+    """A token that equals the fence was claimed before: counting it twice would grant it twice."""
+    fence = server.now_us()
+    server.client.set(FENCE, fence, px=600_000)
+    before = server.everything()
+    vote = server.take("A", fence + above, mode)
+    assert vote.kind is kind
+    if kind is Kind.BEHIND:
+        assert vote.fence == fence
+        assert abs(vote.time_us - server.now_us()) < 5_000_000
+        assert server.everything() == before
+    else:
+        assert (server.lock, server.fence) == (f"A:{fence + 1}", fence + 1)
+
+
+def test_the_fence_is_written_first(server: Server) -> None:
+    """An abort between the two writes leaves a raised fence, which is harmless, never a lock without one.
+
+    An expiry that the server refuses aborts the script at the write that carries it.
+    """
+    token = server.now_us()
+    with pytest.raises(redis.ResponseError):
+        server.take("A", token, fence_ttl=9.9e15)
+    assert (server.lock, server.fence) == (None, None)
+    with pytest.raises(redis.ResponseError):
+        server.take("A", token, ttl=0.0)
+    assert (server.lock, server.fence) == (None, token)
+
+
+def test_tokens_keep_all_their_digits(server: Server) -> None:
+    """Sixteen digits survive Lua, which would print them as 1.7953442611563e+15."""
+    token = 1_795_344_261_156_309
+    server.client.set(FENCE, token - 1)
+    assert server.take("A", token).kind is Kind.GRANTED
+    assert server.client.get(FENCE) == b"1795344261156309"
+    assert server.take("B", token + 1).fence == token
+    assert server.free("A", token) == [1]
+    assert server.client.get(FENCE) == b"1795344261156310"
+
+
+def test_a_held_lock_is_busy_and_stays_as_it_is(server: Server) -> None:
+    """The loser learns the fence, the holder and the time left; its larger token claims nothing."""
+    token = server.now_us()
+    server.take("A", token)
+    before = server.everything()
+    vote = server.take("B", token + 5)
+    assert (vote.kind, vote.fence, vote.holder) == (Kind.BUSY, token, f"A:{token}")
+    assert vote.ttl_left is not None
+    assert lasts(round(vote.ttl_left * 1000), TTL)
+    assert server.everything() == before
+
+
+def test_an_owner_is_never_taken_for_one_whose_name_it_begins(server: Server) -> None:
+    """`A` and `AB` are two owners, for TAKE and for FREE."""
+    token = server.now_us()
+    server.take("AB", token)
+    assert server.take("A", token + 5).kind is Kind.BUSY
+    assert server.free("A", token + 5) == [2]
+    assert server.lock == f"AB:{token}"
+
+
+def test_a_duplicate_is_granted_and_changes_nothing(server: Server) -> None:
+    """The same request, executed twice: the second grant is the first one's."""
+    token = server.now_us()
+    server.take("A", token, ttl=5.0)
+    before = server.everything()
+    assert server.take("A", token, ttl=10.0).kind is Kind.GRANTED
+    assert server.everything() == before
+
+
+def test_a_second_round_replaces_the_first_ones_claim(server: Server) -> None:
+    """The same owner with a larger token falls through to the strict raise, and gets the whole ttl."""
+    token = server.now_us()
+    server.take("A", token, ttl=5.0)
+    assert server.take("A", token - 1).kind is Kind.BEHIND
+    assert server.take("A", token + 1, ttl=10.0).kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token + 1}", token + 1)
+    assert lasts(server.expiry(LOCK), 10.0)
+    assert server.expiry(LOCK) > 5_000
+
+
+def test_a_token_too_far_ahead_is_refused(server: Server) -> None:
+    """More than a minute past the node's clock, and more than 2048 past the fence: one broken clock must not move them all."""
+    now = server.now_us()
+    vote = server.take("A", now + 3600 * 1_000_000)
+    assert (vote.kind, vote.fence) == (Kind.BEHIND, 0)
+    assert abs(vote.time_us - now) < 5_000_000
+    assert (server.lock, server.fence) == (None, None)
+    assert server.take("A", now + 59_000_000).kind is Kind.GRANTED
+
+
+def test_the_clamp_is_relative_to_the_fence(server: Server) -> None:
+    """Where a fence is ahead of the clock, small steps past it go on: otherwise nobody could ever take the lock again."""
+    ahead = server.now_us() + 3600 * 1_000_000
+    server.client.set(FENCE, ahead)
+    assert server.take("A", ahead + 2049).kind is Kind.BEHIND
+    assert server.fence == ahead
+    assert server.take("A", ahead + 2048).kind is Kind.GRANTED
+
+
+@pytest.mark.parametrize("fence", ["equal", "missing"])
+def test_the_clamp_is_for_acquiring_only(server: Server, fence: str) -> None:
+    """A node whose clock steps back must not refuse a holder's extension."""
+    ahead = server.now_us() + 3600 * 1_000_000
+    if fence == "equal":
+        server.client.set(FENCE, ahead)
+    assert server.take("A", ahead, "extend").kind is Kind.GRANTED
+
+
+def test_the_floor_is_under_every_new_token(server: Server) -> None:
+    """A node that forgot has a floor: no token up to it is taken, a small step past it is, also far ahead of the clock."""
+    floor = server.now_us() + 2 * MINUTE_US
+    server.mark(floor=floor)
+    for token in (server.now_us(), floor):
+        vote = server.take("A", token)
+        assert (vote.kind, vote.fence) == (Kind.BEHIND, floor)
+    assert (server.lock, server.fence) == (None, None)
+    assert server.take("A", floor + 2049).kind is Kind.BEHIND
+    assert server.take("A", floor + 1).kind is Kind.GRANTED
+
+
+def test_an_extension_knows_no_floor(server: Server) -> None:
+    """The holder's token is as old as its grant."""
+    token = server.now_us()
+    server.mark(floor=token + MINUTE_US)
+    assert server.take("A", token, "extend").kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token}", token)
+
+
+@pytest.mark.parametrize("mode", ["acquire", "extend", "verify"])
+def test_a_ttl_above_max_ttl_is_refused(server: Server, mode: str) -> None:
+    """Nodes that forget wait for max_ttl: a longer lock would outlive their quarantine."""
+    server.mark(max_ttl=5.0)
+    token = server.now_us()
+    before = server.everything()
+    with pytest.raises(redis.ResponseError, match="a ttl of 5001 ms is above this cluster's max_ttl of 5000 ms"):
+        server.take("A", token, mode, ttl=5.001)
+    assert server.everything() == before
+    assert server.take("A", token, ttl=5.0).kind is Kind.GRANTED
+
+
+@pytest.mark.parametrize("mode", ["acquire", "extend", "verify"])
+def test_another_marker_is_a_stranger(server: Server, mode: str) -> None:
+    """A proxy, a flush or a moved address put another node behind the connection: nothing counts, nothing is written."""
+    command = Take(LOCK, FENCE, "A", server.now_us(), ttl=TTL, fence_ttl=FENCE_TTL, mode=mode)
+    before = server.everything()
+    assert server.ask(command, marker=f"{server.marker}x").kind is Kind.STRANGER
+    assert server.everything() == before
+    server.client.delete(MARKER_KEY)
+    assert server.ask(command).kind is Kind.STRANGER
+    assert server.ask(Canvass(LOCK, FENCE)).kind is Kind.STRANGER
+    assert server.everything() == {}
+
+
+def test_the_answer_to_a_stranger_shows_the_marker_that_stands(server: Server) -> None:
+    """Admission begins with what the node says now."""
+    command = Take(LOCK, FENCE, "A", 5, ttl=TTL, fence_ttl=FENCE_TTL)
+    assert server.client.execute_command(*command.words(whole=True), "other") == [3, server.marker.encode()]
+    server.client.delete(MARKER_KEY)
+    assert server.client.execute_command(*command.words(whole=True), "other") == [3, b""]
+
+
+@pytest.mark.parametrize("mode", ["acquire", "extend"])
+def test_an_empty_marker_never_stands_for_a_missing_one(server: Server, mode: str) -> None:
+    """A client that was admitted to nothing gets nothing, also from a node that has nothing."""
+    server.client.delete(MARKER_KEY)
+    command = Take(LOCK, FENCE, "A", server.now_us(), ttl=TTL, fence_ttl=FENCE_TTL, mode=mode)
+    assert server.ask(command, marker="").kind is Kind.STRANGER
+    assert server.everything() == {}
+
+
+# The fence's expiry
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "after"), [(600.0, 60.0, 600.0), (60.0, 600.0, 600.0), (FOREVER, 60.0, FOREVER), (60.0, 0.0, FOREVER)]
+)
+def test_a_fences_life_is_raised_and_never_shortened(server: Server, before: float, asked: float, after: float) -> None:
+    """By TAKE and by FREE alike; a `fence_ttl` of 0 keeps it for ever, and so does a fence that had no expiry."""
+    for move in ("take", "free"):
+        token = server.now_us()
+        server.client.set(FENCE, token - 5)
+        if before != FOREVER:
+            server.client.pexpire(FENCE, round(before * 1000))
+        if move == "take":
+            server.take("A", token, fence_ttl=asked)
+            assert server.fence == token
+        else:
+            server.free("A", token, fence_ttl=asked)
+            assert server.fence == token + 1
+        left = server.expiry(FENCE)
+        assert left == FOREVER if after == FOREVER else lasts(left, after), move
+
+
+# Extending
+
+
+def test_an_extension_raises_both_expiries(server: Server) -> None:
+    """The lock's to the ttl, the fence's to the fence's ttl."""
+    token = server.now_us()
+    server.take("A", token, ttl=5.0, fence_ttl=60.0)
+    assert server.take("A", token, "extend", ttl=30.0, fence_ttl=600.0).kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token}", token)
+    assert lasts(server.expiry(LOCK), 30.0)
+    assert lasts(server.expiry(FENCE), 600.0)
+
+
+def test_an_extension_never_shortens_an_expiry(server: Server) -> None:
+    """`extend(ttl=1)` whose replies are lost must not give the lock away under a holder that relies on ten seconds."""
+    token = server.now_us()
+    server.take("A", token, ttl=30.0, fence_ttl=600.0)
+    before = server.everything()
+    assert server.take("A", token, "extend", ttl=1.0, fence_ttl=60.0).kind is Kind.GRANTED
+    assert server.everything() == before
+
+
+def test_an_extension_leaves_a_fence_without_expiry_alone(server: Server) -> None:
+    """It lives for ever already."""
+    token = server.now_us()
+    server.take("A", token, fence_ttl=0.0)
+    server.take("A", token, "extend", fence_ttl=60.0)
+    assert server.expiry(FENCE) == FOREVER
+
+
+@pytest.mark.parametrize("fence", ["missing", "smaller", "equal"])
+def test_an_extension_puts_back_a_lock_that_nobody_newer_has_had(server: Server, fence: str) -> None:
+    """Missing here, and the fence is not beyond ours: top it up."""
+    token = server.now_us()
+    if fence != "missing":
+        server.client.set(FENCE, token if fence == "equal" else token - 1)
+    assert server.take("A", token, "extend").kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token}", token)
+    assert lasts(server.expiry(LOCK), TTL)
+
+
+@pytest.mark.parametrize("beyond", [1, 2, 1000])
+def test_an_extension_never_tops_up_past_a_newer_fence(server: Server, beyond: int) -> None:
+    """Somebody newer has been: putting the lock back would bring the old holder back. The answer tells that fence."""
+    token = server.now_us()
+    server.client.set(FENCE, token + beyond, px=600_000)
+    before = server.everything()
+    vote = server.take("A", token, "extend")
+    assert (vote.kind, vote.fence) == (Kind.BEHIND, token + beyond)
+    assert server.everything() == before
+
+
+def test_an_extension_replaces_a_claim_of_an_earlier_round(server: Server) -> None:
+    """The node missed the second round: it holds this owner's first token, and follows."""
+    token = server.now_us()
+    server.take("A", token)
+    assert server.take("A", token + 3, "extend").kind is Kind.GRANTED
+    assert (server.lock, server.fence) == (f"A:{token + 3}", token + 3)
+    assert server.take("A", token, "extend").kind is Kind.BEHIND
+
+
+def test_an_extension_leaves_somebody_elses_lock_alone(server: Server) -> None:
+    """Also with the larger token."""
+    token = server.now_us()
+    server.take("B", token)
+    before = server.everything()
+    assert server.take("A", token + 5, "extend").kind is Kind.BUSY
+    assert server.everything() == before
+
+
+# Verifying
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("held", Kind.GRANTED),
+        ("missing", Kind.BEHIND),
+        ("missing, fence equal", Kind.BEHIND),
+        ("other token", Kind.BEHIND),
+        ("other", Kind.BUSY),
+    ],
+)
+def test_verify_writes_nothing(server: Server, state: str, kind: Kind) -> None:
+    """It confirms this very grant where it stands, and never tops up: a lock put back is no evidence."""
+    token = server.now_us()
+    if state == "held":
+        server.take("A", token, ttl=5.0, fence_ttl=60.0)
+    elif state == "missing, fence equal":
+        server.client.set(FENCE, token)
+    elif state == "other token":
+        server.take("A", token - 1)
+    elif state == "other":
+        server.take("B", token - 1)
+    before = server.everything()
+    assert server.take("A", token, "verify").kind is kind
+    assert server.everything() == before
+
+
+# FREE
+
+
+def test_free_deletes_the_lock_and_then_poisons_the_fence(server: Server) -> None:
+    """Nothing of this try can take this node any more, whichever connection it comes by."""
+    token = server.now_us()
+    server.take("A", token)
+    assert server.free("A", token) == [1]
+    assert (server.lock, server.fence) == (None, token + 1)
+    assert lasts(server.expiry(FENCE), FENCE_TTL)
+
+
+def test_free_deletes_whatever_round_of_the_try_is_held(server: Server) -> None:
+    """The owner is the try's, so an earlier or later token of it goes as well."""
+    token = server.now_us()
+    for held, told in ((token, token + 7), (token + 20, token + 10)):
+        server.take("A", held)
+        assert server.free("A", told) == [1]
+        assert server.lock is None
+        assert server.fence == max(held, told + 1)
+
+
+def test_free_poisons_a_node_that_never_had_the_lock(server: Server) -> None:
+    """The TAKE may still be on its way."""
+    token = server.now_us()
+    assert server.free("A", token) == [0]
+    assert (server.lock, server.fence) == (None, token + 1)
+
+
+@pytest.mark.parametrize("mode", ["acquire", "extend"])
+def test_a_take_that_comes_after_its_free_fails(server: Server, mode: str) -> None:
+    """A late TAKE or EXTEND would re-create the lock for a whole ttl, owned by nobody."""
+    token = server.now_us()
+    server.take("A", token)
+    server.free("A", token)
+    assert server.take("A", token, mode).kind is Kind.BEHIND
+    assert server.lock is None
+    assert server.take("B", token + 2).kind is Kind.GRANTED
+
+
+def test_free_leaves_somebody_elses_lock_and_fence_alone(server: Server) -> None:
+    """Raising the fence past a holder's token would stop it from topping up here."""
+    token = server.now_us()
+    server.take("B", token)
+    before = server.everything()
+    assert server.free("A", token + 100) == [2]
+    assert server.everything() == before
+
+
+def test_free_never_lowers_a_fence(server: Server) -> None:
+    """A release that comes a day late meets larger fences."""
+    fence = server.now_us()
+    server.client.set(FENCE, fence, px=600_000)
+    before = server.everything()
+    assert server.free("A", fence - 1) == [0]
+    assert server.everything() == before
+    assert server.free("A", fence) == [0]
+    assert server.fence == fence + 1
+
+
+def test_free_obeys_the_clamp(server: Server) -> None:
+    """A client an hour ahead must not lock everybody out by giving back what it never got."""
+    ahead = server.now_us() + 3600 * 1_000_000
+    assert server.free("A", ahead) == [0]
+    assert server.fence is None
+    server.client.set(FENCE, ahead)
+    assert server.free("A", ahead + 2049) == [0]
+    assert server.fence == ahead
+    assert server.free("A", ahead + 2048) == [0]
+    assert server.fence == ahead + 2049
+
+
+def test_free_works_on_a_node_that_is_out_of_memory(server: Server) -> None:
+    """DEL comes first, because it still works there; only the poison is denied."""
+    token = server.now_us()
+    server.take("A", token)
+    server.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.ResponseError, match="maxmemory"):
+            server.take("A", token + 1)
+        assert server.free("A", token) == [1]
+        assert server.lock is None
+    finally:
+        server.client.config_set("maxmemory", 0)
+
+
+def test_free_gives_the_lock_back_although_the_fence_is_broken(server: Server) -> None:
+    """Somebody wrote over the fence: the lock goes all the same."""
+    token = server.now_us()
+    server.take("A", token)
+    server.client.set(FENCE, "broken")
+    assert server.free("A", token) == [1]
+    assert server.lock is None
+
+
+def test_free_needs_no_marker(server: Server) -> None:
+    """A node in quarantine, or of another cluster by now, still gets its release."""
+    token = server.now_us()
+    server.take("A", token)
+    server.client.delete(MARKER_KEY)
+    assert server.free("A", token) == [1]
+    assert server.lock is None
+
+
+# PEEK
+
+
+def test_peek_tells_who_holds_the_lock_and_writes_nothing(server: Server) -> None:
+    """Holder, fence and time left; free where there is no lock; for waiters only from the node they were admitted to."""
+    for command in (Peek(LOCK, FENCE), Canvass(LOCK, FENCE)):
+        server.client.delete(LOCK, FENCE)
+        assert server.ask(command) == Vote(Kind.FREE)
+        token = server.now_us()
+        server.take("A", token)
+        before = server.everything()
+        vote = server.ask(command)
+        assert (vote.kind, vote.fence, vote.holder) == (Kind.BUSY, token, f"A:{token}")
+        assert lasts(round(vote.ttl_left * 1000), TTL)
+        assert server.everything() == before
+        server.free("A", token)
+        assert server.ask(command) == Vote(Kind.FREE, token + 1)
+    assert server.ask(Canvass(LOCK, FENCE), marker="other").kind is Kind.STRANGER
+    server.client.delete(MARKER_KEY)
+    assert server.ask(Peek(LOCK, FENCE)).kind is Kind.FREE
+
+
+def test_peek_reads_a_broken_fence_as_none(server: Server) -> None:
+    """It only looks."""
+    server.client.set(FENCE, "broken")
+    assert server.ask(Peek(LOCK, FENCE)) == Vote(Kind.FREE)
+
+
+# What others write
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"a session of another library", "a session of another library"),
+        (b"*3\r\n:1\r\n:5\r\n:0\r\n", "*3??:1??:5??:0??"),
+        (b"\x00\x01\x1f\x7f tab\tnewline\n", "???? tab?newline?"),
+        (b"%d %s 100%", "%d %s 100%"),
+        (b"", ""),
+        (b"x" * 1_000_000, "x" * 128),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["acquire", "extend", "verify", "peek"])
+def test_a_foreign_value_is_shown_short_and_without_control_characters(
+    server: Server, value: bytes, shown: str, mode: str
+) -> None:
+    """It counts as busy, and can neither look like a reply nor fill memory or a terminal."""
+    server.client.set(LOCK, value)
+    vote = server.ask(Peek(LOCK, FENCE)) if mode == "peek" else server.take("A", server.now_us(), mode)
+    assert (vote.kind, vote.holder, vote.ttl_left) == (Kind.BUSY, shown, -1.0)
+    assert server.client.get(LOCK) == value
+
+
+@pytest.mark.parametrize("key", [LOCK, FENCE])
+def test_a_key_of_another_type_is_an_error_reply(server: Server, key: str) -> None:
+    """Never busy, never granted; and nothing else is written."""
+    server.client.rpush(key, "x")
+    before = server.everything()
+    for mode in ("acquire", "extend", "verify"):
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            server.take("A", server.now_us(), mode)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        server.ask(Peek(LOCK, FENCE))
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        server.free("A", server.now_us())
+    assert server.everything() == before
+
+
+def test_a_fence_that_is_no_number_is_an_error_reply(server: Server) -> None:
+    """Taking it for 0 would let tokens fall."""
+    server.client.set(FENCE, "broken")
+    with pytest.raises(redis.ResponseError, match="the fence is not a number"):
+        server.take("A", server.now_us())
+    assert server.lock is None
+
+
+# REPAIR
+
+
+def test_repair_gives_an_expiry_to_a_lock_that_has_none(server: Server) -> None:
+    """What a client left behind that died between SETNX and EXPIRE; a lock that has an expiry keeps it."""
+    repair = Repair(LOCK, ttl=60.0)
+    assert server.ask(repair) is False
+    server.client.set(LOCK, "old")
+    assert server.ask(repair) is True
+    assert lasts(server.expiry(LOCK), 60.0)
+    assert server.client.get(LOCK) == b"old"
+    server.client.set(LOCK, "old", px=5_000)
+    assert server.ask(repair) is False
+    assert lasts(server.expiry(LOCK), 5.0)
+
+
+# MARK
+
+
+def test_a_marker_is_written_only_over_the_one_that_was_read(server: Server) -> None:
+    """Two clients cannot overwrite each other's; the loser learns what stands."""
+    new = Marker("other", 3, 5.0, durable=True, floor=7, cluster="blue")
+    stands = server.marker
+    for expected in ("", f"{stands}x", "redlock1"):
+        assert server.ask(new.write(expected=expected)) == stands
+        assert server.client.get(MARKER_KEY) == stands.encode()
+    assert server.ask(new.write(expected=stands)) == new.text()
+    assert server.client.get(MARKER_KEY) == new.text().encode()
+    assert server.expiry(MARKER_KEY) == FOREVER
+
+
+def test_a_first_marker_is_written_only_where_there_is_none(server: Server) -> None:
+    """Expecting one where there is none fails as well."""
+    server.client.delete(MARKER_KEY)
+    new = Marker("other", 3, 5.0, durable=False)
+    assert server.ask(new.write(expected=server.marker)) == ""
+    assert server.client.get(MARKER_KEY) is None
+    assert server.ask(new.write(expected="")) == new.text()
+    assert Marker.parse(server.client.get(MARKER_KEY).decode()) == new
+
+
+def test_a_floor_is_counted_from_the_nodes_own_clock(server: Server) -> None:
+    """`+60000000` is a minute past its TIME, whole digits."""
+    before = server.now_us()
+    written = Marker.parse(
+        server.ask(Marker(server.run_id, 1, 60.0, durable=False).write(expected=server.marker, floor="+60000000"))
+    )
+    assert written is not None
+    assert before + MINUTE_US <= written.floor <= server.now_us() + MINUTE_US
+
+
+# All of it against a second version
+
+
+class Model:
+    """One node's state for one resource, and the rules of protocol.md 1.5 one after the other; nothing expires."""
+
+    def __init__(self, floor: int, clamp: int) -> None:
+        self.floor, self.clamp = floor, clamp
+        self.held: tuple[str, int] | None = None
+        self.fence = 0
+
+    def take(self, owner: str, token: int, mode: str) -> tuple[Kind, int | None]:
+        if self.held == (owner, token):
+            return Kind.GRANTED, None
+        if self.held is not None and self.held[0] != owner:
+            return Kind.BUSY, self.fence
+        if mode == "verify":
+            return Kind.BEHIND, self.fence
+        if mode == "extend" and self.fence > token:
+            return Kind.BEHIND, self.fence
+        low = max(self.fence, self.floor)
+        if mode == "acquire" and (low >= token or token > max(low + 2048, self.clamp)):
+            return Kind.BEHIND, low
+        self.held, self.fence = (owner, token), token
+        return Kind.GRANTED, None
+
+    def free(self, owner: str, token: int) -> list[int]:
+        if self.held is not None and self.held[0] != owner:
+            return [2]
+        code = 1 if self.held is not None else 0
+        self.held = None
+        if self.fence <= token <= max(self.fence + 2048, self.clamp):
+            self.fence = token + 1
+        return [code]
+
+
+NEAR = st.integers(0, 8)
+FAR = st.one_of(st.integers(0, 8), st.integers(2040, 2056), st.integers(4090, 4100)).map(lambda step: 3600 * 1_000_000 + step)
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["acquire", "acquire", "extend", "verify", "free"]), st.sampled_from(["A", "B"]), st.one_of(NEAR, FAR)
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moves=MOVES, floor=st.one_of(st.just(None), NEAR, FAR))
+def test_any_sequence_of_scripts_goes_as_the_rules_say(
+    server: Server, moves: list[tuple[str, str, int]], floor: int | None
+) -> None:
+    """Two owners, tokens around the clock and an hour ahead, any order: every answer, every lock, every fence."""
+    base = server.now_us()
+    server.client.delete(LOCK, FENCE)
+    server.mark(floor=0 if floor is None else base + floor)
+    model = Model(0 if floor is None else base + floor, base + MINUTE_US)
+    for move, owner, step in moves:
+        token = base + step
+        if move == "free":
+            assert server.free(owner, token) == model.free(owner, token)
+        else:
+            vote = server.take(owner, token, move)
+            kind, fence = model.take(owner, token, move)
+            assert vote.kind is kind
+            assert fence is None or vote.fence == fence
+        assert server.lock == (f"{model.held[0]}:{model.held[1]}" if model.held else None)
+        assert (server.fence or 0) == model.fence
