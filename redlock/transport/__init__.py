@@ -1,0 +1,1 @@
+"""The only I/O: clock, dialling, one ordered link per node and connection, the blocking and the asyncio driver."""

@@ -1,0 +1,639 @@
+"""The blocking driver: the caller's thread does the I/O, on one poller over all nodes' sockets.
+
+Threads check out a whole *set* of connections, one per node, for as long as their flow waits for answers; a lease in
+hand pins none. Dialling happens in threads of its own, one per node, which end when there is nothing to dial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import redis
+
+from redlock.core.admission import Admission, Identity, Standing
+from redlock.core.effects import Flow, Request, Tick
+from redlock.core.quorum import Fault, FaultKind
+from redlock.core.rounds import Cluster
+from redlock.errors import QuorumUnavailable, RedlockError
+from redlock.transport.clock import now as clock
+from redlock.transport.dial import Endpoint, cut, hang_up
+from redlock.transport.link import REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
+from redlock.transport.run import Run, saturated
+from redlock.transport.wire import encode_whole
+
+__all__ = ["Driver", "GuardedAdmission"]
+
+T = TypeVar("T")
+SETS_MAX = 32
+_READ = 16384
+_READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
+_POLL_MAX = 60_000
+_JOIN = 0.25
+_LOOK = 0.002
+_NAP = 0.05
+
+
+class GuardedAdmission(Admission):
+    """An `Admission` that several threads may tell and ask."""
+
+    def __init__(self, names: Sequence[str], *, ttl: float, max_ttl: float | None, durable: bool | None, patience: float) -> None:
+        super().__init__(names, ttl=ttl, max_ttl=max_ttl, durable=durable, patience=patience)
+        self._lock = threading.RLock()
+
+    def seen(self, node: int, identity: Identity, at: float) -> None:
+        with self._lock:
+            super().seen(node, identity, at)
+
+    def failed(self, node: int, fault: Fault) -> None:
+        with self._lock:
+            super().failed(node, fault)
+
+    def standing(self, node: int, at: float) -> Standing:
+        with self._lock:
+            return super().standing(node, at)
+
+    def problem(self) -> str | None:
+        with self._lock:
+            return super().problem()
+
+    def out_of_reach(self, at: float) -> str | None:
+        with self._lock:
+            return super().out_of_reach(at)
+
+    def max_ttl(self) -> float | None:
+        with self._lock:
+            return super().max_ttl()
+
+
+class ConnectionSet:
+    """A set of connections, one per node, used by one thread at a time."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._mailbox: Mailbox = deque()
+        self.links = [
+            Link(node, self._mailbox, partial(_ask, driver.dialers[node.index], weakref.ref(self)), silence=driver.silence)
+            for node in driver.nodes
+        ]
+        size = len(self.links)
+        self._connections: list[redis.Connection | None] = [None] * size
+        self._socks: list[socket.socket | None] = [None] * size
+        self._unsent: list[bytes] = [b""] * size
+        self._by_fd: dict[int, int] = {}
+        self._arrivals: deque[tuple[int, redis.Connection | None, socket.socket | None, Fault | None]] = deque()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._wake_reader, select.POLLIN)
+        self._admission = driver.cluster.admission
+        self._poked = -1
+        self._busy = -1
+        self.following: deque[list[Request]] = deque()
+        """Releases from other threads, to be written before the set is idle again."""
+        self.closed = False
+
+    # From other threads
+
+    def arrive(self, index: int, connection: redis.Connection | None, sock: socket.socket | None, fault: Fault | None) -> None:
+        """A dial ended."""
+        self._arrivals.append((index, connection, sock, fault))
+        self.wake()
+        if self.closed:
+            self._discard_arrivals()
+
+    def late(self) -> tuple[int, ...]:
+        """The nodes that owe an answer here."""
+        return tuple([link.node.index for link in self.links if link.in_flight])
+
+    def wake(self) -> None:
+        """Make the thread that waits on this set look up."""
+        with contextlib.suppress(OSError):
+            self._wake_writer.send(b"\0")
+
+    # From the thread that holds the set
+
+    def send(self, requests: Sequence[Request], run: Run[Any] | None) -> None:
+        """Write what a flow asked for; what cannot be written fails into the mailbox."""
+        now = clock()
+        if self._arrivals:
+            self._welcome()
+        for request in requests:
+            request.run = run
+            index = request.node
+            link = self.links[index]
+            # An interrupt between the link's note and the socket's write would let answers drift from their questions.
+            self._busy = index
+            if not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
+                self._make_sure(index, now)
+            data = link.submit(request, now)
+            if data:
+                self._write(index, data)
+            if link.broken is not None:
+                self._lose(index, link.broken)
+            self._busy = -1
+
+    def settle(self) -> None:
+        """Hand out what is in the mailbox until it is empty."""
+        mailbox = self._mailbox
+        while mailbox:
+            event = mailbox.popleft()
+            run = event.request.run
+            if run is not None and run.hears(self):
+                run.step(event)
+
+    def pump(self, until: float) -> None:
+        """Wait for the first events, at most until *until*, and hand them out.
+
+        Everything that is there is read, also after the deciding vote: a node that always answers last would otherwise
+        never be heard.
+        """
+        if self._mailbox:
+            self.settle()
+            return
+        left = until - clock()
+        ready = self._poll.poll(0 if left <= 0 else min(math.ceil(left * 1000), _POLL_MAX))
+        for fd, mask in ready:
+            index = self._by_fd.get(fd, -1)
+            self._busy = index
+            if index < 0:
+                self._welcome()
+            else:
+                if mask & select.POLLOUT:
+                    self._write(index, b"")
+                if mask & _READABLE:
+                    self._read(index)
+            self._busy = -1
+            if self._mailbox:
+                self.settle()
+        # A node that was admitted, or failed, may be what the others wait for; and so may time.
+        if not ready or self._admission.changes != self._poked:
+            self._poke()
+            self.settle()
+
+    def drain(self, until: float) -> None:
+        """Hear of the releases that were written, at most until *until*."""
+        while clock() < until and any(link.releasing for link in self.links):
+            self.pump(until)
+
+    def interrupted(self) -> None:
+        """An exception tore through the I/O: the connection it was on cannot be trusted any more."""
+        index, self._busy = self._busy, -1
+        if index >= 0:
+            self._lose(index, Fault(FaultKind.LOST, "was interrupted while it was written to"))
+
+    def close(self) -> None:
+        """Close every connection. Again, if it was interrupted."""
+        self.closed = True
+        for index in range(len(self.links)):
+            self._hang_up(index)
+        self._discard_arrivals()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    def __del__(self) -> None:
+        # A set that Ctrl-C tore out of the hands of its thread. The interpreter may be half gone.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def abandon(self) -> None:
+        """After a fork, in the child: let go of the parent's connections without a word on them."""
+        self.closed = True
+        for sock in [*self._socks, self._wake_reader, self._wake_writer]:
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    socket.close(sock.detach())
+
+    # Sockets
+
+    def _write(self, index: int, data: bytes) -> None:
+        sock, unsent = self._socks[index], self._unsent[index]
+        if sock is None:
+            return
+        if unsent:
+            data = unsent + data
+        try:
+            sent = sock.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            sent = 0
+        except OSError as error:
+            # Replies that came before the end may still be there to read.
+            self._read(index, Fault(FaultKind.LOST, f"lost the connection ({error.strerror or error})"))
+            return
+        if sent != len(data) or unsent:
+            self._unsent[index] = data[sent:]
+            self._poll.register(sock, select.POLLIN | (select.POLLOUT if sent != len(data) else 0))
+
+    def _read(self, index: int, fault: Fault | None = None) -> None:
+        link = self.links[index]
+        while True:
+            sock = self._socks[index]
+            if sock is None:
+                return
+            try:
+                data = sock.recv(_READ)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                data = None
+            except OSError as error:
+                data = b""
+                fault = fault or Fault(FaultKind.LOST, f"lost the connection ({error.strerror or error})")
+            if not data:
+                if data is not None or fault is not None:
+                    self._lose(index, fault or Fault(FaultKind.LOST, "closed the connection"))
+                return
+            # Read after the data: an instant before it could count a pause as validity.
+            out = link.received(data, clock())
+            if out:
+                self._write(index, out)
+            if link.broken is not None:
+                self._lose(index, link.broken)
+                return
+            # TLS may hold decrypted bytes that no poller reports.
+            if fault is None and not isinstance(sock, ssl.SSLSocket) and len(data) < _READ:
+                return
+
+    def _make_sure(self, index: int, now: float) -> None:
+        """The node owes an answer for too long, or we were away: read before believing it."""
+        sock = self._socks[index]
+        link = self.links[index]
+        if sock is None:
+            return
+        self._read(index)
+        if link.overdue(now) and self._socks[index] is not None:
+            self._lose(index, Fault(FaultKind.SILENT, f"did not answer for {self._driver.silence:.3g} s"))
+
+    def _lose(self, index: int, fault: Fault) -> None:
+        self._hang_up(index)
+        self.links[index].lost(fault, clock())
+
+    def _hang_up(self, index: int) -> None:
+        sock, self._socks[index] = self._socks[index], None
+        connection, self._connections[index] = self._connections[index], None
+        self._unsent[index] = b""
+        if sock is not None:
+            fd = sock.fileno()
+            if self._by_fd.pop(fd, None) is not None:
+                with contextlib.suppress(KeyError, OSError):
+                    self._poll.unregister(fd)
+        if connection is not None:
+            hang_up(connection)
+
+    def _welcome(self) -> None:
+        """Take over the connections that dialling brought."""
+        with contextlib.suppress(BlockingIOError):
+            while len(self._wake_reader.recv(64)) == 64:
+                pass
+        while self._arrivals:
+            # An interrupt from here on would leave the link waiting for a dial that nobody remembers.
+            self._busy = self._arrivals[0][0]
+            index, connection, sock, fault = self._arrivals.popleft()
+            link = self.links[index]
+            if connection is None or sock is None:
+                link.dial_failed(fault or Fault(FaultKind.UNREACHABLE, "could not be reached"), clock())
+                continue
+            self._hang_up(index)
+            self._connections[index] = connection
+            self._socks[index] = sock
+            self._by_fd[sock.fileno()] = index
+            self._poll.register(sock, select.POLLIN)
+            self._write(index, link.connected(clock()))
+        self._busy = -1
+        self._poke()
+
+    def _poke(self) -> None:
+        self._poked = self._admission.changes
+        for index, link in enumerate(self.links):
+            if link.waiting:
+                data = link.poke(clock())
+                if data:
+                    self._write(index, data)
+
+    def _discard_arrivals(self) -> None:
+        while self._arrivals:
+            connection = self._arrivals.popleft()[1]
+            if connection is not None:
+                hang_up(connection)
+
+
+def _ask(dialer: Dialer, port: weakref.ref[ConnectionSet]) -> None:
+    """For a link, which must not keep its set alive."""
+    alive = port()
+    if alive is not None:
+        dialer.ask(alive)
+
+
+class Dialer:
+    """Connects to one node, for whichever set asks, in a thread that lives while there is something to do.
+
+    It also brings the node the releases it is still owed when nobody else is about to talk to it.
+    """
+
+    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, owed_for: float) -> None:
+        self._endpoint = endpoint
+        self._node = node
+        node.on_owed = self.bring
+        self._timeout = timeout
+        self._owed_for = owed_for
+        self._lock = threading.Lock()
+        self._wanted: deque[ConnectionSet] = deque()
+        self._dialled: redis.Connection | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._gate = threading.Lock()  # Opened by `close`; no Event, see `Driver`.
+        self._gate.acquire()
+
+    def ask(self, port: ConnectionSet) -> None:
+        """Bring *port* a connection, or a fault."""
+        with self._lock:
+            if self._closing:
+                return
+            self._wanted.append(port)
+            if self._thread is None:
+                self._begin()
+
+    def bring(self) -> None:
+        """Bring the node what it is owed, soon."""
+        with self._lock:
+            if self._thread is None and not self._closing:
+                self._begin()
+
+    def _begin(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=f"redlock-dial-{self._node.name}", daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:  # Ctrl-C, or no thread to be had: who asks next begins anew.
+            self._thread = None
+            raise
+
+    def close(self) -> None:
+        """Dial no more."""
+        with self._lock:
+            self._closing = True
+            with contextlib.suppress(RuntimeError):  # It is open.
+                self._gate.release()
+            if self._dialled is not None:
+                cut(self._dialled)
+
+    def join(self) -> None:
+        """Wait for a dial in progress. One that is still waiting for TCP ends by itself, within its timeout."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_JOIN)
+
+    def _dialling(self, connection: redis.Connection | None) -> None:
+        with self._lock:
+            self._dialled = connection
+
+    def _work(self) -> None:
+        pause, give_up_at = REDIAL_MIN, clock() + self._owed_for
+        while True:
+            with self._lock:
+                if self._thread is not threading.current_thread():
+                    return
+                port = self._wanted.popleft() if self._wanted else None
+                if self._closing or (port is None and (not self._node.owed or clock() > give_up_at)):
+                    self._thread = None
+                    return
+            if port is None and self._gate.acquire(timeout=pause):
+                continue
+            try:
+                connection, sock = self._endpoint.connect(self._timeout, self._dialling)
+                self._bring_owed(connection)
+                self._dialling(None)
+                sock.setblocking(False)
+            except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
+                pause = min(pause * 2, REDIAL_MAX)
+                if port is not None:
+                    port.arrive(self._node.index, None, None, self._endpoint.fault(error))
+            else:
+                pause = REDIAL_MIN
+                if port is not None:
+                    port.arrive(self._node.index, connection, sock, None)
+                else:
+                    hang_up(connection)
+
+    def _bring_owed(self, connection: redis.Connection) -> None:
+        owed = list(self._node.owed)
+        if not owed:
+            return
+        try:
+            for command in owed:
+                connection.send_packed_command([encode_whole(command)], check_health=False)  # type: ignore[no-untyped-call]
+            for command in owed:
+                with contextlib.suppress(redis.ResponseError):
+                    connection.read_response()
+                self._node.answered(command)
+        except BaseException:
+            hang_up(connection)
+            raise
+
+
+class Driver:
+    """Runs flows for the threads of one coordinator."""
+
+    def __init__(self, cluster: Cluster, found: Sequence[Endpoint], owed_for: float) -> None:
+        self.cluster = cluster
+        self.silence = max(1.0, 4 * cluster.patience)
+        timeout = min(1.0, max(0.5, 4 * cluster.patience))
+        self.nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
+        self.dialers = [Dialer(endpoint, node, timeout, owed_for) for endpoint, node in zip(found, self.nodes, strict=True)]
+        # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. A plain lock is safe in a `with`.
+        self._lock = threading.Lock()
+        self._idle: deque[ConnectionSet] = deque()
+        self._all: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
+        self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()  # Weak, so that a set lost to Ctrl-C frees its place.
+        self._waiters: deque[threading.Lock] = deque()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    def run(
+        self, start: Callable[[float], Flow[T]], *, prefer: ConnectionSet | None = None, give_up_at: float = math.inf
+    ) -> tuple[T, ConnectionSet]:
+        """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
+
+        *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
+        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*.
+        """
+        port = self._check_out(prefer, give_up_at)
+        ours = True
+        run: Run[T] | None = None
+        try:
+            run = Run(start(clock()), port, clock)
+            run.begin()
+            while not run.done:
+                wait = run.wait
+                if not wait.pause:
+                    port.pump(wait.until)
+                else:  # Only the time is awaited: lend the set to others meanwhile.
+                    ours, run.port = False, None
+                    self._check_in(port)
+                    self._sleep(wait.until)
+                    run.port = port = self._check_out(port, give_up_at)
+                    ours = True
+                if run.wait is wait and not run.done and clock() >= wait.until:
+                    run.step(Tick(clock()))
+            return run.result(), port
+        except BaseException:
+            if ours:
+                port.interrupted()
+            if run is not None:
+                run.cancel()
+            raise
+        finally:
+            if run is not None:
+                run.port = None
+            if ours:
+                self._check_in(port)
+
+    def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
+        """Write requests whose answers nobody waits for."""
+        late = prefer.late() if prefer is not None else ()
+        port = self._check_out(prefer, math.inf)
+        try:
+            port.send(requests, None)
+        finally:
+            self._check_in(port)
+        if prefer is not None and prefer is not port:
+            self.follow(prefer, late, requests)
+
+    def follow(self, port: ConnectionSet, late: Sequence[int], requests: Sequence[Request]) -> None:
+        """Write releases on *port* as well, which was in other hands, to the nodes that were *late* there.
+
+        A release that overtakes its acquire finds an older lock on a node now and then, and must leave it alone; then only
+        one behind the acquire is final.
+        """
+        behind = [Request(each.node, each.command, each.not_after) for each in requests if each.node in late]
+        if behind:
+            port.following.append(behind)
+            with contextlib.suppress(ValueError):
+                self._idle.remove(port)  # It came back meanwhile.
+                self._check_in(port)
+
+    def connection_set(self) -> ConnectionSet:
+        """A set of its own, for one who runs many flows at once; not among those that threads share."""
+        port = ConnectionSet(self)
+        self._all.add(port)
+        return port
+
+    def bring_owed(self) -> None:
+        """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
+        deadline = clock() + self.cluster.patience
+        for port in list(self._idle):
+            with contextlib.suppress(ValueError):
+                self._idle.remove(port)
+                try:
+                    port.drain(deadline)
+                finally:
+                    self._idle.append(port)
+        for dialer, node in zip(self.dialers, self.nodes, strict=True):
+            if node.owed_soon:
+                dialer.bring()
+        while any(node.owed_soon for node in self.nodes) and clock() < deadline:
+            time.sleep(_LOOK)
+
+    def close(self) -> None:
+        """Close all connections, and wait for what still dials. A set in use is closed when it comes back.
+
+        May be called again, to go on where an interrupt ended it.
+        """
+        if not self._closed:
+            self.bring_owed()
+        self._closed = True
+        for dialer in self.dialers:
+            dialer.close()
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().close()
+        for gate in list(self._waiters):
+            self._open(gate)
+        for dialer in self.dialers:
+            dialer.join()
+
+    def abandon(self) -> None:
+        """After a fork, in the child: let go of the parent's connections without a word on them."""
+        for port in self._all:
+            port.abandon()
+
+    # Sets of connections
+
+    def _check_out(self, prefer: ConnectionSet | None, give_up_at: float) -> ConnectionSet:
+        idle = self._idle
+        if prefer is not None:
+            # The set that carried the acquire, so that its release cannot overtake it.
+            with contextlib.suppress(ValueError):
+                idle.remove(prefer)
+                return prefer
+        while True:
+            with contextlib.suppress(IndexError):
+                return idle.pop()
+            if self._closed:
+                raise RedlockError("this Redlock is closed")
+            with self._lock:
+                if len(self._shared) < SETS_MAX:
+                    port = ConnectionSet(self)
+                    self._all.add(port)
+                    self._shared.add(port)
+                    return port
+            left = give_up_at - clock()
+            if left <= 0:
+                raise QuorumUnavailable(
+                    saturated(self.cluster.names, f"was not asked: all {SETS_MAX} sets of connections are in use")
+                )
+            self._queue_up(min(left, 1.0))
+
+    def _queue_up(self, longest: float) -> None:
+        """Wait until a set comes back, at most *longest* seconds."""
+        gate = threading.Lock()
+        gate.acquire()
+        self._waiters.append(gate)
+        # Asked after the append: whoever brings a set back looks for waiters after it did.
+        if not self._idle and not self._closed:
+            gate.acquire(timeout=longest)
+        with contextlib.suppress(ValueError):
+            self._waiters.remove(gate)
+
+    def _open(self, gate: threading.Lock) -> None:
+        with contextlib.suppress(RuntimeError):  # Somebody else opened it.
+            gate.release()
+
+    def _sleep(self, until: float) -> None:
+        """Until *until*, or until this is closed."""
+        left = until - clock()
+        while left > 0 and not self._closed:
+            time.sleep(min(left, _NAP))
+            left = until - clock()
+
+    def _check_in(self, port: ConnectionSet) -> None:
+        while True:
+            while port.following:
+                port.send(port.following.popleft(), None)
+            self._idle.append(port)
+            if not port.following:
+                break
+            try:
+                self._idle.remove(port)
+            except ValueError:  # Somebody has it, and brings it back.
+                break
+        if self._closed:  # Asked after the append: whoever closes looks at the list after it set this.
+            with contextlib.suppress(ValueError):
+                self._idle.remove(port)
+            port.drain(clock() + self.cluster.patience)
+            port.close()
+        elif self._waiters:
+            with contextlib.suppress(IndexError):
+                self._open(self._waiters.popleft())

@@ -1,0 +1,565 @@
+"""One ordered link to one node: which requests are in flight, what waits, who answers, and what is owed.
+
+Pure: bytes and time go in, bytes and events come out; the drivers own the sockets. A `Link` is one place in a set of
+connections, and lives on when its connection breaks; a `Node` is what all links to the same node share.
+
+What a link guarantees:
+
+- Requests are written in the order they were submitted, and answers are matched first in, first out. So a release
+  travels behind the acquire it undoes, also when that acquire was never answered.
+- Nothing that votes is written before the node behind this connection was admitted, nor after its `not_after`.
+- A release needs no admission, and one whose answer was lost stays owed and is sent again on the next connection.
+- Everything is bounded: in flight, waiting, owed, and how long a connected node may be silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from enum import Enum, auto
+
+from redlock.core import events
+from redlock.core.admission import Admission, Identity, Standing, State
+from redlock.core.commands import MARKER_KEY, Command, Free, Greet, Mark, Nonsense, Plain, scripts
+from redlock.core.effects import NEVER, Failure, Reply, Request
+from redlock.core.quorum import Fault, FaultKind, Kind, Vote
+from redlock.transport.wire import NOT_YET, ReplyReader, ServerError, WireError, bulk, encode, encode_whole
+
+__all__ = ["Link", "Mailbox", "Node"]
+
+IN_FLIGHT_MAX = 4096
+TAKES_MAX = IN_FLIGHT_MAX // 2
+"""A TAKE is written only where its FREE would still fit."""
+OWED_MAX = 512
+REDIAL_MIN, REDIAL_MAX = 0.02, 0.25
+RECHECK_MIN, RECHECK_MAX = 0.05, 1.0
+DETAIL_MAX = 160
+
+Mailbox = deque[Reply | Failure]
+"""Where links put what happened, for the driver to hand to whoever waits."""
+
+_REFUSALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+_RECONSIDER = frozenset({"READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN"})
+
+
+class Node:
+    """What every link to one node shares: its admission, what it is owed, and whether dialling it makes sense."""
+
+    __slots__ = (
+        "_backoff",
+        "_recheck",
+        "_told",
+        "admission",
+        "emit",
+        "fault",
+        "index",
+        "name",
+        "on_owed",
+        "owed",
+        "recheck_at",
+        "redial_at",
+    )
+
+    def __init__(self, index: int, name: str, admission: Admission, emit: Callable[[events.Event], None] | None = None) -> None:
+        self.index = index
+        self.name = name
+        self.admission = admission
+        self.emit = emit
+        self.fault: Fault | None = None
+        self.redial_at = NEVER
+        self.recheck_at = NEVER
+        self.owed: dict[Command, None] = {}
+        self.on_owed: Callable[[], None] | None = None
+        """Called when something is owed: the driver sees to it that the node gets it, though nobody may call again."""
+        self._backoff = REDIAL_MIN
+        self._recheck = RECHECK_MIN
+        self._told: tuple[str, str] | None = None
+
+    def unreachable(self, fault: Fault, now: float) -> None:
+        """The last dial failed: until the next one succeeds, requests fail at once."""
+        if self.fault is None and self.emit:
+            self.emit(events.NodeDisconnected(now, self.name, fault.detail))
+        self.fault = fault
+        self._told = None
+        self.redial_at = now + self._backoff
+        self._backoff = min(self._backoff * 2, REDIAL_MAX)
+        self.admission.failed(self.index, fault)
+
+    def reachable(self) -> None:
+        """A new connection told who it is."""
+        self.fault = None
+        self.redial_at = NEVER
+        self._backoff = REDIAL_MIN
+
+    def recheck_due(self, now: float) -> bool:
+        """Whether it is time to ask a node that may not vote once more; counts as asked."""
+        if now < self.recheck_at:
+            return False
+        self.recheck_at = now + self._recheck
+        self._recheck = min(self._recheck * 2, RECHECK_MAX)
+        return True
+
+    def admitted(self, now: float) -> None:
+        """The node votes; an event for that, once for each run of the server and each return."""
+        self._recheck = RECHECK_MIN
+        self.recheck_at = NEVER
+        identity = self.admission.identity(self.index)
+        told = (identity.run_id if identity else "", "admitted")
+        if self.emit is not None and told != self._told:
+            self.emit(events.NodeAdmitted(now, self.name, told[0]))
+        self._told = told
+
+    def tell(self, standing: Standing, now: float) -> None:
+        """The node may not vote: an event for that, once for each reason, however often it is asked."""
+        fault, identity = standing.fault, self.admission.identity(self.index)
+        if self.emit is None or fault is None:
+            return
+        quarantined = standing.state is State.QUARANTINED
+        told = (identity.run_id if identity else "", "in quarantine" if quarantined else fault.detail)
+        if told == self._told:
+            return
+        self._told = told
+        if quarantined:
+            self.emit(events.NodeQuarantined(now, self.name, fault.detail, standing.until))
+        else:
+            self.emit(events.NodeRejected(now, self.name, fault.detail))
+
+    def owe(self, command: Command) -> None:
+        """Remember a release whose answer is missing; the oldest is dropped when there are too many, and leaks a ttl."""
+        self.owed[command] = None
+        if len(self.owed) > OWED_MAX:
+            with contextlib.suppress(StopIteration, RuntimeError):  # Another thread may have changed it.
+                self.owed.pop(next(iter(self.owed)), None)
+        if self.on_owed is not None:
+            self.on_owed()
+
+    def answered(self, command: Command) -> None:
+        """The node executed a release: nothing is owed for it any more."""
+        if self.owed:
+            self.owed.pop(command, None)
+
+    @property
+    def owed_soon(self) -> bool:
+        """Whether releases are owed that the node would take, as far as is known."""
+        return bool(self.owed) and self.fault is None
+
+
+class _Phase(Enum):
+    DOWN = auto()
+    DIALLING = auto()
+    UP = auto()
+
+    __hash__ = object.__hash__
+
+
+class Link:
+    """One ordered connection's worth of requests to *node*.
+
+    *dial* is called when a connection is wanted; the driver answers with `connected` or `dial_failed`. *silence*: seconds
+    for which a connected node may owe an answer before the connection is given up. *broken* is set when the driver must
+    close the connection and call `lost`.
+    """
+
+    __slots__ = (
+        "_dial",
+        "_fifo",
+        "_greeted",
+        "_greeting",
+        "_learned",
+        "_mailbox",
+        "_marking",
+        "_phase",
+        "_quiet_since",
+        "_reader",
+        "_silence",
+        "_tail",
+        "_waiting",
+        "broken",
+        "node",
+    )
+
+    def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
+        self.node = node
+        self.broken: Fault | None = None
+        self._mailbox = mailbox
+        self._dial = dial
+        self._silence = silence
+        self._phase = _Phase.DOWN
+        self._fifo: deque[Request] = deque()
+        self._waiting: deque[Request] = deque()
+        self._quiet_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._reader = ReplyReader()
+        self._tail: bytes | None = None
+        self._greeting = 0
+        self._greeted = False
+        self._marking = False
+        self._learned: dict[str, object] = {}
+
+    # What the driver asks
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection."""
+        return self._phase is _Phase.UP
+
+    @property
+    def in_flight(self) -> int:
+        """Requests written and not answered."""
+        return len(self._fifo)
+
+    @property
+    def releasing(self) -> bool:
+        """Whether a release was written and not answered: a socket that is closed with an answer unread may take with it
+        what the node has not read yet."""
+        return any(request.command.final for request in self._fifo)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether requests wait for the node to be admitted."""
+        return bool(self._waiting)
+
+    def overdue(self, now: float) -> bool:
+        """Whether the node has owed an answer for too long. Read its socket before believing that."""
+        return bool(self._fifo) and now - self._quiet_since > self._silence
+
+    def heard(self, now: float) -> None:
+        """The driver was away and cannot know whether the node was silent: start counting anew."""
+        self._quiet_since = now
+
+    # What the driver tells; all give the bytes to write
+
+    def submit(self, request: Request, now: float) -> bytes:
+        """Take a request; what cannot be written now waits, or fails at once into the mailbox."""
+        command = request.command
+        if self._tail is not None and command.marked and now <= request.not_after and len(self._fifo) < TAKES_MAX:
+            return self._write(request, encode(command), now) + self._tail
+        return self._submit_other(request, now)
+
+    def connected(self, now: float, owed: Iterable[Command] = ()) -> bytes:
+        """A new connection: ask who it is, and send the releases that are still owed."""
+        self._reset()
+        self._phase = _Phase.UP
+        self._quiet_since = now
+        data = self._greet(now, load=True)
+        for command in owed:
+            data += self._write(Request(self.node.index, command, float("inf")), encode_whole(command), now)
+        return data + self._flush(now)
+
+    def dial_failed(self, fault: Fault, now: float) -> None:
+        """No connection: whatever waits for it fails."""
+        self._phase = _Phase.DOWN
+        self.node.unreachable(fault, now)
+        self._fail_waiting(fault, now)
+
+    def received(self, data: bytes, now: float) -> bytes:
+        """Bytes arrived. Sets `broken` if they cannot be trusted."""
+        reader, out = self._reader, b""
+        try:
+            reader.feed(data)
+            while True:
+                answer = reader.next()
+                if answer is NOT_YET:
+                    break
+                self._quiet_since = now
+                if not self._fifo:
+                    raise WireError("sent a reply that nobody asked for")
+                out += self._answer(self._fifo.popleft(), answer, now)
+                if self._phase is not _Phase.UP:
+                    break
+        except WireError as error:
+            self.broken = Fault(FaultKind.NONSENSE, str(error))
+        return out
+
+    def retry(self, now: float) -> None:
+        """Dial again if something is still owed or wanted and it is time."""
+        if self._waiting or self.node.owed:
+            self._ask_dial(now)
+
+    def poke(self, now: float) -> bytes:
+        """Something changed elsewhere, or time passed: write what may be written now."""
+        return self._flush(now) if self._waiting and self._phase is _Phase.UP else b""
+
+    def lost(self, fault: Fault, now: float) -> None:
+        """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
+        was_greeting = not self._greeted
+        fifo, self._fifo = self._fifo, deque()
+        self._phase = _Phase.DOWN
+        self._reset()
+        self.broken = None
+        for request in fifo:
+            if request.command.final:
+                self.node.owe(request.command)
+            self._fail(request, fault, now)
+        if was_greeting:
+            # A port that accepts and says nothing is no better than one that refuses.
+            self.node.unreachable(Fault(FaultKind.UNREACHABLE, fault.detail), now)
+            self._fail_waiting(self.node.fault or fault, now)
+        elif self.node.emit:
+            self.node.emit(events.NodeDisconnected(now, self.node.name, fault.detail))
+        self.retry(now)
+
+    # Submitting
+
+    def _write(self, request: Request, data: bytes, now: float) -> bytes:
+        fifo = self._fifo
+        if not fifo:
+            self._quiet_since = now
+        fifo.append(request)
+        request.written = True
+        return data
+
+    def _submit_other(self, request: Request, now: float) -> bytes:
+        command = request.command
+        if now > request.not_after:
+            self._fail(request, _too_late(request), now)
+            return b""
+        if self._phase is not _Phase.UP:
+            self._submit_unconnected(request, now)
+            return b""
+        if isinstance(command, Greet):
+            return self._submit_greet(request, command, now)
+        if command.marked:
+            self._wait(request, now)
+            return self._flush(now)
+        if len(self._fifo) >= IN_FLIGHT_MAX:
+            self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
+            if command.final:
+                self.node.owe(command)
+            self._fail(request, self.broken, now)
+            return b""
+        return self._write(request, encode(command), now)
+
+    def _submit_unconnected(self, request: Request, now: float) -> None:
+        fault = self.node.fault
+        if request.command.final:  # Owed even while it waits here: perhaps nobody ever looks at this link again.
+            self.node.owe(request.command)
+        if fault is None:
+            self._wait(request, now)
+        else:
+            self._fail(request, fault, now)
+        if self._phase is _Phase.DOWN:
+            self._ask_dial(now)
+
+    def _submit_greet(self, request: Request, command: Greet, now: float) -> bytes:
+        if self._tail is not None and not command.look:
+            self._mailbox.append(Reply(request, self.node.admission.standing(self.node.index, now), now))
+            return b""
+        data = self._greet(now) if command.look and self._greeted and not self._greeting else b""
+        self._wait(request, now)
+        return data + self._flush(now)
+
+    def _ask_dial(self, now: float) -> None:
+        if self._phase is _Phase.DOWN and now >= self.node.redial_at:
+            self.node.admission.asked(now)
+            self._phase = _Phase.DIALLING
+            self._dial()
+
+    def _wait(self, request: Request, now: float) -> None:
+        waiting = self._waiting
+        if len(waiting) >= TAKES_MAX:
+            self._waiting = waiting = deque(other for other in waiting if other.not_after >= now)
+        if len(waiting) >= TAKES_MAX:
+            if request.command.final:
+                self.node.owe(request.command)
+            self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests waiting for it"), now)
+        else:
+            waiting.append(request)
+
+    def _flush(self, now: float) -> bytes:
+        """Write, answer or fail what waits, as far as the node's standing tells."""
+        out = b""
+        if not self._waiting:
+            return out
+        if self._tail is None:
+            out += self._settle(now)
+        standing = None
+        for _ in range(len(self._waiting)):
+            request = self._waiting.popleft()
+            command, late = request.command, now > request.not_after
+            if not command.marked and not isinstance(command, Greet):
+                if late:
+                    self._fail(request, _too_late(request), now)
+                else:
+                    out += self._write(request, encode(command), now)
+            elif self._greeting or self._marking or not self._greeted:
+                self._waiting.append(request)
+            else:
+                standing = standing or self.node.admission.standing(self.node.index, now)
+                undecided = standing.state in (State.UNKNOWN, State.MARK)
+                if undecided and not late and not (isinstance(command, Greet) and command.look):
+                    self._waiting.append(request)
+                elif isinstance(command, Greet):
+                    self._mailbox.append(Reply(request, standing, now))
+                elif late or self._tail is None:
+                    # Also what nobody asks any more: a round that was lost may still wait to hear why.
+                    self._fail(request, standing.fault or _too_late(request), now)
+                elif len(self._fifo) < TAKES_MAX:
+                    out += self._write(request, encode(command), now) + self._tail
+                else:
+                    self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"), now)
+        return out
+
+    # Admission
+
+    def _greet(self, now: float, *, load: bool = False) -> bytes:
+        """Ask who is there; *load*: also load the scripts, so that the first EVALSHA finds them. One write, no waiting."""
+        self._greeting += 1
+        self._tail = None
+        self._learned = {}
+        asked = [
+            Plain("info", "INFO", shape=bytes),
+            Plain("marker", "GET", MARKER_KEY, shape=(bytes, type(None))),
+        ]
+        if load:
+            asked += [Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes) for script in scripts()]
+        asked.append(Plain("time", "TIME", shape=list))
+        return b"".join([self._write(Request(self.node.index, command, float("inf")), encode(command), now) for command in asked])
+
+    def _learn(self, command: Plain, value: object, now: float) -> bytes:
+        self._learned[command.name] = value
+        if command.name != "time":
+            return b""
+        self._greeting -= 1
+        if self._greeting:
+            return b""
+        self._greeted = True
+        self.node.reachable()
+        faults = [fault for fault in self._learned.values() if isinstance(fault, Fault)]
+        if faults:
+            # What a node in cluster mode, or a replica, says to our GET is less than what INFO tells of it.
+            unfit = _identity(self._learned).unfit if isinstance(self._learned.get("info"), bytes) else None
+            fault = Fault(FaultKind.REFUSED, unfit) if unfit is not None else faults[0]
+            self.node.admission.failed(self.node.index, fault)
+            self._fail_waiting(fault, now)
+            if fault.kind is FaultKind.REFUSED:
+                self.node.tell(Standing(State.REFUSED, fault), now)
+            return b""
+        self.node.admission.seen(self.node.index, _identity(self._learned), now)
+        return self._settle(now, tell=True) + self._flush(now)
+
+    def _settle(self, now: float, *, tell: bool = False) -> bytes:
+        """Act on the node's standing: open the way for votes, write its marker, or look again later."""
+        if self._greeting or self._marking or not self._greeted:
+            return b""
+        node = self.node
+        standing = node.admission.standing(node.index, now)
+        if standing.state is State.ADMITTED:
+            self._tail = bulk(standing.marker)
+            node.admitted(now)
+        elif standing.state is State.MARK and standing.mark is not None:
+            self._marking = True
+            return self._write(Request(node.index, standing.mark, float("inf")), encode_whole(standing.mark), now)
+        elif standing.fault is not None:
+            due = node.recheck_due(now)
+            if tell:  # It was asked just now.
+                node.tell(standing, now)
+            elif due:
+                return self._greet(now)
+        return b""
+
+    def _marked(self, marker: str, now: float) -> bytes:
+        """The marker was written, by us or, first, by somebody else: adopt what stands."""
+        self._marking = False
+        identity = self.node.admission.identity(self.node.index)
+        if identity is not None:
+            self.node.admission.seen(self.node.index, replace(identity, marker=marker), now)
+        return self._settle(now) + self._flush(now)
+
+    # Answers
+
+    def _answer(self, request: Request, answer: object, now: float) -> bytes:
+        command = request.command
+        if type(answer) is ServerError:
+            return self._error(request, str(answer), now)
+        try:
+            value = command.read(answer)
+        except Nonsense as error:
+            if command.final:
+                self.node.owe(command)
+            self._fail(request, Fault(FaultKind.NONSENSE, f"answered nonsense: {_clean(str(error))}"), now)
+            raise WireError(f"answered nonsense: {_clean(str(error))}") from error
+        if request.run is not None:
+            self._mailbox.append(Reply(request, value, now))
+        if command.final:
+            self.node.answered(command)
+        elif type(command) is Plain:
+            return self._learn(command, value, now)
+        elif type(command) is Mark:
+            return self._marked(value, now)
+        elif type(value) is Vote and value.kind is Kind.STRANGER and self._tail is not None:
+            return self._greet(now)
+        return b""
+
+    def _error(self, request: Request, text: str, now: float) -> bytes:
+        command = request.command
+        word = text.split(" ", 1)[0]
+        # Once: a server that says it to the script's text as well would keep us for ever.
+        again = word == "NOSCRIPT" and command.script is not None and not request.whole
+        if again and (command.final or now <= request.not_after):
+            request.whole = True
+            data = encode_whole(command)
+            if not command.marked:
+                return self._write(request, data, now)
+            if self._tail is not None:
+                return self._write(request, data, now) + self._tail
+        kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
+        fault = Fault(kind, f"said {_clean(text)}")
+        if type(command) is Plain:
+            return self._learn(command, None if command.name == "load" else fault, now)
+        if type(command) is Mark:
+            self._marking = False
+            self.node.admission.failed(self.node.index, fault)
+            self._fail_waiting(fault, now)
+            return b""
+        if command.final:
+            self.node.answered(command)
+        self._fail(request, fault, now)
+        if command.marked and self._tail is not None:
+            if kind is FaultKind.REFUSED:  # Our rights changed: no vote until a later look finds them restored.
+                self._tail = None
+                self.node.admission.failed(self.node.index, fault)
+                self.node.recheck_due(now)
+            elif word in _RECONSIDER:  # Its role changed: ask who it is now.
+                return self._greet(now)
+        return b""
+
+    def _fail(self, request: Request, fault: Fault, now: float) -> None:
+        if request.run is not None:
+            self._mailbox.append(Failure(request, fault, now))
+
+    def _fail_waiting(self, fault: Fault, now: float) -> None:
+        waiting, self._waiting = self._waiting, deque()
+        for request in waiting:
+            if isinstance(request.command, Free):
+                self.node.owe(request.command)
+            self._fail(request, fault, now)
+
+
+def _too_late(request: Request) -> Fault:
+    over = "the vote was decided" if request.not_after == NEVER else "the time for it was over"
+    return Fault(FaultKind.EXPIRED, f"was not asked: {over}")
+
+
+def _identity(learned: dict[str, object]) -> Identity:
+    info, marker, clock = learned.get("info"), learned.get("marker"), learned.get("time")
+    fields: dict[str, str] = {}
+    if isinstance(info, bytes):
+        for line in info.decode("utf-8", "replace").splitlines():
+            name, _, value = line.partition(":")
+            fields[name] = value
+    seconds = 0.0
+    match clock:
+        case [bytes(whole), bytes(micros)] if whole.isdigit() and micros.isdigit() and len(whole) < 16:
+            seconds = int(whole) + int(micros) / 1e6
+    return Identity.parse(fields, marker.decode("utf-8", "replace") if isinstance(marker, bytes) else "", seconds)
+
+
+def _clean(text: str) -> str:
+    """A server's words, fit for a log line."""
+    shown = "".join(char if char.isprintable() else "?" for char in text[:DETAIL_MAX])
+    return shown if len(text) <= DETAIL_MAX else f"{shown}..."

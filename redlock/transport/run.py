@@ -1,0 +1,101 @@
+"""A flow on its way through a driver: what it waits for, and what came out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from redlock.core.effects import NEVER, Cancelled, Event, Flow, Request, Tick, Wait
+from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
+
+__all__ = ["Port", "Run", "saturated"]
+
+T = TypeVar("T")
+_ENDED = Wait(NEVER)
+
+
+class Port(Protocol):
+    """Where a run's requests go."""
+
+    def send(self, requests: Sequence[Request], run: Run[Any]) -> None:
+        """Write *requests*; their events come back to *run*."""
+
+
+class Run(Generic[T]):
+    """A flow, the `Wait` it is at, and the port it writes to. *port* None: events for it are dropped."""
+
+    __slots__ = ("_clock", "_flow", "_on_done", "_send", "done", "error", "port", "value", "wait")
+
+    def __init__(self, flow: Flow[T], port: Port, clock: Callable[[], float], on_done: Callable[[], None] | None = None) -> None:
+        self._flow = flow
+        self._send = flow.send
+        self._clock = clock
+        self._on_done = on_done
+        self.port: Port | None = port
+        self.wait = _ENDED
+        self.done = False
+        self.value: T | None = None
+        self.error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Run to the first wait that takes time."""
+        self._advance(self._send, None)
+
+    def step(self, event: Event) -> None:
+        """Deliver one event."""
+        self._advance(self._send, event)
+
+    def cancel(self) -> None:
+        """The caller went away: let the flow write its last requests, and end."""
+        if not self.done:
+            self._advance(self._flow.throw, Cancelled())
+
+    def hears(self, port: Port) -> bool:
+        """Whether an event that came by *port* is for this run now."""
+        return self.port is port and not self.done and not self.wait.pause
+
+    def result(self) -> T:
+        """What the flow returned, or raise what it raised."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        return self.value  # type: ignore[return-value]
+
+    def _advance(self, resume: Callable[[Any], Wait], argument: Any) -> None:
+        try:
+            wait = resume(argument)
+            while True:
+                self.wait = wait
+                if wait.send and self.port is not None:
+                    self.port.send(wait.send, self)
+                if wait.until != NEVER:
+                    return
+                wait = self._send(Tick(self._clock()))
+        except StopIteration as stop:
+            self.value = stop.value
+        except BaseException as error:
+            if getattr(self._flow, "gi_frame", None) is not None:
+                # It came from the port, or from an interrupt between the flow's yield and us: the flow must still clean up.
+                if not isinstance(error, Exception):
+                    raise
+                self._clean_up()
+            self.error = error
+        self.done = True
+        self.wait = _ENDED  # A run and its requests know each other: let go, or every acquire is work for the collector.
+        if self._on_done is not None:
+            self._on_done()
+
+    def _clean_up(self) -> None:
+        with contextlib.suppress(Exception, Cancelled, StopIteration):
+            wait = self._flow.throw(Cancelled())
+            if self.port is not None:
+                self.port.send(wait.send, self)
+
+
+def saturated(names: Sequence[str], detail: str) -> Tally:
+    """The votes of a call that could not even ask, because a bound of ours was reached."""
+    tally = Tally(names)
+    for node in range(len(names)):
+        tally.cast(node, Vote(Kind.FAULT, fault=Fault(FaultKind.SATURATED, detail)))
+    return tally
