@@ -1,0 +1,52 @@
+"""Quorum locks on N independent Redis or Valkey masters, with fencing tokens that come from the quorum itself.
+
+    from redlock import Redlock
+
+    locks = Redlock(["redis://10.0.0.1:6379", "redis://10.0.0.2:6379", "redis://10.0.0.3:6379"], ttl=10.0)
+    with locks.lock("invoices:42", timeout=5.0) as lease:
+        store.write(row, fencing_token=lease.fencing_token)
+
+`redlock.asyncio` has the same names for asyncio.
+"""
+
+from redlock.base import NodeReport, ResourceStatus
+from redlock.client import Lease, Lock, Redlock
+from redlock.errors import (
+    AcquireError,
+    ConfigurationError,
+    LeadershipLost,
+    LeaseError,
+    LeaseLost,
+    LeaseReleased,
+    LockContended,
+    LockInUse,
+    NodeError,
+    NodeRefused,
+    NodeUnreachable,
+    QuorumUnavailable,
+    RedlockError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AcquireError",
+    "ConfigurationError",
+    "LeadershipLost",
+    "Lease",
+    "LeaseError",
+    "LeaseLost",
+    "LeaseReleased",
+    "Lock",
+    "LockContended",
+    "LockInUse",
+    "NodeError",
+    "NodeRefused",
+    "NodeReport",
+    "NodeUnreachable",
+    "QuorumUnavailable",
+    "Redlock",
+    "RedlockError",
+    "ResourceStatus",
+    "__version__",
+]

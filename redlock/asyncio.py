@@ -1,0 +1,522 @@
+"""The asyncio API: the names of `redlock`, where every method that waits is a coroutine.
+
+    from redlock.asyncio import Redlock
+
+    async with Redlock(nodes) as locks:
+        async with locks.lock("invoices:42", timeout=5.0) as lease:
+            await store.write(row, fencing_token=lease.fencing_token)
+
+When a lease is lost inside `async with`, the body is cancelled, and LeaseLost comes out of the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from redlock.base import (
+    OMITTED,
+    CoordinatorBase,
+    LeaseBase,
+    NodeReport,
+    Omitted,
+    ResourceStatus,
+    acquire_timeout,
+    check_lock_arguments,
+    not_acquired,
+)
+from redlock.core.acquire import acquire
+from redlock.core.admission import Admission
+from redlock.core.effects import Flow
+from redlock.core.events import Event, LeaseInJeopardy
+from redlock.core.extend import extend
+from redlock.core.lease import Holding
+from redlock.core.look import inspect_nodes, peek
+from redlock.core.names import keys_of
+from redlock.core.release import abandon
+from redlock.core.renewal import Renewal, Watch
+from redlock.errors import (
+    AcquireError,
+    ConfigurationError,
+    LeadershipLost,
+    LeaseError,
+    LeaseLost,
+    LeaseReleased,
+    LockContended,
+    LockInUse,
+    NodeError,
+    NodeRefused,
+    NodeUnreachable,
+    QuorumUnavailable,
+    RedlockError,
+)
+from redlock.transport.aio import ROUNDS_MAX, AsyncDriver
+from redlock.transport.clock import now
+from redlock.transport.dial import NodeSpec
+
+__all__ = [
+    "AcquireError",
+    "ConfigurationError",
+    "LeadershipLost",
+    "Lease",
+    "LeaseError",
+    "LeaseLost",
+    "LeaseReleased",
+    "Lock",
+    "LockContended",
+    "LockInUse",
+    "NodeError",
+    "NodeRefused",
+    "NodeReport",
+    "NodeUnreachable",
+    "QuorumUnavailable",
+    "Redlock",
+    "RedlockError",
+    "ResourceStatus",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_log = logging.getLogger("redlock")
+_LOOK_AGAIN = 1.0
+"""At most this long between looks: timers sleep through a suspend, and `lost` must follow within a second of waking."""
+
+
+class _Body(enum.Enum):
+    """What became of the body of an `async with`."""
+
+    IDLE = enum.auto()
+    RUNNING = enum.auto()
+    CANCELLED = enum.auto()
+
+
+class Lease(LeaseBase):
+    """A granted lock. An async context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
+
+    __slots__ = ("_body", "_cancels", "_lost", "_on_lost", "_task", "_watch")
+    _coordinator: Redlock
+
+    def __init__(self, coordinator: Redlock, holding: Holding, on_lost: Callable[[Lease], object] | None) -> None:
+        super().__init__(coordinator, holding)
+        self._on_lost = on_lost
+        self._lost: asyncio.Event | None = None
+        self._watch: Watch | None = None
+        self._body = _Body.IDLE
+        self._task: asyncio.Task[Any] | None = None
+        self._cancels = 0
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
+        if self._lost is None:
+            self._lost = asyncio.Event()
+            if isinstance(self._holding.error(now()), LeaseLost):
+                self._lost.set()
+            elif self._watch is None:
+                self._coordinator._watch(self, auto_extend=False)
+        return self._lost
+
+    async def extend(self, ttl: float | None = None) -> None:
+        """Move the deadline to *ttl* seconds from now (None: as before); it never moves back.
+
+        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it is still valid until
+        `valid_until` then. A majority must confirm before the old validity ends. A cancel leaves the lease as it is.
+        """
+        await self._coordinator._confirm(self, self._coordinator._extension(self._holding, ttl))
+
+    async def verify(self) -> None:
+        """Return if no newer grant existed when this call began: one majority round, and no clock.
+
+        Holds while nodes keep their data and every user of the resource takes our locks. Raises as `extend`.
+        """
+        await self._coordinator._confirm(self, self._coordinator._verification(self._holding))
+
+    async def release(self) -> bool:
+        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released before. Never raises for that.
+
+        The releases are written before this first waits, so a cancel loses only the confirmation. A node that does not
+        answer stays owed its release, which is sent again when it comes back.
+        """
+        return await self._coordinator._release_lease(self)
+
+    async def __aenter__(self) -> Self:
+        ended = self._ended()
+        if ended is not None:  # No body runs under a lease that has ended.
+            await self.release()
+            raise ended
+        self._task = asyncio.current_task()
+        self._cancels = self._task.cancelling() if self._task is not None else 0
+        self._body = _Body.RUNNING
+        if self._watch is None:
+            self._coordinator._watch(self, auto_extend=False)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        body, self._body = self._body, _Body.IDLE
+        task, self._task = self._task, None
+        # As asyncio.timeout does: our own cancel becomes LeaseLost, somebody else's goes on as it is.
+        ours = (
+            body is _Body.CANCELLED and task is not None and task.uncancel() <= self._cancels and kind is asyncio.CancelledError
+        )
+        ended = self._ended()
+        await self.release()
+        if isinstance(ended, LeaseLost) and (ours or error is None):
+            raise ended from error
+
+    def _orphaned(self) -> None:
+        if self._lost is not None:
+            with contextlib.suppress(RuntimeError):  # Somebody waits on a loop that is closed.
+                self._lost.set()
+
+    def _ended(self) -> LeaseError | None:
+        ended = self._holding.error(now())
+        if isinstance(ended, LeaseLost):
+            self._coordinator._tell_lapsed(self._holding)
+        return ended
+
+    def _cancel_body(self) -> None:
+        if self._body is not _Body.RUNNING or self._task is None:
+            return
+        if self._task is asyncio.current_task():
+            # The body itself found out, by `extend` or `verify`, and LeaseLost is on its way to it. A task that cancels itself
+            # is struck at its next await, and that may be the release, after the body.
+            asyncio.get_running_loop().call_soon(self._cancel_body)
+            return
+        self._body = _Body.CANCELLED
+        self._task.cancel()
+
+
+class Lock:
+    """A lock on one resource: async context manager, decorator, or `acquire` and `release` by hand.
+
+    Cheap to make; serves one holder at a time and is not re-entrant (`LockInUse`).
+    """
+
+    def __init__(
+        self,
+        coordinator: Redlock,
+        resource: str,
+        *,
+        ttl: float | None,
+        timeout: float | None,
+        auto_extend: bool,
+        max_hold: float | None,
+        on_lost: Callable[[Lease], object] | None,
+    ) -> None:
+        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold)
+        self._coordinator = coordinator
+        self._resource = resource
+        self._ttl = coordinator._policy.ttl if ttl is None else ttl
+        self._timeout = timeout
+        self._auto_extend = auto_extend
+        self._max_hold = max_hold
+        self._on_lost = on_lost
+        self._acquiring = False
+        self._lease: Lease | None = None
+        self._entered = False
+
+    async def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
+        """A lease, or None: a majority answered, and somebody else holds the lock.
+
+        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. A cancel leaves no lock
+        behind. Raises QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
+        """
+        wait, once = acquire_timeout(blocking, timeout, self._timeout)
+        try:
+            return await self._acquire(wait, once=once)
+        except LockContended:
+            return None
+
+    async def release(self) -> bool:
+        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            raise not_acquired(self._resource)
+        return await lease.release()
+
+    async def _acquire(self, timeout: float | None, *, once: bool) -> Lease:
+        if self._acquiring:
+            raise LockInUse(f"the lock on {self._resource!r} is being acquired already; make one Lock for each user")
+        lease = self._lease
+        if lease is not None and (self._entered or lease.is_held()):
+            raise LockInUse(f"the lock on {self._resource!r} is held already, and is not re-entrant; make one Lock for each user")
+        self._acquiring = True
+        try:
+            self._lease = await self._coordinator._acquire(
+                self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
+            )
+            return self._lease
+        finally:
+            self._acquiring = False
+
+    async def __aenter__(self) -> Lease:
+        lease = await self._acquire(self._timeout, once=self._timeout == 0)
+        self._entered = True
+        try:
+            return await lease.__aenter__()
+        except BaseException:
+            self._lease, self._entered = None, False
+            raise
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        lease, self._lease, self._entered = self._lease, None, False
+        if lease is not None:
+            await lease.__aexit__(kind, error, trace)
+
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+        """Decorate an `async def`: every call takes a fresh lock of this kind, and never runs unlocked."""
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{getattr(function, '__qualname__', function)!r} is not an async def; decorate it with a lock of redlock"
+            )
+
+        @functools.wraps(function)
+        async def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with self._fresh():
+                return await function(*args, **kwargs)
+
+        return locked
+
+    def _fresh(self) -> Lock:
+        return self._coordinator.lock(
+            self._resource,
+            ttl=self._ttl,
+            timeout=self._timeout,
+            auto_extend=self._auto_extend,
+            max_hold=self._max_hold,
+            on_lost=self._on_lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Lock {self._resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+
+
+class Redlock(CoordinatorBase[Lease]):
+    """Locks on N independent Redis or Valkey masters, for the tasks of one event loop.
+
+    As `redlock.Redlock`. The constructor does no I/O and needs no running loop; the first use binds the coordinator to
+    its loop, and another loop is refused. One connection per node serves all tasks.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec],
+        *,
+        ttl: float = 10.0,
+        drift_factor: float = 0.01,
+        node_timeout: float | None = None,
+        retry_delay: float = 0.1,
+        fence_ttl: float = 7 * 86400.0,
+        max_ttl: float | None = None,
+        durable: bool | None = None,
+        key_prefix: str = "redlock:",
+        repair_missing_ttl: bool = False,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
+        super().__init__(
+            nodes,
+            ttl=ttl,
+            drift_factor=drift_factor,
+            node_timeout=node_timeout,
+            retry_delay=retry_delay,
+            fence_ttl=fence_ttl,
+            max_ttl=max_ttl,
+            durable=durable,
+            key_prefix=key_prefix,
+            repair_missing_ttl=repair_missing_ttl,
+            on_event=on_event,
+            admission=Admission,
+        )
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._driver = AsyncDriver(self._cluster, self._endpoints, self._owed_for)
+        self._renewal = Renewal()
+        self._renewing = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._callbacks: set[asyncio.Future[Any]] = set()
+
+    def lock(
+        self,
+        resource: str,
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        auto_extend: bool = False,
+        max_hold: float | None = None,
+        on_lost: Callable[[Lease], object] | None = None,
+    ) -> Lock:
+        """A lock on *resource*; nothing is sent yet.
+
+        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock, None for ever.
+        *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)*, a
+        function or a coroutine function, is called when the lease is lost.
+        """
+        return Lock(self, resource, ttl=ttl, timeout=timeout, auto_extend=auto_extend, max_hold=max_hold, on_lost=on_lost)
+
+    async def status(self, resource: str) -> ResourceStatus:
+        """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
+        lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
+        return self._status(resource, await self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at)))
+
+    async def nodes(self) -> list[NodeReport]:
+        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left, round trip, clock offset."""
+        return self._reports(await self._driver.run(lambda at: inspect_nodes(self._cluster, at)))
+
+    async def close(self) -> None:
+        """Release every lease this coordinator holds, and close its connections. Idempotent."""
+        if self._driver.closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        held = [holding for holding, _ in self._leases.values()]
+        try:
+            for start in range(0, len(held), ROUNDS_MAX):
+                await asyncio.gather(*[self._release_holding(holding) for holding in held[start : start + ROUNDS_MAX]])
+        finally:
+            for holding, _ in list(self._leases.values()):
+                if not holding.freed:  # Cancelled before it had its turn.
+                    self._driver.write(abandon(self._cluster, holding))
+                    self.forget(holding)
+            await self._driver.close()
+            for callback in self._callbacks:
+                callback.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    # For Lock and Lease
+
+    async def _acquire(
+        self,
+        resource: str,
+        keys: tuple[str, str],
+        ttl: float,
+        timeout: float | None,
+        once: bool,
+        auto_extend: bool,
+        max_hold: float | None,
+        on_lost: Callable[[Lease], object] | None,
+    ) -> Lease:
+        ask = self._ask(resource, keys, ttl, timeout, once=once)
+        try:
+            holding = await self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
+            # No await from here on: a cancel cannot come between the grant and its holder.
+            lease = Lease(self, holding, on_lost)
+            self.remember(holding, lease)
+            if max_hold is not None:
+                holding.limit(max_hold)
+            if auto_extend or on_lost is not None:
+                self._watch(lease, auto_extend=auto_extend)
+            return lease
+        except BaseException:
+            # A cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
+            if ask.granted is not None and not ask.granted.freed:
+                self.forget(ask.granted)
+                self._driver.write(abandon(self._cluster, ask.granted))
+            raise
+
+    async def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
+        try:
+            await self._driver.run(start, urgent=True)
+        except LeaseLost:
+            self._tell_lapsed(lease._holding)
+            raise
+
+    async def _release_lease(self, lease: Lease) -> bool:
+        return await self._release_holding(lease._holding)
+
+    async def _release_holding(self, holding: Holding) -> bool:
+        released = False
+        try:
+            released = await self._driver.run(self._release(holding), urgent=True)
+        except RedlockError:
+            pass  # Closed: the connections are gone.
+        finally:
+            if not holding.freed:  # Cancelled in the queue: without the confirmation, but not without the release.
+                self._driver.write(abandon(self._cluster, holding))
+            self.forget(holding)
+        return released
+
+    # Renewal
+
+    def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
+        holding = lease._holding
+        lease._watch = watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
+        self._renewal.add(watch)
+        self._arm(watch.due_at)
+
+    def _arm(self, due_at: float) -> None:
+        if due_at < self._timer_at and not self._driver.closed:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due_at
+            self._timer = self._driver.loop.call_later(min(max(0.0, due_at - now()), _LOOK_AGAIN), self._renew_due)
+
+    def _renew_due(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        extend_now, lost = self._renewal.due(now(), ROUNDS_MAX - self._renewing)
+        for watch in lost:
+            watch.lapsed(watch.holding)
+        for watch in extend_now:
+            self._renewing += 1
+            self._driver.start(functools.partial(self._renew, watch), functools.partial(self._renewed, watch))
+        self._arm(self._renewal.next_at)
+
+    def _renew(self, watch: Watch, at: float) -> Flow[None]:
+        return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
+
+    def _renewed(self, watch: Watch, error: BaseException | None) -> None:
+        self._renewing -= 1
+        holding = watch.holding
+        if self._renewal.extended(watch, error, now()):
+            watch.lapsed(holding)
+        elif error is not None:
+            self._cluster.note(
+                LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
+            )
+        self._arm(now() if self._renewal.ready else self._renewal.next_at)
+
+    def _tell_lapsed(self, holding: Holding) -> None:
+        holding.lose("its validity ended")
+        lease = self.lapsed(holding)
+        if lease is None:
+            return
+        if lease._lost is not None:
+            lease._lost.set()
+        lease._cancel_body()
+        if lease._on_lost is not None:
+            self._call_back(lease._on_lost, lease)
+
+    def _call_back(self, on_lost: Callable[[Lease], object], lease: Lease) -> None:
+        try:
+            result = on_lost(lease)
+            if inspect.isawaitable(result):
+                callback = asyncio.ensure_future(result)
+                self._callbacks.add(callback)
+                callback.add_done_callback(self._called_back)
+        except Exception:
+            _log.exception("on_lost failed for %r", lease.resource)
+
+    def _called_back(self, callback: asyncio.Future[Any]) -> None:
+        self._callbacks.discard(callback)
+        if not callback.cancelled() and callback.exception() is not None:
+            _log.error("on_lost failed", exc_info=callback.exception())
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        was_closed = self._driver.closed
+        self._driver.abandon()
+        self._set_up()
+        self._driver.closed = was_closed

@@ -1,0 +1,386 @@
+"""What the blocking and the asyncio API have in common: arguments, names, leases as values, and who holds what.
+
+Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ in the driver and in `await`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from redlock.core.acquire import Ask
+from redlock.core.admission import Admission, State
+from redlock.core.effects import Flow, Source
+from redlock.core.events import Event, LeaseLapsed
+from redlock.core.extend import extend, verify
+from redlock.core.lease import Holding
+from redlock.core.look import Look
+from redlock.core.names import keys_of
+from redlock.core.quorum import CastVote, Kind, Tally
+from redlock.core.release import release
+from redlock.core.rounds import Cluster
+from redlock.errors import ConfigurationError, LeaseLost, LeaseReleased
+from redlock.observe import Observer
+from redlock.policy import Policy, check_duration, warn_about_nodes
+from redlock.transport.clock import Entropy, now
+from redlock.transport.dial import Endpoint, NodeSpec, endpoints
+
+__all__ = ["OMITTED", "CoordinatorBase", "LeaseBase", "NodeReport", "Omitted", "ResourceStatus"]
+
+L = TypeVar("L", bound="LeaseBase")
+
+
+class Omitted:
+    """The type of an argument that was not given, where None means something."""
+
+    def __repr__(self) -> str:
+        return "<the lock's>"
+
+
+OMITTED = Omitted()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceStatus:
+    """What the nodes say of one resource.
+
+    *held*: True, a majority holds the same lock; False, a majority is free; None, no majority agrees.
+    *holder*: the owner's value as far as it is one of ours, its fencing token in *fencing_token*; *ttl_left*: seconds
+    until the holder loses its majority if nobody extends. *votes*: every node's answer.
+    """
+
+    resource: str
+    held: bool | None
+    holder: str | None
+    fencing_token: int | None
+    ttl_left: float | None
+    votes: tuple[CastVote, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node as admission sees it. Times in seconds; None where the node did not tell.
+
+    *quarantine_left*: until it votes again. *round_trip* includes the check itself. *clock_offset*: the node's wall clock
+    less ours; it matters to nothing but tokens.
+    """
+
+    node: str
+    votes: bool
+    reason: str
+    role: str | None = None
+    run_id: str | None = None
+    version: str | None = None
+    uptime: float | None = None
+    policy: str | None = None
+    max_ttl: float | None = None
+    durable: bool | None = None
+    cluster: str | None = None
+    quarantine_left: float | None = None
+    round_trip: float | None = None
+    clock_offset: float | None = None
+
+
+class LeaseBase:
+    """A lease as a value: who holds what, until when. Reads the clock, never the network."""
+
+    __slots__ = ("__weakref__", "_coordinator", "_holding")
+
+    def __init__(self, coordinator: CoordinatorBase[Any], holding: Holding) -> None:
+        self._coordinator = coordinator
+        self._holding = holding
+
+    @property
+    def resource(self) -> str:
+        """What is locked."""
+        return self._holding.resource
+
+    @property
+    def fencing_token(self) -> int:
+        """Unique, and larger than that of every grant decided before this one was asked for.
+
+        Microseconds since the epoch by origin, below 2**53. Give it to the guarded resource with every access, reads
+        included; one that refuses smaller tokens is safe from holders that stalled past their lease.
+        """
+        return self._holding.token
+
+    @property
+    def owner(self) -> str:
+        """The 128 random bits that name this grant on the nodes."""
+        return self._holding.owner
+
+    @property
+    def ttl(self) -> float:
+        """Seconds the lock was last asked for."""
+        return self._holding.ttl
+
+    @property
+    def valid_until(self) -> float:
+        """Deadline on the lease clock (CLOCK_BOOTTIME): a majority holds our key at least until then.
+
+        Assumes that node clocks run at most `drift_factor` faster than ours and that nodes keep their keys.
+        """
+        return self._holding.valid_until
+
+    def remaining(self) -> float:
+        """Seconds of validity left now; 0.0 once the lease ended, never negative."""
+        holding, at = self._holding, now()
+        return holding.valid_until - at if holding.held(at) else 0.0
+
+    def is_held(self) -> bool:
+        """Whether the lease may be relied on at this moment. Reads the clock every time."""
+        return self._holding.held(now())
+
+    def ensure_held(self, min_remaining: float = 0.0) -> None:
+        """Return if at least *min_remaining* seconds of validity are left; raise LeaseLost, or LeaseReleased."""
+        holding, at = self._holding, now()
+        error = holding.error(at)
+        if error is not None:
+            raise error
+        if not at + min_remaining < holding.valid_until:
+            left = holding.valid_until - at
+            raise LeaseLost(f"the lease on {self.resource!r} has {left:.3g} s left, and {min_remaining:g} s were asked for")
+
+    def _orphaned(self) -> None:
+        """In a forked child: tell who waits that the lease is the parent's."""
+
+    def __repr__(self) -> str:
+        state = f"{self.remaining():.3g} s left" if self.is_held() else self._holding.status.name.lower()
+        return f"<{type(self).__name__} {self.resource!r} token {self.fencing_token}, {state}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        holding = getattr(self, "_holding", None)
+        if holding is None or holding.freed or not self._coordinator.forget(holding):
+            return
+        if holding.held(now()):
+            text = f"{self!r} was dropped without being released; it expires by itself"
+            holding.lose("it was dropped without being released")  # Or `auto_extend` would keep it for ever.
+            _warn(text, ResourceWarning, stacklevel=2, source=self)
+
+
+class CoordinatorBase(Generic[L]):
+    """Arguments, cluster and leases of a `Redlock`."""
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec],
+        *,
+        ttl: float,
+        drift_factor: float,
+        node_timeout: float | None,
+        retry_delay: float,
+        fence_ttl: float,
+        max_ttl: float | None,
+        durable: bool | None,
+        key_prefix: str,
+        repair_missing_ttl: bool,
+        on_event: Callable[[Event], object] | None,
+        admission: type[Admission],
+    ) -> None:
+        self._policy = Policy(
+            ttl=ttl,
+            drift_factor=drift_factor,
+            node_timeout=node_timeout,
+            retry_delay=retry_delay,
+            fence_ttl=fence_ttl,
+            max_ttl=max_ttl,
+            durable=durable,
+            key_prefix=key_prefix,
+            repair_missing_ttl=repair_missing_ttl,
+        )
+        self._endpoints: list[Endpoint] = endpoints(nodes)
+        warn_about_nodes(len(self._endpoints))
+        # As long as a lock may live, and again for a node that was slow to take it.
+        self._owed_for = 2 * max(ttl, max_ttl or 0.0)
+        self._observer = Observer(on_event)
+        self._admission_class = admission
+        self._entropy = Entropy()
+        self._cluster = self._make_cluster(self._entropy)
+        self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
+        _COORDINATORS.add(self)
+
+    def _make_cluster(self, source: Source) -> Cluster:
+        names = tuple(endpoint.name for endpoint in self._endpoints)
+        policy = self._policy
+        admission = self._admission_class(
+            names,
+            ttl=policy.ttl,
+            max_ttl=policy.max_ttl,
+            durable=policy.durable,
+            patience=policy.node_timeout_for(policy.ttl),
+        )
+        emit = self._observer if self._observer.wants_all else None
+        return Cluster(names, policy, source, admission, note=self._observer, emit=emit)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.Redlock on {', '.join(self._cluster.names)}>"
+
+    # Leases
+
+    def remember(self, holding: Holding, lease: L) -> None:
+        """The lease is in somebody's hands: `close` releases it, and a fork ends it in the child."""
+        self._leases[id(holding)] = (holding, weakref.ref(lease))
+
+    def forget(self, holding: Holding) -> bool:
+        """The lease is over, or was dropped. False if that was known."""
+        return self._leases.pop(id(holding), None) is not None
+
+    def lapsed(self, holding: Holding) -> L | None:
+        """Note that a lease was lost, once; give its handle if somebody still has it."""
+        if holding.told:
+            return None
+        holding.told = True
+        self._cluster.note(LeaseLapsed(now(), holding.resource, holding.owner, holding.token, holding.reason))
+        _, handle = self._leases.get(id(holding), (None, None))
+        return handle() if handle is not None else None
+
+    # Flows
+
+    def _ask(self, resource: str, keys: tuple[str, str], ttl: float, timeout: float | None, *, once: bool) -> Ask:
+        give_up_at = float("inf") if once or timeout is None else now() + timeout
+        return Ask(resource, keys[0], keys[1], ttl, give_up_at, once)
+
+    def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
+        wanted = holding.ttl if ttl is None else ttl
+        self._policy.check_ttl(wanted, self._cluster.admission.max_ttl())
+        return lambda at: extend(self._cluster, holding, wanted, at)
+
+    def _verification(self, holding: Holding) -> Callable[[float], Flow[None]]:
+        return lambda at: verify(self._cluster, holding, at)
+
+    def _release(self, holding: Holding) -> Callable[[float], Flow[bool]]:
+        return lambda at: release(self._cluster, holding, at)
+
+    # Reports
+
+    def _status(self, resource: str, tally: Tally) -> ResourceStatus:
+        votes = [vote for vote in tally.votes if vote is not None]
+        holders = [vote.holder for vote in votes if vote.kind is Kind.BUSY]
+        value = max(sorted(set(holders)), key=holders.count, default="")
+        if holders.count(value) < tally.needed:
+            held = False if tally.free >= tally.needed else None
+            return ResourceStatus(resource, held, None, None, None, tally.cast_votes())
+        owner, _, token = value.rpartition(":")
+        lasting = sorted(
+            (
+                float("inf") if vote.ttl_left is None or vote.ttl_left < 0 else vote.ttl_left
+                for vote in votes
+                if vote.holder == value
+            ),
+            reverse=True,
+        )
+        left = lasting[tally.needed - 1]
+        ours = owner and token.isdecimal()
+        return ResourceStatus(
+            resource,
+            True,
+            (owner if ours else value)[:8] + "...",  # Enough to tell holders apart, too little to release their lock.
+            int(token) if ours else None,
+            None if left == float("inf") else left,
+            tally.cast_votes(),
+        )
+
+    def _reports(self, looks: list[Look]) -> list[NodeReport]:
+        return [self._report(index, look) for index, look in enumerate(looks)]
+
+    def _report(self, index: int, look: Look) -> NodeReport:
+        name = self._cluster.names[index]
+        identity = self._cluster.admission.identity(index)
+        if identity is None or look.standing is None:
+            return NodeReport(name, False, look.reason)
+        marker = self._cluster.admission.marker(index)
+        until = look.standing.until
+        return NodeReport(
+            node=name,
+            votes=look.standing.state is State.ADMITTED,
+            reason=look.reason,
+            role=identity.role,
+            run_id=identity.run_id,
+            version=identity.version,
+            uptime=identity.uptime,
+            policy=identity.policy,
+            max_ttl=marker.max_ttl if marker else None,
+            durable=marker.durable if marker else None,
+            cluster=marker.cluster if marker and marker.cluster != "-" else None,
+            quarantine_left=max(0.0, until - now()) if until is not None else None,
+            round_trip=look.round_trip,
+            clock_offset=look.clock_offset,
+        )
+
+    # The end
+
+    def _at_exit(self) -> None:
+        """The interpreter ends, and nobody closed this: what can still be done for the nodes, within the node timeout."""
+
+    # Forks
+
+    def _after_fork(self) -> None:
+        """In the child: leases are the parent's, connections too; everything else starts anew."""
+        for holding, handle in self._leases.values():
+            holding.lose("it belongs to the process that forked this one")
+            holding.freed = True
+            lease = handle()
+            if lease is not None:
+                lease._orphaned()
+        self._leases.clear()
+        self._entropy.reset()
+        self._cluster = self._make_cluster(self._entropy)
+
+
+def check_lock_arguments(
+    policy: Policy, resource: str, ttl: float | None, timeout: float | None, max_hold: float | None
+) -> tuple[str, str]:
+    """The keys of *resource*; refuses what cannot work before anything is sent."""
+    keys = keys_of(policy.key_prefix, resource)
+    if ttl is not None:
+        policy.check_ttl(ttl, policy.max_ttl)
+    if max_hold is not None:
+        check_duration("max_hold", max_hold)
+    check_timeout(timeout)
+    return keys
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Refuse a timeout that is no duration: ValueError, as `threading.Lock.acquire` does."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigurationError(f"timeout={timeout!r} must be None, or a number of seconds that is not negative")
+
+
+def acquire_timeout(blocking: bool, timeout: float | Omitted | None, default: float | None) -> tuple[float | None, bool]:
+    """The timeout that holds for one acquire, and whether it is a single try."""
+    if isinstance(timeout, Omitted):
+        timeout = default
+    elif not blocking and timeout is not None:
+        raise ConfigurationError(f"timeout={timeout!r} makes no sense with blocking=False")
+    check_timeout(timeout)
+    return timeout, not blocking or timeout == 0
+
+
+def not_acquired(resource: str) -> LeaseReleased:
+    """The error of using a lock that is not acquired."""
+    return LeaseReleased(f"the lock on {resource!r} is not acquired")
+
+
+_COORDINATORS: weakref.WeakSet[CoordinatorBase[Any]] = weakref.WeakSet()
+
+
+def _reset_all() -> None:
+    for coordinator in list(_COORDINATORS):
+        coordinator._after_fork()
+
+
+@atexit.register
+def _bring_owed() -> None:
+    for coordinator in list(_COORDINATORS):
+        coordinator._at_exit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)

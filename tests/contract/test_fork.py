@@ -1,0 +1,186 @@
+"""After `fork`: the child's leases are dead, its coordinator works with connections of its own, the parent is unharmed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redlock.embedded import Nodes
+from redlock.errors import LeaseLost, RedlockError
+from tests.contract.api import PATIENCE, Api, Servers, until
+
+# Newer Pythons warn of any fork beside a thread; web servers do it all the same.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+Body = Callable[[], Coroutine[Any, Any, Any]]
+
+
+async def in_child(api: Api, body: Body) -> Any:
+    """What *body* returns in a forked child, on a loop of its own; its exception is raised here."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(int(PATIENCE) + 10)
+            try:
+                answer = (True, api.run(body()))
+            except BaseException:  # It is the parent's to raise.
+                answer = (False, traceback.format_exc())
+            with os.fdopen(writer, "wb") as pipe:
+                pickle.dump(answer, pipe)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(pid, 0)  # noqa: ASYNC222
+    assert data, "the child died"
+    well, answer = pickle.loads(data)
+    assert well, answer
+    return answer
+
+
+def sockets(pid: int | str = "self") -> set[str]:
+    """The sockets a process has open, by the kernel's number for each."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(str(entry.readlink()))
+    return {name for name in found if name.startswith("socket:")}
+
+
+async def test_the_childs_leases_are_dead(api: Api, nodes: Nodes, servers: Servers) -> None:
+    """LeaseLost that names the fork, from everything; `lost` is set there; the parent's lease is held, renewed and released."""
+    async with api.redlock(nodes.urls, ttl=1.5) as locks:
+        told: list[str] = []
+        kept = await locks.lock("kept", auto_extend=True, on_lost=lambda lease: told.append("kept")).acquire()
+        lease = await locks.lock("orders", ttl=30.0).acquire()
+        lost = lease.lost
+
+        async def child() -> None:
+            for dead in (kept, lease):
+                assert not dead.is_held()
+                assert dead.remaining() == 0.0
+                with pytest.raises(LeaseLost, match="fork"):
+                    dead.ensure_held()
+                for method in (dead.extend, dead.verify):
+                    with pytest.raises(LeaseLost, match="fork"):
+                        await method()
+                assert dead.lost.is_set()
+                assert await dead.release() is False
+            assert lost.is_set(), "also for one who asked for it before the fork"
+            await locks.close()
+
+        await in_child(api, child)
+        assert lease.is_held()
+        assert not lost.is_set()
+        await lease.verify()
+        first = kept.valid_until
+        assert await until(api, lambda: kept.valid_until > first)
+        await kept.verify()
+        assert await lease.release() is True
+        assert await kept.release() is True
+        assert told == []
+        assert await until(api, lambda: not servers.lock_keys())
+
+
+async def test_the_childs_coordinator_works_with_fresh_connections(api: Api, nodes: Nodes, servers: Servers) -> None:
+    """Locks, renewal, status and close in the child; not one of the parent's sockets is used or kept open there."""
+    async with api.redlock(nodes.urls, ttl=1.5) as locks, locks.lock("parents", auto_extend=True, ttl=20.0) as lease:
+        before = sockets()
+
+        async def child() -> tuple[set[str], int]:
+            held = await locks.status("parents")
+            assert held.fencing_token == lease.fencing_token, "the parent holds it, and the child sees that"
+            assert await locks.lock("parents").acquire(blocking=False) is None
+            async with locks.lock("childs", auto_extend=True, timeout=10.0) as own:
+                first = own.valid_until
+                assert await until(api, lambda: own.valid_until > first)
+                await own.verify()
+            opened = sockets()
+            await locks.close()
+            return opened, own.fencing_token
+
+        opened, token = await in_child(api, child)
+        ours = {name for name in before if name not in opened}
+        assert len(ours) >= 5, "the parent's connections to the nodes are closed in the child"
+        await lease.verify()
+        await lease.extend()
+        async with locks.lock("childs", timeout=10.0) as next_one:
+            assert next_one.fencing_token > token
+    assert await until(api, lambda: not servers.lock_keys())
+
+
+async def test_parent_and_child_draw_different_owners(api: Api, nodes: Nodes) -> None:
+    """Owners are drawn from pages of randomness; a page is never used on both sides of a fork."""
+    async with api.redlock(nodes.urls) as locks:
+
+        async def owners() -> list[str]:
+            drawn = []
+            for _ in range(5):
+                async with locks.lock("orders", timeout=10.0) as lease:
+                    drawn.append(lease.owner)
+            return drawn
+
+        drawn = await owners()
+        for _ in range(2):
+            drawn += await in_child(api, owners)
+        drawn += await owners()
+        assert len(set(drawn)) == len(drawn)
+
+
+async def test_a_lock_that_was_held_can_be_used_in_the_child(api: Api, nodes: Nodes) -> None:
+    """The child's copy of a Lock is free: it waits for the parent like anybody else."""
+    async with api.redlock(nodes.urls) as locks:
+        lock = locks.lock("orders", timeout=0)
+        lease = await lock.acquire()
+
+        async def child() -> None:
+            assert await lock.acquire() is None
+            await locks.close()
+
+        await in_child(api, child)
+
+        async def grandchild() -> bool:
+            with contextlib.suppress(LeaseLost):
+                return bool(await lock.release())
+            return False
+
+        assert await in_child(api, grandchild) is False
+        await lease.verify()
+        assert await lock.release() is True
+
+
+async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api: Api, nodes: Nodes) -> None:
+    """The child leaves the block with LeaseLost and gives back nothing of its parent's."""
+    async with api.redlock(nodes.urls) as locks:
+        lease = await locks.lock("orders").acquire()
+
+        async def child() -> None:
+            with pytest.raises(LeaseLost, match="fork"):
+                async with lease:
+                    raise AssertionError("the body ran without the lock")
+
+        await in_child(api, child)
+        await lease.verify()
+        assert await lease.release() is True
+
+
+async def test_a_closed_coordinator_stays_closed_in_the_child(api: Api, nodes: Nodes) -> None:
+    """Fork opens nothing again."""
+    locks = api.redlock(nodes.urls)
+    await locks.close()
+
+    async def child() -> None:
+        with pytest.raises(RedlockError, match="closed"):
+            await locks.lock("orders").acquire()
+
+    await in_child(api, child)
