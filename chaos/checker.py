@@ -1,7 +1,8 @@
 """Judges a history: what must hold always, and what only under the assumptions the run was made with.
 
-Works on records of one true clock, so mutual exclusion is a question about intervals: a holder's belief runs from its
-grant to the first of its release, its loss and the end of its validity. The same code judges simulated and live runs.
+Works on records of one true clock, so mutual exclusion is a question about intervals: a belief runs from its grant to the
+first of its release, its loss and the end of its validity. The same code judges simulated runs, live campaigns, and what a
+user's own `on_event` received (`from_events`).
 """
 
 from __future__ import annotations
@@ -10,26 +11,43 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chaos.history import Accepted, Believed, Granted, Record, Refused, Stopped
+from chaos.history import Accepted, Believed, Called, Record, Refused, Seen, Stopped, from_events
+from redlock.core.events import LeaseGranted, LeaseLapsed, LeaseReleasing, LeaseRenewed, TryStarted
 
-__all__ = ["Assumptions", "Violation", "check"]
+__all__ = ["Assumptions", "Belief", "Violation", "beliefs", "check", "from_events"]
+
+ROUNDING = 1e-6
+"""Seconds: what instants may be off by after a trip through another clock's rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What the run kept to. *timing*: clock rates within drift, no jumps. *memory*: nodes forget only as quarantine covers.
+    """What a run kept to, and so what it may be judged by.
 
-    *order*: wall clocks of clients and nodes agree well enough for tokens to be ordered over a loss of memory.
+    *timing*: clock rates within drift, no clock is stepped or stands still. *memory*: nodes forget at most what admission
+    sees and quarantine covers. *order*: wall clocks agree so well that tokens are ordered by themselves, whatever nodes
+    forget. *kept*: nodes forgot nothing at all, so what rests on their memory alone holds without any clock.
     """
 
     timing: bool = True
     memory: bool = True
     order: bool = True
+    kept: bool = False
 
     @property
     def exclusion(self) -> bool:
         """Whether mutual exclusion was promised."""
         return self.timing and self.memory
+
+    @property
+    def ordering(self) -> bool:
+        """Whether later attempts were promised larger tokens."""
+        return self.exclusion or self.kept or self.order
+
+    @property
+    def checking(self) -> bool:
+        """Whether a successful extension or verification was promised to prove that nobody newer had been."""
+        return self.exclusion or self.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,123 +60,207 @@ class Violation:
 
 
 @dataclass(slots=True)
-class _Belief:
+class Belief:
+    """One lease, as its holder was told of it. *planned*: the end of its validity; *until*: when the belief really ended.
+
+    *how*: "released", "lost", "expired", "open" at the end of the history, or what a `Stopped` said. *believed_at*: the last
+    time its holder was told that it holds.
+    """
+
     client: str
+    resource: str
+    owner: str
     token: int
     asked_at: float
     since: float
-    until: float
-    last_believed: float = float("-inf")
+    planned: float
+    until: float = float("inf")
+    how: str = "open"
+    believed_at: float = float("-inf")
+
+    def end(self, at: float, how: str) -> None:
+        """The first end counts."""
+        if at < self.until:
+            self.until, self.how = at, how
+
+    def covers(self, at: float) -> bool:
+        """Whether its holder may rely on it at *at*."""
+        return at <= min(self.until, self.planned) + ROUNDING
 
 
 def check(history: Sequence[Record], assumptions: Assumptions, end: float) -> list[Violation]:
     """Every violation in *history*, in order of time. *end*: beliefs that are still open end there."""
-    beliefs = _beliefs(history, end)
+    history = sorted(history, key=_at)
     found: list[Violation] = []
-    for resource, held in beliefs.items():
-        found += _unique(resource, held)
-        if assumptions.memory or assumptions.order:
-            found += _ordered(resource, held)
+    held = _read(history, end, found)
+    for resource, leases in held.items():
+        _unique(resource, leases, found)
+        if assumptions.ordering:
+            _ordered(resource, leases, found)
         if assumptions.exclusion:
-            found += _exclusive(resource, held)
-    found += _beyond(history, beliefs)
-    found += _guarded(history)
-    return sorted(found, key=lambda violation: violation.at)
+            _exclusive(resource, leases, found)
+    if assumptions.checking:
+        _confirmed(history, held, found)
+    _guarded(history, found)
+    return sorted(found, key=_at)
 
 
-def _beliefs(history: Iterable[Record], end: float) -> dict[str, list[_Belief]]:
-    beliefs: dict[str, list[_Belief]] = defaultdict(list)
-    open_: dict[tuple[str, str, int], _Belief] = {}
+def beliefs(history: Iterable[Record], end: float) -> dict[str, list[Belief]]:
+    """By resource, every lease of a history in the order of their grants, each with its end."""
+    return _read(sorted(history, key=_at), end, [])
+
+
+def _at(item: Record | Violation) -> float:
+    return item.at
+
+
+def _read(history: Iterable[Record], end: float, found: list[Violation]) -> dict[str, list[Belief]]:
+    """The beliefs; what their own records contradict goes to *found*."""
+    leases: dict[str, list[Belief]] = defaultdict(list)
+    asked: dict[tuple[str, str], float] = {}
+    known: dict[tuple[str, str, int], Belief] = {}
     for record in history:
-        match record:
-            case Granted():
-                belief = _Belief(record.client, record.token, record.asked_at, record.at, end)
-                beliefs[record.resource].append(belief)
-                open_[record.client, record.resource, record.token] = belief
-            case Stopped():
-                ended = open_.pop((record.client, record.resource, record.token), None)
-                if ended is not None:
-                    ended.until = record.at
-    return beliefs
+        kind = type(record)
+        if kind is Seen:
+            _hear(record, leases, asked, known, found)  # type: ignore[arg-type]  # `kind` says what it is
+        elif kind is Believed:
+            _believe(record, known, found)  # type: ignore[arg-type]
+        elif isinstance(record, Stopped):
+            belief = known.get((record.client, record.resource, record.token))
+            if belief is not None:
+                belief.end(record.at, record.why)
+    for belief in known.values():
+        belief.end(belief.planned, "expired")
+        if belief.until > end:
+            belief.until, belief.how = end, "open"
+    return leases
 
 
-def _unique(resource: str, held: list[_Belief]) -> list[Violation]:
-    seen: dict[int, _Belief] = {}
-    found = []
+def _hear(
+    record: Seen,
+    leases: dict[str, list[Belief]],
+    asked: dict[tuple[str, str], float],
+    known: dict[tuple[str, str, int], Belief],
+    found: list[Violation],
+) -> None:
+    client, event = record.client, record.event
+    kind = type(event)
+    if kind is TryStarted:
+        asked.setdefault((client, event.owner), record.at)  # type: ignore[attr-defined]
+    elif isinstance(event, LeaseGranted):
+        asked_at = asked.get((client, event.owner), event.sent_at)
+        belief = Belief(client, event.resource, event.owner, event.fencing_token, asked_at, record.at, event.valid_until)
+        leases[event.resource].append(belief)
+        known[client, event.resource, event.fencing_token] = belief
+        if event.valid_until <= record.at:
+            text = f"{client} was granted token {event.fencing_token} of {event.resource} when its validity was over"
+            found.append(Violation("I4: no belief past the end", record.at, text))
+    elif isinstance(event, LeaseRenewed | LeaseReleasing | LeaseLapsed):
+        lease = known.get((client, event.resource, event.fencing_token))
+        if lease is None:
+            pass
+        elif isinstance(event, LeaseRenewed):
+            _renew(lease, event, record.at, found)
+        else:
+            lease.end(record.at, "released" if isinstance(event, LeaseReleasing) else "lost")
+
+
+def _renew(lease: Belief, event: LeaseRenewed, at: float, found: list[Violation]) -> None:
+    """I5. A renewal that crosses a release is no violation: the first end counts, and a `Believed` would tell."""
+    who = f"{lease.client}'s lease with token {lease.token} of {lease.resource}"
+    if lease.how == "lost" or at > lease.planned + ROUNDING:
+        found.append(Violation("I5: a lost lease stays lost", at, f"{who} was renewed after its end"))
+    if event.valid_until < lease.planned - ROUNDING:
+        text = f"{who} was renewed, and then ended {lease.planned - event.valid_until:.3f} s earlier"
+        found.append(Violation("I5: a renewal never shortens", at, text))
+    lease.planned = max(lease.planned, event.valid_until)
+
+
+def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found: list[Violation]) -> None:
+    """I4: no lease says that it is held once it ended, or with no validity left."""
+    belief = known.get((record.client, record.resource, record.token))
+    if belief is not None:
+        belief.believed_at = record.at
+    if record.left <= 0 or belief is None or not belief.covers(record.at):
+        why = "after its end" if belief is not None else "that it was never granted"
+        text = f"{record.client} believed in token {record.token} of {record.resource} {why}"
+        found.append(Violation("I4: no belief past the end", record.at, text))
+
+
+def _unique(resource: str, held: list[Belief], found: list[Violation]) -> None:
+    """U, always: no two grants have the same token."""
+    seen: dict[int, Belief] = {}
     for belief in held:
         other = seen.setdefault(belief.token, belief)
         if other is not belief:
             text = f"{belief.client} and {other.client} both got token {belief.token} for {resource}"
             found.append(Violation("U: tokens are unique", belief.since, text))
-    return found
 
 
-def _ordered(resource: str, held: list[_Belief]) -> list[Violation]:
-    """M: what was asked for after a grant was decided gets a larger token."""
-    found = []
-    largest: _Belief | None = None
-    decided = sorted(held, key=lambda belief: belief.since)
-    asked = sorted(held, key=lambda belief: belief.asked_at)
+def _ordered(resource: str, held: list[Belief], found: list[Violation]) -> None:
+    """M: an attempt that began after a grant was decided gets a larger token."""
+    largest: Belief | None = None
     place = 0
-    for belief in asked:
-        while place < len(decided) and decided[place].since < belief.asked_at:
-            if largest is None or decided[place].token > largest.token:
-                largest = decided[place]
+    for belief in sorted(held, key=lambda belief: belief.asked_at):
+        while place < len(held) and held[place].since < belief.asked_at:
+            if largest is None or held[place].token > largest.token:
+                largest = held[place]
             place += 1
         if largest is not None and belief.token < largest.token:
             text = (
                 f"{belief.client} asked after {largest.client} had token {largest.token} for {resource}, and got {belief.token}"
             )
             found.append(Violation("M: later grants have larger tokens", belief.since, text))
-    return found
 
 
-def _exclusive(resource: str, held: list[_Belief]) -> list[Violation]:
-    """ME: no two beliefs overlap."""
-    found = []
-    last: _Belief | None = None
-    for belief in sorted(held, key=lambda belief: belief.since):
-        if last is not None and belief.since < last.until:
-            overlap = min(last.until, belief.until) - belief.since
+def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> None:
+    """ME: no two beliefs overlap. D: what is decided later has the larger token."""
+    last: Belief | None = None
+    for belief in held:
+        if last is not None:
             both = f"{last.client} (token {last.token}) and {belief.client} (token {belief.token})"
-            text = f"{both} held {resource} together for {overlap:.6f} s"
-            found.append(Violation("ME: one holder at a time", belief.since, text))
+            until = max(last.until, last.believed_at)
+            if belief.since < until - ROUNDING:
+                overlap = min(until, max(belief.until, belief.believed_at)) - belief.since
+                text = f"{both} held {resource} together for {overlap:.6f} s"
+                found.append(Violation("ME: one holder at a time", belief.since, text))
+            if belief.token < last.token:
+                text = f"{both} were granted {resource} in this order"
+                found.append(Violation("D: tokens rise with every grant", belief.since, text))
         if last is None or belief.until > last.until:
             last = belief
-    return found
 
 
-def _beyond(history: Iterable[Record], beliefs: dict[str, list[_Belief]]) -> list[Violation]:
-    """No lease says that it is held once it ended, or with no validity left."""
-    ended = {(belief.client, resource, belief.token): belief for resource, held in beliefs.items() for belief in held}
-    found = []
+def _confirmed(history: Iterable[Record], held: dict[str, list[Belief]], found: list[Violation]) -> None:
+    """X: an extension or verification that succeeds began before anybody newer was granted."""
     for record in history:
-        if isinstance(record, Believed):
-            belief = ended.get((record.client, record.resource, record.token))
-            if record.left <= 0 or belief is None or record.at > belief.until:
-                text = f"{record.client} believed in token {record.token} of {record.resource} after its end"
-                found.append(Violation("I4: no belief past the end", record.at, text))
-    return found
+        if type(record) is not Called or record.outcome != "ok" or record.call not in ("extend", "verify") or not record.token:
+            continue
+        began_at = record.at - record.took
+        for belief in held.get(record.resource, ()):
+            if belief.token > record.token and belief.since < began_at - ROUNDING:
+                text = f"{record.client}'s {record.call} of token {record.token} succeeded after {belief.token} was granted"
+                found.append(Violation("X: nobody newer when confirmed", record.at, text))
+                break
 
 
-def _guarded(history: Iterable[Record]) -> list[Violation]:
-    """I3: the guarded store takes no smaller token after a larger one, and loses no update."""
-    found = []
+def _guarded(history: Iterable[Record], found: list[Violation]) -> None:
+    """I3, always: the guarded store takes no smaller token after a larger one, and loses no update."""
     largest: dict[str, int] = defaultdict(int)
     value: dict[str, int] = defaultdict(int)
     for record in history:
-        match record:
-            case Accepted():
-                if record.token < largest[record.resource]:
-                    text = f"{record.client} wrote {record.resource} with token {record.token} after {largest[record.resource]}"
-                    found.append(Violation("I3: no stale write", record.at, text))
-                if record.before != value[record.resource]:
-                    text = (
-                        f"{record.client} overwrote {value[record.resource]} of {record.resource} as if it were {record.before}"
-                    )
-                    found.append(Violation("I3: no lost update", record.at, text))
-                largest[record.resource] = max(largest[record.resource], record.token)
-                value[record.resource] = record.after
-            case Refused():
-                largest[record.resource] = max(largest[record.resource], record.largest)
-    return found
+        kind = type(record)
+        if kind is Accepted:
+            assert isinstance(record, Accepted)
+            resource, token = record.resource, record.token
+            if token < largest[resource]:
+                text = f"{record.client} wrote {resource} with token {token} after {largest[resource]}"
+                found.append(Violation("I3: no stale write", record.at, text))
+            if record.before != value[resource]:
+                text = f"{record.client} overwrote {value[resource]} of {resource} as if it were {record.before}"
+                found.append(Violation("I3: no lost update", record.at, text))
+            largest[resource] = max(largest[resource], token)
+            value[resource] = record.after
+        elif kind is Refused:
+            assert isinstance(record, Refused)
+            largest[record.resource] = max(largest[record.resource], record.largest)

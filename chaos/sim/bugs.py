@@ -21,6 +21,7 @@ from chaos.sim.node import SimNode
 from redlock.core.admission import Admission, Standing, State
 from redlock.core.commands import Take
 from redlock.core.effects import Flow
+from redlock.core.events import LeaseRenewed
 from redlock.core.lease import Holding, Status, valid_until
 from redlock.core.rounds import Cluster, Round, collect
 
@@ -72,7 +73,7 @@ def _owner_reused(stack: ExitStack) -> None:
 
 def _no_check_after_the_vote(stack: ExitStack) -> None:
     """A grant counts however late its deciding reply came."""
-    original = acquire_module.valid_until
+    original = valid_until
 
     class Endless(float):
         def __gt__(self, other: object) -> bool:
@@ -101,6 +102,8 @@ def _extension_after_expiry(stack: ExitStack) -> None:
         yield from collect(round, lambda tally: tally.won or tally.lost, round.requests)
         if round.tally.won:
             holding.status, holding.valid_until = Status.HELD, until
+            assert cluster.emit is not None
+            cluster.emit(LeaseRenewed(now, holding.resource, holding.owner, holding.token, until))
 
     stack.enter_context(patch.object(workloads, "extend", extend))
 
@@ -112,6 +115,8 @@ def _extension_from_the_reply(stack: ExitStack) -> None:
     def extend(cluster: Cluster, holding: Holding, ttl: float, now: float) -> Flow[None]:
         yield from original(cluster, holding, ttl, now)
         holding.valid_until += 0.3
+        assert cluster.emit is not None
+        cluster.emit(LeaseRenewed(now, holding.resource, holding.owner, holding.token, holding.valid_until))
 
     stack.enter_context(patch.object(workloads, "extend", extend))
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from chaos.history import Seen
 from chaos.sim.world import Connection, World
 from redlock.core import events
 from redlock.core.admission import Admission
@@ -25,6 +27,11 @@ from redlock.transport.run import Run
 __all__ = ["SimClient", "SimSource"]
 
 
+_INSTANTS: dict[type[events.Event], tuple[str, ...]] = {
+    events.LeaseGranted: ("sent_at", "valid_until"),
+    events.LeaseRenewed: ("valid_until",),
+    events.LeaseInJeopardy: ("valid_until",),
+}
 _ROUNDING = 1e-7
 """A tick comes this much later, so that the client's clock has certainly reached its instant."""
 
@@ -237,4 +244,9 @@ class SimClient:
             connection.send(data)
 
     def _note(self, event: events.Event) -> None:
-        self.world.note(self.name, type(event).__name__, repr(event))
+        world = self.world
+        world.history.append(Seen(world.now, self.name, self._on_the_true_clock(event)))
+
+    def _on_the_true_clock(self, event: events.Event) -> events.Event:
+        moved = {name: self.true_time(getattr(event, name)) for name in _INSTANTS.get(type(event), ())}
+        return replace(event, at=self.world.now, **moved)

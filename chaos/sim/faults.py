@@ -69,28 +69,44 @@ def _partition(world: World, actors: Sequence[Actor], lasts: float) -> None:
     ways = draw.choice([("up", "down"), ("up",), ("down",)])
     clients = [actor.client.name for actor in actors if draw.random() < 0.5] or [actors[0].client.name]
     nodes = [node.index for node in world.nodes if draw.random() < 0.5]
-    world.fault(f"partition {'+'.join(clients)} from {nodes} ({'/'.join(ways)}) for {lasts:.3f} s")
+    what = f"{', '.join(clients)} cut off from {nodes} ({' and '.join(ways)}) for {lasts:.3f} s"
+    fault = world.break_("partition", what, tuple(nodes), tuple(clients))
+
+    def heal() -> None:
+        for client in clients:
+            for node in nodes:
+                world.heal(client, node)
+        world.healed(fault)
+
     for client in clients:
         for node in nodes:
             world.cut(client, node, ways)
-            world.at(world.now + lasts, partial(world.heal, client, node))
+    world.at(world.now + lasts, heal)
 
 
 def _pause_node(world: World, actors: Sequence[Actor], lasts: float) -> None:
     node = world.random.choice(world.nodes)
     if node.up:
-        world.fault(f"pause n{node.index} for {lasts:.3f} s")
+        fault = world.break_("pause", f"n{node.index} pauses for {lasts:.3f} s", (node.index,))
         world.pause(node.index)
-        world.at(world.now + lasts, partial(world.resume, node.index))
+        _later(world, lasts, fault, partial(world.resume, node.index))
 
 
 def _crash(world: World, actors: Sequence[Actor], lasts: float) -> None:
     kept = world.random.choice(["lost", "lost", "rollback", "durable"])
     for node in _some(world):
         if node.up:
-            world.fault(f"crash n{node.index} ({kept}) for {lasts:.3f} s")
+            fault = world.break_("crash", f"n{node.index} crashes ({kept}) for {lasts:.3f} s", (node.index,))
             world.crash(node.index, kept)
-            world.at(world.now + lasts, partial(_start, world, node.index))
+            _later(world, lasts, fault, partial(world.start, node.index))
+
+
+def _later(world: World, seconds: float, fault: str, what: Callable[[], None]) -> None:
+    def heal() -> None:
+        what()
+        world.healed(fault)
+
+    world.at(world.now + seconds, heal)
 
 
 def _some(world: World) -> list[SimNode]:
@@ -99,26 +115,21 @@ def _some(world: World) -> list[SimNode]:
     return world.random.sample(world.nodes, min(count, len(world.nodes) - 1))
 
 
-def _start(world: World, index: int) -> None:
-    if not world.nodes[index].up:
-        world.fault(f"start n{index}")
-        world.nodes[index].start(world.now)
-
-
 def _save(world: World, actors: Sequence[Actor], lasts: float) -> None:
     world.random.choice(world.nodes).save()
 
 
 def _flush(world: World, actors: Sequence[Actor], lasts: float) -> None:
     for node in _some(world):
-        world.fault(f"flush n{node.index}")
+        world.blip("flush", f"n{node.index} is flushed", (node.index,))
         node.flush()
 
 
 def _pause_client(world: World, actors: Sequence[Actor], lasts: float) -> None:
     client = world.random.choice(actors).client
-    world.fault(f"pause {client.name} for {lasts:.3f} s")
+    fault = world.break_("freeze", f"{client.name} pauses for {lasts:.3f} s", clients=(client.name,))
     client.pause(lasts)
+    _later(world, lasts, fault, lambda: None)
 
 
 def _cancel(world: World, actors: Sequence[Actor], lasts: float) -> None:
@@ -127,14 +138,14 @@ def _cancel(world: World, actors: Sequence[Actor], lasts: float) -> None:
 
 def _out_of_memory(world: World, actors: Sequence[Actor], lasts: float) -> None:
     node = world.random.choice(world.nodes)
-    world.fault(f"n{node.index} is out of memory for {lasts:.3f} s")
+    fault = world.break_("memory", f"n{node.index} is out of memory for {lasts:.3f} s", (node.index,))
     node.out_of_memory = True
-    world.at(world.now + lasts, partial(setattr, node, "out_of_memory", False))
+    _later(world, lasts, fault, partial(setattr, node, "out_of_memory", False))
 
 
 def _forget_scripts(world: World, actors: Sequence[Actor], lasts: float) -> None:
     node = world.random.choice(world.nodes)
-    world.fault(f"script flush n{node.index}")
+    world.blip("scripts", f"n{node.index} forgets its scripts", (node.index,))
     node.scripts.clear()
 
 
@@ -143,12 +154,12 @@ def _jump(world: World, actors: Sequence[Actor], lasts: float) -> None:
     seconds = draw.choice([-10.0, -1.0, 1.0, 3.0, 30.0])
     for node in world.nodes:
         if draw.random() < 0.6:
-            world.fault(f"the clock of n{node.index} jumps by {seconds} s")
+            world.blip("jump", f"the clock of n{node.index} jumps by {seconds} s", (node.index,))
             node.jump(seconds)
 
 
 def _flush_all(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    world.fault("flush every node")
+    world.blip("flush", "every node is flushed", tuple(node.index for node in world.nodes))
     for node in world.nodes:
         node.flush()
 
@@ -171,10 +182,10 @@ _INSIDE: tuple[Kind, ...] = (
 
 
 def _heal(world: World, actors: Sequence[Actor]) -> None:
-    world.fault("all is healed")
+    world.note("", "Healed", "all is healed")
     for node in world.nodes:
         node.out_of_memory = False
-        _start(world, node.index)
+        world.start(node.index)
         world.resume(node.index)
         for actor in actors:
             world.heal(actor.client.name, node.index)

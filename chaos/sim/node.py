@@ -270,7 +270,7 @@ _RUN: dict[str, Callable[[SimNode, list[str], list[str], int], list[Any]]] = {
 
 def commands(reader: hiredis.Reader) -> list[list[bytes]]:
     """The whole commands that *reader* has been fed."""
-    found = []
+    found: list[list[bytes]] = []
     while True:
         words = reader.gets()
         if words is False:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
-from chaos.history import Accepted, Believed, Granted, Refused, Stopped
+from chaos.history import Accepted, Believed, Called, Refused
 from chaos.sim.client import SimClient
 from chaos.sim.world import World
 from redlock.core.acquire import Ask, acquire
@@ -15,7 +15,7 @@ from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
 from redlock.core.names import keys_of
 from redlock.core.release import release
-from redlock.errors import ConfigurationError, LeaseError, RedlockError
+from redlock.errors import LeaseError, LockContended, QuorumUnavailable, RedlockError
 from redlock.transport.run import Run
 
 __all__ = ["WORKLOADS", "Actor", "Store"]
@@ -100,49 +100,34 @@ class Actor:
     # Steps that scripts share
 
     def acquire(self, ttl: float, timeout: float) -> Generator[Any, Any, Holding | None]:
-        """Try to get the lock; the grant goes into the history the moment it is decided."""
+        """Try to get the lock."""
         client, world = self.client, self.client.world
         ask = Ask(self.resource, *self.keys, ttl, client.clock() + timeout, once=timeout == 0)
-        asked_at = world.now
+        began_at = world.now
         try:
             holding: Holding = yield lambda at: acquire(client.cluster, ask, at)
-        except Cancelled:
+        except (RedlockError, Cancelled) as error:
+            self._called("acquire", began_at, _outcome(error))
             return None
-        except ConfigurationError as error:
-            world.note(client.name, "Configuration", str(error))
-            return None
-        except RedlockError as error:
-            world.note(client.name, type(error).__name__, str(error))
-            return None
+        self._called("acquire", began_at, "granted", holding.token)
         self.grants += 1
         self.kept.add(holding.owner)
-        world.history.append(Granted(world.now, client.name, self.resource, holding.owner, holding.token, asked_at))
-        self._expire(holding)
         return holding
 
-    def _expire(self, holding: Holding) -> None:
-        """Note the end of validity when it comes, on the client's own clock; looked at again after each extension."""
-        client, world = self.client, self.client.world
-        if holding.freed or holding.token < 0:
-            return
-        left = holding.valid_until - client.clock()
-        if left > 0 and holding.held(client.clock()):
-            world.at(max(client.true_time(holding.valid_until), world.now) + 1e-7, partial(self._expire, holding))
-        else:
-            self._stop(holding, "expired" if left <= 0 else "lost")
-
-    def _stop(self, holding: Holding, why: str) -> None:
+    def _called(self, call: str, began_at: float, outcome: str, token: int = 0) -> None:
         world = self.client.world
-        world.history.append(Stopped(world.now, self.client.name, self.resource, holding.token, why))
+        world.history.append(Called(world.now, self.client.name, self.resource, call, world.now - began_at, outcome, token))
 
     def release(self, holding: Holding) -> Generator[Any, Any, None]:
         """Give it back."""
-        self._stop(holding, "released")
+        began_at = self.client.world.now
         self.kept.discard(holding.owner)
         try:
-            yield lambda at: release(self.client.cluster, holding, at)
-        except Cancelled:
-            return
+            confirmed = yield lambda at: release(self.client.cluster, holding, at)
+        except Cancelled as error:
+            self._called("release", began_at, _outcome(error), holding.token)
+        else:
+            self._called("release", began_at, "ok" if confirmed else "unconfirmed", holding.token)
 
     def believe(self, holding: Holding) -> bool:
         """Ask the lease, and note what it says."""
@@ -171,20 +156,36 @@ class Actor:
 
     def extend(self, holding: Holding, ttl: float) -> Generator[Any, Any, bool]:
         """Extend; False if the lease is over."""
-        return (yield from self._confirm(lambda at: extend(self.client.cluster, holding, ttl, at)))
+        return (yield from self._confirm("extend", holding, lambda at: extend(self.client.cluster, holding, ttl, at)))
 
     def verify(self, holding: Holding) -> Generator[Any, Any, bool]:
         """Verify; False if the lease is over."""
-        return (yield from self._confirm(lambda at: verify(self.client.cluster, holding, at)))
+        return (yield from self._confirm("verify", holding, lambda at: verify(self.client.cluster, holding, at)))
 
-    def _confirm(self, flow: Callable[[float], Flow[None]]) -> Generator[Any, Any, bool]:
+    def _confirm(self, call: str, holding: Holding, flow: Callable[[float], Flow[None]]) -> Generator[Any, Any, bool]:
+        began_at = self.client.world.now
+        outcome = "ok"
         try:
             yield flow
-        except LeaseError:
-            return False
-        except (RedlockError, Cancelled):
-            return True
-        return True
+        except (RedlockError, Cancelled) as error:
+            outcome = _outcome(error)
+        self._called(call, began_at, outcome, holding.token)
+        return outcome != "lost"
+
+
+def _outcome(error: BaseException) -> str:
+    for kind, outcome in _OUTCOMES.items():
+        if isinstance(error, kind):
+            return outcome
+    return f"error: {error}"
+
+
+_OUTCOMES: dict[type[BaseException], str] = {
+    LockContended: "contended",
+    QuorumUnavailable: "unavailable",
+    LeaseError: "lost",
+    Cancelled: "cancelled",
+}
 
 
 def contend(actor: Actor, rounds: int) -> Step:

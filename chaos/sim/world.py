@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 import hiredis
 
-from chaos.history import Fault, Note, Record
+from chaos.history import Broken, Healed, NodeSeen, Note, Record
 from chaos.sim.node import SimNode, commands
 
 __all__ = ["Connection", "World"]
@@ -106,6 +106,7 @@ class World:
         self.lossy = False
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
+        self._faults = 0
         self._cuts: set[tuple[str, int, str]] = set()
         self._held: list[tuple[Connection, Callable[[], None]]] = []
         self._connections: list[Connection] = []
@@ -197,17 +198,28 @@ class World:
     def pause(self, index: int) -> None:
         """SIGSTOP."""
         self.nodes[index].paused = True
+        self.saw(index, "paused")
 
     def resume(self, index: int) -> None:
         """SIGCONT: it executes what came meanwhile."""
-        self.nodes[index].paused = False
+        node = self.nodes[index]
+        if node.paused:
+            node.paused = False
+            self.saw(index, "up")
         self.release(lambda connection: connection.node.index == index)
 
     def crash(self, index: int, kept: str) -> None:
         """The process ends; its connections with it."""
         self.nodes[index].crash(kept, self.now)
+        self.saw(index, "down")
         self._break_off(lambda connection: connection.node.index == index, "was reset")
         self._held = [entry for entry in self._held if entry[0].node.index != index]
+
+    def start(self, index: int) -> None:
+        """The process is started again, if it is down."""
+        if not self.nodes[index].up:
+            self.nodes[index].start(self.now)
+            self.saw(index, "up")
 
     def _break_off(self, which: Callable[[Connection], bool], why: str) -> None:
         for connection in self._connections:
@@ -217,9 +229,24 @@ class World:
 
     # History
 
-    def fault(self, what: str) -> None:
-        """Note what was done to the world."""
-        self.history.append(Fault(self.now, "", what))
+    def break_(self, kind: str, what: str, nodes: tuple[int, ...] = (), clients: tuple[str, ...] = ()) -> str:
+        """Note that a fault begins; give its id."""
+        self._faults += 1
+        fault = f"{kind}-{self._faults}"
+        self.history.append(Broken(self.now, "", fault, what, nodes, clients))
+        return fault
+
+    def healed(self, fault: str) -> None:
+        """Note that a fault ended."""
+        self.history.append(Healed(self.now, "", fault))
+
+    def blip(self, kind: str, what: str, nodes: tuple[int, ...] = (), clients: tuple[str, ...] = ()) -> None:
+        """Note a fault of a moment."""
+        self.healed(self.break_(kind, what, nodes, clients))
+
+    def saw(self, node: int, state: str) -> None:
+        """Note how a node stands now."""
+        self.history.append(NodeSeen(self.now, "", node, state))
 
     def note(self, client: str, kind: str, text: str) -> None:
         """Note anything else."""

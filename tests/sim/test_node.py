@@ -57,9 +57,9 @@ def alike(real: Any, simulated: Any) -> bool:
         return False
     match real:
         case [0, _, int(pttl), bytes(holder)]:
-            return abs(pttl - simulated[2]) <= NEAR * 1000 and holder == simulated[3]
+            return bool(abs(pttl - simulated[2]) <= NEAR * 1000 and holder == simulated[3])
         case [2, _, 0, int(now)]:
-            return abs(now - simulated[3]) <= NEAR * 1e6
+            return bool(abs(now - simulated[3]) <= NEAR * 1e6)
     return bool(real == simulated)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.cli import coverage
 from chaos.sim.bugs import BUGS, planted
+from chaos.sim.command import coverage
 from chaos.sim.run import simulate
 from chaos.sim.workloads import WORKLOADS
 
