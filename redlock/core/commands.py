@@ -83,11 +83,15 @@ class Command:
         self.args = args
         self.packed: bytes | None = None
 
-    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
-        """The command as words, without the marker; *whole*: with the script's text, for a server that lost it."""
+    def words(self, *, whole: bool = False) -> tuple[str, ...]:
+        """The command as words, without the marker; *whole*: with the script's text, for a server that lost it.
+
+        Text, never numbers: hiredis turns a number into text by a call in which CPython looks for signals, and does not
+        look whether it failed. A Ctrl-C that struck there crashed the process.
+        """
         assert self.script is not None
         verb, script = ("EVAL", self.script.source) if whole else ("EVALSHA", self.script.sha)
-        return (verb, script, len(self.keys), *self.keys, *self.args)
+        return (verb, script, str(len(self.keys)), *self.keys, *map(str, self.args))
 
     def read(self, answer: Any) -> Any:
         """What the answer means. Raises `Nonsense`."""
@@ -148,7 +152,7 @@ class Free(Command):
         super().__init__((lock_key, fence_key), (owner, token, to_ms(fence_ttl)))
         self.unattended = unattended
 
-    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+    def words(self, *, whole: bool = False) -> tuple[str, ...]:
         return super().words(whole=whole or self.unattended)
 
     def read(self, answer: Any) -> Vote:
@@ -198,7 +202,7 @@ class Repair(Command):
     def __init__(self, lock_key: str, *, ttl: float) -> None:
         super().__init__((lock_key,), (to_ms(ttl),))
 
-    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
+    def words(self, *, whole: bool = False) -> tuple[str, ...]:
         # Always the text: nobody may be there any more to read that the server does not know the script.
         return super().words(whole=True)
 
@@ -232,13 +236,13 @@ class Plain(Command):
 
     __slots__ = ("name", "shape")
 
-    def __init__(self, name: str, *words: str | int, shape: type | tuple[type, ...]) -> None:
+    def __init__(self, name: str, *words: str, shape: type | tuple[type, ...]) -> None:
         super().__init__((), words)
         self.name = name
         self.shape = shape
 
-    def words(self, *, whole: bool = False) -> tuple[str | int, ...]:
-        return self.args
+    def words(self, *, whole: bool = False) -> tuple[str, ...]:
+        return tuple(map(str, self.args))
 
     def read(self, answer: Any) -> Any:
         if not isinstance(answer, self.shape):

@@ -46,7 +46,7 @@ def encode_whole(command: Command) -> bytes:
     return _pack(command.words(whole=True), marked=command.marked)
 
 
-def _pack(words: tuple[str | int, ...], *, marked: bool) -> bytes:
+def _pack(words: tuple[str, ...], *, marked: bool) -> bytes:
     data: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub asks for a tuple of one
     if not marked:
         return data

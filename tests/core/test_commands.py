@@ -271,12 +271,23 @@ def test_whole_milliseconds_stay_as_they_are(seconds: float, milliseconds: int) 
 def test_words_name_script_keys_and_arguments() -> None:
     """EVALSHA with as many keys as the script takes; the connection appends the marker to what is marked."""
     assert TAKE.script is not None
-    assert TAKE.words() == ("EVALSHA", TAKE.script.sha, 3, "k", "k:fence", MARKER_KEY, "A", TOKEN, 10_000, 60_000, "acquire")
+    token = str(TOKEN)
+    assert TAKE.words() == (
+        *("EVALSHA", TAKE.script.sha, "3", "k", "k:fence", MARKER_KEY),
+        *("A", token, "10000", "60000", "acquire"),
+    )
     assert TAKE.words(whole=True)[:2] == ("EVAL", TAKE.script.source)
-    assert FREE.words()[2:] == (2, "k", "k:fence", "A", TOKEN, 60_000)
-    assert PEEK.words()[2:] == (3, "k", "k:fence", MARKER_KEY)
-    assert REPAIR.words()[2:] == (1, "k", 60_000)
-    assert MARK.words()[2:] == (1, MARKER_KEY, "", "redlock1 run 3 60000 0", "0", "-")
+    assert FREE.words()[2:] == ("2", "k", "k:fence", "A", token, "60000")
+    assert PEEK.words()[2:] == ("3", "k", "k:fence", MARKER_KEY)
+    assert REPAIR.words()[2:] == ("1", "k", "60000")
+    assert MARK.words()[2:] == ("1", MARKER_KEY, "", "redlock1 run 3 60000 0", "0", "-")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, Plain("info", "INFO", shape=bytes)], ids=lambda command: type(command).__name__)
+def test_words_are_text_and_never_numbers(command: Command) -> None:
+    """hiredis crashes the process if Ctrl-C strikes while it turns a number into text; text it copies without a look."""
+    for whole in (False, True):
+        assert {type(word) for word in command.words(whole=whole)} == {str}
 
 
 def test_a_release_that_nobody_waits_for_carries_its_script() -> None:
