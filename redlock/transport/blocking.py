@@ -28,6 +28,7 @@ from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint, cut, hang_up
+from redlock.transport.hangups import Hangups
 from redlock.transport.link import REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
 from redlock.transport.run import Run, saturated
 from redlock.transport.wire import encode_whole
@@ -116,6 +117,11 @@ class ConnectionSet:
     def late(self) -> tuple[int, ...]:
         """The nodes that owe an answer here."""
         return tuple([link.node.index for link in self.links if link.in_flight])
+
+    def descriptor(self, index: int) -> int:
+        """The file descriptor of the connection to node *index*; -1 if there is none."""
+        sock = self._socks[index]
+        return sock.fileno() if sock is not None else -1
 
     def wake(self) -> None:
         """Make the thread that waits on this set look up."""
@@ -307,6 +313,7 @@ class ConnectionSet:
             self._socks[index] = sock
             self._by_fd[sock.fileno()] = index
             self._poll.register(sock, select.POLLIN)
+            self._driver.hangups.watch(self, index, sock)
             self._write(index, link.connected(clock()))
         self._busy = -1
         self._poke()
@@ -339,9 +346,10 @@ class Dialer:
     It also brings the node the releases it is still owed when nobody else is about to talk to it.
     """
 
-    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, owed_for: float) -> None:
+    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, owed_for: float, hangups: Hangups) -> None:
         self._endpoint = endpoint
         self._node = node
+        self._hangups = hangups
         node.on_owed = self.bring
         self._timeout = timeout
         self._owed_for = owed_for
@@ -419,6 +427,7 @@ class Dialer:
             else:
                 pause = REDIAL_MIN
                 if port is not None:
+                    self._hangups.begin()
                     port.arrive(self._node.index, connection, sock, None)
                 else:
                     hang_up(connection)
@@ -447,7 +456,10 @@ class Driver:
         self.silence = max(1.0, 4 * cluster.patience)
         timeout = min(1.0, max(0.5, 4 * cluster.patience))
         self.nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
-        self.dialers = [Dialer(endpoint, node, timeout, owed_for) for endpoint, node in zip(found, self.nodes, strict=True)]
+        self.hangups = Hangups(self)
+        self.dialers = [
+            Dialer(endpoint, node, timeout, owed_for, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
+        ]
         # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. A plain lock is safe in a `with`.
         self._lock = threading.Lock()
         self._idle: deque[ConnectionSet] = deque()
@@ -530,6 +542,18 @@ class Driver:
         self._all.add(port)
         return port
 
+    def tend(self, port: ConnectionSet) -> bool:
+        """Read what came on *port* while nobody used it; False: it is in use."""
+        try:
+            self._idle.remove(port)
+        except ValueError:
+            return False
+        try:
+            port.pump(clock())
+        finally:
+            self._check_in(port)
+        return True
+
     def bring_owed(self) -> None:
         """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
         deadline = clock() + self.cluster.patience
@@ -563,9 +587,11 @@ class Driver:
             self._open(gate)
         for dialer in self.dialers:
             dialer.join()
+        self.hangups.close()
 
     def abandon(self) -> None:
         """After a fork, in the child: let go of the parent's connections without a word on them."""
+        self.hangups.abandon()
         for port in self._all:
             port.abandon()
 
