@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test soak check clean
+.PHONY: help demo test check clean
 
 help:
 	@echo "make demo   five servers, three workers, two faults, one verdict"
@@ -16,10 +16,6 @@ demo: $(READY)
 
 test: check
 	$(VENV)/bin/pytest $(PYTEST)
-
-# What is not stable under load yet, ten times over.
-soak: $(READY)
-	for round in 1 2 3 4 5 6 7 8 9 10; do $(VENV)/bin/pytest -m soak $(PYTEST) || exit 1; done
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from redlock.core.acquire import Ask
@@ -153,15 +154,6 @@ class LeaseBase:
         state = f"{self.remaining():.3g} s left" if self.is_held() else self._holding.status.name.lower()
         return f"<{type(self).__name__} {self.resource!r} token {self.fencing_token}, {state}>"
 
-    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        holding = getattr(self, "_holding", None)
-        if holding is None or holding.freed or not self._coordinator.forget(holding):
-            return
-        if holding.held(now()):
-            text = f"{self!r} was dropped without being released; it expires by itself"
-            holding.lose("it was dropped without being released")  # Or `auto_extend` would keep it for ever.
-            _warn(text, ResourceWarning, stacklevel=2, source=self)
-
 
 class CoordinatorBase(Generic[L]):
     """Arguments, cluster and leases of a `Redlock`."""
@@ -224,11 +216,22 @@ class CoordinatorBase(Generic[L]):
 
     def remember(self, holding: Holding, lease: L) -> None:
         """The lease is in somebody's hands: `close` releases it, and a fork ends it in the child."""
-        self._leases[id(holding)] = (holding, weakref.ref(lease))
+        # Not by a `__del__`, which would run for every lease: a Ctrl-C that strikes in one is printed and forgotten. The
+        # reference of a lease that was given back is gone before the lease is.
+        self._leases[id(holding)] = (holding, weakref.ref(lease, partial(self._dropped, holding)))
 
     def forget(self, holding: Holding) -> bool:
         """The lease is over, or was dropped. False if that was known."""
         return self._leases.pop(id(holding), None) is not None
+
+    def _dropped(self, holding: Holding, _: weakref.ref[L]) -> None:
+        """A lease went away that nobody released: it expires by itself, and whoever dropped it is told."""
+        if holding.freed or not self.forget(holding) or not holding.held(now()):
+            return
+        left = holding.valid_until - now()
+        holding.lose("it was dropped without being released")  # Or `auto_extend` would keep it for ever.
+        text = f"the lease on {holding.resource!r} with token {holding.token} was dropped without being released"
+        warnings.warn(f"{text}; it expires by itself in {left:.3g} s", ResourceWarning, stacklevel=2)
 
     def lapsed(self, holding: Holding) -> L | None:
         """Note that a lease was lost, once; give its handle if somebody still has it."""

@@ -33,7 +33,8 @@ class Hangups:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
-        self._lock = threading.Lock()
+        # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a `with` on it.
+        self._lock = threading.RLock()
         self._watched: dict[int, tuple[weakref.ref[ConnectionSet], int]] = {}
         self._epoll: select.epoll | None = None
         self._bell = -1
@@ -75,16 +76,18 @@ class Hangups:
             thread.join(_JOIN)
 
     def _stop(self) -> None:
-        self._closing = True
-        with contextlib.suppress(OSError):  # Not begun, or ended already.
-            os.eventfd_write(self._bell, 1)
+        with self._lock:
+            self._closing = True
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def abandon(self) -> None:
         """After a fork, in the child, which has no such thread: let go of the descriptors."""
-        self._closing = True
-        if self._epoll is not None:
+        self._closing = True  # Without the lock, which a thread of the parent may have held.
+        if self._epoll is not None and self._bell >= 0:
             self._epoll.close()
             os.close(self._bell)
+            self._bell = -1
 
     def _work(self, epoll: select.epoll, bell: int) -> None:
         ended: set[int] = set()

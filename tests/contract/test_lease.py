@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 import warnings
 from typing import Any
 
@@ -274,6 +275,25 @@ async def test_an_ended_lease_is_dropped_in_silence(api: Api, nodes: Nodes) -> N
             await api.sleep(max(0.0, lease.valid_until - now()))
             del lease
             gc.collect()
+
+
+async def test_an_ended_lease_runs_no_code_when_it_goes_away(api: Api, nodes: Nodes) -> None:
+    """A Ctrl-C that strikes in a `__del__` or a weak reference's callback is printed and forgotten: have none to strike."""
+    async with api.redlock(nodes.urls) as locks:
+        leases = [await locks.lock(f"orders:{number}").acquire() for number in range(3)]
+        for lease in leases:
+            await lease.release()
+        del lease
+        ran: list[str] = []
+        gc.disable()
+        try:
+            sys.setprofile(lambda frame, event, argument: ran.append(frame.f_code.co_name) if event == "call" else None)
+            leases.clear()
+            sys.setprofile(None)
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        assert ran == []
 
 
 async def test_release_is_recorded_before_it_is_sent(api: Api, nodes: Nodes) -> None:

@@ -387,7 +387,6 @@ def test_ctrl_c_while_closing_leaves_the_rest_to_the_next_close(nodes: Nodes, se
     gc.collect()
 
 
-@pytest.mark.soak
 def test_ctrl_c_at_random_moments_leaves_nothing(nodes: Nodes, servers: Servers) -> None:
     """A process that takes and gives back for ever is interrupted again and again, sometimes beside a stopped node."""
     chance = random.Random(1)
