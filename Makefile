@@ -15,7 +15,8 @@ demo: $(READY)
 	@$(VENV)/bin/redlock demo
 
 test: check
-	$(VENV)/bin/pytest $(PYTEST)
+	$(VENV)/bin/pytest -n auto --dist loadfile -m "not alone" $(PYTEST)
+	$(VENV)/bin/pytest -m alone $(PYTEST)
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

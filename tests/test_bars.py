@@ -21,6 +21,7 @@ import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
 
+pytestmark = pytest.mark.alone
 PAIRS = 1000
 WORKER = """
 import asyncio, sys

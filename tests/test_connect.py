@@ -458,7 +458,7 @@ def test_a_client_of_a_sentinel_is_no_node(module: ModuleType) -> None:
         ("redis://a:7000/1", "redis://u:pw@a:7000/2"),
         ("unix:///run/a.sock", {"unix_socket_path": "/run/a.sock"}),
     ],
-    ids=str,
+    ids=["twice", "as a dict", "as a client", "with another database", "as a unix socket"],
 )
 def test_the_same_address_twice_is_refused_by_the_constructor(module: ModuleType, pair: tuple[Any, Any]) -> None:
     """Two databases of one server are one server, too."""

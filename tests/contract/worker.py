@@ -30,6 +30,9 @@ PAUSE = 0.05
 """Seconds between two uses, at most: whoever asks again at once is always faster than those who wait."""
 
 
+PATIENCE = 10.0
+
+
 def say(**what: Any) -> None:
     """One line for the test."""
     sys.stdout.write(json.dumps(what) + "\n")
@@ -156,6 +159,10 @@ def interrupted(urls: Sequence[str]) -> None:
                 locks.close()
                 locks = redlock.Redlock(urls, ttl=30.0)
     locks.close()
+    # A thread that was interrupted while it was begun ends by itself, with nobody waiting for it.
+    give_up_at = now() + PATIENCE
+    while threading.active_count() > 1 and now() < give_up_at:
+        time.sleep(0.01)
     say(threads=[thread.name for thread in threading.enumerate() if thread is not threading.main_thread()])
 
 
