@@ -13,6 +13,7 @@ __all__ = ["main"]
 
 PARTS = {
     "sim": "chaos.sim.command:sim",
+    "model": "chaos.model.command:model",
 }
 """By name, the module and the command in it."""
 
