@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import click
 from rich.console import Console
@@ -47,12 +48,11 @@ def _run(sound: Sequence[Configuration], jobs: int, console: Console) -> bool:
 
 
 def _explored(todo: Sequence[Configuration], jobs: int) -> Iterator[Outcome]:
-    with ProcessPoolExecutor(jobs) as pool:
-        outcomes = pool.map(explore, todo)  # Before the spinner, whose thread must not be there when processes are forked.
-        with Console(stderr=True).status("exploring") as status:
-            for number, outcome in enumerate(outcomes, start=1):
-                status.update(f"explored {number} of {len(todo)}: {outcome.configuration.name}, {outcome.states:,} states")
-                yield outcome
+    # Spawned, because a process that has threads, as the spinner is one, must not be forked.
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, Console(stderr=True).status("exploring") as status:
+        for number, outcome in enumerate(pool.map(explore, todo), start=1):
+            status.update(f"explored {number} of {len(todo)}: {outcome.configuration.name}, {outcome.states:,} states")
+            yield outcome
 
 
 def _hold(outcomes: Sequence[Outcome], console: Console) -> bool:

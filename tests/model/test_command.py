@@ -1,0 +1,67 @@
+"""`python -m chaos model`: what it prints, and that its exit status tells."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chaos.cli import main
+from chaos.model import command
+from chaos.model.catalogue import MUTANTS, SOUND, Mutant
+from chaos.model.search import explore
+
+INCR, STRICT = MUTANTS[0], MUTANTS[2]
+SMALL = SOUND[0]._replace(proposals=1, rounds=1)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["model", "--jobs", "1", *arguments])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """One small configuration and two mutants instead of all."""
+    monkeypatch.setattr(command, "SOUND", (SMALL,))
+    monkeypatch.setattr(command, "MUTANTS", (INCR, STRICT))
+    return monkeypatch
+
+
+def test_success_tells_the_numbers_of_states(small: pytest.MonkeyPatch) -> None:
+    """Everything holds and is refuted: status 0, and how many states there were."""
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert f"{explore(SMALL).states:,}" in result.output and "U in 10 steps" in result.output
+
+
+def test_a_violation_of_what_ships_is_a_failure_with_its_trace(small: pytest.MonkeyPatch) -> None:
+    """What must hold and does not: status 1, and the way there."""
+    small.setattr(command, "SOUND", (STRICT.configuration,))
+    result = run()
+    assert result.exit_code == 1
+    assert "U BROKEN" in result.output and "9  B is granted token 1" in result.output
+
+
+@pytest.mark.parametrize("mutant", [INCR._replace(configuration=SMALL), INCR._replace(breaks="M")], ids=["holds", "another"])
+def test_a_mutant_that_is_not_refuted_is_a_failure(mutant: Mutant, small: pytest.MonkeyPatch) -> None:
+    """A mutant that holds, or that breaks another property than it is kept for: status 1."""
+    small.setattr(command, "MUTANTS", (mutant, STRICT))
+    result = run()
+    assert result.exit_code == 1
+    assert "NOT REFUTED" in result.output
+
+
+def test_a_mutant_alone_is_shown_step_by_step() -> None:
+    """Its reason, every step with what the node remembers then, and the property."""
+    result = run("--mutant", "raise-not-strict")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0].startswith("raise-not-strict: ")
+    assert lines[2].split() == ["2", "node", "1:", "A's", "TAKE", "1", "executes:", "granted", "A:1,", "fence", "1"]
+    assert lines[-1].startswith("U is broken: token 1 had been granted before.")
+
+
+def test_the_list_names_everything() -> None:
+    """Every configuration and every mutant, with its bounds; nothing is explored."""
+    result = run("--list")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in [*(bounds.name for bounds in SOUND), *(mutant.name for mutant in MUTANTS)])
