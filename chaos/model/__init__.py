@@ -7,7 +7,7 @@ A request goes out to every node at once; from then on it may be executed at any
 number of times: delayed, lost, reordered and duplicated requests. An answer may be heard at any later moment or never: a
 client decides on any subset of the answers there are. A first token is any small number, whatever others propose: client
 clocks may be wrong in any way. A holder may extend, by more or by less than it has, and verify; it goes on asking after a
-question nobody answered. A node may crash and forget everything.
+question nobody answered. A node may crash and forget everything, and a script may break off between its two writes.
 
 *Time* has two forms. Without timing any lock may vanish at any step: no clock anywhere means anything. With timing a lock
 vanishes only after the validity of its owner's round or extension has ended on the owner's own timeline, and a grant or a
@@ -23,8 +23,8 @@ confirmed by a majority was the newest when it asked.
 
 *What is not modelled*: more than one question of a holder at a time; the clamp against tokens too far ahead and the expiry
 of fences, both far away from what the model's small numbers mean; nodes with different lists of nodes; a snapshot that
-brings back an old lock; a node's script that ends half-way; admission and markers beyond what is said above. The simulator
-(`chaos/sim`) covers what of this the shipped code does.
+brings back an old lock; admission and markers beyond what is said above. The simulator (`chaos/sim`) covers what of this the
+shipped code does.
 
 *What is left out because it cannot matter*, each time with its reason in the code: the order of the nodes, the order in which
 clients that may do the same start, requests that can do nothing any more, and states from which no property can break. A

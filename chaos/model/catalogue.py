@@ -20,6 +20,7 @@ SOUND = (
     Configuration("clockless", False, CLOCKLESS, proposals=3),
     Configuration("clockless, holder asks", False, CLOCKLESS, questions=1),
     Configuration("clockless, amnesia", False, ("U", "M"), crashes=1),
+    Configuration("clockless, scripts break off", False, CLOCKLESS, questions=1, modes=("extend",), aborts=True),
     Configuration("timed, holder asks twice", True, TIMED, rounds=3, proposals=3, questions=2, modes=ANY),
     Configuration("timed, amnesia, holder asks", True, TIMED, questions=1, modes=ANY, crashes=1),
     Configuration("timed, a second try", True, TIMED, tries=(2, 1)),
@@ -46,7 +47,7 @@ class Mutant(NamedTuple):
 
 
 def _mutant(name: str, breaks: str, why: str, mended: Configuration, **weakened: Any) -> Mutant:
-    configuration = mended._replace(name=name, duplicates=False, **weakened)
+    configuration = mended._replace(**{"name": name, "duplicates": False, **weakened})
     return Mutant(name, breaks, why, configuration, mended._replace(name=f"{name}, mended"))
 
 
@@ -75,6 +76,14 @@ MUTANTS = (
         "The ballot itself, taking a token that equals the fence.",
         _CLOCKLESS,
         rules=SHIPPED._replace(strict=False),
+    ),
+    _mutant(
+        "lock-first",
+        "U",
+        "TAKE writes the lock before the fence, breaks off between the two, and is asked again.",
+        _CLOCKLESS._replace(aborts=True),
+        duplicates=True,
+        rules=SHIPPED._replace(fence_first=False),
     ),
     _mutant(
         "owner-reused",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chaos.model.protocol import BEHIND, BUSY, GRANTED, Lock, Op, Reply, counted, free, locked, raised, take
+from chaos.model.protocol import BEHIND, BUSY, GRANTED, Lock, Op, Reply, broken_off, counted, free, locked, raised, take
 from chaos.model.state import (
     BALLOT,
     HELD,
@@ -24,9 +24,9 @@ from chaos.model.state import (
     passed,
 )
 
-__all__ = ["EXECUTE", "EXPIRE", "FORGET", "RETURN", "Happening", "node_steps", "settle"]
+__all__ = ["ABORT", "EXECUTE", "EXPIRE", "FORGET", "RETURN", "Happening", "node_steps", "settle"]
 
-EXECUTE, EXPIRE, FORGET, RETURN = "execute", "expire", "forget", "return"
+ABORT, EXECUTE, EXPIRE, FORGET, RETURN = "abort", "execute", "expire", "forget", "return"
 
 
 class Happening(NamedTuple):
@@ -46,6 +46,8 @@ def node_steps(bounds: Configuration, control: Control, node: Node) -> Iterator[
             for happening, changed in _executed(bounds, control, node, request):
                 if changed != node:
                     yield happening, changed, control
+            if bounds.aborts and request.op in (Op.TAKE, Op.EXTEND):
+                yield from _aborted(bounds, control, node, request)
     if node.lock is not None and (not bounds.timing or node.lock.until == 0):
         text = f"{name_of(bounds, node.lock.owner)}'s lock expires"
         yield Happening(EXPIRE, text), settle(bounds, control, node._replace(lock=None)), control
@@ -59,10 +61,7 @@ def node_steps(bounds: Configuration, control: Control, node: Node) -> Iterator[
 
 def _executed(bounds: Configuration, control: Control, node: Node, request: Request) -> Iterator[tuple[Happening, Node]]:
     lock, fence, reply = _run(bounds, node, request)
-    pending = node.pending
-    if not bounds.duplicates:
-        pending = tuple([other for other in pending if other is not request])
-    changed = node._replace(lock=lock, fence=fence, pending=pending)
+    changed = _without(bounds, node, request)._replace(lock=lock, fence=fence)
     happening = Happening(EXECUTE, _told(bounds, request, reply), request, reply)
     index = client_of(request.owner)
     if request.current and reply is not None and _useful(bounds, control.clients[index], reply):
@@ -71,6 +70,20 @@ def _executed(bounds: Configuration, control: Control, node: Node, request: Requ
         if node.replies[index] is None:
             return
     yield happening, settle(bounds, control, changed)  # Of two answers to one question either may be the one that is heard.
+
+
+def _aborted(bounds: Configuration, control: Control, node: Node, request: Request) -> Iterator[tuple[Happening, Node, Control]]:
+    lock, fence = broken_off(node.lock, node.fence, node.floor, *request[:-1], bounds.rules)
+    if (lock, fence) != (node.lock, node.fence):
+        half = settle(bounds, control, _without(bounds, node, request)._replace(lock=lock, fence=fence))
+        yield Happening(ABORT, f"{_named(bounds, request)} breaks off after one write", request), half, control
+
+
+def _without(bounds: Configuration, node: Node, request: Request) -> Node:
+    """The node after it has got *request*, which may come again if there are duplicates."""
+    if bounds.duplicates:
+        return node
+    return node._replace(pending=tuple([other for other in node.pending if other is not request]))
 
 
 def _run(bounds: Configuration, node: Node, request: Request) -> tuple[Lock | None, int, Reply | None]:
@@ -152,9 +165,13 @@ def _idle(bounds: Configuration, control: Control, request: Request, node: Node)
     return fence > token and rules.top_up_checks_fence and rules.extension_never_shortens and not raises
 
 
-def _told(bounds: Configuration, request: Request, reply: Reply | None) -> str:
+def _named(bounds: Configuration, request: Request) -> str:
     until = f" to t={request.until}" if request.op is Op.EXTEND and request.until else ""
-    what = f"{name_of(bounds, request.owner)}'s {request.op.name}{f' {request.token}' if request.token else ''}{until} executes"
+    return f"{name_of(bounds, request.owner)}'s {request.op.name}{f' {request.token}' if request.token else ''}{until}"
+
+
+def _told(bounds: Configuration, request: Request, reply: Reply | None) -> str:
+    what = f"{_named(bounds, request)} executes"
     if reply is None:
         return what
     answer = {BUSY: "busy", GRANTED: "granted", BEHIND: "token too small"}[reply.kind]

@@ -9,7 +9,22 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["BEHIND", "BUSY", "GRANTED", "SHIPPED", "Lock", "Op", "Reply", "Rules", "counted", "free", "locked", "raised", "take"]
+__all__ = [
+    "BEHIND",
+    "BUSY",
+    "GRANTED",
+    "SHIPPED",
+    "Lock",
+    "Op",
+    "Reply",
+    "Rules",
+    "broken_off",
+    "counted",
+    "free",
+    "locked",
+    "raised",
+    "take",
+]
 
 
 class Lock(NamedTuple):
@@ -51,6 +66,8 @@ class Rules(NamedTuple):
 
     strict: bool = True
     """A node claims only a token that is larger than its fence, never one that is equal."""
+    fence_first: bool = True
+    """TAKE writes the fence before the lock, so that one that breaks off leaves no lock without its fence."""
     top_up_checks_fence: bool = True
     """An extension puts a missing lock back only where nobody newer has been."""
     extension_never_shortens: bool = True
@@ -86,6 +103,16 @@ def take(
         if low > token or (low == token and rules.strict):
             return lock, fence, Reply(BEHIND, low)
     return Lock(owner, token, until), max(fence, token), Reply(GRANTED, token)
+
+
+def broken_off(
+    lock: Lock | None, fence: int, floor: int, mode: Op, owner: int, token: int, until: int, rules: Rules = SHIPPED
+) -> tuple[Lock | None, int]:
+    """`take.lua` that ends between its two writes, where it makes both; Redis does not roll back."""
+    after, raised, reply = take(lock, fence, floor, mode, owner, token, until, rules)
+    if reply.kind != GRANTED or (lock is not None and lock.owner == owner and lock.token == token):
+        return lock, fence
+    return (lock, raised) if rules.fence_first else (after, fence)
 
 
 def free(lock: Lock | None, fence: int, owner: int, token: int) -> tuple[Lock | None, int]:

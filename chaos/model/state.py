@@ -33,8 +33,8 @@ class Configuration(NamedTuple):
     *tries*: for each client, how many it may make, one after the other. *proposals*: a first token is any number from 1 to
     this; *distinct*: no two clients propose the same, as random low bits make it likely. *strides*: how far past the largest
     fence it heard a client's next token may be. *duplicates*: every request may be executed any number of times, otherwise
-    at most once. *questions*: how often a holder may ask, in which *modes*. *crashes*: how many there may be. *reduced*:
-    leave out what cannot matter.
+    at most once. *questions*: how often a holder may ask, in which *modes*. *crashes*: how many there may be. *aborts*:
+    a script may break off between its two writes. *reduced*: leave out what cannot matter.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Configuration(NamedTuple):
     questions: int = 0
     modes: tuple[str, ...] = ("extend", "verify")
     crashes: int = 0
+    aborts: bool = False
     protocol: str = BALLOT
     rules: Rules = SHIPPED
     reduced: bool = True

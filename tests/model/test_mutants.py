@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 from chaos.model.catalogue import MUTANTS, Mutant
-from chaos.model.search import Outcome, explore
-from chaos.model.state import Configuration
 from chaos.model.world import start, steps
+from tests.model.explored import explored
+
+pytestmark = pytest.mark.timeout(900)  # Up to ten seconds of CPU each, on a machine that may be busy with much else.
 
 STEPS = {
     "incr": 10,
     "two-phase": 17,
     "raise-not-strict": 9,
+    "lock-first": 10,
     "owner-reused": 11,
     "top-up-unchecked": 14,
     "extension-shortens": 12,
@@ -29,23 +29,17 @@ STEPS = {
 ids = [mutant.name for mutant in MUTANTS]
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcome]:
-    """What the search found, by mutant."""
-    return {mutant.name: explore(mutant.configuration) for mutant in MUTANTS}
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
-def test_a_mutant_breaks_its_property_in_so_many_steps(mutant: Mutant, outcomes: dict[str, Outcome]) -> None:
+def test_a_mutant_breaks_its_property_in_so_many_steps(mutant: Mutant) -> None:
     """The property that the catalogue names, by a trace of the length that is known."""
-    outcome = outcomes[mutant.name]
+    outcome = explored(mutant.configuration)
     assert (outcome.broken, len(outcome.trace), outcome.depth) == (mutant.breaks, STEPS[mutant.name], STEPS[mutant.name])
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
-def test_the_trace_replays(mutant: Mutant, outcomes: dict[str, Outcome]) -> None:
+def test_the_trace_replays(mutant: Mutant) -> None:
     """Each step of the trace is one that the world allows where it stands, and only the last breaks something."""
-    bounds, trace = mutant.configuration, outcomes[mutant.name].trace
+    bounds, trace = mutant.configuration, explored(mutant.configuration).trace
     control, nodes = start(bounds)
     for change in trace:
         assert change in list(steps(bounds, control, nodes)), change.text
@@ -53,16 +47,10 @@ def test_the_trace_replays(mutant: Mutant, outcomes: dict[str, Outcome]) -> None
     assert [change.violation is not None for change in trace] == [False] * (len(trace) - 1) + [True]
 
 
-@cache
-def mended(bounds: Configuration) -> Outcome:
-    """What the search finds within these bounds, which some mutants share."""
-    return explore(bounds)
-
-
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
 def test_the_rule_makes_the_difference(mutant: Mutant) -> None:
     """Within the same bounds, with the rule or the assumption in force and duplicates besides, every property holds."""
-    outcome = mended(mutant.mended._replace(name="mended"))
+    outcome = explored(mutant.mended._replace(name="mended"))
     assert outcome.complete, f"{outcome.broken}: {[change.text for change in outcome.trace]}"
 
 
@@ -75,13 +63,13 @@ def test_a_mutant_differs_in_one_thing(mutant: Mutant) -> None:
     assert len(changed - {"protocol"}) <= 1 and len(rules) <= 1 and changed
 
 
-def test_properties_are_all_broken_by_something(outcomes: dict[str, Outcome]) -> None:
+def test_properties_are_all_broken_by_something() -> None:
     """U, M, ME and X: none of them is one that cannot fail; D in the test below."""
-    assert {outcome.broken for outcome in outcomes.values()} == {"U", "M", "ME", "X"}
+    assert {explored(mutant.configuration).broken for mutant in MUTANTS} == {"U", "M", "ME", "X"}
 
 
 def test_d_can_be_broken() -> None:
     """Grants in another order than their tokens: without timing, by a try that was slow, and that breaks nothing else."""
     (clockless,) = [mutant.mended for mutant in MUTANTS if mutant.name == "raise-not-strict"]
-    outcome = explore(clockless._replace(properties=("U", "M", "D")))
+    outcome = explored(clockless._replace(properties=("U", "M", "D")))
     assert outcome.broken == "D" and outcome.trace[-1].control.granted == (1, 2)

@@ -10,6 +10,9 @@ from chaos.model.catalogue import MUTANTS, SOUND, Mutant
 from chaos.model.search import explore
 from chaos.model.state import Configuration, Control, Node
 from chaos.model.world import start, steps
+from tests.model.explored import explored
+
+pytestmark = pytest.mark.timeout(900)  # Up to ten seconds of CPU each, on a machine that may be busy with much else.
 
 SMALL = [
     SOUND[0]._replace(proposals=1, rounds=1),
@@ -41,7 +44,7 @@ def plain(bounds: Configuration, *, exchange: bool) -> tuple[int, int, str]:
 @pytest.mark.parametrize("bounds", SMALL, ids=lambda bounds: bounds.name)
 def test_it_visits_what_a_plain_search_visits(bounds: Configuration) -> None:
     """As many states, as deep, and the same property broken, as a plain search with sets of whole states."""
-    outcome = explore(bounds)
+    outcome = explored(bounds)
     states, depth, broken = plain(bounds, exchange=True)
     assert (outcome.depth, outcome.broken) == (depth, broken)
     if not broken:  # Otherwise the two stop at different states of the last level.
@@ -51,7 +54,7 @@ def test_it_visits_what_a_plain_search_visits(bounds: Configuration) -> None:
 @pytest.mark.parametrize("bounds", SMALL[:1] + SMALL[-2:], ids=lambda bounds: bounds.name)
 def test_exchanging_nodes_makes_no_difference(bounds: Configuration) -> None:
     """A search that tells the nodes apart finds the same, as deep, among up to six times as many states."""
-    outcome = explore(bounds)
+    outcome = explored(bounds)
     states, depth, broken = plain(bounds, exchange=False)
     assert (outcome.depth, outcome.broken) == (depth, broken)
     assert outcome.states < states <= 6 * outcome.states or broken
@@ -61,7 +64,7 @@ def test_exchanging_nodes_makes_no_difference(bounds: Configuration) -> None:
 def test_what_is_left_out_hides_no_violation(mutant: Mutant) -> None:
     """With every request kept and every state followed, the shortest trace is as long and breaks the same."""
     outcome = explore(mutant.configuration._replace(reduced=False))
-    assert (outcome.broken, outcome.depth) == (mutant.breaks, explore(mutant.configuration).depth)
+    assert (outcome.broken, outcome.depth) == (mutant.breaks, explored(mutant.configuration).depth)
 
 
 def test_it_stops_when_there_are_too_many_states() -> None:
