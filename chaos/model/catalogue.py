@@ -24,7 +24,7 @@ SOUND = (
     Configuration("timed, holder asks twice", True, TIMED, rounds=3, proposals=3, questions=2, modes=ANY),
     Configuration("timed, amnesia, holder asks", True, TIMED, questions=1, modes=ANY, crashes=1),
     Configuration("timed, a second try", True, TIMED, tries=(2, 1)),
-    Configuration("timed, three clients", True, TIMED, tries=(1, 1, 1), rounds=1),
+    Configuration("timed, three clients", True, TIMED, tries=(1, 1, 1), rounds=1, proposals=3),
 )
 """What every run explores."""
 

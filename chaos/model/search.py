@@ -28,7 +28,8 @@ class Outcome:
     """What a search found.
 
     *states*: how many were visited, each standing for all that differ from it by an exchange of nodes. *depth*: steps to the
-    farthest. *seconds*: of CPU. *complete*: there are no others. *trace*: the shortest way to a violation, its last step.
+    farthest. *seconds*: of CPU. *complete*: there are no others. *grants*: the most that one state has seen, for a world in
+    which nothing is granted breaks nothing. *trace*: the shortest way to a violation, which is its last step.
     """
 
     configuration: Configuration
@@ -37,6 +38,7 @@ class Outcome:
     depth: int
     seconds: float
     complete: bool
+    grants: int
     trace: tuple[Change, ...] = ()
 
     @property
@@ -58,7 +60,8 @@ def explore(configuration: Configuration, states_max: float = math.inf) -> Outco
         frontier = found if search.broken is None else []
         complete = search.broken is None and (not frontier or len(search.parents) <= states_max)
     seconds = time.process_time() - began
-    return Outcome(configuration, len(search.parents), transitions, depth, seconds, complete, search.trace())
+    grants = max(len(control.granted) for control in search.controls)
+    return Outcome(configuration, len(search.parents), transitions, depth, seconds, complete, grants, search.trace())
 
 
 class _Search:
