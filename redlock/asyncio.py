@@ -384,7 +384,7 @@ class Redlock(CoordinatorBase[Lease]):
         finally:
             for holding, _ in list(self._leases.values()):
                 if not holding.freed:  # Cancelled before it had its turn.
-                    self._driver.write(abandon(self._cluster, holding))
+                    self._driver.write(abandon(self._cluster, holding, now()))
                     self.forget(holding)
             await self._driver.close()
             for callback in self._callbacks:
@@ -424,7 +424,7 @@ class Redlock(CoordinatorBase[Lease]):
             # A cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
-                self._driver.write(abandon(self._cluster, ask.granted))
+                self._driver.write(abandon(self._cluster, ask.granted, now()))
             raise
 
     async def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
@@ -445,7 +445,7 @@ class Redlock(CoordinatorBase[Lease]):
             pass  # Closed: the connections are gone.
         finally:
             if not holding.freed:  # Cancelled in the queue: without the confirmation, but not without the release.
-                self._driver.write(abandon(self._cluster, holding))
+                self._driver.write(abandon(self._cluster, holding, now()))
             self.forget(holding)
         return released
 

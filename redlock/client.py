@@ -361,7 +361,7 @@ class Redlock(CoordinatorBase[Lease]):
             # An interrupt on the way to the caller: nobody would ever know of this lease.
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
-                self._driver.write(abandon(self._cluster, ask.granted), prefer=port)
+                self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
             raise
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
@@ -382,12 +382,12 @@ class Redlock(CoordinatorBase[Lease]):
         try:
             released, used = self._driver.run(self._release(holding), prefer=port)
             if port is not None and used is not port:
-                self._driver.follow(port, late, abandon(self._cluster, holding))
+                self._driver.follow(port, late, abandon(self._cluster, holding, now()))
         except RedlockError:
             pass  # Closed: the connections are gone.
         except BaseException:  # Ctrl-C: the confirmation is lost, the release is not.
             with contextlib.suppress(RedlockError):
-                self._driver.write(abandon(self._cluster, holding), prefer=port)
+                self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
             self.forget(holding)
             raise
         self.forget(holding)
@@ -425,7 +425,7 @@ class Redlock(CoordinatorBase[Lease]):
             if confirmed:
                 confirmed = self._release_holding(holding, port) or not was_held
             else:  # The nodes do not answer: write the other releases, and wait for none of them.
-                self._driver.write(abandon(self._cluster, holding), prefer=port)
+                self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
             self.forget(holding)
 
     def _at_exit(self) -> None:

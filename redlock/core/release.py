@@ -41,9 +41,10 @@ def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
     return was_held and round.tally.won
 
 
-def abandon(cluster: Cluster, holding: Holding) -> tuple[Request, ...]:
+def abandon(cluster: Cluster, holding: Holding, now: float) -> tuple[Request, ...]:
     """The releases of a lease whose caller went away before it had it; to be written and not waited for."""
-    holding.end()
+    if holding.end() and cluster.emit:  # Or whoever listens would take it for held until its validity ends.
+        cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
     holding.freed = True
     free = Free(
         holding.lock_key,

@@ -1127,11 +1127,16 @@ def test_a_lease_whose_caller_went_away_is_given_back_unattended() -> None:
         play.answer(node, "granted")
     lease = play.holding
     assert lease is not None
-    releases = abandon(play.cluster, lease)
+    releases = abandon(play.cluster, lease, play.now)
     assert [request.node for request in releases] == [0, 1]
     assert all(request.command.words()[0] == "EVAL" and request.not_after == float("inf") for request in releases)
     assert (lease.status, lease.held(play.now)) == (Status.RELEASED, False)
+    # Whoever listens was told of the grant, and must be told of its end: a history would show it beside the next holder.
+    told = [(type(record), record.at) for record in play.records if isinstance(record, LeaseGranted | LeaseReleasing)]
+    assert told == [(LeaseGranted, play.now), (LeaseReleasing, play.now)]
     assert play.release().value is False
+    abandon(play.cluster, lease, play.now)
+    assert len([record for record in play.records if isinstance(record, LeaseReleasing)]) == 1
 
 
 @pytest.mark.parametrize("step", range(2, len(STORY.strip().splitlines()) + 1))
