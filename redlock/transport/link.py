@@ -80,7 +80,8 @@ class Node:
     def unreachable(self, fault: Fault, now: float) -> None:
         """The last dial failed: until the next one succeeds, requests fail at once."""
         if self.fault is None and self.emit:
-            self.emit(events.NodeDisconnected(now, self.name, fault.detail))
+            refused = fault.kind is FaultKind.REFUSED  # Our credentials: the node is there, and may not vote for us.
+            self.emit((events.NodeRejected if refused else events.NodeDisconnected)(now, self.name, fault.detail))
         self.fault = fault
         self._told = None
         self.redial_at = now + self._backoff

@@ -782,6 +782,13 @@ def test_events_tell_of_admission_and_of_lost_connections() -> None:
     assert [event.reason for event in rig.events[1:]] == ["closed the connection", "refused the connection"]  # type: ignore[attr-defined]
 
 
+def test_a_node_that_refuses_our_credentials_is_told_as_rejected() -> None:
+    """It answers, so it is not told as disconnected: whoever waits for a network to heal would wait for ever."""
+    rig = Rig()
+    rig.link.dial_failed(Fault(FaultKind.REFUSED, "refused our credentials"), 1.0)
+    assert rig.events == [events.NodeRejected(1.0, "redis://node-0", "refused our credentials")]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 10**6])
 def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> None:
     """Greeting, grant, lost script, contention, a stranger and the greeting anew, cut into pieces of any size."""
