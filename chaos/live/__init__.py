@@ -1,0 +1,1 @@
+"""Chaos campaigns on real servers, through the real Toxiproxy, with client processes that use the public API."""
