@@ -46,7 +46,8 @@ class ProcessNode:
     @property
     def url(self) -> str:
         """Where to reach it without a proxy."""
-        return f"redis://{self._host}:{self._port}"
+        password = self._setup.options.get("requirepass")
+        return f"redis://{f':{password}@' if password else ''}{self._host}:{self._port}"
 
     @property
     def address(self) -> tuple[str, int]:

@@ -1,0 +1,92 @@
+"""Looks at every server past the proxies and writes down when what it shows has changed: up or not, and who holds a lock.
+
+One thread for each node, so that one that does not answer hides no other. It only reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from chaos.history import NodeSeen, Record
+from chaos.live.backend import Node, side_client
+from redlock.core.admission import Marker
+from redlock.core.commands import MARKER_KEY
+from redlock.transport.clock import now
+
+__all__ = ["Observer"]
+
+_PAUSE = 0.02
+_PATIENCE = 0.25
+
+
+class Observer:
+    """Watches *lock_key* on *nodes* until it is closed."""
+
+    def __init__(self, nodes: list[Node], lock_key: str, hear: Callable[[Record], None]) -> None:
+        self._lock_key = lock_key
+        self._hear = hear
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._watch, args=(node,), daemon=True) for node in nodes]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _watch(self, node: Node) -> None:
+        last: tuple[str, str, int] | None = None
+        client: redis.Redis | None = None
+        run_id = ""
+        while not self._ending.is_set():
+            at = now()
+            try:
+                if client is None:
+                    client = side_client(node, timeout=_PATIENCE)
+                    info: Any = client.info("server")
+                    run_id = info["run_id"]
+                pipeline = client.pipeline(transaction=False)
+                pipeline.get(self._lock_key)
+                pipeline.get(MARKER_KEY)
+                held, marker = pipeline.execute()
+                state = _state(run_id, marker)
+                owner, token = _holder(held)
+            except (redis.RedisError, OSError) as error:
+                if client is not None:
+                    with contextlib.suppress(redis.RedisError, OSError):
+                        client.close()
+                client, owner, token = None, "", 0
+                state = _trouble(error)
+            seen = (state, owner, token)
+            if seen != last:
+                last = seen
+                self._hear(NodeSeen(at, "", node.number, state, owner, token))
+            self._ending.wait(_PAUSE)
+        if client is not None:
+            client.close()
+
+
+def _state(run_id: str, marker: bytes | None) -> str:
+    """A server whose marker is gone, or was written for another run, forgot: it does not vote yet."""
+    known = Marker.parse(marker.decode("utf-8", "replace")) if marker else None
+    return "up" if known is not None and known.run_id == run_id else "quarantined"
+
+
+def _holder(held: bytes | None) -> tuple[str, int]:
+    owner, _, token = (held or b"").decode("utf-8", "replace").rpartition(":")
+    return (owner[:8], int(token)) if token.isdecimal() else (token[:8], 0)
+
+
+def _trouble(error: BaseException) -> str:
+    if isinstance(error, redis.TimeoutError):
+        return "paused"
+    if isinstance(error, redis.ConnectionError | OSError):
+        return "down"
+    return "refusing"

@@ -1,0 +1,129 @@
+"""Planted bugs for controls: one rule of the library broken in a client process, to show that the campaign can fail.
+
+Real clients with the rule gone, on real servers: what they do wrong must be found by the same checker from the same kind
+of history. A process stays broken until its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import redlock.core.acquire as acquire_module
+import redlock.core.admission as admission_module
+from redlock.core import commands
+from redlock.core.admission import Admission
+from redlock.core.commands import FREE, TAKE, Script, Take
+from redlock.core.quorum import Kind, Vote
+from redlock.transport.clock import Entropy
+
+__all__ = ["PLANTS", "plant"]
+
+_INCR = """
+local held = redis.call('GET', KEYS[1])
+if held then
+  return {0, tonumber(redis.call('GET', KEYS[2]) or 0), redis.call('PTTL', KEYS[1]), '=' .. held}
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+return {1, redis.call('INCR', KEYS[2]), 0}
+"""
+_DELETE = """
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. ':' then
+  return {redis.call('DEL', KEYS[1])}
+end
+return {held and 2 or 0}
+"""
+
+
+def plant(names: Iterable[str]) -> None:
+    """Break these rules in this process."""
+    for name in names:
+        PLANTS[name]()
+
+
+def _rewrite(script: Script, source: str) -> None:
+    if source == script.source:
+        raise RuntimeError(f"{script.name}.lua has changed: this plant does not find its place any more")
+    script.source = source
+    script.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def _incr_token() -> None:
+    """The token is the largest of the counters that a majority incremented (facts: U and M broken in 9 steps)."""
+    _rewrite(TAKE, _INCR)
+    _rewrite(FREE, _DELETE)
+    read = Take.read
+
+    def read_count(self: Take, answer: Any) -> Vote:
+        match answer:
+            case [1, int(count), 0]:
+                return Vote(Kind.GRANTED, count)
+        return read(self, answer)
+
+    attempt: Any = acquire_module._Attempt
+    grant = attempt._grant
+
+    def grant_count(self: Any, sent_at: float, until: float, now: float) -> None:
+        votes = self._rounds[-1].tally.votes
+        self._token = max(vote.fence for vote in votes if vote is not None and vote.kind is Kind.GRANTED)
+        grant(self, sent_at, until, now)
+
+    Take.read = read_count  # type: ignore[method-assign]
+    attempt._grant = grant_count
+
+
+def _non_strict() -> None:
+    """A node also grants a token that equals its fence, and proposals have no random part (max() instead of a raise)."""
+    _rewrite(TAKE, TAKE.source.replace("if low >= number then", "if low > number then"))
+
+    def propose(source: Any, last_fence: int) -> int:
+        wall: int = source.wall_us()
+        return wall if wall > last_fence else last_fence + 1
+
+    acquire_module.propose = propose
+
+
+def _top_up_without_fence() -> None:
+    """An extension puts a missing lock back, whoever has been there since."""
+    _rewrite(TAKE, TAKE.source.replace("if fence > number then", "if false then"))
+
+
+def _reused_nonce() -> None:
+    """Every try of every client has the same owner: a late release of one deletes the lock of another."""
+    Entropy.owner = lambda self: "0" * 32  # type: ignore[method-assign]
+
+
+def _no_validity_check() -> None:
+    """A grant counts however late its deciding reply came, and nobody looks at the clock afterwards."""
+    original = acquire_module.valid_until
+
+    class Endless(float):
+        def __gt__(self, other: object) -> bool:
+            return True
+
+    acquire_module.valid_until = lambda *arguments: Endless(original(*arguments))
+
+
+def _no_quarantine() -> None:
+    """A node that forgot votes at once."""
+    admission_module.quarantine_span = lambda max_ttl: 0.0
+
+
+def _any_cluster() -> None:
+    """Whatever a node's marker says of its cluster, it may vote."""
+    Admission._foreign = lambda self, node, marker: None  # type: ignore[method-assign]
+
+
+PLANTS: dict[str, Callable[[], None]] = {
+    "incr token": _incr_token,
+    "non-strict": _non_strict,
+    "top-up without fence": _top_up_without_fence,
+    "reused nonce": _reused_nonce,
+    "no validity check": _no_validity_check,
+    "no quarantine": _no_quarantine,
+    "any cluster": _any_cluster,
+}
+
+assert commands.TAKE is TAKE  # The one object whose text the links read; a plant elsewhere would change nothing.
