@@ -25,6 +25,8 @@ class Data(Enum):
     """All it had acknowledged; needs `Persistence.ALWAYS`."""
     LOST = "lost"
     """Nothing."""
+    ON_DISK = "as on disk"
+    """Whatever it had written when it was killed."""
     ROLLED_BACK = "rolled back"
     """What `Node.snapshot` kept."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from chaos.live.backend import Backend, Node, Setup
@@ -71,14 +72,14 @@ class Cluster:
 
     def enable(self, links: Iterable[Link], *, enabled: bool) -> None:
         """Open or close the ports of *links*."""
-        self.toxics.together([_call(self.toxics.enable, _name(link), enabled) for link in links])
+        self.toxics.together([partial(self.toxics.enable, _name(link), enabled=enabled) for link in links])
 
     def point(self, links: Iterable[Link], number: int) -> None:
         """Let *links* lead to another node."""
         address = self.node(number).address
         for link in links:
             self._upstreams[_name(link)] = address
-        self.toxics.together([lambda name=_name(link): self.toxics.point(name, address) for link in links])  # type: ignore[misc]
+        self.toxics.together([partial(self.toxics.point, _name(link), address) for link in links])
 
     def on_nodes(self, numbers: Iterable[int], act: Callable[[Node], object]) -> None:
         """Do something to several nodes at once."""
@@ -95,13 +96,8 @@ class Cluster:
         self._upstreams[name] = node.address
 
     def _on_each(self, links: Iterable[Link], toxics: Sequence[Toxic], act: Callable[[str, Toxic], None]) -> None:
-        names = [_name(link) for link in links]
-        self.toxics.together([lambda name=name, toxic=toxic: act(name, toxic) for name in names for toxic in toxics])  # type: ignore[misc]
+        self.toxics.together([partial(act, _name(link), toxic) for link in links for toxic in toxics])
 
 
 def _name(link: Link) -> str:
     return f"{link[0]}-n{link[1]}"
-
-
-def _call(enable: Callable[..., None], name: str, enabled: bool) -> Callable[[], None]:
-    return lambda: enable(name, enabled=enabled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,12 +100,9 @@ class _Process:
     def tell(self, message: dict[str, Any]) -> None:
         """Send one message; one who is dead hears nothing."""
         assert self.process.stdin is not None
-        with self._telling:
-            try:
-                self.process.stdin.write(json.dumps(message).encode() + b"\n")
-                self.process.stdin.flush()
-            except (BrokenPipeError, ValueError):
-                pass
+        with self._telling, contextlib.suppress(BrokenPipeError, ValueError):
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
 
     def kill(self) -> None:
         """SIGKILL, and hear the last it said."""
@@ -115,10 +113,8 @@ class _Process:
     def close(self, timeout: float = 5.0) -> None:
         """Ask it to end, or bring that about. Idempotent."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -147,10 +143,12 @@ class Member(_Process):
         self.journal = Journal()
         self._orders = 0
         self._stopped = False
+        self._busy = False
         super().__init__(program.argv, dict(program.environment), log, lambda record: self.journal.add(record))
 
     def begin(self, task: Task, journal: Journal) -> None:
         """Let it do *task*; what it says goes to *journal* from now on."""
+        self._busy = True
         self.name = task.client
         self.journal = journal
         self.spoilt = self.spoilt or bool(task.plants)
@@ -164,8 +162,10 @@ class Member(_Process):
 
         def done(timeout: float = PATIENCE) -> str:
             def is_answer(record: Record) -> bool:
-                return isinstance(record, Note) and record.client == self.name and (
-                    record.kind == "crashed" or (record.kind == "done" and record.text.startswith(f"{number} "))
+                return (
+                    isinstance(record, Note)
+                    and record.client == self.name
+                    and (record.kind == "crashed" or (record.kind == "done" and record.text.startswith(f"{number} ")))
                 )
 
             answer = self.journal.wait(is_answer, since=since, timeout=timeout, what=f"the end of {self.name}'s {what}")
@@ -177,6 +177,17 @@ class Member(_Process):
     def do(self, what: str, **how: Any) -> str:
         """Order, and wait."""
         return self.order(what, **how)(PATIENCE)
+
+    def step_wall_clock(self, seconds: float) -> None:
+        """Step the wall clock as the process reads it."""
+        self.spoilt = True
+        since = len(self.journal)
+        self.tell({"op": "step", "seconds": seconds})
+        self.journal.wait(
+            lambda record: isinstance(record, Note) and record.client == self.name and record.kind == "stepped",
+            since=since,
+            what=f"{self.name}'s clock to be stepped",
+        )
 
     def stop(self) -> None:
         """SIGSTOP, and wait until it has stopped."""
@@ -195,7 +206,9 @@ class Member(_Process):
         super().kill()
 
     def tell_end(self) -> None:
-        """Ask for the end of its task."""
+        """Ask for the end of its task; nothing if it has none."""
+        if not self._busy:
+            return
         if self._stopped and self.alive:
             self.go_on()
         self.tell({"op": "end"})
@@ -206,8 +219,9 @@ class Member(_Process):
         def ended(record: Record) -> bool:
             return isinstance(record, Note) and record.client == self.name and record.kind == "ended"
 
-        if not self.alive:
+        if not self.alive or not self._busy:
             return
+        self._busy = False
         try:
             self.journal.wait(ended, since=since, what=f"{self.name}'s end")
         except Timeout:

@@ -48,6 +48,7 @@ __all__ = [
     "ScriptsFlushed",
     "StoppedClient",
     "Toxified",
+    "WallClockStepped",
     "World",
     "among",
     "bandwidth",
@@ -86,7 +87,7 @@ class Nemesis:
     """Base of all faults. *nodes*, *clients*: whom it hits."""
 
     kind: ClassVar[str] = "fault"
-    needs: ClassVar[frozenset[Ability]] = frozenset()
+    requires: ClassVar[frozenset[Ability]] = frozenset()
     momentary: ClassVar[bool] = False
     nodes: tuple[int, ...] = ()
     clients: tuple[str, ...] = ()
@@ -95,6 +96,11 @@ class Nemesis:
     def name(self) -> str:
         """A word for it; with a number behind, its name in the history."""
         return self.kind
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """What it needs of the servers."""
+        return self.requires
 
     @property
     def what(self) -> str:
@@ -275,7 +281,7 @@ class Killed(Nemesis):
     """SIGKILL; when it heals the servers start again with *data*."""
 
     kind: ClassVar[str] = "kill"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.KILL})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.KILL})
     data: Data = Data.LOST
 
     @property
@@ -294,7 +300,7 @@ class Restarted(Nemesis):
     """SIGKILL and an instant restart, with *data*."""
 
     kind: ClassVar[str] = "restart"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.KILL, Ability.DATA})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.KILL, Ability.DATA})
     momentary: ClassVar[bool] = True
     data: Data = Data.LOST
 
@@ -311,7 +317,7 @@ class Paused(Nemesis):
     """SIGSTOP, or the freezer of a container: ports accept, nothing answers, and what came is executed late."""
 
     kind: ClassVar[str] = "pause"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.PAUSE})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.PAUSE})
 
     def start(self, world: World, fault: str) -> None:
         world.cluster.on_nodes(self.nodes, lambda node: node.pause())
@@ -325,7 +331,7 @@ class Flushed(Nemesis):
     """FLUSHALL: amnesia without a restart."""
 
     kind: ClassVar[str] = "wipe"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE})
     momentary: ClassVar[bool] = True
 
     @property
@@ -341,7 +347,7 @@ class Configured(Nemesis):
     """Settings of the server, changed while it runs; *back* when it heals."""
 
     kind: ClassVar[str] = "settings"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
     label: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     back: Mapping[str, str] = field(default_factory=dict)
@@ -361,7 +367,7 @@ class Configured(Nemesis):
         world.cluster.on_nodes(self.nodes, lambda node: _configure(node, self.back))
 
 
-def OutOfMemory(nodes: tuple[int, ...]) -> Configured:  # noqa: N802  # Reads as the others do.
+def OutOfMemory(nodes: tuple[int, ...]) -> Configured:  # Reads as the others do.
     """The servers are at `maxmemory`: writes that need memory are refused."""
     return Configured(nodes=nodes, label="out of memory", settings={"maxmemory": "1"}, back={"maxmemory": "0"})
 
@@ -371,7 +377,7 @@ class Password(Nemesis):
     """The servers want a password that clients do not have: connections end, and new ones are refused."""
 
     kind: ClassVar[str] = "wrong password"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
     password: str = "not-theirs"
 
     @property
@@ -405,7 +411,7 @@ class Demoted(Nemesis):
     """The servers became replicas of a master that is not there: READONLY, and role:slave."""
 
     kind: ClassVar[str] = "demotion"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
 
     def start(self, world: World, fault: str) -> None:
         def demote(node: Node) -> None:
@@ -427,7 +433,7 @@ class Busy(Nemesis):
     """A script that does not end keeps the servers busy: BUSY to everybody, until it is killed."""
 
     kind: ClassVar[str] = "busy script"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
 
     @property
     def name(self) -> str:
@@ -459,28 +465,29 @@ class Busy(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPaused(Nemesis):
-    """CLIENT PAUSE ALL: connected, and nothing is executed until it is over."""
+    """CLIENT PAUSE ALL for *seconds*: connected, and nothing is executed, not even its end; healing it is waiting for it."""
 
     kind: ClassVar[str] = "client pause"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    seconds: float = 2.0
 
     @property
     def name(self) -> str:
         return "client-pause"
 
+    @property
+    def size(self) -> str:
+        return "background"
+
     def start(self, world: World, fault: str) -> None:
         def pause(node: Node) -> None:
             with side_client(node) as client:
-                client.client_pause(60_000, all=True)
+                client.client_pause(round(self.seconds * 1000), all=True)
 
         world.cluster.on_nodes(self.nodes, pause)
 
     def stop(self, world: World, fault: str) -> None:
-        def unpause(node: Node) -> None:
-            with side_client(node) as client:
-                client.client_unpause()
-
-        world.cluster.on_nodes(self.nodes, unpause)
+        world.cluster.on_nodes(self.nodes, lambda node: _until(node, busy=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -488,7 +495,7 @@ class ClientsLimited(Nemesis):
     """`maxclients` is reached: connections end, and new ones are refused."""
 
     kind: ClassVar[str] = "client limit"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
 
     @property
     def name(self) -> str:
@@ -519,7 +526,7 @@ class ScriptsFlushed(Nemesis):
     """SCRIPT FLUSH: the servers know none of our scripts any more."""
 
     kind: ClassVar[str] = "script flush"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
     momentary: ClassVar[bool] = True
 
     @property
@@ -539,7 +546,7 @@ class Evicting(Nemesis):
     """Memory pressure under `volatile-ttl`: the server evicts every key that has an expiry, locks first."""
 
     kind: ClassVar[str] = "eviction"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
     momentary: ClassVar[bool] = True
 
     def start(self, world: World, fault: str) -> None:
@@ -566,7 +573,7 @@ class ClockMoved(Nemesis):
     """
 
     kind: ClassVar[str] = "clock jump"
-    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE})
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE})
     seconds: float
     lasting: bool = False
 
@@ -639,6 +646,30 @@ class KilledClient(Nemesis):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WallClockStepped(Nemesis):
+    """The wall clock of client processes is stepped by *seconds*, and back when it heals."""
+
+    kind: ClassVar[str] = "wall clock step"
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return "wall-clock-step"
+
+    @property
+    def what(self) -> str:
+        return f"the wall clock of {_named((), self.clients)} is stepped by {self.seconds:+g} s"
+
+    def start(self, world: World, fault: str) -> None:
+        for client in self.clients:
+            world.members[client].step_wall_clock(self.seconds)
+
+    def stop(self, world: World, fault: str) -> None:
+        for client in self.clients:
+            world.members[client].step_wall_clock(-self.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(Nemesis):
     """Something a puppet does to itself: blocks, leaps, steps its clock. Momentary: it is over when the puppet says so."""
 
@@ -677,8 +708,12 @@ class _Background(Nemesis):
         object.__setattr__(self, "clients", self.of.clients)
 
     @property
+    def needs(self) -> frozenset[Ability]:
+        return self.of.needs
+
+    @property
     def size(self) -> str:
-        return self.of.size
+        return "background"
 
     def start(self, world: World, fault: str) -> None:
         loop = _LOOPS[fault] = _Loop(self, world, fault)

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import redlock.core.acquire as acquire_module
-import redlock.core.admission as admission_module
+import redlock.core.acquire
+import redlock.core.admission
 from redlock.core import commands
 from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
@@ -19,6 +19,9 @@ from redlock.core.quorum import Kind, Vote
 from redlock.transport.clock import Entropy
 
 __all__ = ["PLANTS", "plant"]
+
+acquire_module: Any = redlock.core.acquire
+admission_module: Any = redlock.core.admission
 
 _INCR = """
 local held = redis.call('GET', KEYS[1])
@@ -62,7 +65,7 @@ def _incr_token() -> None:
                 return Vote(Kind.GRANTED, count)
         return read(self, answer)
 
-    attempt: Any = acquire_module._Attempt
+    attempt = acquire_module._Attempt
     grant = attempt._grant
 
     def grant_count(self: Any, sent_at: float, until: float, now: float) -> None:

@@ -74,10 +74,13 @@ class Play:
 
     def enter(self, name: str) -> None:
         """A phase begins, and the last one ends."""
-        at = now()
+        self.leave()
+        self.phases.append(Phase(name, now()))
+
+    def leave(self) -> None:
+        """The phase ends here; what follows until the next one, such as the healing itself, is of none."""
         if self.phases:
-            self.phases[-1].until = at
-        self.phases.append(Phase(name, at))
+            self.phases[-1].until = min(self.phases[-1].until, now())
 
     def last(self, seconds: float) -> None:
         """Let it go on for *seconds*: the length of a fault, or of a look at a healthy cluster."""
@@ -135,6 +138,14 @@ class Play:
         """The client of that name."""
         return self.members[name]
 
+    def end(self, *clients: str) -> None:
+        """End the tasks of these clients, and wait for it."""
+        since = self.here()
+        for name in clients:
+            self.members[name].tell_end()
+        for name in clients:
+            self.members[name].await_end(since)
+
     def stopped(self, record: Stopped) -> None:
         """Note that a belief ended with its process."""
         self.journal.add(record)
@@ -190,6 +201,11 @@ class Play:
         assert isinstance(record, Seen) and isinstance(record.event, LeaseLapsed)
         return record.event
 
+    def stepped_down(self, client: str, *, since: int = 0) -> LeaseLapsed | LeaseReleasing:
+        """Wait until *client* is told that it lost its lease, or sees for itself and gives it back."""
+        found: LeaseLapsed | LeaseReleasing = self.event((LeaseLapsed, LeaseReleasing), client, since=since)
+        return found
+
     def note(self, kind: str, client: str, *, since: int = 0) -> Note:
         """Wait for a note."""
 
@@ -200,7 +216,9 @@ class Play:
         assert isinstance(record, Note)
         return record
 
-    def event(self, kind: type, *clients: str, since: int = 0, where: Callable[[Any], object] = lambda event: True) -> Any:
+    def event(
+        self, kind: type | tuple[type, ...], *clients: str, since: int = 0, where: Callable[[Any], object] = lambda event: True
+    ) -> Any:
         """Wait for an event of the library."""
 
         def wanted(record: Record) -> bool:
@@ -211,7 +229,7 @@ class Play:
                 and bool(where(record.event))
             )
 
-        record = self.wait(wanted, f"{kind.__name__} at {' or '.join(clients) or 'anybody'}", since=since)
+        record = self.wait(wanted, f"{_kinds(kind)} at {' or '.join(clients) or 'anybody'}", since=since)
         assert isinstance(record, Seen)
         return record.event
 
@@ -270,6 +288,10 @@ class Play:
         """Wait for a renewal."""
         found: LeaseRenewed = self.event(LeaseRenewed, client, since=since)
         return found
+
+
+def _kinds(kind: type | tuple[type, ...]) -> str:
+    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
 def _read(node: Node, key: str) -> str | None:

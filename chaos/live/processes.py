@@ -92,7 +92,7 @@ class ProcessNode:
         if data is Data.DURABLE and self._setup.persistence is not Persistence.ALWAYS:
             raise Unsupported("only a server that syncs every write remembers all of them")
         self.kill()
-        if data is not Data.DURABLE:
+        if data in (Data.LOST, Data.ROLLED_BACK):
             shutil.rmtree(self._data, ignore_errors=True)
         if data is Data.ROLLED_BACK:
             shutil.copytree(self._copy, self._data)

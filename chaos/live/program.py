@@ -5,6 +5,7 @@ history record per line (`chaos.history.to_json`) on its standard output; the en
 
     {"op": "begin", "task": {...}}   a `Task` as JSON: make the coordinator, run the workload
     {"op": "do", "what": "acquire", ...}   one call, for a client whose workload is "puppet"
+    {"op": "step", "seconds": 3600}   step the wall clock as this process reads it; then say Note(kind="stepped")
     {"op": "end"}   finish, release, close; then say Note(kind="ended")
 
 It says Note(kind="ready") once, when it reads its input, and Note(kind="begun") when a workload runs. A peer reuses all
@@ -100,7 +101,9 @@ class Locks(Protocol):
 
     blocking: bool
 
-    async def acquire(self, resource: str, *, timeout: float | None, auto_extend: bool = False, max_hold: float | None = None) -> Held:
+    async def acquire(
+        self, resource: str, *, timeout: float | None, auto_extend: bool = False, max_hold: float | None = None
+    ) -> Held:
         """A lease, or raise `Refused` with the outcome word of `chaos.history.Called`."""
 
     async def sleep(self, seconds: float) -> None:

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -56,7 +55,7 @@ def obstacle(scenario: Scenario, backend: Backend, program: Program) -> str:
     """Why *scenario* cannot be run here; empty if it can."""
     if scenario.not_run:
         return scenario.not_run
-    missing = scenario.needs - backend.can
+    missing = scenario.abilities - backend.can
     if missing:
         return f"these servers cannot: {', '.join(sorted(ability.value for ability in missing))}"
     if program.kind != REDLOCK.kind and not scenario.peers:
@@ -130,8 +129,7 @@ class Runner:
         except (Timeout, ToxiproxyError, Unsupported) as error:
             trouble = trouble or f"the stage could not be set: {error}"
         end = now()
-        if play.phases:
-            play.phases[-1].until = end
+        play.leave()
         history = journal.records()
         verdict = judge(scenario, history, play.phases, play.claims, play.injections, trouble, end)
         return Outcome(
@@ -152,16 +150,16 @@ class Runner:
         self._cluster.fresh(scenario.setup, scenario.clients)
         if scenario.marked:
             urls = [self._cluster.node(number).url for number in scenario.marked]
-            initialise(
-                urls, max_ttl=scenario.max_ttl or scenario.ttl, durable=scenario.durable, cluster=scenario.cluster_id
-            )
+            initialise(urls, max_ttl=scenario.max_ttl or scenario.ttl, durable=scenario.durable, cluster=scenario.cluster_id)
 
     def _begin(self, scenario: Scenario, play: Play) -> None:
         for number, (name, role) in enumerate(zip(scenario.clients, scenario.roles, strict=True)):
             play.members[name].begin(self._task(scenario, play, name, role, play.seed + number), play.journal)
         for name in scenario.clients:
             play.wait(
-                lambda record, name=name: isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed"),  # type: ignore[misc]
+                lambda record, name=name: (
+                    isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed")
+                ),  # type: ignore[misc]
                 f"{name} to begin",
             )
 
@@ -175,7 +173,9 @@ class Runner:
             "fence_ttl": FENCE_TTL,
             **role.options,
         }
-        return Task(name, urls, role.api, role.workload, play.resource, options, self._store.address, seed, role.settings, role.plants)
+        return Task(
+            name, urls, role.api, role.workload, play.resource, options, self._store.address, seed, role.settings, role.plants
+        )
 
     def _play(self, scenario: Scenario, play: Play) -> str:
         try:

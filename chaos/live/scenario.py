@@ -11,6 +11,7 @@ from chaos.checker import Assumptions
 from chaos.live.backend import Ability, Setup
 from chaos.live.nemesis import Nemesis
 from chaos.live.play import Play
+from redlock.core.events import LeaseGranted
 
 __all__ = ["Expected", "Role", "Scenario", "Script", "Steady"]
 
@@ -54,7 +55,7 @@ class Scenario:
 
     *assumptions*: what the faults leave standing, and so what the checker judges by. *ttl*, *node_timeout*: of the clients;
     *max_ttl*: of the cluster, None for the ttl; *durable*, *cluster_id*: what its markers say; *listed*: the nodes in
-    everybody's list; *marked*: those that are set up. *destroys*: data of the nodes, so never on somebody's own nodes unasked. *needs* beyond what the faults do.
+    everybody's list; *marked*: those that are set up. *needs* beyond what the faults do.
     *not_run*: why this library's campaigns do not run it. *peers*: it makes sense for other libraries.
     """
 
@@ -63,20 +64,32 @@ class Scenario:
     expected: Expected
     roles: Sequence[Role]
     script: Script
-    setup: Setup = Setup()
+    setup: Setup = field(default_factory=Setup)
     listed: Sequence[int] = (1, 2, 3, 4, 5)
     marked: Sequence[int] = (1, 2, 3, 4, 5)
-    assumptions: Assumptions = Assumptions()
+    assumptions: Assumptions = field(default_factory=Assumptions)
     ttl: float = 1.0
     node_timeout: float = 0.2
     max_ttl: float | None = None
     durable: bool = False
     cluster_id: str | None = None
     needs: frozenset[Ability] = frozenset()
-    destroys: bool = False
     not_run: str = ""
     also: frozenset[Expected] = frozenset()
     peers: bool = False
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """All it needs of the servers."""
+        needs = self.needs | (self.script.needs if isinstance(self.script, Steady) else frozenset())
+        if self.setup != Setup() or self.marked != self.listed or self.cluster_id is not None or self.durable:
+            needs |= {Ability.FRESH}
+        return needs | ({Ability.SPARE} if self.setup.count > len(self.listed) else frozenset())
+
+    @property
+    def led(self) -> bool:
+        """Whether all its clients are puppets of the script."""
+        return all(role.workload == "puppet" for role in self.roles)
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -88,8 +101,8 @@ class Scenario:
 class Steady:
     """A script for clients that work by themselves: all is well, then *faults*, then all is well again.
 
-    Each phase lasts at least as said, and ends when something was granted in it that was asked for in it; with
-    *unavailable* the middle one ends by time alone, as nothing is to be granted.
+    Each phase lasts at least as said, and ends when something was granted in it; with *unavailable* the middle one ends by
+    time alone, as nothing need be granted. *alone*: clients have locks of their own, and any grant counts.
     """
 
     faults: Sequence[Nemesis] = ()
@@ -97,20 +110,33 @@ class Steady:
     during: float = 2.5
     after: float = 1.0
     unavailable: bool = False
+    alone: bool = False
 
     def __call__(self, play: Play) -> None:
         """Play it."""
-        play.granted()
+        self._grants(play, 0)
         play.enter("before")
         play.last(self.before)
-        play.granted(since=play.here())
+        self._grants(play, play.here())
         with play.broken(*self.faults):
             play.enter("during")
             since = play.here()
             play.last(self.during)
             if not self.unavailable:
-                play.granted(since=since, count=2)
+                self._grants(play, since)
+            play.leave()
         play.enter("after")
         since = play.here()
         play.last(self.after)
-        play.granted(since=since, count=2)
+        self._grants(play, since)
+
+    def _grants(self, play: Play, since: int) -> None:
+        if self.alone:
+            play.event(LeaseGranted, since=since)
+        else:
+            play.granted(since=since)
+
+    @property
+    def needs(self) -> frozenset[Ability]:
+        """What its faults need."""
+        return frozenset[Ability]().union(*(fault.needs for fault in self.faults))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,7 +137,9 @@ class Toxics:
             )
         )
         stands = self._ask("GET", f"/proxies/{name}/toxics/{called}").json()
-        wrong = {key: stands["attributes"].get(key) for key, value in attributes.items() if stands["attributes"].get(key) != value}
+        wrong = {
+            key: stands["attributes"].get(key) for key, value in attributes.items() if stands["attributes"].get(key) != value
+        }
         if wrong or stands["type"] != toxic.type or stands["stream"] != toxic.stream:
             raise ToxiproxyError(f"{name}: asked for {toxic}, and the server has {stands}")
 
@@ -178,7 +181,7 @@ class Toxics:
 
     def destroy_all(self) -> None:
         """Remove every proxy."""
-        self.together([lambda proxy=proxy: self._within(proxy.destroy) for proxy in self._proxies.values()])  # type: ignore[misc]
+        self.together([partial(self._within, proxy.destroy) for proxy in self._proxies.values()])
         self._proxies.clear()
 
     def together(self, jobs: Iterable[Callable[[], object]]) -> None:

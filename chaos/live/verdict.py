@@ -42,7 +42,7 @@ def judge(
     """Compare what happened with what was to. *trouble*: why the script did not come to its end, if it did not."""
     violations = check(history, scenario.assumptions, end)
     figures = metrics(history, phases, injections, end)
-    observed = _observed(violations, figures, phases)
+    observed = _observed(violations, figures, scenario)
     expected = scenario.expected
     broken = [claim for claim in claims if not claim.holds]
     crashed = [record for record in history if isinstance(record, Note) and record.kind == "crashed"]
@@ -61,12 +61,14 @@ def judge(
     return Verdict(observed, observed in fitting, _why(observed, figures, claims), figures, violations)
 
 
-def _observed(violations: Sequence[Violation], figures: dict[str, Any], phases: Sequence[Phase]) -> str:
+def _observed(violations: Sequence[Violation], figures: dict[str, Any], scenario: Scenario) -> str:
     if violations:
         return "violated"
     if figures["overlap_ms"] > 0 or figures["unfenced_lost_updates"]:
         return Expected.UNSAFE
-    if any(phase.name == "during" for phase in phases) and figures["grants_during"] == 0:
+    if scenario.led and scenario.expected is not Expected.UNSAFE:
+        return scenario.expected  # What puppets are granted is for the script to judge, by its claims.
+    if figures["grants_during"] == 0 and figures["denied_during"]:
         return Expected.UNAVAILABLE
     share = figures["availability"].get("during")
     return Expected.SAFE if share is None or share >= AVAILABLE else Expected.DEGRADED
@@ -76,7 +78,7 @@ def _why(observed: str, figures: dict[str, Any], claims: Sequence[Claim]) -> str
     said = [f"{figures['grants']} grants"]
     if observed is Expected.UNSAFE:
         said.append(f"{figures['overlap_ms']:.0f} ms of overlap, {figures['stale_refused']} stale accesses refused")
-        said.append("the guarded store is clean")
+        said.append(f"the guarded store is clean, an unguarded one lost {figures['unfenced_lost_updates']} updates")
     else:
         said.append("no overlap")
         share = figures["availability"].get("during")
@@ -102,11 +104,18 @@ def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequ
     held = beliefs(history, end)
     all_held = [belief for leases in held.values() for belief in leases]
     calls = [record for record in history if isinstance(record, Called)]
-    judged = _probes(calls)
+    acquires = [call for call in calls if call.call == "acquire"]
+    judged = _probes(acquires)
     return {
         "availability": {phase.name: _share(_within(judged, phase)) for phase in phases},
         "grants": len(all_held),
-        "grants_during": sum(_inside(belief.asked_at, phase) and _inside(belief.since, phase) for belief in all_held for phase in phases if phase.name == "during"),
+        "grants_during": sum(
+            _inside(belief.asked_at, phase) and _inside(belief.since, phase)
+            for belief in all_held
+            for phase in phases
+            if phase.name == "during"
+        ),
+        "denied_during": sum(_denied(call, phase) for phase in phases if phase.name == "during" for call in acquires),
         "overlap_ms": 1000 * sum(_overlap(leases) for leases in held.values()),
         "belief_overrun_ms": 1000 * _overrun(history, all_held),
         "stale_refused": sum(isinstance(record, Refused) for record in history),
@@ -114,7 +123,9 @@ def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequ
         "lost_updates": _lost_updates(history),
         "unfenced_lost_updates": sum(isinstance(record, Note) and record.kind == "unfenced-lost-update" for record in history),
         "time_to_next_holder": _spread(_gaps(held)),
-        "acquire": {phase.name: _spread([call.took for call in _within(judged, phase) if call.outcome == "granted"]) for phase in phases},
+        "acquire": {
+            phase.name: _spread([call.took for call in _within(judged, phase) if call.outcome == "granted"]) for phase in phases
+        },
         "extend": _spread([call.took for call in calls if call.call == "extend"]),
         "release": _spread([call.took for call in calls if call.call == "release"]),
         "step_down_lead": _spread([belief.planned - belief.until for belief in all_held if belief.how in ("released", "lost")]),
@@ -125,16 +136,23 @@ def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequ
     }
 
 
-def _probes(calls: Iterable[Called]) -> list[Called]:
-    """Acquires of locks that nobody else wants, where there are any: what they wait for is the nodes alone."""
-    acquires = [call for call in calls if call.call == "acquire" and call.outcome != "cancelled"]
-    alone = [call for call in acquires if call.resource.endswith(f":{call.client}")]
-    return alone or acquires
+def _probes(acquires: Iterable[Called]) -> list[Called]:
+    """Acquires that say something of the nodes: of locks that nobody else wants, or else those that nobody was in the way of."""
+    judged = [call for call in acquires if call.outcome not in ("cancelled", "contended")]
+    alone = [call for call in judged if call.resource.endswith(f":{call.client}")]
+    return alone or judged
 
 
 def _within(calls: Iterable[Called], phase: Phase) -> list[Called]:
     """Calls that began in the phase."""
     return [call for call in calls if _inside(call.at - call.took, phase)]
+
+
+def _denied(call: Called, phase: Phase) -> bool:
+    """Somebody wanted a lock in the phase, was not given it there, and nobody else was in the way."""
+    overlaps = call.at - call.took < phase.until and call.at > phase.since
+    granted = call.outcome == "granted" and call.at < phase.until
+    return overlaps and not granted and call.outcome not in ("contended", "cancelled")
 
 
 def _inside(at: float, phase: Phase) -> bool:

@@ -26,7 +26,7 @@ from redlock.core.events import Event
 from redlock.errors import ConfigurationError, LockContended, QuorumUnavailable
 from redlock.transport import clock
 
-__all__ = ["Blocking", "Session", "emit", "main", "serve"]
+__all__ = ["OurLocks", "Session", "client", "drive", "emit", "main", "note", "outcome_of", "serve", "true_now"]
 
 T = TypeVar("T")
 MakeLocks = Callable[[Task], Locks]
@@ -271,6 +271,9 @@ def serve(make: MakeLocks) -> None:
                 session = Session(task, make)
             case "do" if session is not None:
                 session.order(told)
+            case "step":
+                step_wall_clock(told["seconds"])
+                note("stepped", f"{told['seconds']:+g} s")
             case "end" if session is not None:
                 session.end()
                 session = None

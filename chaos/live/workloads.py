@@ -266,9 +266,6 @@ class _Puppet:
     async def do_leap(self, resource: str, order: dict[str, Any]) -> None:
         worker.leap(order["seconds"])
 
-    async def do_step(self, resource: str, order: dict[str, Any]) -> None:
-        worker.step_wall_clock(order["seconds"])
-
     async def do_fork(self, resource: str, order: dict[str, Any]) -> str:
         """Fork; the child tells what its copy of the lease says, takes a lock of its own, and ends."""
         lease = self.leases[resource]
@@ -283,7 +280,7 @@ class _Puppet:
         os.close(writer)
         with os.fdopen(reader) as pipe:
             said = pipe.read()
-        os.waitpid(child, 0)
+        os.waitpid(child, 0)  # noqa: ASYNC222  # It has said its last word.
         emit(Note(true_now(), client(), "fork", f"the child's copy of the lease is {said}"))
         return f"child: {said}; parent: {'held' if believes(lease, resource) else 'not held'}"
 
