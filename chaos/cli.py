@@ -14,6 +14,10 @@ __all__ = ["main"]
 PARTS = {
     "sim": "chaos.sim.command:sim",
     "model": "chaos.model.command:model",
+    "list": "chaos.live.command:list_scenarios",
+    "run": "chaos.live.command:run",
+    "campaign": "chaos.live.command:campaign",
+    "replay": "chaos.live.command:replay",
 }
 """By name, the module and the command in it."""
 

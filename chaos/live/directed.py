@@ -579,15 +579,14 @@ def evicted(play: Play) -> None:
 def unfit(play: Play) -> None:
     """S48: a node that may evict does not vote; a majority of such is an error of configuration, at once."""
     evicting = {"maxmemory-policy": "volatile-ttl"}
-    back = {"maxmemory-policy": "noeviction"}
     play.enter("before")
     play.enter("during")
-    with play.broken(Configured(nodes=(5,), label="eviction policy", settings=evicting, back=back)):
+    with play.broken(Configured(nodes=(5,), label="eviction policy", settings=evicting)):
         took = _takes(play, "c1")
         rejected = play.event(NodeRejected, "c1")
         play.claim("the others vote", took == "ok", rejected.reason)
         play.client("c1").do("release")
-    with play.broken(Configured(nodes=(1, 2, 3), label="eviction policy", settings=evicting, back=back)):
+    with play.broken(Configured(nodes=(1, 2, 3), label="eviction policy", settings=evicting)):
         took = _takes(play, "c2", timeout=20.0)
         play.claim("a majority that may evict is refused", took.startswith("error: ConfigurationError"), took[:80])
     play.enter("after")

@@ -8,6 +8,7 @@ lasting fault of a fault.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class World(Protocol):
 
     cluster: Cluster
     members: Mapping[str, Member]
+    kept: dict[tuple[str, int], Any]
+    """What a fault needs for its end, by its name and a node: settings as they were, a connection, a thread."""
 
     def stopped(self, record: Stopped) -> None:
         """Note that a client's belief ended with it."""
@@ -154,7 +157,7 @@ class Toxified(_OnLinks):
 
     @property
     def name(self) -> str:
-        return self.label.replace(" ", "-")
+        return _slug(self.label)
 
     @property
     def what(self) -> str:
@@ -344,32 +347,31 @@ class Flushed(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configured(Nemesis):
-    """Settings of the server, changed while it runs; *back* when it heals."""
+    """Settings of the server, changed while it runs; when it heals they are what they were."""
 
     kind: ClassVar[str] = "settings"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
     label: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
-    back: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return self.label.replace(" ", "-") or self.kind
+        return _slug(self.label or self.kind)
 
     @property
     def what(self) -> str:
         return f"{self.label or self.kind} on {_named(self.nodes, ())}"
 
     def start(self, world: World, fault: str) -> None:
-        world.cluster.on_nodes(self.nodes, lambda node: _configure(node, self.settings))
+        world.cluster.on_nodes(self.nodes, lambda node: _configure(world, fault, node, self.settings))
 
     def stop(self, world: World, fault: str) -> None:
-        world.cluster.on_nodes(self.nodes, lambda node: _configure(node, self.back))
+        world.cluster.on_nodes(self.nodes, lambda node: _restore(world, fault, node))
 
 
 def OutOfMemory(nodes: tuple[int, ...]) -> Configured:  # Reads as the others do.
     """The servers are at `maxmemory`: writes that need memory are refused."""
-    return Configured(nodes=nodes, label="out of memory", settings={"maxmemory": "1"}, back={"maxmemory": "0"})
+    return Configured(nodes=nodes, label="out of memory", settings={"maxmemory": "1"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,8 +443,7 @@ class Busy(Nemesis):
 
     def start(self, world: World, fault: str) -> None:
         def loop(node: Node) -> None:
-            with side_client(node) as client:
-                client.config_set("lua-time-limit", 20)
+            _configure(world, fault, node, {"lua-time-limit": "20"})
             runner = side_client(node, timeout=120.0)
 
             def run() -> None:
@@ -459,6 +460,7 @@ class Busy(Nemesis):
             with side_client(node) as client, contextlib.suppress(redis.ResponseError):
                 client.script_kill()
             _until(node, busy=False)
+            _restore(world, fault, node)
 
         world.cluster.on_nodes(self.nodes, end)
 
@@ -504,21 +506,20 @@ class ClientsLimited(Nemesis):
     def start(self, world: World, fault: str) -> None:
         def fill(node: Node) -> None:
             keeper = side_client(node)
+            before = keeper.config_get("maxclients")
+            world.kept[fault, node.number] = (keeper, before)  # Connected, so that it can raise the limit again.
             keeper.config_set("maxclients", 1)
             keeper.client_kill_filter(_type="normal", skipme=True)
-            _KEEPERS[fault, node.number] = keeper  # Connected, so that it can raise the limit again.
 
         world.cluster.on_nodes(self.nodes, fill)
 
     def stop(self, world: World, fault: str) -> None:
         def empty(node: Node) -> None:
-            with _KEEPERS.pop((fault, node.number)) as keeper:
-                keeper.config_set("maxclients", 10_000)
+            keeper, before = world.kept.pop((fault, node.number))
+            with keeper:
+                keeper.config_set("maxclients", before["maxclients"])
 
         world.cluster.on_nodes(self.nodes, empty)
-
-
-_KEEPERS: dict[tuple[str, int], redis.Redis] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -546,22 +547,23 @@ class Evicting(Nemesis):
     """Memory pressure under `volatile-ttl`: the server evicts every key that has an expiry, locks first."""
 
     kind: ClassVar[str] = "eviction"
-    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
-    momentary: ClassVar[bool] = True
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG, Ability.FRESH})
 
     def start(self, world: World, fault: str) -> None:
         def evict(node: Node) -> None:
+            _configure(world, fault, node, {"maxmemory-policy": "volatile-ttl", "maxmemory": "1"})
             with side_client(node) as client:
-                client.config_set("maxmemory-policy", "volatile-ttl")
-                client.config_set("maxmemory", 1)
                 for _ in range(200):  # A write that finds nothing left to evict is refused, and that is enough.
                     with contextlib.suppress(redis.ResponseError):
                         client.set("chaos:filler", "x")
-                    if all(key == MARKER_KEY.encode() or client.ttl(key) == -1 for key in client.scan_iter(count=1000)):
+                    if all(client.ttl(key) == -1 for key in client.scan_iter(count=1000)):
                         break
                 client.config_set("maxmemory", 0)
 
         world.cluster.on_nodes(self.nodes, evict)
+
+    def stop(self, world: World, fault: str) -> None:
+        world.cluster.on_nodes(self.nodes, lambda node: _restore(world, fault, node))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -680,7 +682,7 @@ class Asked(Nemesis):
 
     @property
     def name(self) -> str:
-        return self.label.replace(" ", "-")
+        return _slug(self.label)
 
     @property
     def what(self) -> str:
@@ -716,11 +718,11 @@ class _Background(Nemesis):
         return "background"
 
     def start(self, world: World, fault: str) -> None:
-        loop = _LOOPS[fault] = _Loop(self, world, fault)
+        loop = world.kept[fault, 0] = _Loop(self, world, fault)
         loop.begin()
 
     def stop(self, world: World, fault: str) -> None:
-        _LOOPS.pop(fault).end()
+        world.kept.pop((fault, 0)).end()
 
     def turn(self, world: World, fault: str, ending: threading.Event) -> None:
         """Once round; leaves nothing broken behind."""
@@ -771,7 +773,6 @@ class Repeated(_Background):
 class _Loop:
     def __init__(self, fault: _Background, world: World, name: str) -> None:
         self._ending = threading.Event()
-        self._began = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, args=(fault, world, name), name=name, daemon=True)
 
@@ -792,19 +793,31 @@ class _Loop:
             self._error = error
 
 
-_LOOPS: dict[str, _Loop] = {}
-
-
 # How
+
+
+def _slug(label: str) -> str:
+    """A label as part of a toxic's name, which is part of a path."""
+    return re.sub("[^a-z0-9]+", "-", label.lower())
 
 
 def _drop(stream: str) -> Toxic:
     return Toxic("timeout", stream, {"timeout": 0})
 
 
-def _configure(node: Node, settings: Mapping[str, str]) -> None:
+def _configure(world: World, fault: str, node: Node, settings: Mapping[str, str]) -> None:
     with side_client(node) as client:
+        before: dict[str, str] = {}
+        for name in settings:
+            before |= client.config_get(name)
+        world.kept[fault, node.number] = before
         for name, value in settings.items():
+            client.config_set(name, value)
+
+
+def _restore(world: World, fault: str, node: Node) -> None:
+    with side_client(node) as client:
+        for name, value in world.kept.pop((fault, node.number), {}).items():
             client.config_set(name, value)
 
 

@@ -66,6 +66,9 @@ class Play:
     claims: list[Claim] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
     injections: list[Injection] = field(default_factory=list)
+    kept: dict[tuple[str, int], Any] = field(default_factory=dict)
+    respawn: Callable[[str], None] = lambda name: None
+    """Put a new process in the place of a killed client."""
     _active: dict[str, Nemesis] = field(default_factory=dict)
     _count: int = 0
     _ending: threading.Event = field(default_factory=threading.Event)
@@ -81,6 +84,10 @@ class Play:
         """The phase ends here; what follows until the next one, such as the healing itself, is of none."""
         if self.phases:
             self.phases[-1].until = min(self.phases[-1].until, now())
+
+    def now(self) -> float:
+        """The clock of the history."""
+        return now()
 
     def last(self, seconds: float) -> None:
         """Let it go on for *seconds*: the length of a fault, or of a look at a healthy cluster."""

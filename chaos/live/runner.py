@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import redlock
 from chaos.checker import Violation
 from chaos.history import Note, Record
-from chaos.live.backend import Backend, Unsupported
+from chaos.live.backend import Ability, Backend, Unsupported
 from chaos.live.cluster import Cluster
 from chaos.live.crew import Crew, Journal, Member, StoreProcess, Timeout
 from chaos.live.observer import Observer
@@ -56,6 +57,8 @@ def obstacle(scenario: Scenario, backend: Backend, program: Program) -> str:
     if scenario.not_run:
         return scenario.not_run
     missing = scenario.abilities - backend.can
+    if missing == {Ability.CONFIG}:
+        return "it changes settings of the servers: --i-own-these-nodes allows that"
     if missing:
         return f"these servers cannot: {', '.join(sorted(ability.value for ability in missing))}"
     if program.kind != REDLOCK.kind and not scenario.peers:
@@ -72,14 +75,14 @@ class Runner:
         self._numbers = itertools.count(1)
         self._stack = contextlib.ExitStack()
         self._toxiproxy = toxiproxy
+        self._members: dict[str, Member] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.callback(self.backend.close)
             self._log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
-            self.toxics = Toxics(self._toxiproxy)
-            stack.callback(self.toxics.close)
-            self._cluster = Cluster(self.backend, self.toxics)
+            self._start_proxies()
+            stack.callback(lambda: self.toxics.close())
             self._crew = Crew(self._log)
             stack.callback(self._crew.close)
             self._store = StoreProcess(self._log)
@@ -110,15 +113,19 @@ class Runner:
     def run(self, scenario: Scenario, *, seed: int = 0, program: Program = REDLOCK) -> Outcome:
         """Play one scenario from a clean stage, and judge it. Raises only what is the campaign's own fault."""
         began = time.monotonic()
+        if not self.toxics.answers():  # It can block itself for good; what led there has failed by now.
+            self.toxics.close()
+            self._start_proxies()
         journal = self._store.journal = Journal()
         resource = f"{scenario.id}-{next(self._numbers)}"
-        members: dict[str, Member] = {}
+        members = self._members = {}
         play = Play(self._cluster, members, journal, resource, scenario.ttl, seed, self.tell)
         trouble = ""
         try:
             self._set_stage(scenario)
             taken = self._crew.take(program, len(scenario.roles))
             members.update(zip(scenario.clients, taken, strict=True))
+            play.respawn = partial(self._respawn, scenario, play, program)
             observer = Observer(list(self.backend.nodes), f"redlock:{resource}", journal.add)
             try:
                 self._begin(scenario, play)
@@ -146,9 +153,13 @@ class Runner:
             history,
         )
 
+    def _start_proxies(self) -> None:
+        self.toxics = Toxics(self._toxiproxy)
+        self._cluster = Cluster(self.backend, self.toxics)
+
     def _set_stage(self, scenario: Scenario) -> None:
         self._cluster.fresh(scenario.setup, scenario.clients)
-        if scenario.marked:
+        if scenario.marked and Ability.FRESH in self.backend.can:  # Others have their markers, or wait until they must be new.
             urls = [self._cluster.node(number).url for number in scenario.marked]
             initialise(urls, max_ttl=scenario.max_ttl or scenario.ttl, durable=scenario.durable, cluster=scenario.cluster_id)
 
@@ -156,12 +167,19 @@ class Runner:
         for number, (name, role) in enumerate(zip(scenario.clients, scenario.roles, strict=True)):
             play.members[name].begin(self._task(scenario, play, name, role, play.seed + number), play.journal)
         for name in scenario.clients:
-            play.wait(
-                lambda record, name=name: (
-                    isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed")
-                ),  # type: ignore[misc]
-                f"{name} to begin",
-            )
+            play.wait(partial(_has_begun, name), f"{name} to begin")
+
+    def _respawn(self, scenario: Scenario, play: Play, program: Program, name: str) -> None:
+        """A new process for a client that was killed: a coordinator that has never seen these nodes."""
+        if play.members[name].alive:
+            return
+        self._crew.give_back([play.members[name]])
+        (member,) = self._crew.take(program, 1)
+        self._members[name] = member
+        place = scenario.clients.index(name)
+        since = play.here()
+        member.begin(self._task(scenario, play, name, scenario.roles[place], play.seed + place), play.journal)
+        play.wait(partial(_has_begun, name), f"{name} to begin", since=since)
 
     def _task(self, scenario: Scenario, play: Play, name: str, role: Role, seed: int) -> Task:
         numbers = role.nodes or scenario.listed
@@ -197,6 +215,10 @@ class Runner:
             store.read(f"{play.resource}:end", 0)
         play.wait(lambda record: getattr(record, "resource", "") == f"{play.resource}:end", "the store to end")
         self._crew.give_back(play.members.values())
+
+
+def _has_begun(name: str, record: Record) -> bool:
+    return isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed")
 
 
 def _with_login(url: str, login: str | None) -> str:

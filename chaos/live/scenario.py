@@ -82,6 +82,8 @@ class Scenario:
     def abilities(self) -> frozenset[Ability]:
         """All it needs of the servers."""
         needs = self.needs | (self.script.needs if isinstance(self.script, Steady) else frozenset())
+        if any(role.plants for role in self.roles):  # What broken clients leave behind is not for nodes that live on.
+            needs |= {Ability.FRESH}
         if self.setup != Setup() or self.marked != self.listed or self.cluster_id is not None or self.durable:
             needs |= {Ability.FRESH}
         return needs | ({Ability.SPARE} if self.setup.count > len(self.listed) else frozenset())

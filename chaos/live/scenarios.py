@@ -67,6 +67,8 @@ CONTROL = Assumptions()
 KILLS = frozenset({Ability.KILL, Ability.DATA})
 CONFIGURES = frozenset({Ability.CONFIG})
 JUMPS = frozenset({Ability.WIPE})
+WIPES = frozenset({Ability.WIPE, Ability.FRESH})
+"""Fresh nodes, because the quarantine of others may take a minute."""
 CLOCKED = Setup(clock=True)
 
 
@@ -272,7 +274,7 @@ _SERVERS = (
         roles=(Role("puppet", "blocking"), Role("puppet", "asyncio", options={"max_ttl": 3.0}), Role("puppet", "blocking")),
         ttl=3.0,
         assumptions=AMNESIA,
-        needs=frozenset({Ability.WIPE}),
+        needs=WIPES,
     ),
     puppets(
         "S30",
@@ -388,14 +390,14 @@ _STATES = (
         "FLUSHALL on one node while held",
         SAFE,
         script=directed.quarantined_crowd([Flushed(nodes=(5,))]),
-        needs=frozenset({Ability.WIPE}),
+        needs=WIPES,
     ),
     leaders(
         "S47b",
         "FLUSHALL on a majority while held",
         UNAVAILABLE,
         directed.flushed_majority,
-        needs=frozenset({Ability.WIPE}),
+        needs=WIPES,
         also=frozenset({SAFE, DEGRADED}),
     ),
     puppets(
@@ -408,7 +410,12 @@ _STATES = (
         also=frozenset({DEGRADED}),
     ),
     puppets(
-        "S48b", "eviction is forced on a majority while held", UNSAFE, directed.evicted, needs=CONFIGURES, assumptions=AMNESIA
+        "S48b",
+        "eviction is forced on a majority while held",
+        UNSAFE,
+        directed.evicted,
+        needs=CONFIGURES | {Ability.FRESH},
+        assumptions=AMNESIA,
     ),
     puppets("S49", "a majority is out of memory", UNAVAILABLE, directed.out_of_memory, needs=CONFIGURES),
     crowd("S50", "one node was demoted to a replica", SAFE, [Demoted(nodes=(5,))]),

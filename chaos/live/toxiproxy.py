@@ -3,6 +3,9 @@
 toxiproxy-python 0.1.1 has no timeouts, raises for three statuses only, cannot update a proxy, and the server takes a
 misspelled attribute for a zero. So every call runs under a deadline, and every change is read back and compared. Its
 host and port are attributes of a class: one server for a process, which is all a campaign needs.
+
+One thing no adapter can mend: two toxics that hold data back in the same direction of the same link block each other's
+removal, and the whole server with it. Faults that overlap must not share a link.
 """
 
 from __future__ import annotations
@@ -117,6 +120,12 @@ class Toxics:
         told = self._ask("GET", "/version").json()
         return str(told["version"])
 
+    def answers(self) -> bool:
+        """Whether the server is still to be talked to."""
+        with contextlib.suppress(ToxiproxyError):
+            return self._ask("GET", "/proxies", timeout=3.0).ok
+        return False
+
     def create(self, name: str, host: str, upstream: tuple[str, int]) -> tuple[str, int]:
         """A proxy that listens on *host*, on a port the kernel chose, and forwards to *upstream*; where it listens."""
         to = f"{upstream[0]}:{upstream[1]}"
@@ -214,7 +223,10 @@ class Toxics:
             raise ToxiproxyError(f"{type(error).__name__}: {error}") from error
 
     def _ask(self, method: str, path: str, *, fine: tuple[int, ...] = (), **how: Any) -> requests.Response:
-        answer = requests.request(method, self._base + path, timeout=DEADLINE, **how)
+        try:
+            answer = requests.request(method, self._base + path, **{"timeout": DEADLINE, **how})
+        except requests.RequestException as error:
+            raise ToxiproxyError(f"{method} {path}: {type(error).__name__}") from error
         if not answer.ok and answer.status_code not in fine:
             raise ToxiproxyError(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         return answer
