@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check clean
+.PHONY: help demo test toxiproxy check clean
 
 help:
 	@echo "make demo   five servers, three workers, two faults, one verdict"
@@ -14,9 +14,13 @@ help:
 demo: $(READY)
 	@$(VENV)/bin/redlock demo
 
-test: check
+test: check toxiproxy
 	$(VENV)/bin/pytest -n auto --dist loadfile -m "not alone" $(PYTEST)
 	$(VENV)/bin/pytest -m alone $(PYTEST)
+
+# The proxy server of the chaos campaigns: from the PATH, or built with Go; without either its tests are skipped.
+toxiproxy: $(READY)
+	@$(VENV)/bin/python -m chaos.live.toxiproxy
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

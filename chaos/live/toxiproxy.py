@@ -263,3 +263,12 @@ def _start(program: str) -> tuple[subprocess.Popen[bytes], int]:
         process.kill()
         process.wait()
     raise ToxiproxyError(f"{program} did not start")
+
+
+def main() -> None:
+    """Get the server where that is possible, and say where it is or how to get it; never an error."""
+    sys.stdout.write(f"{find_server() or HOW_TO_GET_IT}\n")
+
+
+if __name__ == "__main__":
+    main()
