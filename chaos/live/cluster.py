@@ -70,6 +70,10 @@ class Cluster:
         """Take them away again."""
         self._on_each(links, toxics, lambda name, toxic: self.toxics.remove(name, fault, toxic))
 
+    def replace(self, links: Iterable[Link], fault: str) -> None:
+        """Take a fault's toxics away with everything they hold; the links' connections end."""
+        self.toxics.together([partial(self.toxics.replace, _name(link), fault) for link in links])
+
     def enable(self, links: Iterable[Link], *, enabled: bool) -> None:
         """Open or close the ports of *links*."""
         self.toxics.together([partial(self.toxics.enable, _name(link), enabled=enabled) for link in links])

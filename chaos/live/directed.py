@@ -35,6 +35,7 @@ from chaos.live.nemesis import (
 )
 from chaos.live.play import Play
 from chaos.live.scenario import Script
+from redlock.core.commands import FENCE_SUFFIX
 from redlock.core.events import LeaseGranted, NodeAdmitted, NodeQuarantined, NodeRejected, TryFailed, TryStarted
 
 NODES = (1, 2, 3, 4, 5)
@@ -777,9 +778,10 @@ def incr_token(play: Play) -> None:
     """C1: counters that count failed tries too: c1's on {1, 2, 3} runs ahead of c2's on {3, 4, 5}."""
     play.enter("before")
     _warm(play, "c1", "c2")
-    alone = play.inflict(Closed(links=among(["c1"], (2, 3, 4, 5))))
-    for _ in range(4):
-        _takes(play, "c1", timeout=0.0)
+    alone = play.inflict(black_hole(among(["c1"], (2, 3, 4, 5))))
+    with side_client(play.cluster.node(1)) as node:
+        while int(node.get(f"redlock:{play.resource}{FENCE_SUFFIX}") or 0) < 4:
+            _takes(play, "c1", timeout=0.0)
     play.heal(alone)
     play.inflict(Closed(links=among(["c1"], (4, 5))))
     play.enter("during")

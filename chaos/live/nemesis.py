@@ -70,6 +70,10 @@ LONG_MS = 3_600_000
 """A latency that is as good as for ever, until it is taken away and what it held is delivered."""
 
 
+_LONG = 0.1
+"""Seconds of latency from which on a client may have given up on what is still held."""
+
+
 class World(Protocol):
     """What faults act on."""
 
@@ -150,10 +154,14 @@ class _OnLinks(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxified(_OnLinks):
-    """Toxics on links. *label* names what they play."""
+    """Toxics on links. *label* names what they play.
+
+    *cuts*: connections end when it heals, and what was held is lost: what held replies for longer than clients wait.
+    """
 
     label: str
     toxics: tuple[Toxic, ...]
+    cuts: bool = False
 
     @property
     def name(self) -> str:
@@ -167,7 +175,10 @@ class Toxified(_OnLinks):
         world.cluster.add(self.links, fault, self.toxics)
 
     def stop(self, world: World, fault: str) -> None:
-        world.cluster.remove(self.links, fault, self.toxics)
+        if self.cuts:
+            world.cluster.replace(self.links, fault)
+        else:
+            world.cluster.remove(self.links, fault, self.toxics)
 
 
 def black_hole(links: tuple[Link, ...]) -> Toxified:
@@ -189,7 +200,7 @@ def latency(links: tuple[Link, ...], seconds: float, *, jitter: float = 0.0, str
     """Slow links; order is kept."""
     attributes = {"latency": round(seconds * 1000), "jitter": round(jitter * 1000)}
     label = f"{seconds * 1000:.0f} ms of latency"
-    return Toxified(links=links, label=label, toxics=(Toxic("latency", stream, attributes),))
+    return Toxified(links=links, label=label, toxics=(Toxic("latency", stream, attributes),), cuts=seconds > _LONG)
 
 
 def held_back(links: tuple[Link, ...]) -> Toxified:
@@ -221,7 +232,7 @@ def slow_close(links: tuple[Link, ...], seconds: float) -> Toxified:
 def bandwidth(links: tuple[Link, ...], kilobytes: int) -> Toxified:
     """A thin line, both ways, in kilobytes a second."""
     toxics = tuple(Toxic("bandwidth", stream, {"rate": kilobytes}) for stream in ("upstream", "downstream"))
-    return Toxified(links=links, label=f"{kilobytes} KB/s", toxics=toxics)
+    return Toxified(links=links, label=f"{kilobytes} KB/s", toxics=toxics, cuts=True)
 
 
 def slicing(links: tuple[Link, ...], size: int = 1, delay_us: int = 20) -> Toxified:
@@ -687,6 +698,10 @@ class Asked(Nemesis):
     @property
     def what(self) -> str:
         return f"{self.label}: {_named((), self.clients)}"
+
+    @property
+    def size(self) -> str:
+        return "background"
 
     def start(self, world: World, fault: str) -> None:
         waits = [world.members[client].order(**self.order) for client in self.clients]

@@ -165,7 +165,9 @@ class Runner:
 
     def _begin(self, scenario: Scenario, play: Play) -> None:
         for number, (name, role) in enumerate(zip(scenario.clients, scenario.roles, strict=True)):
-            play.members[name].begin(self._task(scenario, play, name, role, play.seed + number), play.journal)
+            play.members[name].begin(
+                self._task(scenario, play, play.members[name].program, name, role, play.seed + number), play.journal
+            )
         for name in scenario.clients:
             play.wait(partial(_has_begun, name), f"{name} to begin")
 
@@ -178,10 +180,10 @@ class Runner:
         self._members[name] = member
         place = scenario.clients.index(name)
         since = play.here()
-        member.begin(self._task(scenario, play, name, scenario.roles[place], play.seed + place), play.journal)
+        member.begin(self._task(scenario, play, program, name, scenario.roles[place], play.seed + place), play.journal)
         play.wait(partial(_has_begun, name), f"{name} to begin", since=since)
 
-    def _task(self, scenario: Scenario, play: Play, name: str, role: Role, seed: int) -> Task:
+    def _task(self, scenario: Scenario, play: Play, program: Program, name: str, role: Role, seed: int) -> Task:
         numbers = role.nodes or scenario.listed
         urls = [_with_login(self._cluster.url(name, number), role.login.get(number)) for number in numbers]
         options: dict[str, Any] = {

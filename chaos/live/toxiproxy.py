@@ -41,7 +41,7 @@ _PACKAGE = "github.com/Shopify/toxiproxy/v2"
 HOW_TO_GET_IT = (
     f"no toxiproxy-server: put one on the PATH, or install Go and let us run `go install {_PACKAGE}/cmd/server@v{VERSION}`"
 )
-DEADLINE = 10.0
+DEADLINE = 40.0
 """Seconds for one call: a proxy whose upstream swallows connections answers a change after 25 s, with a page of HTML."""
 _INSTALL_TIMEOUT = 900.0
 _STARTS_MAX = 5
@@ -106,7 +106,6 @@ class Toxics:
         self._base = f"http://127.0.0.1:{self._port}"
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="toxiproxy")
         self._client = Client()
-        self._client.update_api_consumer("127.0.0.1", self._port)
         self._proxies: dict[str, Proxy] = {}
         self._ports: dict[str, tuple[str, int]] = {}
 
@@ -129,7 +128,7 @@ class Toxics:
     def create(self, name: str, host: str, upstream: tuple[str, int]) -> tuple[str, int]:
         """A proxy that listens on *host*, on a port the kernel chose, and forwards to *upstream*; where it listens."""
         to = f"{upstream[0]}:{upstream[1]}"
-        proxy = self._within(lambda: self._client.create(upstream=to, name=name, listen=f"{loopback(host)}:0", enabled=True))
+        proxy = self._at_port(name, to, f"{loopback(host)}:0", enabled=True)
         self._proxies[name] = proxy
         self._expect(name, enabled=True, upstream=to)
         listens, _, port = str(proxy.listen).rpartition(":")
@@ -159,10 +158,40 @@ class Toxics:
         if self._ask("GET", f"/proxies/{name}/toxics/{called}", fine=(404,)).status_code != 404:
             raise ToxiproxyError(f"{name}: the toxic {called} is still there")
 
-    def enable(self, name: str, *, enabled: bool) -> None:
-        """Open or close the proxy's port; closing ends its connections."""
-        change = self._proxies[name].enable if enabled else self._proxies[name].disable
+    def replace(self, name: str, fault: str) -> None:
+        """Take a fault's toxics away with every connection and what they held: a new proxy in the place of the old one.
+
+        Removing a toxic delivers what it holds, which takes up to 5 s for each client that is no longer there; this does not.
+        """
+        state = self._state(name)
+        host, port = self._ports[name]
+        self._within(self._proxies[name].destroy)
+        self._proxies[name] = self._at_port(name, state["upstream"], f"{host}:{port}", enabled=state["enabled"])
+        for toxic in state["toxics"]:
+            if not toxic["name"].startswith(f"{fault}-"):
+                kept = Toxic(toxic["type"], toxic["stream"], toxic["attributes"])
+                self.add(name, toxic["name"].removesuffix(f"-{kept.type}-{kept.stream}"), kept)
+        self._expect(name, enabled=state["enabled"], upstream=state["upstream"])
+
+    def _at_port(self, name: str, upstream: str, listen: str, *, enabled: bool) -> Proxy:
+        """Create a proxy, on a port that another program may hold for a moment."""
         deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return self._within(lambda: self._client.create(upstream=upstream, name=name, listen=listen, enabled=enabled))
+            except (KeyError, ValueError):
+                if time.monotonic() > deadline:
+                    raise ToxiproxyError(f"{name} could not be opened at {listen}") from None
+                time.sleep(0.02)
+
+    def listens(self, name: str) -> tuple[str, int]:
+        """Host and port at which clients find a proxy."""
+        return self._ports[name]
+
+    def enable(self, name: str, *, enabled: bool, patience: float = DEADLINE) -> None:
+        """Open or close the proxy's port; closing ends its connections. *patience*: seconds to wait for a port in use."""
+        change = self._proxies[name].enable if enabled else self._proxies[name].disable
+        deadline = time.monotonic() + patience
         while True:
             with contextlib.suppress(KeyError, ValueError):  # An error page instead of JSON; what counts is read back.
                 self._within(change)
@@ -212,6 +241,7 @@ class Toxics:
 
     def _within(self, call: Callable[[], T]) -> T:
         """The result of a call of the Python client, which itself would wait for ever."""
+        self._client.update_api_consumer("127.0.0.1", self._port)  # Of the whole process: there may have been another.
         running: Future[T] = self._pool.submit(call)
         try:
             return running.result(DEADLINE)
