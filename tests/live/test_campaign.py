@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 
-import pytest
-
 from chaos.live.backend import Data
 from chaos.live.campaign import CLIENTS, KINDS, NODES, TOGETHER_MAX, Planned, one_round, rounds
 from chaos.live.nemesis import ClockMoved, Flushed, Killed
@@ -72,8 +70,7 @@ def test_every_kind_of_round_and_of_fault_is_drawn() -> None:
     assert len(names) >= 25
 
 
-@pytest.mark.parametrize("seed", [3, 8])
-def test_a_short_round_is_safe(runner: Runner, seed: int) -> None:
+def test_a_short_round_is_safe(runner: Runner) -> None:
     """A few seconds of random faults: nothing violated, and the clients get on when all is healed."""
-    outcome = runner.run(one_round(seed, "S61-001", 6.0), seed=seed)
+    outcome = runner.run(one_round(3, "S61-001", 6.0), seed=3)
     assert outcome.ok, f"{outcome.observed}: {outcome.why}\n{outcome.violations}\n{runner.errors()}"

@@ -109,11 +109,11 @@ def test_a_fault_is_inflicted_and_healed(runner: Runner, fault: Nemesis) -> None
         play.granted()
         before = settings_of(play)
         name = play.inflict(fault)
-        play.last(0.25)
+        play.last(0.1)
         play.heal(name)
         seen["as before"] = settings_of(play) == before
         seen["fault"] = name
-        play.granted(since=play.here(), count=2)
+        play.granted(since=play.here())
 
     timing = not isinstance(fault, ClockMoved)
     outcome = runner.run(
