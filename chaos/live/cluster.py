@@ -64,11 +64,11 @@ class Cluster:
 
     def add(self, links: Iterable[Link], fault: str, toxics: Sequence[Toxic]) -> None:
         """Put *toxics* on every one of *links*."""
-        self._on_each(links, toxics, lambda name, toxic: self.toxics.add(name, fault, toxic))
+        self.toxics.add([_name(link) for link in links], fault, toxics)
 
     def remove(self, links: Iterable[Link], fault: str, toxics: Sequence[Toxic]) -> None:
         """Take them away again."""
-        self._on_each(links, toxics, lambda name, toxic: self.toxics.remove(name, fault, toxic))
+        self.toxics.remove([_name(link) for link in links], fault, toxics)
 
     def replace(self, links: Iterable[Link], fault: str) -> None:
         """Take a fault's toxics away with everything they hold; the links' connections end."""
@@ -98,9 +98,6 @@ class Cluster:
         elif self._upstreams[name] != node.address:
             self.toxics.point(name, node.address)
         self._upstreams[name] = node.address
-
-    def _on_each(self, links: Iterable[Link], toxics: Sequence[Toxic], act: Callable[[str, Toxic], None]) -> None:
-        self.toxics.together([partial(act, _name(link), toxic) for link in links for toxic in toxics])
 
 
 def _name(link: Link) -> str:

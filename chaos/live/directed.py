@@ -20,6 +20,7 @@ from chaos.live.nemesis import (
     Evicting,
     Flapping,
     Flushed,
+    Killed,
     KilledClient,
     Nemesis,
     OutOfMemory,
@@ -31,6 +32,7 @@ from chaos.live.nemesis import (
     black_hole,
     cut_before_reply,
     held_back,
+    isolation,
     late_replies,
 )
 from chaos.live.play import Play
@@ -749,6 +751,30 @@ def cancels(play: Play) -> None:
     play.until(lambda: not play.leftovers(), "the last lock to be gone")
     play.claim("no lock is left", True, f"cancelled at {len(cancelled)} different points")
     play.claim("cancels came at many points", len(cancelled) >= 3, str(len(cancelled)))
+
+
+def injections(play: Play) -> None:
+    """A05: break and heal every link, node and client in turn, while clients work."""
+    play.event(LeaseGranted)
+    play.enter("before")
+    play.last(1.0)
+    play.enter("during")
+    clients = tuple(play.members)
+    faults: list[Nemesis] = [black_hole(((client, node),)) for client in clients for node in NODES]
+    faults += [Closed(links=((clients[0], node),)) for node in NODES]
+    for node in NODES:
+        faults += [black_hole(among(clients, (node,))), Closed(links=among(clients, (node,))), Paused(nodes=(node,))]
+    faults += [Killed(nodes=(5,)), Killed(nodes=(4,))]
+    faults += [fault for client in clients for fault in (isolation(client, NODES), StoppedClient(clients=(client,)))]
+    for fault in faults:
+        with play.broken(fault):
+            play.last(0.02)
+    play.enter("after")
+    for size in ("link", "node", "client"):
+        took = sorted(one.took for one in play.injections if one.size == size)
+        told = f"{1000 * took[len(took) // 2]:.0f} ms, at most {1000 * took[-1]:.0f} ms"
+        play.claim(f"{len(took)} changes of one {size}: {told}", True)
+    play.event(LeaseGranted, since=play.here())
 
 
 # Controls

@@ -51,6 +51,7 @@ __all__ = [
     "Toxified",
     "WallClockStepped",
     "World",
+    "WriteBurst",
     "among",
     "bandwidth",
     "black_hole",
@@ -551,6 +552,29 @@ class ScriptsFlushed(Nemesis):
                 client.script_flush()
 
         world.cluster.on_nodes(self.nodes, flush)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteBurst(Nemesis):
+    """Somebody else writes a lot, so that the server's disk is busy; a server that is gone is written to in vain."""
+
+    kind: ClassVar[str] = "write burst"
+    requires: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE, Ability.FRESH})
+    momentary: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        return "write-burst"
+
+    def start(self, world: World, fault: str) -> None:
+        def write(node: Node) -> None:
+            with contextlib.suppress(redis.RedisError, OSError), side_client(node) as client:
+                pipeline = client.pipeline(transaction=False)
+                for number in range(2000):
+                    pipeline.set(f"chaos:burst:{number}", "x" * 200)
+                pipeline.execute()
+
+        world.cluster.on_nodes(self.nodes, write)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,11 @@ class RunDirectory:
     def add(self, outcome: Outcome, replay_options: str = "") -> None:
         """Keep one scenario's history and result."""
         kind = outcome.program.kind
-        name = outcome.scenario.id if kind == "redlock" else f"{outcome.scenario.id}-{kind}"
+        name = base = outcome.scenario.id if kind == "redlock" else f"{outcome.scenario.id}-{kind}"
+        again = 1
+        while (self.path / name).exists():
+            again += 1
+            name = f"{base}.{again}"
         folder = self.path / name
         folder.mkdir(exist_ok=True)
         write_jsonl(folder / "history.jsonl", outcome.history)

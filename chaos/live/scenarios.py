@@ -2,16 +2,19 @@
 
 Who takes part, what is broken, and what must come of it. Most are clients at work while something is broken (`Steady`);
 the others have a script in `directed`. Letters behind a number are variants: "S10b" does to a majority what S10 does to a
-minority. A01 to A04 measure availability while one node of five is gone.
+minority. A01 to A04 measure availability while one node of
+five is gone, A05 how fast faults take hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from chaos.checker import Assumptions
 from chaos.live import directed
 from chaos.live.backend import Ability, Data, Persistence, Setup
+from chaos.live.campaign import one_round
 from chaos.live.nemesis import (
     Busy,
     ClientPaused,
@@ -27,6 +30,7 @@ from chaos.live.nemesis import (
     Repeated,
     ScriptsFlushed,
     WallClockStepped,
+    WriteBurst,
     among,
     bandwidth,
     black_hole,
@@ -287,7 +291,9 @@ _SERVERS = (
         "S31",
         "kill -9 with appendfsync everysec, in a burst of writes",
         SAFE,
-        script=directed.quarantined_crowd([Killed(nodes=(5,), data=Data.ON_DISK)]),
+        script=directed.quarantined_crowd(
+            [Repeated(of=WriteBurst(nodes=(5,)), pause=0.02), Killed(nodes=(5,), data=Data.ON_DISK)]
+        ),
         setup=Setup(persistence=Persistence.EVERYSEC),
         needs=KILLS,
     ),
@@ -472,6 +478,8 @@ _STATES = (
     ),
 )
 
+_RANDOM = (replace(one_round(7, "S61"), title="random faults, one round of a campaign"),)
+
 _AVAILABILITY = tuple(
     Scenario(
         id=id,
@@ -487,6 +495,18 @@ _AVAILABILITY = tuple(
         ("A03", "killed", Killed(nodes=(5,), data=Data.LOST)),
         ("A04", "flapping", Flapping(of=Closed(links=among((*CANDIDATES, "c4"), (5,))), on=0.25, off=0.25)),
     )
+)
+
+_INJECTION = (
+    Scenario(
+        id="A05",
+        title="how long it takes until a fault has taken hold, or is gone",
+        expected=SAFE,
+        roles=PROBES,
+        script=directed.injections,
+        needs=KILLS | {Ability.PAUSE},
+        also=frozenset({DEGRADED}),
+    ),
 )
 
 _CONTROLS = (
@@ -521,9 +541,9 @@ _CONTROLS = (
     ),
 )
 
-SCENARIOS = {
-    scenario.id: scenario for scenario in (*_NETWORK, *_SERVERS, *_CLIENTS, *_CLOCKS, *_STATES, *_AVAILABILITY, *_CONTROLS)
-}
+_TABLE = (*_NETWORK, *_SERVERS, *_CLIENTS, *_CLOCKS, *_STATES, *_RANDOM, *_AVAILABILITY, *_INJECTION, *_CONTROLS)
+
+SCENARIOS = {scenario.id: scenario for scenario in _TABLE}
 """By name, in the order of the table."""
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
@@ -135,28 +135,43 @@ class Toxics:
         self._ports[name] = (listens, int(port))
         return self._ports[name]
 
-    def add(self, name: str, fault: str, toxic: Toxic) -> None:
-        """Put *toxic* on a proxy, under the name of *fault*."""
-        called = toxic.name(fault)
-        attributes = dict(toxic.attributes)
-        self._within(
-            lambda: self._proxies[name].add_toxic(
-                type=toxic.type, stream=toxic.stream, name=called, toxicity=1.0, attributes=attributes
-            )
-        )
-        stands = self._ask("GET", f"/proxies/{name}/toxics/{called}").json()
-        wrong = {
-            key: stands["attributes"].get(key) for key, value in attributes.items() if stands["attributes"].get(key) != value
-        }
-        if wrong or stands["type"] != toxic.type or stands["stream"] != toxic.stream:
-            raise ToxiproxyError(f"{name}: asked for {toxic}, and the server has {stands}")
+    def add(self, names: Sequence[str], fault: str, toxics: Sequence[Toxic]) -> None:
+        """Put *toxics* on every one of these proxies, all at once, under the name of *fault*."""
 
-    def remove(self, name: str, fault: str, toxic: Toxic) -> None:
-        """Take a toxic away; what a latency held back is delivered now, and a timeout closes its connections."""
-        called = toxic.name(fault)
-        self._within(lambda: self._proxies[name].destroy_toxic(called))
-        if self._ask("GET", f"/proxies/{name}/toxics/{called}", fine=(404,)).status_code != 404:
-            raise ToxiproxyError(f"{name}: the toxic {called} is still there")
+        def put(name: str, toxic: Toxic) -> None:
+            called, attributes = toxic.name(fault), dict(toxic.attributes)
+            proxy = self._proxies[name]
+            self._within(
+                lambda: proxy.add_toxic(type=toxic.type, stream=toxic.stream, name=called, toxicity=1.0, attributes=attributes)
+            )
+
+        self.together([partial(put, name, toxic) for name in names for toxic in toxics])
+        states = self._ask("GET", "/proxies").json()
+        for name in names:
+            stands = {toxic["name"]: toxic for toxic in states[name]["toxics"]}
+            for toxic in toxics:
+                self._compare(name, toxic, stands.get(toxic.name(fault), {}))
+
+    def remove(self, names: Sequence[str], fault: str, toxics: Sequence[Toxic]) -> None:
+        """Take toxics away; what a latency held back is delivered now, and a timeout closes its connections."""
+
+        def take(name: str, toxic: Toxic) -> None:
+            proxy = self._proxies[name]
+            self._within(lambda: proxy.destroy_toxic(toxic.name(fault)))
+
+        self.together([partial(take, name, toxic) for name in names for toxic in toxics])
+        states = self._ask("GET", "/proxies").json()
+        for name in names:
+            left = {toxic["name"] for toxic in states[name]["toxics"]} & {toxic.name(fault) for toxic in toxics}
+            if left:
+                raise ToxiproxyError(f"{name}: still there: {', '.join(sorted(left))}")
+
+    def _compare(self, name: str, toxic: Toxic, stands: Mapping[str, Any]) -> None:
+        """The server takes an attribute that it does not know, or cannot read, in silence."""
+        attributes = stands.get("attributes", {})
+        same = all(attributes.get(key) == value for key, value in toxic.attributes.items())
+        if not same or (stands.get("type"), stands.get("stream")) != (toxic.type, toxic.stream):
+            raise ToxiproxyError(f"{name}: asked for {toxic}, and the server has {dict(stands)}")
 
     def replace(self, name: str, fault: str) -> None:
         """Take a fault's toxics away with every connection and what they held: a new proxy in the place of the old one.
@@ -170,7 +185,7 @@ class Toxics:
         for toxic in state["toxics"]:
             if not toxic["name"].startswith(f"{fault}-"):
                 kept = Toxic(toxic["type"], toxic["stream"], toxic["attributes"])
-                self.add(name, toxic["name"].removesuffix(f"-{kept.type}-{kept.stream}"), kept)
+                self.add([name], toxic["name"].removesuffix(f"-{kept.type}-{kept.stream}"), [kept])
         self._expect(name, enabled=state["enabled"], upstream=state["upstream"])
 
     def _at_port(self, name: str, upstream: str, listen: str, *, enabled: bool) -> Proxy:

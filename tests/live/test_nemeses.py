@@ -134,3 +134,25 @@ def test_a_fault_is_inflicted_and_healed(runner: Runner, fault: Nemesis) -> None
     told = [record for record in outcome.history if isinstance(record, Broken | Healed) and record.fault == seen["fault"]]
     assert [type(record) for record in told] == [Broken, Healed]
     assert told[0].at <= told[1].at
+
+
+def test_a_clock_jump_without_libfaketime_has_the_same_effect(runner: Runner) -> None:
+    """Keys that expire live as much shorter, or longer; those whose time is over are gone."""
+    left: dict[str, Any] = {}
+
+    def script(play: Play) -> None:
+        node = play.cluster.node(1)
+        assert not node.shift_clock(1.0)
+        with side_client(node) as client:
+            for key, ttl in (("short", 5_000), ("long", 60_000)):
+                client.set(key, "x", px=ttl)
+            client.set("for ever", "x")
+            with play.broken(ClockMoved(nodes=(1,), seconds=10.0)):
+                left["ahead"] = [client.pttl(key) for key in ("short", "long", "for ever")]
+            left["back"] = client.pttl("long")
+
+    roles = (Role("puppet", "blocking"),)
+    outcome = runner.run(Scenario(id="T02", title="clock", expected=Expected.SAFE, roles=roles, script=script))
+    assert outcome.ok, outcome.why
+    short, long, for_ever = left["ahead"]
+    assert (short, for_ever) == (-2, -1) and 0 < long <= 50_000 < left["back"] <= 60_000
