@@ -1,0 +1,29 @@
+"""`python -m chaos report DIR`: one HTML file about a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: DIR/report.html.")
+@click.option("--partial", is_flag=True, help="Report also where histories are missing or damaged, and say so.")
+def report(folder: Path, output: Path | None, partial: bool) -> None:
+    """Make one self-contained HTML file of the run directory DIR."""
+    from chaos.report.page import build
+    from chaos.report.run import ReportError
+
+    path = output or folder / "report.html"
+    try:
+        page = build(folder, partial=partial)
+        path.write_text(page, "utf-8")
+    except ReportError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from None
+    click.echo(f"{path}  {len(page.encode()) / 1e6:.1f} MB")

@@ -1,0 +1,110 @@
+"use strict";
+// Draws a chart when it comes into view, so that a file with sixty scenarios opens at once; everything else is plain HTML.
+(() => {
+  const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  const charts = read("charts");
+  const index = read("index");
+  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "custom" } };
+  const drawn = new Map(); // figure -> { width, view, span }
+
+  const rowsOf = ({ columns, rows }) =>
+    rows.map((row) => Object.fromEntries(columns.map((column, place) => [column, row[place]])));
+
+  const pen = document.createElement("canvas").getContext("2d");
+
+  // Points that an axis needs for its labels.
+  function roomFor(labels, most) {
+    pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+    return 12 + Math.min(most, Math.max(...labels.map((label) => pen.measureText(label).width)));
+  }
+
+  function timeline(name, data, width) {
+    const chart = structuredClone(charts[name]);
+    chart.datasets = Object.fromEntries(Object.entries(data.tables).map(([table, rows]) => [table, rowsOf(rows)]));
+    chart.params.push({ name: "lanes", value: chart.datasets.lanes.map((lane) => lane.label) });
+    const room = Math.max(48, roomFor(chart.datasets.lanes.map((lane) => lane.label), 90));
+    if (!chart.datasets.accesses.length) chart.vconcat.pop(); // Nobody went to the store.
+    for (const part of chart.vconcat) part.width = Math.max(120, width - room - 10);
+    return chart;
+  }
+
+  function overview(name, width) {
+    const chart = structuredClone(charts[name]);
+    chart.datasets = { [name]: index[name] };
+    const room = roomFor(index[name].map((row) => row.name), 150);
+    const phases = new Set(index[name].map((row) => row.phase)).size;
+    if (chart.spec) chart.spec.width = Math.max(50, (width - room - 12 - 14 * (phases - 1)) / phases);
+    else chart.width = Math.max(120, width - room - 12);
+    return chart;
+  }
+
+  async function draw(figure) {
+    const width = figure.clientWidth;
+    const known = drawn.get(figure);
+    if (!width || (known && known.width === width)) return;
+    drawn.set(figure, { width });
+    const name = figure.dataset.chart;
+    const data = figure.dataset.table ? read(figure.dataset.table) : null;
+    if (known && known.result) known.result.finalize();
+    const result = await vegaEmbed(figure.firstElementChild, data ? timeline(name, data, width) : overview(name, width), options);
+    drawn.set(figure, { width, result, span: data && data.span });
+  }
+
+  const seen = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+    { rootMargin: "300px" },
+  );
+  document.querySelectorAll("figure.chart").forEach((figure) => seen.observe(figure));
+
+  let resizing = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(() => [...drawn.keys()].forEach(draw), 200);
+  });
+
+  function zoom(figure, how) {
+    const { result, span } = drawn.get(figure) ?? {};
+    if (!result) return;
+    const [from, until] = result.view.signal("zoom_at") ?? span;
+    const middle = (from + until) / 2;
+    const half = (until - from) / 2;
+    const next = {
+      in: [middle - half / 2, middle + half / 2],
+      out: [middle - half * 2, middle + half * 2],
+      left: [from - half / 2, until - half / 2],
+      right: [from + half / 2, until + half / 2],
+      all: span,
+    }[how];
+    result.view.signal("zoom_at", next).runAsync();
+  }
+
+  function show(which) {
+    document.querySelectorAll(".filter button").forEach((button) => {
+      button.setAttribute("aria-pressed", String(button.dataset.show === which));
+    });
+    document.querySelectorAll("details.scenario").forEach((scenario) => {
+      const { ok, overlap } = scenario.dataset;
+      scenario.hidden = (which === "wrong" && ok === "1") || (which === "overlap" && overlap === "0");
+    });
+  }
+
+  function open() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target?.matches("details.scenario")) {
+      show("all");
+      target.open = true;
+      target.scrollIntoView();
+    }
+  }
+
+  document.addEventListener("click", ({ target }) => {
+    if (target.matches("[data-zoom]")) zoom(target.closest(".body").querySelector("figure.chart"), target.dataset.zoom);
+    if (target.matches("[data-show]")) show(target.dataset.show);
+    if (target.matches(".copy")) {
+      navigator.clipboard?.writeText(target.previousElementSibling.textContent);
+      target.textContent = "copied";
+    }
+  });
+  addEventListener("hashchange", open);
+  open();
+})();

@@ -1,0 +1,171 @@
+"""What the report says in words: the verdict in one sentence, numbers with their units, and records as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from math import isfinite
+from typing import Any
+
+from chaos.history import Accepted, Believed, Broken, Called, Healed, NodeSeen, Note, Record, Refused, Seen, Stopped
+from chaos.report.run import OURS, Result
+
+__all__ = ["PHASES", "TONES", "duration", "expectation", "line", "numbers", "percent", "verdict"]
+
+PHASES = ("before", "during", "after")
+
+TONES = {
+    "safe": "safe",
+    "degraded": "slow",
+    "unavailable": "out",
+    "unsafe by assumption": "shown",
+    "violated": "bad",
+    "failed": "bad",
+}
+"""By outcome, the page's style for it."""
+
+UNKNOWN = "?"
+
+NAMED_MAX = 6
+"""Scenarios that a sentence names before it only counts them."""
+
+_TITLES = {
+    "grants": "grants",
+    "availability": "acquires in time",
+    "acquire": "acquire",
+    "time_to_next_holder": "next holder after",
+    "overlap_ms": "two holders at once",
+    "belief_overrun_ms": "last belief against the end of validity",
+    "stale_refused": "stale accesses refused",
+    "stale_accepted": "stale accesses accepted",
+    "lost_updates": "lost updates",
+    "unfenced_lost_updates": "lost updates without tokens",
+    "extend": "extend",
+    "release": "release",
+    "step_down_lead": "stopped before its validity ended",
+    "one_round_share": "grants in one round",
+    "injection_ms": "slowest injection",
+}
+_FIRST = tuple(_TITLES)
+_SECONDS = ("acquire", "extend", "release", "verify", "time_to_next_holder", "step_down_lead")
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """One sentence on our own results: scenarios first, then whether the controls failed as they must."""
+    ours = [result for result in results if result.client_kind == OURS] or list(results)
+    scenarios = [result for result in ours if not result.control]
+    controls = [result for result in ours if result.control]
+    said = []
+    if scenarios:
+        said.append(_of(scenarios, "scenario", ("ended as expected", "ended as expected"), "did not end as expected"))
+    if controls:
+        said.append(_of(controls, "control", ("failed as it must", "failed as they must"), "did not fail, and must"))
+    return f"{', and '.join(said)}."
+
+
+def _of(results: Sequence[Result], noun: str, done: tuple[str, str], undone: str) -> str:
+    wrong = [result.scenario for result in results if not result.ok]
+    total = len(results)
+    if not wrong:
+        return f"the one {noun} {done[0]}" if total == 1 else f"all {total} {noun}s {done[1]}"
+    named = ", ".join(wrong[:NAMED_MAX]) + (f" and {len(wrong) - NAMED_MAX} more" if len(wrong) > NAMED_MAX else "")
+    return f"{len(wrong)} of {total} {noun}s {undone} ({named})"
+
+
+def expectation(result: Result) -> str:
+    """What was expected of it, and what it did."""
+    if result.control:
+        return "It must fail, and did." if result.ok else "It must fail, and did not."
+    return f"Expected {result.expected}, was {result.observed}."
+
+
+def numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every number of a result that is one, with its unit, known ones first."""
+    order = [name for name in _FIRST if name in metrics] + [name for name in metrics if name not in _FIRST]
+    for name in order:
+        yield from _numbers(name, metrics[name], _TITLES.get(name, _plain(name)))
+
+
+def _numbers(name: str, value: Any, title: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if value and all(isinstance(part, Mapping) for part in value.values()):
+            for part, inner in value.items():
+                yield from _numbers(name, inner, f"{title}, {part}")
+        elif value:
+            known = ((part, part if part == "count" else name, number) for part, number in value.items() if number is not None)
+            yield title, ", ".join(f"{_plain(part)} {_one(unit, number)}" for part, unit, number in known)
+    elif value is not None:
+        yield title, _one(name, value)
+
+
+def _one(name: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if name.endswith("_ms"):
+        return duration(value / 1000)
+    if name == "availability" or name.endswith("_share"):
+        return percent(value)
+    if name in _SECONDS or name.endswith(("_seconds", "_s")):
+        return duration(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}"
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("_ms").removesuffix("_seconds").replace("_", " ")
+
+
+def percent(share: float) -> str:
+    """A share; 100 % only if it is all."""
+    if not isfinite(share):
+        return UNKNOWN
+    text = f"{share * 100:.1f}"
+    return "99.9 %" if text == "100.0" and share < 1 else f"{text.removesuffix('.0')} %"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it; zero is exact."""
+    if not isfinite(seconds):
+        return UNKNOWN
+    if seconds == 0:
+        return "0"
+    size = abs(seconds)
+    if size >= 60:
+        return f"{seconds / 60:.1f} min"
+    if size >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.2f} ms" if size >= 1e-3 else f"{seconds * 1e6:.1f} µs"
+
+
+def line(record: Record) -> str:
+    """What a record says, without its time and its client."""
+    match record:
+        case Seen(event=event):
+            return f"{type(event).__name__}: " + ", ".join(
+                f"{field.name} {_short(getattr(event, field.name))}" for field in fields(event) if field.name != "at"
+            )
+        case Believed():
+            return f"was told that it holds token {record.token}, {duration(record.left)} left"
+        case Called():
+            return f"{record.call} returned after {duration(record.took)}: {record.outcome}"
+        case Stopped():
+            return f"{record.why}: token {record.token}"
+        case Accepted():
+            return f"the store took {record.before} → {record.after} with token {record.token}"
+        case Refused():
+            return f"the store refused token {record.token}: it has seen {record.largest}"
+        case Broken():
+            return f"{record.fault} begins: {record.what}"
+        case Healed():
+            return f"{record.fault} is over"
+        case NodeSeen():
+            return f"n{record.node} is {record.state}, " + (f"held by {_short(record.owner)}" if record.owner else "free")
+        case Note():
+            return f"{record.kind}: {record.text}"
+    return repr(record)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return f"{text[:8]}…" if len(text) >= 32 and " " not in text else text

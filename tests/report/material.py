@@ -1,0 +1,172 @@
+"""Run directories made of real histories: the simulator's, with what its nodes held, also from code with planted bugs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import cache
+from heapq import heappop
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from chaos.checker import Belief, beliefs
+from chaos.history import Accepted, Broken, Called, NodeSeen, Record, Refused, Seen, write_jsonl
+from chaos.sim.bugs import planted
+from chaos.sim.run import FAULTS_UNTIL, Outcome, simulate
+from chaos.sim.workloads import WORKLOADS
+from chaos.sim.world import World
+from redlock.core.events import LeaseGranted, LeaseReleasing
+
+LOCK = "redlock:r"
+"""The key of the simulator's one lock."""
+
+
+@cache
+def observed(seed: int, workload: str, bug: str | None = None) -> Outcome:
+    """A simulated run whose history also has what every node held, and when."""
+    with planted(bug) if bug else nullcontext(), _watched():
+        outcome = simulate(seed, workload)
+    return replace(outcome, history=sorted(outcome.history, key=lambda record: record.at))
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """After every step of the world, note how its nodes stand if that has changed."""
+
+    def run(self: World, until: float) -> None:
+        last: dict[int, tuple[str, str, int]] = {}
+        while self._queue and self._queue[0][0] <= until:
+            self.now, _, what = heappop(self._queue)
+            self.steps += 1
+            what()
+            for node in self.nodes:
+                now = _standing(self, node.index)
+                if last.get(node.index) != now:
+                    last[node.index] = now
+                    self.history.append(NodeSeen(self.now, "", node.index, *now))
+        self.now = max(self.now, until)
+
+    with patch.object(World, "run", run), patch.object(World, "saw", lambda *_: None):
+        yield
+
+
+def _standing(world: World, index: int) -> tuple[str, str, int]:
+    node = world.nodes[index]
+    state = "paused" if node.paused else "up" if node.up else "down"
+    value, expires = node.data.get(LOCK, ("", None))
+    if expires is not None and node.wall_us(world.now) / 1000 > expires:
+        value = ""
+    owner, _, token = value.partition(":")
+    return state, owner, int(token or 0)
+
+
+@cache
+def a_find(bug: str, seeds: int = 400) -> Outcome:
+    """The first run in which the planted *bug* shows."""
+    for seed in range(seeds):
+        for workload in WORKLOADS:
+            outcome = observed(seed, workload, bug)
+            if outcome.violations:
+                return outcome
+    raise LookupError(f"{bug!r} does not show in {seeds} seeds")
+
+
+def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "safe", kind: str = "redlock") -> dict[str, Any]:
+    """What a campaign would write into `run.json` about it."""
+    observed_ = "violated" if outcome.violations else "degraded" if _availability(outcome, during=True) < 0.9 else "safe"
+    ok = observed_ in (expected, "safe") if expected != "must fail" else observed_ == "violated"
+    history = f"{scenario}-{kind}/history.jsonl"
+    end = outcome.history[-1].at
+    broken = [record.at for record in outcome.history if isinstance(record, Broken)]
+    first = min(broken, default=end / 3)
+    until = min(FAULTS_UNTIL, end)
+    phases = [("before", outcome.history[0].at, first), ("during", first, until), ("after", until, end)]
+    return {
+        "scenario": scenario,
+        "title": title,
+        "client_kind": kind,
+        "expected": expected,
+        "observed": observed_,
+        "ok": ok,
+        "why": outcome.violations[0].text if outcome.violations else "Nothing was found.",
+        "seed": outcome.seed,
+        "replay": f"python -m chaos sim --seed {outcome.seed} --workload {outcome.workload} --trace",
+        "seconds": end,
+        "history": history,
+        "phases": [{"name": name, "from": start, "until": stop} for name, start, stop in phases],
+        "metrics": metrics_of(outcome, phases),
+        "violations": [{"property": found.property, "at": found.at, "text": found.text} for found in outcome.violations],
+    }
+
+
+def metrics_of(outcome: Outcome, phases: list[tuple[str, float, float]]) -> dict[str, Any]:
+    """Measured from the history."""
+    calls = [record for record in outcome.history if isinstance(record, Called) and record.call == "acquire"]
+    metrics: dict[str, Any] = {"availability": {}, "acquire": {}}
+    for name, start, stop in phases:
+        inside = [call for call in calls if start <= call.at <= stop]
+        won = sorted(call.took for call in inside if call.outcome == "granted")
+        if inside:
+            metrics["availability"][name] = len(won) / len(inside)
+        if won:
+            metrics["acquire"][name] = _quantiles(won)
+    held = [belief for leases in beliefs(outcome.history, outcome.history[-1].at).values() for belief in leases]
+    gaps = sorted(max(0.0, after.since - before.until) for before, after in pairwise(held))
+    metrics["grants"] = len(held)
+    metrics["overlap_ms"] = sum(_together(before, after) for before, after in pairwise(held)) * 1e3
+    metrics["stale_refused"] = sum(isinstance(record, Refused) for record in outcome.history)
+    metrics["time_to_next_holder"] = _quantiles(gaps) | {"max": gaps[-1]} if gaps else {}
+    return metrics
+
+
+def _together(before: Belief, after: Belief) -> float:
+    return max(0.0, min(before.until, after.until) - after.since)
+
+
+def _quantiles(values: list[float]) -> dict[str, float]:
+    return {"p50": values[len(values) // 2], "p99": values[min(len(values) - 1, int(len(values) * 0.99))]}
+
+
+def _availability(outcome: Outcome, *, during: bool) -> float:
+    calls = [record for record in outcome.history if isinstance(record, Called) and record.call == "acquire"]
+    inside = [call for call in calls if (call.at <= FAULTS_UNTIL) == during]
+    return sum(call.outcome == "granted" for call in inside) / len(inside) if inside else 1.0
+
+
+def write_run(folder: Path, results: list[tuple[dict[str, Any], list[Record]]]) -> Path:
+    """A run directory."""
+    for result, history in results:
+        path = folder / result["history"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_jsonl(path, history)
+    run = {
+        "started": "2026-03-01T12:00:00Z",
+        "seed": 7,
+        "command": "python -m chaos campaign --minutes 10 --seed 7",
+        "versions": {"redlock": "0.1.0", "python": "3.11.7", "server": "simulated", "toxiproxy": None},
+        "results": [result for result, _ in results],
+    }
+    (folder / "run.json").write_text(json.dumps(run), "utf-8")
+    return folder
+
+
+def a_store_that_believes_everybody(history: list[Record]) -> list[Record]:
+    """The history as it would be if the guarded store had refused nobody."""
+    return [
+        Accepted(record.at, record.client, record.resource, record.token, 0, 1) if isinstance(record, Refused) else record
+        for record in history
+    ]
+
+
+def granted(at: float, client: str, token: int, until: float, resource: str = "r") -> Seen:
+    """A lease begins."""
+    return Seen(at, client, LeaseGranted(at, resource, f"{client}-{token}", token, at, until))
+
+
+def released(at: float, client: str, token: int, resource: str = "r") -> Seen:
+    """It is given back."""
+    return Seen(at, client, LeaseReleasing(at, resource, f"{client}-{token}", token))

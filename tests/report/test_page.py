@@ -1,0 +1,342 @@
+"""The page: complete, self-contained, safe from what it shows, and with one line for a directory that is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vl_convert
+from click.testing import CliRunner
+from report.material import granted, observed, released, result_of, write_run
+
+from chaos.cli import main
+from chaos.history import Broken, Note, Record
+from chaos.report import charts, words
+from chaos.report.page import build
+from chaos.report.run import Result
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> <!-- & \u2028 '\""
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the text of its scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text = ""
+        self._script: dict[str, str | None] | None = None
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == [], "elements that are never closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._script = dict(attrs) if tag == "script" else None
+        if tag not in ("meta", "br", "img", "link", "input", "hr"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes nothing"
+        self._script = None
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts.append((self._script, data))
+        elif "style" not in self._open:
+            self.text += data
+
+    def with_class(self, name: str) -> list[dict[str, str | None]]:
+        return [attrs for _, attrs in self.elements if name in (attrs.get("class") or "").split()]
+
+    def data(self) -> dict[str, Any]:
+        return {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if attrs.get("type") == "application/json"}
+
+
+@pytest.fixture(scope="session")
+def page(folder: Path) -> Page:
+    return Page(build(folder))
+
+
+def test_every_result_is_on_the_page(page: Page) -> None:
+    """Each has a section, a timeline with data of its own, and a line in the index that leads to it."""
+    names = ["C1", "C2", "C3", "S01", "S02", "S03", "S02-redlock-py"]
+    assert [attrs["id"] for attrs in page.with_class("scenario")] == names
+    links = {attrs.get("href") for tag, attrs in page.elements if tag == "a"}
+    assert {f"#{name}" for name in names} <= links
+    data = page.data()
+    figures = [attrs["data-table"] for attrs in page.with_class("chart") if attrs.get("data-table")]
+    assert len(figures) >= len(names)
+    assert all(data[str(table)]["tables"]["lanes"]["rows"] for table in figures)
+
+
+def test_controls_come_before_everything(page: Page) -> None:
+    """The first section says that the checker can fail, and which controls show it."""
+    sections = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
+    assert sections[:2] == ["controls", "matrix"]
+    assert page.text.index("failed, as it must") < page.text.index("What was broken, and what held")
+
+
+def test_a_run_without_controls_says_so(tmp_path: Path) -> None:
+    """Nothing claims that the checker can fail where nobody tried."""
+    outcome = observed(3, "hold")
+    text = Page(build(write_run(tmp_path, [(result_of(outcome, "S01", "calm"), outcome.history)]))).text
+    assert "does not show that its checker can fail" in text
+    assert "controls failed" not in text
+
+
+def test_peers_stand_side_by_side(page: Page) -> None:
+    """A column for each kind of client, ours first; what a peer was not run with says so."""
+    heads = [tag for tag, _ in page.elements].count("th")
+    assert heads
+    assert "redlock-py" in page.text
+    assert page.text.count("not run") == 2
+    assert len(page.with_class("cell")) == 4
+
+
+def test_the_page_loads_nothing(folder: Path) -> None:
+    """No element names another file, and the content policy forbids what a script might ask for."""
+    page = Page(build(folder))
+    for tag, attrs in page.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img"), tag
+        assert "src" not in attrs
+        assert not (attrs.get("href") or "#").startswith(("http", "//")), attrs
+    policy = next(attrs["content"] or "" for tag, attrs in page.elements if attrs.get("http-equiv"))
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "connect-src" not in policy
+    assert "'unsafe-eval'" not in policy
+    assert "url(" not in "".join(line for line in build(folder).splitlines() if "--page" in line)
+
+
+def test_the_policy_knows_the_scripts(page: Page) -> None:
+    """The hash of each script that runs is in the policy, so that the page works and nothing that was slipped in does."""
+    from base64 import b64encode
+    from hashlib import sha256
+
+    policy = next(attrs["content"] or "" for tag, attrs in page.elements if attrs.get("http-equiv"))
+    running = [text for attrs, text in page.scripts if "type" not in attrs]
+    assert len(running) == 2
+    for text in running:
+        assert f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" in policy
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    """A title, a fault, a client or a violation that looks like HTML opens no element and ends no script."""
+    outcome = observed(3, "contend", "release deletes anything")
+    history: list[Record] = [
+        *outcome.history,
+        Broken(1.0, "", f"{HOSTILE}-1", HOSTILE, (0,), (HOSTILE,)),
+        Note(1.0, HOSTILE, HOSTILE, HOSTILE),
+    ]
+    result = result_of(outcome, "S01", HOSTILE) | {"why": HOSTILE, "replay": HOSTILE, "observed": HOSTILE, "client_kind": HOSTILE}
+    result["violations"][0] |= {"text": HOSTILE, "property": HOSTILE}
+    result["metrics"][HOSTILE] = HOSTILE
+    result["history"] = "S01/history.jsonl"
+    calm = Page(build(write_run(tmp_path / "calm", [(result_of(outcome, "S01", "calm"), outcome.history)])))
+    page = Page(build(write_run(tmp_path / "hostile", [(result, history)])))
+    count = [tag for tag, _ in page.elements].count
+    assert count("script") == [tag for tag, _ in calm.elements].count("script")
+    assert count("img") == 0
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
+    assert HOSTILE in page.text
+    assert any(HOSTILE in row for row in page.data()["data-0"]["tables"]["faults"]["rows"])
+
+
+def test_every_chart_can_be_drawn(folder: Path) -> None:
+    """Vega draws the timeline of a run with its marks, and the index charts, from the data of the page alone."""
+    data = Page(build(folder)).data()
+    timeline = data["charts"]["timeline"] | {"datasets": _datasets(data["data-1"])}
+    lanes = [lane["label"] for lane in timeline["datasets"]["lanes"]]
+    timeline["params"] = [*timeline["params"], {"name": "lanes", "value": lanes}]
+    drawn = vl_convert.vegalite_to_svg(timeline)
+    for label in ("faults", "c0", "c1", "n4", "#1"):
+        assert f">{label}</text>" in drawn, label
+    assert drawn.count("var(--hue-0)") > 3
+    assert "var(--bad)" in drawn
+    for name in ("availability", "latency", "next"):
+        drawn = vl_convert.vegalite_to_svg(data["charts"][name] | {"datasets": {name: data["index"][name]}})
+        assert ">S01</text>" in drawn
+        assert "var(--kind0)" in drawn
+
+
+def test_low_lanes_can_be_drawn() -> None:
+    """The variant for many clients compiles."""
+    assert vl_convert.vegalite_to_vega(charts.timeline(dense=True))["marks"]
+
+
+def _datasets(data: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for name, table in data["tables"].items()
+    }
+
+
+def test_a_long_campaign_stays_small(tmp_path: Path) -> None:
+    """Sixty scenarios with a thousand leases each would make less than ten megabytes."""
+    outcome = observed(7, "hold")
+    history: list[Record] = []
+    for number in range(1, 1001):
+        at = number * 0.05
+        client = f"c{number % 5}"
+        history += [granted(at, client, number, at + 0.5), released(at + 0.04, client, number)]
+    one, many = (
+        len(build(write_run(tmp_path / str(count), [(result_of(outcome, f"S{i}", ""), history) for i in range(count)])))
+        for count in (1, 7)
+    )
+    assert one + 59 * (many - one) / 6 < 10e6
+
+
+# Directories that are none
+
+
+def report(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["report", *arguments])
+    return result.exit_code, result.output
+
+
+def test_the_command_writes_the_page(folder: Path, tmp_path: Path) -> None:
+    """Beside the run by default, elsewhere by option; it says where and how large."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    assert report(str(copy))[0] == 0
+    assert (copy / "report.html").read_text("utf-8") == build(folder)
+    code, output = report(str(copy), "--output", str(tmp_path / "elsewhere.html"))
+    assert code == 0
+    assert str(tmp_path / "elsewhere.html") in output
+    assert (tmp_path / "elsewhere.html").exists()
+
+
+def damage(folder: Path, how: str) -> None:
+    run = folder / "run.json"
+    data = json.loads(run.read_text("utf-8"))
+    match how:
+        case "no run.json":
+            run.unlink()
+        case "cut":
+            run.write_text(run.read_text("utf-8")[:500], "utf-8")
+        case "binary":
+            run.write_bytes(b"\xff\xfe\x00")
+        case "no results":
+            run.write_text(json.dumps(data | {"results": []}), "utf-8")
+        case "a result of another shape":
+            data["results"][1]["violations"] = "none"
+            run.write_text(json.dumps(data), "utf-8")
+        case "twice":
+            run.write_text(json.dumps(data | {"results": data["results"][:1] * 2}), "utf-8")
+        case "elsewhere":
+            data["results"][0]["history"] = "../../secret.jsonl"
+            run.write_text(json.dumps(data), "utf-8")
+        case "no history":
+            (folder / data["results"][0]["history"]).unlink()
+        case "an empty history":
+            (folder / data["results"][0]["history"]).write_text("", "utf-8")
+        case "a cut history":
+            path = folder / data["results"][0]["history"]
+            path.write_text(path.read_text("utf-8")[:-20], "utf-8")
+        case "another kind of record":
+            with (folder / data["results"][0]["history"]).open("a", encoding="utf-8") as file:
+                file.write('{"kind": "Rumour", "at": 1.0, "client": ""}\n')
+
+
+DAMAGES = {
+    "no run.json": "no run.json in it",
+    "cut": "run.json: Invalid JSON",
+    "binary": "run.json: Invalid JSON",
+    "no results": "has no results",
+    "a result of another shape": "results.1.violations",
+    "twice": "two results of C1",
+    "elsewhere": "outside of the run directory",
+    "no history": "cannot be read: No such file",
+    "an empty history": "is empty",
+    "a cut history": "is damaged",
+    "another kind of record": "'Rumour' is no kind of Record",
+}
+PARTIAL = ("no history", "an empty history", "a cut history", "another kind of record")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_directory_gives_one_line(folder: Path, tmp_path: Path, how: str) -> None:
+    """The line names the file and what is wrong with it; the exit status is not 0, and no page is written."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    damage(copy, how)
+    code, output = report(str(copy))
+    assert code == 1
+    assert output.startswith("Error: ")
+    assert DAMAGES[how] in output
+    assert output.count("\n") == 1
+    assert not (copy / "report.html").exists()
+
+
+@pytest.mark.parametrize("how", PARTIAL)
+def test_the_rest_of_a_partial_directory_is_reported_on_request(folder: Path, tmp_path: Path, how: str) -> None:
+    """With --partial the page has every result, and says where a history is not complete."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    damage(copy, how)
+    assert report(str(copy), "--partial")[0] == 0
+    page = Page((copy / "report.html").read_text("utf-8"))
+    assert len(page.with_class("scenario")) == 7
+    assert page.text.count("The history is not complete") == 1
+
+
+def test_a_place_that_is_none_gives_one_line(tmp_path: Path) -> None:
+    """Neither a directory that is not there nor a file to write that cannot be is a traceback."""
+    code, output = report(str(tmp_path / "nowhere"))
+    assert (code, output.count("\n")) == (1, 1)
+    assert "no such directory" in output
+
+
+# Words
+
+
+def judged(name: str, *, ok: bool, expected: str = "safe") -> Result:
+    return Result(scenario=name, expected=expected, observed=expected if ok else "violated", ok=ok)
+
+
+def test_the_verdict_is_one_sentence() -> None:
+    """It counts, names what did not end as expected, and tells controls from scenarios; peers do not count."""
+    good = [judged("S01", ok=True), judged("S02", ok=True), judged("C1", ok=True, expected="must fail")]
+    assert words.verdict(good) == "all 2 scenarios ended as expected, and the one control failed as it must."
+    bad = [*good, judged("S03", ok=False), judged("C2", ok=False, expected="must fail")]
+    assert words.verdict(bad) == (
+        "1 of 3 scenarios did not end as expected (S03), and 1 of 2 controls did not fail, and must (C2)."
+    )
+    peer = Result(scenario="S09", client_kind="pottery", expected="safe", observed="violated", ok=False)
+    assert words.verdict([*good, peer]) == words.verdict(good)
+
+
+@pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.99999, "99.9 %"), (0.995, "99.5 %"), (0.0, "0 %"), (0.5, "50 %")])
+def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
+    """Rounding never makes a failure disappear."""
+    assert words.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0"), (0.0000004, "0.4 µs"), (0.0021, "2.10 ms"), (1.5, "1.50 s"), (-0.5, "-500.00 ms"), (90, "1.5 min")],
+)
+def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    """Zero alone is written as zero."""
+    assert words.duration(seconds) == text
+
+
+def test_numbers_of_any_shape_are_words() -> None:
+    """What a run measured and this reader does not know is shown as well; what it did not measure is not."""
+    metrics = {
+        "new_thing": 3,
+        "acquire": {"before": {"p50": 0.001}, "after": {}},
+        "overlap_ms": 0.0,
+        "availability": {"during": None},
+    }
+    shown = dict(words.numbers(metrics))
+    assert shown["new thing"] == "3"
+    assert shown["acquire, before"] == "p50 1.00 ms"
+    assert shown["two holders at once"] == "0"
+    assert "acquire, after" not in shown

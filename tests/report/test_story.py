@@ -1,0 +1,207 @@
+"""What the report reads out of a history: holders, zombies, overlaps, accesses, and what thinning may not lose."""
+
+from __future__ import annotations
+
+import pytest
+from report.material import a_find, a_store_that_believes_everybody, granted, observed, released, result_of
+
+from chaos.history import Accepted, Believed, Broken, Healed, NodeSeen, Note, Record, Refused, Seen
+from chaos.report.drawing import BARS_MAX, FAULT_ROWS_MAX, draw, sort_of
+from chaos.report.run import Result
+from chaos.report.story import STRANGER, Fault, tell
+from redlock.core.events import LeaseInJeopardy, LeaseRenewed, TryStarted
+
+QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)
+
+
+def test_an_overlap_is_what_the_checker_calls_one() -> None:
+    """Every violation of mutual exclusion in a run with a planted bug is an overlap of the story, as long as it says."""
+    found = 0
+    for bug in ("release deletes anything", "validity from the reply", "owner reused"):
+        outcome = a_find(bug)
+        overlaps = tell(outcome.history).overlaps
+        for violation in outcome.violations:
+            if violation.property.startswith("ME"):
+                lengths = [overlap.until - overlap.since for overlap in overlaps if overlap.since == violation.at]
+                assert any(f"{length:.6f} s" in violation.text for length in lengths), (violation, overlaps)
+                found += 1
+    assert found
+
+
+@pytest.mark.parametrize("workload", ["contend", "hold", "verify"])
+def test_what_ships_shows_no_overlap(workload: str) -> None:
+    """No two beliefs overlap in simulated runs of the unbroken code whose assumptions hold."""
+    outcomes = [observed(seed, workload) for seed in range(12)]
+    kept = [outcome for outcome in outcomes if outcome.assumptions.exclusion]
+    assert kept
+    for outcome in kept:
+        assert tell(outcome.history).overlaps == []
+
+
+def test_three_holders_at_once_are_three_overlaps() -> None:
+    """Each pair is told, with the time that both held."""
+    history = [granted(0, "a", 1, 10), granted(1, "b", 2, 10), granted(2, "c", 3, 10), released(3, "a", 1), released(4, "b", 2)]
+    overlaps = tell([*history, Note(5, "", "end", "")]).overlaps
+    assert [(overlap.clients, overlap.since, overlap.until) for overlap in overlaps] == [
+        (("a", "b"), 1, 3),
+        (("a", "c"), 2, 3),
+        (("b", "c"), 2, 4),
+    ]
+
+
+def test_locks_of_different_resources_do_not_overlap() -> None:
+    """Two clients that hold two locks are no violation."""
+    history = [granted(0, "a", 1, 10, "x"), granted(1, "b", 2, 10, "y"), Note(5, "", "end", "")]
+    assert tell(history).overlaps == []
+
+
+def test_a_zombie_acts_past_its_end() -> None:
+    """An access with the token of a lease that ended stretches what its holder acted, not what it believed."""
+    history: list[Record] = [
+        granted(0, "a", 1, 2),
+        Accepted(1, "a", "r", 1, 0, 1),
+        Refused(5, "a", "r", 1, 2),
+        Note(6, "", "", ""),
+    ]
+    (hold,) = tell(history).holds
+    assert (hold.until, hold.acted_until, hold.how) == (2, 5, "expired")
+    drawing = draw(tell(history), QUIET)
+    assert [row[1:3] for row in drawing.tables["zombies"].rows] == [(2, 5)]
+
+
+def test_a_belief_past_its_end_is_drawn_red() -> None:
+    """A holder that is told it holds after its release has two dark bars' worth of time, of which the second is a zombie's."""
+    history: list[Record] = [granted(0, "a", 1, 9), released(1, "a", 1), Believed(3, "a", "r", 1, 6.0), Note(6, "", "", "")]
+    assert [row[1:3] for row in draw(tell(history), QUIET).tables["zombies"].rows] == [(1, 3)]
+
+
+def test_a_store_that_takes_stale_writes_is_shown_to() -> None:
+    """What the guarded store of a simulated run refused is no good where a store took it; the stairs never fall."""
+    outcome = observed(3, "contend", "release deletes anything")
+    good, bad = tell(outcome.history), tell(a_store_that_believes_everybody(outcome.history))
+    refused = {access.at for access in good.accesses if access.verdict == "refused"}
+    wrong = {access.at for access in bad.accesses if access.verdict != "accepted"}
+    assert refused
+    assert refused <= wrong
+    assert "stale" in {access.verdict for access in bad.accesses}
+    assert {access.verdict for access in good.accesses} == {"accepted", "refused"}
+    ranks = [row[1] for row in draw(bad, QUIET).tables["stairs"].rows]
+    assert ranks == sorted(ranks)
+
+
+def test_a_lost_update_is_told_without_tokens_too() -> None:
+    """A client whose lock has no token overwrites what it did not read."""
+    history: list[Record] = [Accepted(1, "a", "r", 0, 0, 1), Accepted(2, "b", "r", 0, 0, 1)]
+    assert [access.verdict for access in tell(history).accesses] == ["accepted", "lost update"]
+
+
+def test_jeopardy_ends_with_the_next_renewal() -> None:
+    """From a renewal that failed to one that did not; without one, to the end of the belief."""
+    history: list[Record] = [
+        granted(0, "a", 1, 4),
+        Seen(1, "a", LeaseInJeopardy(1, "r", "a-1", 1, 4, "")),
+        Seen(2, "a", LeaseRenewed(2, "r", "a-1", 1, 6)),
+        Seen(5, "a", LeaseInJeopardy(5, "r", "a-1", 1, 6, "")),
+        Note(9, "", "", ""),
+    ]
+    story = tell(history)
+    assert [(spell.since, spell.until) for spell in story.jeopardy] == [(1, 2), (5, 6)]
+    assert [tick.good for tick in story.ticks] == [False, True, False]
+
+
+def test_a_node_belongs_to_the_client_that_drew_the_owner() -> None:
+    """Also where the observer wrote down the first letters only; an owner that nobody drew is a stranger."""
+    owner = "0123456789abcdef" * 2
+    history: list[Record] = [
+        Seen(0, "a", TryStarted(0, "r", owner, 7, 1)),
+        NodeSeen(1, "", 4, "up", owner[:8], 7),
+        NodeSeen(2, "", 4, "down"),
+        NodeSeen(3, "", 4, "up", "ffffffff", 9),
+        Note(4, "", "", ""),
+    ]
+    spells = tell(history).spells
+    assert [(spell.since, spell.until, spell.state, spell.client) for spell in spells] == [
+        (1, 2, "up", "a"),
+        (2, 3, "down", ""),
+        (3, 4, "up", STRANGER),
+    ]
+
+
+def test_the_campaign_itself_is_no_client() -> None:
+    """What the world does at the store, to be sure that it is done, is nobody's access."""
+    assert tell([Accepted(1, "", "r:end", 0, 0, 0)]).accesses == []
+
+
+def rows_of(faults: list[Record]) -> dict[str, int]:
+    return {row[4]: row[0] for row in draw(tell(faults), QUIET).tables["faults"].rows}
+
+
+def test_faults_that_last_share_no_row() -> None:
+    """Two faults at a time are one below the other, also when there are more than a screen has rows for."""
+    rows = rows_of([Broken(number * 0.1, "", f"pause-{number}", "", (number,)) for number in range(30)])
+    assert rows["pause-0"] != rows["pause-1"]
+    assert max(rows.values()) < FAULT_ROWS_MAX
+
+
+def test_the_same_thing_done_to_several_at_once_is_one_row() -> None:
+    """Three nodes flushed at one instant are not three rows."""
+    faults: list[Record] = [Broken(5, "", f"flush-{number}", "", (number,)) for number in range(3)]
+    assert set(rows_of(faults + [Healed(5, "", f"flush-{number}") for number in range(3)]).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "clients", "sort"),
+    [
+        ("partition", ("a",), "network"),
+        ("flapping-partition", ("a",), "network"),
+        ("closed-port", ("a",), "network"),
+        ("lost-replies", ("a",), "network"),
+        ("kill", (), "process"),
+        ("stopped-client", ("a",), "client"),
+        ("killed-client", ("a",), "client"),
+        ("clock-jump", (), "clock"),
+        ("wall-clock-step", ("a",), "clock"),
+        ("wipe", (), "memory"),
+        ("out-of-memory", (), "memory"),
+        ("wrong-password", (), "access"),
+        ("something new", (), "other"),
+    ],
+)
+def test_the_colour_of_a_fault_is_that_of_what_it_breaks(kind: str, clients: tuple[str, ...], sort: str) -> None:
+    """By the words of its id; what nobody thought of has a colour too."""
+    nodes = () if sort == "client" else (1,)
+    assert sort_of(Fault(f"{kind}-1", kind, "", nodes, clients, 0, 1)) == sort
+
+
+def test_thinning_keeps_what_is_bad() -> None:
+    """Of 20,000 accesses few are drawn, and every stale one is; bars stand for as many leases as there were."""
+    history: list[Record] = []
+    for number in range(1, 20_001):
+        at = number * 0.01
+        history += [granted(at, "a", number, at + 0.009), Accepted(at + 0.001, "a", "r", number, number - 1, number)]
+        if number % 2000 == 0:
+            history += [Accepted(at + late, "b", "r", number - 5, number, number) for late in (0.002, 0.0021)]
+        history.append(released(at + 0.005, "a", number))
+    drawing = draw(tell(history), QUIET)
+    assert sum(row[2] == "stale" for row in drawing.tables["accesses"].rows) == 20
+    assert sum(row[-1] for row in drawing.tables["plans"].rows) == 20_000
+    for name in ("plans", "acts", "accesses", "stairs"):
+        assert len(drawing.tables[name].rows) <= 3 * BARS_MAX
+    assert drawing.thinned["plans"][0] == 20_000
+
+
+def test_a_close_up_has_only_what_is_near() -> None:
+    """The tables of a window reach from its one end to the other, and the lanes are the clients that are asked for."""
+    outcome = a_find("release deletes anything")
+    story = tell(outcome.history)
+    overlap = story.overlaps[0]
+    window = (overlap.since - 0.1, overlap.until + 0.1)
+    result = Result.model_validate(result_of(outcome, "C2", "", expected="must fail"))
+    drawing = draw(story, result, window=window, only=overlap.clients)
+    edges = [round(edge - story.start, 6) for edge in window]
+    for name, table in drawing.tables.items():
+        if "at" in table.columns and name != "lanes":
+            place = table.columns.index("at")
+            assert all(edges[0] <= row[place] <= edges[1] for row in table.rows), name
+    labels = [row[2] for row in drawing.tables["lanes"].rows if row[1] == "client"]
+    assert labels == sorted(overlap.clients)
