@@ -38,6 +38,8 @@ LINES_MAX = 40
 
 VIOLATIONS_MAX = 50
 
+ROUNDING_MS = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class CloseUp:
@@ -65,6 +67,15 @@ class Section:
         overlaps = self.story.overlaps if self.story else []
         return sum(overlap.until - overlap.since for overlap in overlaps) * 1000
 
+    @property
+    def disagreement(self) -> str:
+        """A sentence where the run found two holders at once and its history has none, or the reverse."""
+        said = _number(self.result.metrics, "overlap_ms")
+        if self.story is None or said is None or (said > ROUNDING_MS) == (self.overlap_ms > ROUNDING_MS):
+            return ""
+        told, found = words.duration(said / 1000), words.duration(self.overlap_ms / 1000)
+        return f"The run counted {told} of two holders at once, and its history has {found}: one of them is wrong."
+
 
 def build(folder: Path, *, partial: bool = False) -> str:
     """The report on the run directory *folder*, as HTML.
@@ -72,7 +83,8 @@ def build(folder: Path, *, partial: bool = False) -> str:
     Raises ReportError where there is nothing to report on, and, unless *partial*, where a history is missing or damaged.
     """
     run = read_run(folder)
-    sections = [_section(folder, result, partial=partial) for result in run.results]
+    ordered = sorted(run.results, key=lambda result: not result.control)
+    sections = [_section(folder, result, partial=partial) for result in ordered]
     return _render(run, sections)
 
 
@@ -143,6 +155,7 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
         controls=[section for section in sections if section.result.control],
         sections=sections,
         rows=_matrix(sections, kinds),
+        totals={kind: _total(run.results, kind) for kind in kinds},
         index=index,
         charts=_charts(kinds, index, any(section.dense for section in sections)),
         scripts=scripts,
@@ -164,6 +177,11 @@ def _matrix(sections: Sequence[Section], kinds: Sequence[str]) -> list[tuple[Sec
         first = next(section for section in row if section is not None)
         rows.append((first, row))
     return rows
+
+
+def _total(results: Sequence[Result], kind: str) -> str:
+    its = [result.ok for result in results if result.client_kind == kind and not result.control]
+    return f"{sum(its)} of {len(its)}"
 
 
 def _index(results: Sequence[Result]) -> dict[str, list[dict[str, Any]]]:

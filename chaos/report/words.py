@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from math import isfinite
 from typing import Any
 
 from chaos.history import Accepted, Believed, Broken, Called, Healed, NodeSeen, Note, Record, Refused, Seen, Stopped
 from chaos.report.run import OURS, Result
 
-__all__ = ["PHASES", "TONES", "duration", "expectation", "line", "numbers", "percent", "verdict"]
+__all__ = ["PHASES", "TONES", "date", "duration", "expectation", "line", "numbers", "outcome", "percent", "verdict"]
 
 PHASES = ("before", "during", "after")
 
@@ -70,6 +71,22 @@ def _of(results: Sequence[Result], noun: str, done: tuple[str, str], undone: str
         return f"the one {noun} {done[0]}" if total == 1 else f"all {total} {noun}s {done[1]}"
     named = ", ".join(wrong[:NAMED_MAX]) + (f" and {len(wrong) - NAMED_MAX} more" if len(wrong) > NAMED_MAX else "")
     return f"{len(wrong)} of {total} {noun}s {undone} ({named})"
+
+
+def outcome(result: Result) -> str:
+    """What came of it, in a word or two."""
+    if result.control:
+        return "fails, as it must" if result.ok else "does not fail"
+    return result.observed
+
+
+def date(started: str) -> str:
+    """An ISO date for people; anything else as it is."""
+    try:
+        at = datetime.fromisoformat(started)
+    except ValueError:
+        return started
+    return f"{at.day} {at:%B %Y, %H:%M} {at.tzname() or ''}".strip()
 
 
 def expectation(result: Result) -> str:

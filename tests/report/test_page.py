@@ -149,6 +149,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert any(HOSTILE in row for row in page.data()["data-0"]["tables"]["faults"]["rows"])
 
 
+def test_a_figure_that_contradicts_its_history_is_named(folder: Path, tmp_path: Path) -> None:
+    """A run that says zero, beside a history with two holders at once, is not taken at its word; the others are."""
+    assert "one of them is wrong" not in Page(build(folder)).text
+    outcome = observed(3, "contend", "release deletes anything")
+    result = result_of(outcome, "S01", "")
+    result["metrics"]["overlap_ms"] = 0.0
+    assert "one of them is wrong" in Page(build(write_run(tmp_path, [(result, outcome.history)]))).text
+
+
 def test_every_chart_can_be_drawn(folder: Path) -> None:
     """Vega draws the timeline of a run with its marks, and the index charts, from the data of the page alone."""
     data = Page(build(folder)).data()

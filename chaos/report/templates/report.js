@@ -105,6 +105,7 @@
       target.textContent = "copied";
     }
   });
+  if (innerWidth > 900) document.querySelector(".howto").open = true;
   addEventListener("hashchange", open);
   open();
 })();
