@@ -34,6 +34,9 @@ FAULT_ROWS_MAX = 8
 POINTS = 1000
 """Points in the width of a chart: what is closer together than one of them cannot be told apart."""
 
+MERGED_CELLS = 3
+"""Points that several bars drawn as one cover at most, so that it is seen where they were."""
+
 SORTS = {
     "network": "partition isolate bridge ring cut latency jitter slow late delay hold reset refuse flap bandwidth slice lossy "
     "black lost port",
@@ -486,7 +489,7 @@ def _packed(faults: Sequence[Fault]) -> dict[str, int]:
 
 
 def _merged(bars: Sequence[Bar], cell: float) -> list[Bar]:
-    """Neighbours that are short, and closer together than *cell*, as one bar."""
+    """Neighbours that are short, and closer together than *cell*, as one bar, which is short as well."""
     found: list[Bar] = []
     for bar in bars:
         last = found[-1] if found else None
@@ -495,7 +498,7 @@ def _merged(bars: Sequence[Bar], cell: float) -> list[Bar]:
             and last.lane == bar.lane
             and bar.since - last.until < cell
             and bar.until - bar.since < cell
-            and (last.count > 1 or last.until - last.since < cell)
+            and bar.until - last.since < MERGED_CELLS * cell
         ):
             rest = tuple(one if one == other else _mixed(one) for one, other in zip(last.rest, bar.rest, strict=True))
             found[-1] = Bar(bar.lane, last.since, max(last.until, bar.until), rest, last.count + bar.count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -156,6 +157,8 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
         sections=sections,
         rows=_matrix(sections, kinds),
         totals={kind: _total(run.results, kind) for kind in kinds},
+        peers=_peers(sections, kinds),
+        beside=_beside(sections),
         index=index,
         charts=_charts(kinds, index, any(section.dense for section in sections)),
         scripts=scripts,
@@ -177,6 +180,53 @@ def _matrix(sections: Sequence[Section], kinds: Sequence[str]) -> list[tuple[Sec
         first = next(section for section in row if section is not None)
         rows.append((first, row))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What one kind of client came to in the *scenarios* that every kind was run in."""
+
+    kind: str
+    scenarios: int
+    expected: int
+    overlapping: int
+    overlap: float
+    lost: int
+    share: float | None
+
+
+def _peers(sections: Sequence[Section], kinds: Sequence[str]) -> list[Peer]:
+    """A line for each kind of client; nothing where there is one kind, or no scenario that all were run in."""
+    runs: dict[str, dict[str, Section]] = defaultdict(dict)
+    for section in sections:
+        if not section.result.control:
+            runs[section.result.scenario][section.result.client_kind] = section
+    common = [run for run in runs.values() if len(run) == len(kinds)]
+    return [_peer(kind, [run[kind] for run in common]) for kind in kinds] if len(kinds) > 1 and common else []
+
+
+def _peer(kind: str, sections: Sequence[Section]) -> Peer:
+    shares = [_number(section.result.metrics, "availability", "during") for section in sections]
+    known = [share for share in shares if share is not None]
+    return Peer(
+        kind,
+        len(sections),
+        sum(section.result.ok for section in sections),
+        sum(section.overlap_ms > ROUNDING_MS for section in sections),
+        sum(section.overlap_ms for section in sections) / 1000,
+        sum(
+            int(_number(section.result.metrics, name) or 0) for section in sections for name in ("lost_updates", "stale_accepted")
+        ),
+        sum(known) / len(known) if known else None,
+    )
+
+
+def _beside(sections: Sequence[Section]) -> dict[str, list[Result]]:
+    """By scenario, its results with every kind of client, where there is more than one."""
+    found: dict[str, list[Result]] = defaultdict(list)
+    for section in sections:
+        found[section.result.scenario].append(section.result)
+    return {scenario: results for scenario, results in found.items() if len(results) > 1}
 
 
 def _total(results: Sequence[Result], kind: str) -> str:

@@ -148,9 +148,9 @@ def duration(seconds: float) -> str:
     size = abs(seconds)
     if size >= 60:
         return f"{seconds / 60:.1f} min"
-    if size >= 1:
+    if size >= 0.9995:  # What would be rounded up to 1000 of the smaller unit is one of the larger.
         return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.2f} ms" if size >= 1e-3 else f"{seconds * 1e6:.1f} µs"
+    return f"{seconds * 1e3:.2f} ms" if size >= 0.99995e-3 else f"{seconds * 1e6:.1f} µs"
 
 
 def line(record: Record) -> str:
