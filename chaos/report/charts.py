@@ -12,7 +12,7 @@ from typing import Any
 
 import altair as alt
 
-__all__ = ["availability", "latency", "next_holder", "timeline"]
+__all__ = ["availability", "height", "height_of_rows", "latency", "next_holder", "timeline"]
 
 INK, FAINT, LINE, BAD, GOOD, WARN = (f"var(--{name})" for name in ("ink", "faint", "line", "bad", "good", "warn"))
 
@@ -105,7 +105,17 @@ def next_holder(kinds: Sequence[str]) -> dict[str, Any]:
     longest = chart.mark_point(size=30, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("max:Q"), color=_kind_color(kinds), tooltip=tips, **y
     )
-    return _finished(alt.layer(span, median, tail, longest).properties(width=WIDTH, height=alt.Step(_step(kinds))))
+    return _finished(alt.layer(span, median, tail, longest).properties(width=WIDTH, height=_height(kinds)))
+
+
+def height(lanes: int, *, dense: bool = False, store: bool = True) -> int:
+    """About how high a timeline will be, so that the page does not jump when it is drawn."""
+    return lanes * (STEP_DENSE if dense else STEP) + 60 + (STORE_HEIGHT if store else 0)
+
+
+def height_of_rows(rows: int, kinds: Sequence[str]) -> int:
+    """The same of the other charts."""
+    return rows * _step(kinds) + 70
 
 
 # The parts of a timeline, from the back to the front
@@ -309,6 +319,11 @@ def _step(kinds: Sequence[str]) -> int:
     return 16 if len(kinds) == 1 else 8 + 7 * len(kinds)
 
 
+def _height(kinds: Sequence[str]) -> Any:
+    """A step for each row, however many kinds of clients share it."""
+    return {"step": _step(kinds), "for": "position"} if len(kinds) > 1 else {"step": _step(kinds)}
+
+
 def _kind_color(kinds: Sequence[str]) -> alt.Color:
     colors = [f"var(--kind{place % KINDS})" for place in range(len(kinds))]
     return alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=colors), legend=None)
@@ -323,7 +338,7 @@ def _by_phase(layers: Any, kinds: Sequence[str]) -> Any:
     phases = alt.Column(
         "phase:N", sort=["before", "during", "after"], title=None, header=alt.Header(labelColor=INK, labelFontWeight="bold")
     )
-    return layers.properties(width=WIDTH // 3, height=alt.Step(_step(kinds))).facet(column=phases, spacing=14)
+    return layers.properties(width=WIDTH // 3, height=_height(kinds)).facet(column=phases, spacing=14)
 
 
 def _finished(chart: Any) -> dict[str, Any]:

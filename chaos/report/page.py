@@ -50,6 +50,11 @@ class CloseUp:
     drawing: Drawing | None
     lines: tuple[tuple[str, str, str, bool], ...]
 
+    @property
+    def height(self) -> int:
+        """Of its chart, about."""
+        return _height(self.drawing)
+
 
 @dataclass(slots=True)
 class Section:
@@ -61,6 +66,11 @@ class Section:
     drawing: Drawing | None = None
     close_ups: list[CloseUp] = field(default_factory=list)
     dense: bool = False
+
+    @property
+    def height(self) -> int:
+        """Of its chart, about."""
+        return _height(self.drawing, dense=self.dense)
 
     @property
     def overlap_ms(self) -> float:
@@ -98,6 +108,10 @@ def _section(folder: Path, result: Result, *, partial: bool) -> Section:
         section.dense = len(story.clients) >= DENSE_FROM
         section.close_ups = list(_close_ups(story, history, result))
     return section
+
+
+def _height(drawing: Drawing | None, *, dense: bool = False) -> int:
+    return charts.height(drawing.lanes, dense=dense, store=bool(drawing.tables["accesses"].rows)) if drawing else 0
 
 
 # Close-ups
@@ -160,6 +174,7 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
         peers=_peers(sections, kinds),
         beside=_beside(sections),
         index=index,
+        heights={name: charts.height_of_rows(len({row["name"] for row in rows}), kinds) for name, rows in index.items()},
         charts=_charts(kinds, index, any(section.dense for section in sections)),
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],

@@ -140,9 +140,10 @@ def _availability(outcome: Outcome, *, during: bool) -> float:
 def write_run(folder: Path, results: list[tuple[dict[str, Any], list[Record]]]) -> Path:
     """A run directory."""
     for result, history in results:
-        path = folder / result["history"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(path, history)
+        if "history" in result:
+            path = folder / result["history"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_jsonl(path, history)
     run = {
         "started": "2026-03-01T12:00:00Z",
         "seed": 7,

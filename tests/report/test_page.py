@@ -91,6 +91,15 @@ def test_a_run_without_controls_says_so(tmp_path: Path) -> None:
     assert "controls failed" not in text
 
 
+def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
+    """Controls alone, or scenarios without figures, phases or history: what is optional in a run directory may be missing."""
+    bare = {"scenario": "C1", "expected": "must fail", "observed": "violated", "ok": True}
+    page = Page(build(write_run(tmp_path, [(bare, []), (bare | {"scenario": "S01", "expected": "safe", "ok": False}, [])])))
+    assert len(page.with_class("scenario")) == 2
+    assert page.text.count("kept no history") == 2
+    assert page.data()["charts"].keys() == {"timeline"}
+
+
 def test_peers_stand_side_by_side(page: Page) -> None:
     """A column for each kind of client, ours first; what a peer was not run with says so."""
     heads = [tag for tag, _ in page.elements].count("th")
