@@ -64,9 +64,11 @@ class Table:
 
 @dataclass(slots=True)
 class Drawing:
-    """Tables by name, and what the page needs to know of them. *span*: seconds that the time axis shows."""
+    """Tables by name, and what the page needs to know of them. *span*: seconds that the time axis shows; *focus*: the
+    part of it in which something was broken, or wrong."""
 
     span: tuple[float, float]
+    focus: tuple[float, float]
     tables: dict[str, Table]
     lanes: int
     thinned: dict[str, tuple[int, int]]
@@ -75,7 +77,8 @@ class Drawing:
     def data(self) -> dict[str, Any]:
         """What goes into the page."""
         return {
-            "span": [_round(edge) for edge in self.span],
+            "span": self.span,
+            "focus": self.focus,
             "lanes": self.lanes,
             "tables": {name: table.data() for name, table in self.tables.items()},
         }
@@ -144,7 +147,16 @@ class _Drawer:
             "shadows": self._shadow_table(),
         }
         since, until = self._at(self._since), self._at(self._until)
-        return Drawing((since, until), tables, len(tables["lanes"].rows), self._thinned)
+        return Drawing((since, until), self._focus(), tables, len(tables["lanes"].rows), self._thinned)
+
+    def _focus(self) -> tuple[float, float]:
+        story = self._story
+        shown = [(fault.since, fault.until) for fault in story.faults] + [(it.since, it.until) for it in story.overlaps]
+        shown += [(flaw.at, flaw.at) for flaw in self._result.violations]
+        since = min((since for since, _ in shown), default=self._since)
+        until = max((until for _, until in shown), default=self._until)
+        margin = max(0.1 * (until - since), self._cell)
+        return self._at(max(self._since, since - margin)), self._at(min(self._until, until + margin))
 
     # Lanes: faults at the top, then a lane per client, or per client and resource, then a lane per node
 
@@ -301,8 +313,9 @@ class _Drawer:
         rows: list[tuple[Any, ...]] = []
         for hold in self._story.holds:
             lane = self._lane(hold.client, hold.resource)
-            if lane is not None and hold.acted_until > hold.until + 1e-6 and self._shows(hold.until, hold.acted_until):
-                rows.append((lane, *self._cut(hold.until, hold.acted_until), self._rank(hold), str(hold.token)))
+            since = max(hold.until, hold.since)  # A grant that came too late ended before it began.
+            if lane is not None and hold.acted_until > since + 1e-6 and self._shows(since, hold.acted_until):
+                rows.append((lane, *self._cut(since, hold.acted_until), self._rank(hold), str(hold.token)))
         return self._bounded("zombies", ("lane", "at", "until", "rank", "token"), rows, BAD_MAX)
 
     def _jeopardy_table(self) -> Table:

@@ -44,7 +44,7 @@ ROUNDING_MS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CloseUp:
-    """What happened around a violation: drawn, and record by record."""
+    """What happened around a violation, or an overlap that was expected: drawn, and record by record."""
 
     violation: Broke
     drawing: Drawing | None
@@ -119,7 +119,7 @@ def _height(drawing: Drawing | None, *, dense: bool = False) -> int:
 
 def _close_ups(story: Story, history: Sequence[Record], result: Result) -> Iterator[CloseUp]:
     shown: list[tuple[float, float]] = []
-    for violation in result.violations:
+    for violation in result.violations or _longest(story):
         since, until = _around(story, violation)
         if any(first <= violation.at <= last for first, last in shown) or until < story.start or since > story.end:
             continue
@@ -130,6 +130,16 @@ def _close_ups(story: Story, history: Sequence[Record], result: Result) -> Itera
         yield CloseUp(violation, drawing, tuple(_lines(history, violation.at, story.start)))
         if len(shown) == CLOSE_UPS_MAX:
             return
+
+
+def _longest(story: Story) -> list[Broke]:
+    """Where two holders at once are no violation, because the fault breaks what exclusion rests on: the longest time of it."""
+    if not story.overlaps:
+        return []
+    overlap = max(story.overlaps, key=lambda overlap: overlap.until - overlap.since)
+    who = " and ".join(f"{client} (token {token})" for client, token in zip(overlap.clients, overlap.tokens, strict=True))
+    text = f"{who} held {overlap.resource} together for {words.duration(overlap.until - overlap.since)}."
+    return [Broke(property="Two holders at once, by assumption", at=overlap.since, text=text)]
 
 
 def _around(story: Story, violation: Broke) -> tuple[float, float]:

@@ -79,7 +79,7 @@ def test_every_result_is_on_the_page(page: Page) -> None:
 def test_controls_come_before_everything(page: Page) -> None:
     """The first section says that the checker can fail, and which controls show it."""
     sections = [attrs["id"] for tag, attrs in page.elements if tag == "section"]
-    assert sections[:2] == ["controls", "matrix"]
+    assert sections[:3] == ["controls", "peers", "matrix"]
     assert page.text.index("failed, as it must") < page.text.index("What was broken, and what held")
 
 
@@ -89,6 +89,15 @@ def test_a_run_without_controls_says_so(tmp_path: Path) -> None:
     text = Page(build(write_run(tmp_path, [(result_of(outcome, "S01", "calm"), outcome.history)]))).text
     assert "does not show that its checker can fail" in text
     assert "controls failed" not in text
+
+
+def test_what_an_assumption_allows_is_shown_closely(tmp_path: Path) -> None:
+    """An expected overlap has its close-up too, and is not called a violation."""
+    outcome = observed(3, "contend", "release deletes anything")
+    result = result_of(outcome, "S26", "", expected="unsafe by assumption") | {"violations": []}
+    page = Page(build(write_run(tmp_path, [(result, outcome.history)])))
+    assert "Two holders at once, by assumption" in page.text
+    assert [attrs["class"] for attrs in page.with_class("closeup")] == ["closeup"]
 
 
 def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_a_belief_past_its_end_is_drawn_red() -> None:
     assert [row[1:3] for row in draw(tell(history), QUIET).tables["zombies"].rows] == [(1, 3)]
 
 
+def test_a_grant_that_came_too_late_is_a_zombie_from_its_start() -> None:
+    """Its validity was over before it was told of it: nothing is drawn before the grant."""
+    history: list[Record] = [granted(5, "a", 1, 2), Believed(6, "a", "r", 1, -4.0), Note(7, "", "", "")]
+    drawing = draw(tell(history), QUIET)
+    assert [row[1:3] for row in drawing.tables["zombies"].rows] == [(0, 1)]
+    assert drawing.tables["acts"].rows == []
+
+
 def test_a_store_that_takes_stale_writes_is_shown_to() -> None:
     """What the guarded store of a simulated run refused is no good where a store took it; the stairs never fall."""
     outcome = observed(3, "contend", "release deletes anything")

@@ -5,7 +5,7 @@
   const charts = read("charts");
   const index = read("index");
   const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "custom" } };
-  const drawn = new Map(); // figure -> { width, view, span }
+  const drawn = new Map(); // figure -> { width, result, span, focus }
 
   const rowsOf = ({ columns, rows }) =>
     rows.map((row) => Object.fromEntries(columns.map((column, place) => [column, row[place]])));
@@ -47,7 +47,7 @@
     const data = figure.dataset.table ? read(figure.dataset.table) : null;
     if (known && known.result) known.result.finalize();
     const result = await vegaEmbed(figure.firstElementChild, data ? timeline(name, data, width) : overview(name, width), options);
-    drawn.set(figure, { width, result, span: data && data.span });
+    drawn.set(figure, { width, result, span: data && data.span, focus: data && data.focus });
   }
 
   const seen = new IntersectionObserver(
@@ -63,7 +63,7 @@
   });
 
   function zoom(figure, how) {
-    const { result, span } = drawn.get(figure) ?? {};
+    const { result, span, focus } = drawn.get(figure) ?? {};
     if (!result) return;
     const [from, until] = result.view.signal("zoom_at") ?? span;
     const middle = (from + until) / 2;
@@ -74,6 +74,7 @@
       left: [from - half / 2, until - half / 2],
       right: [from + half / 2, until + half / 2],
       all: span,
+      focus,
     }[how];
     result.view.signal("zoom_at", next).runAsync();
   }
