@@ -1,5 +1,5 @@
 "use strict";
-// Draws a chart when it comes into view, so that a file with sixty scenarios opens at once; everything else is plain HTML.
+// Draws the charts of a scenario when it is opened, so that a file with sixty of them opens at once; the rest is plain HTML.
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const charts = read("charts");
@@ -50,16 +50,18 @@
     drawn.set(figure, { width, result, span: data && data.span, focus: data && data.focus });
   }
 
-  const seen = new IntersectionObserver(
-    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
-    { rootMargin: "300px" },
-  );
-  document.querySelectorAll("figure.chart").forEach((figure) => seen.observe(figure));
+  // One after the other, so that the page answers in between.
+  async function drawAll(within, which) {
+    for (const figure of within.querySelectorAll(which)) await draw(figure);
+  }
+
+  addEventListener("load", () => drawAll(document, "section > figure.chart"));
+  document.addEventListener("toggle", ({ target }) => target.open && drawAll(target, "figure.chart"), true);
 
   let resizing = 0;
   addEventListener("resize", () => {
     clearTimeout(resizing);
-    resizing = setTimeout(() => [...drawn.keys()].forEach(draw), 200);
+    resizing = setTimeout(() => [...drawn.keys()].forEach(draw), 200); // One that is hidden has no width, and waits.
   });
 
   function zoom(figure, how) {
