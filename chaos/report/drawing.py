@@ -8,45 +8,23 @@ been accepted, every lost lease stays a mark of its own, up to a bound that is n
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from math import isfinite
 from typing import Any
 
+from chaos.report.faults import packed, sort_of, whom
 from chaos.report.run import Result
-from chaos.report.story import STRANGER, Access, Fault, Hold, Overlap, Story
+from chaos.report.story import STRANGER, Access, Hold, Overlap, Story
+from chaos.report.thin import BARS_MAX, GREY, POINTS, Bar, Row, last_before, last_in_each_cell, sampled, thinned
 
-__all__ = ["HUES", "Drawing", "Table", "draw", "sort_of"]
+__all__ = ["HUES", "Drawing", "Table", "draw"]
 
 HUES = 7
 """Colours for clients; after that they come again, and the lane tells who is meant."""
 
-GREY = -1
-"""The hue of a stranger, or of several clients at once."""
-
-BARS_MAX = 1500
-"""Marks of one kind in one chart: a browser draws some thousands of shapes in a blink."""
-
 BAD_MAX = 500
-FAULT_ROWS_MAX = 8
-POINTS = 1000
-"""Points in the width of a chart: what is closer together than one of them cannot be told apart."""
-
-MERGED_CELLS = 3
-"""Points that several bars drawn as one cover at most, so that it is seen where they were."""
-
-SORTS = {
-    "network": "partition isolate bridge ring cut latency jitter slow late delay hold reset refuse flap bandwidth slice lossy "
-    "black lost port",
-    "process": "kill crash restart pause stop start node rolling busy script connections maxclients",
-    "memory": "wipe flush forget rollback restore memory oom evict demote replica vip swap move twice list marker",
-    "clock": "clock jump strobe skew wall step leap suspend drift",
-    "client": "client freeze fork block loop cancel sigstop zombie hang herd",
-    "access": "password auth acl credential",
-}
-"""By sort, which gives the colour, words that begin a part of a fault's id. What is not here is "other"."""
 
 
 @dataclass(slots=True)
@@ -54,7 +32,7 @@ class Table:
     """Rows of one kind of mark. *count*: how many there were before thinning."""
 
     columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     count: int = 0
 
     def data(self) -> dict[str, Any]:
@@ -82,28 +60,6 @@ class Drawing:
             "lanes": self.lanes,
             "tables": {name: table.data() for name, table in self.tables.items()},
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """Something from *since* to *until* in a lane; *rest* are further columns, of which the last says how many it is."""
-
-    lane: int
-    since: float
-    until: float
-    rest: tuple[Any, ...]
-    count: int = 1
-
-
-def sort_of(fault: Fault) -> str:
-    """What kind of thing it breaks: "network", "process", "memory", "clock", "client", "access", "other"."""
-    parts = fault.kind.lower().replace("_", "-").split("-")
-    if fault.clients and not fault.nodes and any(part.startswith(("kill", "pause", "stop", "freeze")) for part in parts):
-        return "client"
-    for sort, words in SORTS.items():
-        if any(part.startswith(word) for part in parts for word in words.split()):
-            return sort
-    return "other"
 
 
 def draw(story: Story, result: Result, *, window: tuple[float, float] | None = None, only: Iterable[str] = ()) -> Drawing:
@@ -161,7 +117,7 @@ class _Drawer:
     # Lanes: faults at the top, then a lane per client, or per client and resource, then a lane per node
 
     def _place_lanes(self) -> None:
-        self._fault_rows = _packed([fault for fault in self._story.faults if self._shows(fault.since, fault.until)])
+        self._fault_rows = packed([fault for fault in self._story.faults if self._shows(fault.since, fault.until)])
         top = max(self._fault_rows.values(), default=-1) + 1
         uses = Counter((hold.client, hold.resource) for hold in self._story.holds)
         uses.update((wait.client, wait.resource) for wait in self._story.waits)
@@ -203,24 +159,22 @@ class _Drawer:
     # What was broken
 
     def _fault_table(self) -> Table:
-        rows: list[tuple[Any, ...]] = []
-        for fault in self._story.faults:
-            if self._shows(fault.since, fault.until):
-                whom = _whom(fault)
-                rows.append(
-                    (
-                        self._fault_rows[fault.name],
-                        *self._cut(fault.since, fault.until),
-                        sort_of(fault),
-                        fault.name,
-                        fault.what,
-                        whom,
-                    )
-                )
+        rows = [
+            (
+                self._fault_rows[fault.name],
+                *self._cut(fault.since, fault.until),
+                sort_of(fault),
+                fault.name,
+                fault.what,
+                whom(fault),
+            )
+            for fault in self._story.faults
+            if self._shows(fault.since, fault.until)
+        ]
         return self._bounded("faults", ("lane", "at", "until", "sort", "name", "what", "whom"), rows, BARS_MAX)
 
     def _hit_table(self) -> Table:
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Row] = []
         for fault in self._story.faults:
             if not self._shows(fault.since, fault.until):
                 continue
@@ -238,7 +192,7 @@ class _Drawer:
         return Table(("at", "until", "name"), rows)
 
     def _flaw_table(self) -> Table:
-        rows: list[tuple[Any, ...]] = [
+        rows: list[Row] = [
             (self._at(flaw.at), flaw.property, flaw.text)
             for flaw in self._result.violations
             if self._since <= flaw.at <= self._until
@@ -310,7 +264,7 @@ class _Drawer:
 
     def _zombie_table(self) -> Table:
         """What a holder did past the end of its belief."""
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Row] = []
         for hold in self._story.holds:
             lane = self._lane(hold.client, hold.resource)
             since = max(hold.until, hold.since)  # A grant that came too late ended before it began.
@@ -338,7 +292,7 @@ class _Drawer:
         return self._bounded("ticks", ("lane", "at", "renewal", "until"), list(rows.values()), 2 * BARS_MAX, count=len(shown))
 
     def _mark_table(self) -> Table:
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Row] = []
         for mark in self._story.marks:
             self._mark(rows, mark.client, mark.at, mark.kind, mark.text)
         for fault in self._story.faults:
@@ -350,7 +304,7 @@ class _Drawer:
                         self._mark(rows, client, fault.until, "goes on", fault.what)
         return self._bounded("marks", ("lane", "at", "mark", "text"), rows, BAD_MAX)
 
-    def _mark(self, rows: list[tuple[Any, ...]], client: str, at: float, kind: str, text: str) -> None:
+    def _mark(self, rows: list[Row], client: str, at: float, kind: str, text: str) -> None:
         lane = self._lane(client, "")
         if lane is not None and self._shows(at, at):
             rows.append((lane, self._at(at), kind, text))
@@ -409,7 +363,7 @@ class _Drawer:
 
     def _stair_table(self) -> Table:
         """The running maximum, where it rises, for every resource; it reaches to the end."""
-        rows: list[tuple[Any, ...]] = []
+        rows: list[Row] = []
         largest: dict[str, int] = {}
         for access in self._story.accesses:
             ranks = self._ranks[access.resource]
@@ -418,7 +372,7 @@ class _Drawer:
                 largest[access.resource] = top
                 if access.at <= self._until:
                     rows.append((max(self._at(access.at), self._at(self._since)), top, access.resource))
-        rows = _last_in_each_cell(_last_before(rows, self._at(self._since)), self._cell)
+        rows = last_in_each_cell(last_before(rows, self._at(self._since)), self._cell)
         rows += [(self._at(self._until), top, resource) for resource, top in _tops(rows).items()]
         return Table(("at", "rank", "resource"), rows)
 
@@ -434,21 +388,14 @@ class _Drawer:
         return self._ranks[hold.resource].get(hold.token, 0)
 
     def _bars(self, name: str, columns: tuple[str, ...], bars: list[Bar]) -> Table:
-        drawn, cell = sorted(bars, key=lambda bar: (bar.lane, bar.since)), self._cell
-        while len(drawn) > BARS_MAX and cell < self._until - self._since:
-            drawn = _merged(drawn, cell)
-            cell *= 2
+        drawn = thinned(bars, self._until - self._since)
         if len(drawn) != len(bars):
             self._thinned[name] = len(bars), len(drawn)
         return Table(columns, [(bar.lane, bar.since, bar.until, *bar.rest, bar.count) for bar in drawn], len(bars))
 
-    def _bounded(
-        self, name: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]], most: int, *, count: int | None = None
-    ) -> Table:
+    def _bounded(self, name: str, columns: tuple[str, ...], rows: list[Row], most: int, *, count: int | None = None) -> Table:
         count = len(rows) if count is None else count
-        if len(rows) > most:
-            step = len(rows) / most
-            rows = [rows[int(index * step)] for index in range(most)]
+        rows = sampled(rows, most)
         if len(rows) != count:
             self._thinned[name] = count, len(rows)
         return Table(columns, rows, count)
@@ -456,10 +403,6 @@ class _Drawer:
 
 def _round(seconds: float) -> float:
     return round(seconds, 6)
-
-
-def _whom(fault: Fault) -> str:
-    return ", ".join([*fault.clients, *(f"n{node}" for node in fault.nodes)])
 
 
 def _label(client: str, resource: str, main: str) -> str:
@@ -478,64 +421,6 @@ def _ranks(story: Story) -> dict[str, dict[int, int]]:
     for access in story.accesses:
         tokens[access.resource] |= {access.token, access.largest}
     return {resource: {token: place for place, token in enumerate(sorted(seen - {0}), 1)} for resource, seen in tokens.items()}
-
-
-def _packed(faults: Sequence[Fault]) -> dict[str, int]:
-    """By fault, the first row in which nothing else is under way; the same thing done to several at once is one row."""
-    ends: list[float] = []
-    rows: dict[str, int] = {}
-    same: dict[tuple[str, float, float], int] = {}
-    for fault in sorted(faults, key=lambda fault: fault.since):
-        alike = (fault.kind, fault.since, fault.until)
-        if alike in same:
-            rows[fault.name] = same[alike]
-            continue
-        row = next((row for row, end in enumerate(ends) if end < fault.since), None)
-        if row is None and len(ends) < FAULT_ROWS_MAX:
-            row = len(ends)
-            ends.append(fault.until)
-        elif row is None:
-            row = ends.index(min(ends))
-        ends[row] = max(ends[row], fault.until)
-        rows[fault.name] = same[alike] = row
-    return rows
-
-
-def _merged(bars: Sequence[Bar], cell: float) -> list[Bar]:
-    """Neighbours that are short, and closer together than *cell*, as one bar, which is short as well."""
-    found: list[Bar] = []
-    for bar in bars:
-        last = found[-1] if found else None
-        if (
-            last is not None
-            and last.lane == bar.lane
-            and bar.since - last.until < cell
-            and bar.until - bar.since < cell
-            and bar.until - last.since < MERGED_CELLS * cell
-        ):
-            rest = tuple(one if one == other else _mixed(one) for one, other in zip(last.rest, bar.rest, strict=True))
-            found[-1] = Bar(bar.lane, last.since, max(last.until, bar.until), rest, last.count + bar.count)
-        else:
-            found.append(bar)
-    return found
-
-
-def _mixed(value: Any) -> Any:
-    """What stands in a bar for two that differ."""
-    return GREY if isinstance(value, int) else "several" if isinstance(value, str) else value
-
-
-def _last_before(rows: list[tuple[Any, ...]], since: float) -> list[tuple[Any, ...]]:
-    """Of what was before the window, only how it stood when the window began."""
-    before = {row[2]: row for row in rows if row[0] <= since}
-    return [*before.values(), *(row for row in rows if row[0] > since)]
-
-
-def _last_in_each_cell(rows: list[tuple[Any, ...]], cell: float) -> list[tuple[Any, ...]]:
-    if len(rows) <= BARS_MAX:
-        return rows
-    ends = [row for row, following in pairwise(rows) if int(row[0] / cell) != int(following[0] / cell) or row[2] != following[2]]
-    return [*ends, rows[-1]]
 
 
 def _tops(rows: Iterable[tuple[Any, ...]]) -> dict[str, int]:

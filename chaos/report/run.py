@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ class Result(_Model):
     phases: tuple[Phase, ...] = ()
     metrics: dict[str, Any] = Field(default_factory=dict)
     violations: tuple[Broke, ...] = ()
+    overwritten: bool = False
+    """A later repetition wrote its history over this one's."""
 
     @property
     def control(self) -> bool:
@@ -106,11 +110,19 @@ def read_run(folder: Path) -> Run:
         raise ReportError(f"{path}: {_first(error)}") from None
     if not run.results:
         raise ReportError(f"{path}: has no results; the run ended before its first scenario did")
-    names = [result.name for result in run.results]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ReportError(f"{path}: has two results of {twice}")
-    return run
+    return run.model_copy(update={"results": tuple(_told_apart(run.results))})
+
+
+def _told_apart(results: Sequence[Result]) -> Iterator[Result]:
+    """Repetitions of a scenario get a number, and only the last to use a history keeps it."""
+    last = {result.history: place for place, result in enumerate(results) if result.history}
+    times: Counter[str] = Counter()
+    for place, result in enumerate(results):
+        times[result.name] += 1
+        changes: dict[str, Any] = {"overwritten": last.get(result.history or "", place) != place}
+        if times[result.name] > 1:
+            changes["scenario"] = f"{result.scenario}·{times[result.name]}"
+        yield result.model_copy(update=changes)
 
 
 def read_history(folder: Path, result: Result, *, partial: bool = False) -> tuple[list[Record], str]:
@@ -120,6 +132,8 @@ def read_history(folder: Path, result: Result, *, partial: bool = False) -> tupl
     """
     if not result.history:
         return [], "the run kept no history of it"
+    if result.overwritten:
+        return [], "a later repetition wrote over it"
     path = folder / result.history
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ReportError(f"{folder / 'run.json'}: the history of {result.name} lies outside of the run directory")

@@ -140,7 +140,7 @@ def _availability(outcome: Outcome, *, during: bool) -> float:
 def write_run(folder: Path, results: list[tuple[dict[str, Any], list[Record]]]) -> Path:
     """A run directory."""
     for result, history in results:
-        if "history" in result:
+        if result.get("history"):
             path = folder / result["history"]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_jsonl(path, history)

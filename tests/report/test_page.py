@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import shutil
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -56,7 +59,10 @@ class Page(HTMLParser):
         return [attrs for _, attrs in self.elements if name in (attrs.get("class") or "").split()]
 
     def data(self) -> dict[str, Any]:
-        return {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if attrs.get("type") == "application/json"}
+        """What the page holds for its scripts, by id."""
+        found = {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if attrs.get("type") == "application/json"}
+        packed = {str(attrs["id"]): text for attrs, text in self.scripts if attrs.get("type") == "text/plain"}
+        return found | {name: json.loads(gzip.decompress(base64.b64decode(text))) for name, text in packed.items()}
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +115,34 @@ def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
     assert page.data()["charts"].keys() == {"timeline"}
 
 
+def test_repetitions_are_told_apart(tmp_path: Path) -> None:
+    """Each has a section and a row; one whose history a later one wrote over says so, and is not shown with another's."""
+    outcome = observed(3, "hold")
+    result = result_of(outcome, "S01", "again")
+    other = result_of(outcome, "S02", "")
+    page = Page(build(write_run(tmp_path, [(result, outcome.history), (other, outcome.history), (result, outcome.history)])))
+    assert [attrs["id"] for attrs in page.with_class("scenario")] == ["S01", "S02", "S01·2"]
+    assert page.text.count("a later repetition wrote over it") == 1
+    assert [name for name in page.data() if name.startswith("data-")] == ["data-1", "data-2"]
+
+
+def test_the_charts_of_a_long_campaign_show_the_worst(tmp_path: Path) -> None:
+    """Of two hundred rounds those with the least availability and the largest latency are drawn, and how many there were."""
+    outcome = observed(3, "hold")
+    results: list[tuple[dict[str, Any], list[Record]]] = []
+    for number in range(200):
+        result = result_of(outcome, f"S61-{number:03}", "round")
+        result["metrics"] |= {"availability": {"during": 0.5 if number == 150 else 1.0}}
+        result["metrics"] |= {"acquire": {"during": {"p50": 0.001, "p99": 9.0 if number == 151 else 0.002}}}
+        results.append((result | {"history": None}, []))
+    page = Page(build(write_run(tmp_path, results)))
+    data = page.data()["index"]
+    assert "S61-150" in {row["name"] for row in data["availability"]}
+    assert "S61-151" in {row["name"] for row in data["latency"]}
+    assert len(data["latency"]) == 90
+    assert "The 90 worst of 200" in page.text
+
+
 def test_peers_stand_side_by_side(page: Page) -> None:
     """A column for each kind of client, ours first; what a peer was not run with says so."""
     heads = [tag for tag, _ in page.elements].count("th")
@@ -137,14 +171,11 @@ def test_the_page_loads_nothing(folder: Path) -> None:
 
 def test_the_policy_knows_the_scripts(page: Page) -> None:
     """The hash of each script that runs is in the policy, so that the page works and nothing that was slipped in does."""
-    from base64 import b64encode
-    from hashlib import sha256
-
     policy = next(attrs["content"] or "" for tag, attrs in page.elements if attrs.get("http-equiv"))
     running = [text for attrs, text in page.scripts if "type" not in attrs]
     assert len(running) == 2
     for text in running:
-        assert f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" in policy
+        assert f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'" in policy
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
@@ -256,8 +287,6 @@ def damage(folder: Path, how: str) -> None:
         case "a result of another shape":
             data["results"][1]["violations"] = "none"
             run.write_text(json.dumps(data), "utf-8")
-        case "twice":
-            run.write_text(json.dumps(data | {"results": data["results"][:1] * 2}), "utf-8")
         case "elsewhere":
             data["results"][0]["history"] = "../../secret.jsonl"
             run.write_text(json.dumps(data), "utf-8")
@@ -279,7 +308,6 @@ DAMAGES = {
     "binary": "run.json: Invalid JSON",
     "no results": "has no results",
     "a result of another shape": "results.1.violations",
-    "twice": "two results of C1",
     "elsewhere": "outside of the run directory",
     "no history": "cannot be read: No such file",
     "an empty history": "is empty",

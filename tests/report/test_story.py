@@ -6,9 +6,11 @@ import pytest
 from report.material import a_find, a_store_that_believes_everybody, granted, observed, released, result_of
 
 from chaos.history import Accepted, Believed, Broken, Healed, NodeSeen, Note, Record, Refused, Seen
-from chaos.report.drawing import BARS_MAX, FAULT_ROWS_MAX, draw, sort_of
+from chaos.report.drawing import draw
+from chaos.report.faults import FAULT_ROWS_MAX, sort_of
 from chaos.report.run import Result
 from chaos.report.story import STRANGER, Fault, tell
+from chaos.report.thin import BARS_MAX
 from redlock.core.events import LeaseInJeopardy, LeaseRenewed, TryStarted
 
 QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)

@@ -2,6 +2,12 @@
 // Draws the charts of a scenario when it is opened, so that a file with sixty of them opens at once; the rest is plain HTML.
 (() => {
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
+  // Packed, because the timelines of a long campaign would be tens of megabytes.
+  async function unpack(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+  }
+
   const charts = read("charts");
   const index = read("index");
   const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1, tooltip: { theme: "custom" } };
@@ -44,7 +50,7 @@
     if (!width || (known && known.width === width)) return;
     drawn.set(figure, { width });
     const name = figure.dataset.chart;
-    const data = figure.dataset.table ? read(figure.dataset.table) : null;
+    const data = figure.dataset.table ? await unpack(figure.dataset.table) : null;
     if (known && known.result) known.result.finalize();
     const result = await vegaEmbed(figure.firstElementChild, data ? timeline(name, data, width) : overview(name, width), options);
     drawn.set(figure, { width, result, span: data && data.span, focus: data && data.focus });
