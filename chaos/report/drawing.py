@@ -16,7 +16,7 @@ from typing import Any
 
 from chaos.report.faults import packed, sort_of, whom
 from chaos.report.run import Result
-from chaos.report.story import STRANGER, Access, Hold, Overlap, Story
+from chaos.report.story import STRANGER, Access, Hold, Mark, Overlap, Story
 from chaos.report.thin import BARS_MAX, GREY, POINTS, Bar, Row, last_before, last_in_each_cell, sampled, thinned
 
 __all__ = ["HUES", "Drawing", "Table", "draw"]
@@ -285,7 +285,7 @@ class _Drawer:
         shown = [tick for tick in self._story.ticks if self._shows(tick.at, tick.at)]
         few = len(shown) <= BARS_MAX
         for index, tick in enumerate(shown):
-            lane = self._lane(tick.client, "")
+            lane = self._lane(tick.client, tick.resource)
             if lane is not None:
                 cell = index if few else int((tick.at - self._since) / self._cell)
                 rows[lane, cell, tick.good] = (lane, self._at(tick.at), "ok" if tick.good else "failed", self._at(tick.until))
@@ -294,20 +294,20 @@ class _Drawer:
     def _mark_table(self) -> Table:
         rows: list[Row] = []
         for mark in self._story.marks:
-            self._mark(rows, mark.client, mark.at, mark.kind, mark.text)
+            self._mark(rows, mark)
         for fault in self._story.faults:
             if sort_of(fault) == "client" or (fault.clients and not fault.nodes and sort_of(fault) == "process"):
                 kind = "killed" if "kill" in fault.kind else "stopped"
                 for client in fault.clients:
-                    self._mark(rows, client, fault.since, kind, fault.what)
+                    self._mark(rows, Mark(client, "", fault.since, kind, fault.what))
                     if fault.until > fault.since and kind == "stopped" and fault.healed:
-                        self._mark(rows, client, fault.until, "goes on", fault.what)
+                        self._mark(rows, Mark(client, "", fault.until, "goes on", fault.what))
         return self._bounded("marks", ("lane", "at", "mark", "text"), rows, BAD_MAX)
 
-    def _mark(self, rows: list[Row], client: str, at: float, kind: str, text: str) -> None:
-        lane = self._lane(client, "")
-        if lane is not None and self._shows(at, at):
-            rows.append((lane, self._at(at), kind, text))
+    def _mark(self, rows: list[Row], mark: Mark) -> None:
+        lane = self._lane(mark.client, mark.resource)
+        if lane is not None and self._shows(mark.at, mark.at):
+            rows.append((lane, self._at(mark.at), mark.kind, mark.text))
 
     # What nodes saw
 

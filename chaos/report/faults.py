@@ -27,10 +27,10 @@ def sort_of(fault: Fault) -> str:
     parts = fault.kind.lower().replace("_", "-").split("-")
     if fault.clients and not fault.nodes and any(part.startswith(("kill", "pause", "stop", "freeze")) for part in parts):
         return "client"
-    for sort, words in SORTS.items():
-        if any(part.startswith(word) for part in parts for word in words.split()):
-            return sort
-    return "other"
+    found = next(
+        (sort for sort, words in SORTS.items() if any(part.startswith(word) for part in parts for word in words.split())), "other"
+    )
+    return "process" if found == "client" and not fault.clients else found  # A limit of clients is a server's.
 
 
 def whom(fault: Fault) -> str:

@@ -65,6 +65,7 @@ class Tick:
     """A renewal. *good*: a majority extended; *until*: the end of validity from then on."""
 
     client: str
+    resource: str
     at: float
     good: bool
     until: float
@@ -75,6 +76,7 @@ class Mark:
     """Something that happened to a client. *kind*: "lost", "killed", or the kind of a fault."""
 
     client: str
+    resource: str
     at: float
     kind: str
     text: str
@@ -139,7 +141,6 @@ class Story:
     end: float
     clients: tuple[str, ...] = ()
     nodes: tuple[int, ...] = ()
-    resources: tuple[str, ...] = ()
     holds: list[Hold] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     ticks: list[Tick] = field(default_factory=list)
@@ -174,7 +175,6 @@ class _Teller:
             end=self._end,
             clients=self._clients(faults),
             nodes=self._nodes(faults),
-            resources=tuple(sorted({hold.resource for hold in holds} | {access.resource for access in accesses})),
             holds=holds,
             waits=self._waits(),
             ticks=self._ticks(),
@@ -183,7 +183,7 @@ class _Teller:
             spells=self._spells(),
             faults=faults,
             accesses=accesses,
-            shadows=[Mark(note.client, note.at, note.kind, note.text) for note in self._notes() if note.kind == UNFENCED],
+            shadows=[Mark(note.client, "", note.at, note.kind, note.text) for note in self._notes() if note.kind == UNFENCED],
             overlaps=_overlaps(held),
         )
 
@@ -230,14 +230,15 @@ class _Teller:
         for record in self._history:
             match record:
                 case Seen(event=LeaseRenewed() | LeaseInJeopardy() as event):
-                    found.append(Tick(record.client, record.at, isinstance(event, LeaseRenewed), event.valid_until))
+                    found.append(
+                        Tick(record.client, event.resource, record.at, isinstance(event, LeaseRenewed), event.valid_until)
+                    )
                 case Called(call="extend", outcome=outcome) if outcome not in ("ok", "cancelled"):
-                    found.append(Tick(record.client, record.at, False, record.at))
+                    found.append(Tick(record.client, record.resource, record.at, False, record.at))
         return found
 
     def _jeopardy(self, held: dict[str, list[Belief]]) -> list[Wait]:
         """From a renewal that failed to the next that did not, or to the end."""
-        until = {belief.owner: belief.until for leases in held.values() for belief in leases}
         since: dict[str, float] = {}
         found = []
         for record in self._history:
@@ -247,8 +248,10 @@ class _Teller:
                 case Seen(event=LeaseRenewed() | LeaseLapsed() as event) if event.owner in since:
                     found.append(Wait(record.client, event.resource, since.pop(event.owner), record.at, ""))
         found += [
-            Wait(self._clients_of.get(owner[:SHOWN], STRANGER), "", at, until.get(owner, self._end), "")
-            for owner, at in since.items()
+            Wait(belief.client, belief.resource, since[belief.owner], belief.until, "")
+            for leases in held.values()
+            for belief in leases
+            if belief.owner in since
         ]
         return [spell for spell in found if spell.until > spell.since]
 
@@ -256,10 +259,10 @@ class _Teller:
         found = []
         for record in self._history:
             match record:
-                case Seen(event=LeaseLapsed(reason=reason)):
-                    found.append(Mark(record.client, record.at, "lost", reason))
-                case Stopped(why=why):
-                    found.append(Mark(record.client, record.at, "killed" if why == "killed" else "stopped", why))
+                case Seen(event=LeaseLapsed(resource=resource, reason=reason)):
+                    found.append(Mark(record.client, resource, record.at, "lost", reason))
+                case Stopped(resource=resource, why=why):
+                    found.append(Mark(record.client, resource, record.at, "killed" if why == "killed" else "stopped", why))
         return found
 
     def _spells(self) -> list[Spell]:

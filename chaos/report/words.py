@@ -68,7 +68,7 @@ def _of(results: Sequence[Result], noun: str, done: tuple[str, str], undone: str
     wrong = [result.scenario for result in results if not result.ok]
     total = len(results)
     if not wrong:
-        return f"the one {noun} {done[0]}" if total == 1 else f"all {total} {noun}s {done[1]}"
+        return f"the one {noun} {done[0]}" if total == 1 else f"{'both' if total == 2 else f'all {total}'} {noun}s {done[1]}"
     named = ", ".join(wrong[:NAMED_MAX]) + (f" and {len(wrong) - NAMED_MAX} more" if len(wrong) > NAMED_MAX else "")
     return f"{len(wrong)} of {total} {noun}s {undone} ({named})"
 

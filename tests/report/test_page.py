@@ -360,7 +360,7 @@ def judged(name: str, *, ok: bool, expected: str = "safe") -> Result:
 def test_the_verdict_is_one_sentence() -> None:
     """It counts, names what did not end as expected, and tells controls from scenarios; peers do not count."""
     good = [judged("S01", ok=True), judged("S02", ok=True), judged("C1", ok=True, expected="must fail")]
-    assert words.verdict(good) == "all 2 scenarios ended as expected, and the one control failed as it must."
+    assert words.verdict(good) == "both scenarios ended as expected, and the one control failed as it must."
     bad = [*good, judged("S03", ok=False), judged("C2", ok=False, expected="must fail")]
     assert words.verdict(bad) == (
         "1 of 3 scenarios did not end as expected (S03), and 1 of 2 controls did not fail, and must (C2)."

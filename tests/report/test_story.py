@@ -11,7 +11,7 @@ from chaos.report.faults import FAULT_ROWS_MAX, sort_of
 from chaos.report.run import Result
 from chaos.report.story import STRANGER, Fault, tell
 from chaos.report.thin import BARS_MAX
-from redlock.core.events import LeaseInJeopardy, LeaseRenewed, TryStarted
+from redlock.core.events import LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
 
 QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)
 
@@ -119,6 +119,23 @@ def test_jeopardy_ends_with_the_next_renewal() -> None:
     assert [tick.good for tick in story.ticks] == [False, True, False]
 
 
+def test_a_client_with_two_locks_has_two_lanes() -> None:
+    """What happens to one lease stands in the lane of its lock; the lock that most want has the client's plain name."""
+    history: list[Record] = [
+        granted(0, "b", 9, 1, "r"),
+        granted(1, "a", 1, 8, "r"),
+        granted(1, "a", 2, 8, "r:a"),
+        Seen(2, "a", LeaseRenewed(2, "r:a", "a-2", 2, 9)),
+        Seen(3, "a", LeaseLapsed(3, "r:a", "a-2", 2, "gone")),
+        Note(9, "", "", ""),
+    ]
+    tables = draw(tell(history), QUIET).tables
+    lanes = {row[2]: row[0] for row in tables["lanes"].rows}
+    assert list(lanes) == ["a", "a own", "b"]
+    assert [row[0] for row in tables["ticks"].rows] == [lanes["a own"]]
+    assert [row[0] for row in tables["marks"].rows] == [lanes["a own"]]
+
+
 def test_a_node_belongs_to_the_client_that_drew_the_owner() -> None:
     """Also where the observer wrote down the first letters only; an owner that nobody drew is a stranger."""
     owner = "0123456789abcdef" * 2
@@ -169,6 +186,8 @@ def test_the_same_thing_done_to_several_at_once_is_one_row() -> None:
         ("kill", (), "process"),
         ("stopped-client", ("a",), "client"),
         ("killed-client", ("a",), "client"),
+        ("client-limit", (), "process"),
+        ("client-pause", (), "process"),
         ("clock-jump", (), "clock"),
         ("wall-clock-step", ("a",), "clock"),
         ("wipe", (), "memory"),
