@@ -11,16 +11,28 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import docker
 
-__all__ = ["LABEL", "TAG", "build", "context", "libraries"]
+__all__ = ["CONFINEMENT", "LABEL", "TAG", "build", "context", "libraries"]
 
 HERE = Path(__file__).resolve().parent
 TAG = "redlock-node:scratch"
 LABEL = "redlock.node"
 """On every image built here."""
 _USER = 999
+CONFINEMENT: dict[str, Any] = {
+    "user": f"{_USER}:{_USER}",
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+    "mem_limit": "192m",
+    "memswap_limit": "192m",
+    "pids_limit": 32,
+    "ulimits": [docker.types.Ulimit(name="nofile", soft=8192, hard=8192)],
+}
+"""What compose.yaml says of a node's container, as arguments for the SDK."""
 
 
 def libraries(server: Path) -> list[Path]:

@@ -27,16 +27,17 @@ ROOT = "root-of-the-test"
 class Server:
     """A server process on the deployed node.conf; what a machine decides (port, folder, users' file) is given beside it."""
 
-    def __init__(self, folder: Path, *options: str, program: str | None = None, template: str | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, program: str | None = None, tls: Sequence[str] = ()) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         self.port = free_port()
-        text = users.render(PASSWORDS, template) + f"user {ROOT} on nopass ~* &* +@all\n"
+        text = users.render(PASSWORDS) + f"user {ROOT} on nopass ~* &* +@all\n"
         (folder / "users.acl").write_text(text, "utf-8")
         words = [
             *(program or _server(), str(DEPLOY / "node.conf")),
             *("--aclfile", str(folder / "users.acl"), "--dir", str(folder)),
-            *("--bind", "127.0.0.1", "--port", str(self.port), *options),
+            *("--bind", "127.0.0.1", *(tls or ("--port", str(self.port))), *(("--tls-port", str(self.port)) if tls else ())),
+            *options,
         ]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -48,6 +49,15 @@ class Server:
             with contextlib.suppress(redis.RedisError), self.client() as client:
                 if client.info("server")["process_id"] == self._process.pid:
                     return
+            time.sleep(0.01)
+        raise RuntimeError(f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}")
+
+    def wait_for_port(self) -> None:
+        """Until somebody listens: for a server that an ordinary client cannot talk to."""
+        deadline = time.monotonic() + 10
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
             time.sleep(0.01)
         raise RuntimeError(f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}")
 
