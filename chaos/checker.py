@@ -187,10 +187,16 @@ def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found:
         found.append(Violation("I4: no belief past the end", record.at, text))
 
 
+def _with_token(held: list[Belief]) -> list[Belief]:
+    """Those with a fencing token. A lock that has none is numbered from -1 downwards by its client, to tell its leases apart:
+    it is judged by exclusion alone."""
+    return [belief for belief in held if belief.token > 0]
+
+
 def _unique(resource: str, held: list[Belief], found: list[Violation]) -> None:
     """U, always: no two grants have the same token."""
     seen: dict[int, Belief] = {}
-    for belief in held:
+    for belief in _with_token(held):
         other = seen.setdefault(belief.token, belief)
         if other is not belief:
             text = f"{belief.client} and {other.client} both got token {belief.token} for {resource}"
@@ -199,6 +205,7 @@ def _unique(resource: str, held: list[Belief], found: list[Violation]) -> None:
 
 def _ordered(resource: str, held: list[Belief], found: list[Violation]) -> None:
     """M: an attempt that began after a grant was decided gets a larger token."""
+    held = _with_token(held)
     largest: Belief | None = None
     place = 0
     for belief in sorted(held, key=lambda belief: belief.asked_at):
@@ -224,7 +231,7 @@ def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> Non
                 overlap = min(until, max(belief.until, belief.believed_at)) - belief.since
                 text = f"{both} held {resource} together for {overlap:.6f} s"
                 found.append(Violation("ME: one holder at a time", belief.since, text))
-            if belief.token < last.token:
+            if 0 < belief.token < last.token:
                 text = f"{both} were granted {resource} in this order"
                 found.append(Violation("D: tokens rise with every grant", belief.since, text))
         if last is None or belief.until > last.until:
@@ -234,7 +241,7 @@ def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> Non
 def _confirmed(history: Iterable[Record], held: dict[str, list[Belief]], found: list[Violation]) -> None:
     """X: an extension or verification that succeeds began before anybody newer was granted."""
     for record in history:
-        if type(record) is not Called or record.outcome != "ok" or record.call not in ("extend", "verify") or not record.token:
+        if type(record) is not Called or record.outcome != "ok" or record.call not in ("extend", "verify") or record.token <= 0:
             continue
         began_at = record.at - record.took
         for belief in held.get(record.resource, ()):

@@ -54,7 +54,10 @@ class Store:
 
 
 class StoreClient:
-    """One connection to the store, for one access at a time; blocking, because a local answer takes microseconds."""
+    """One connection to the store, for one access at a time; blocking, because a local answer takes microseconds.
+
+    A token below zero only tells one lease of a client from the next: the store is given none, and refuses nothing.
+    """
 
     def __init__(self, address: tuple[str, int], client: str) -> None:
         import socket
@@ -65,7 +68,7 @@ class StoreClient:
 
     def read(self, resource: str, token: int) -> dict[str, Any]:
         """{"value", "shadow"}, or {"refused", "shadow"}."""
-        return self._ask({"client": self._client, "resource": resource, "token": token})
+        return self._ask({"client": self._client, "resource": resource, "token": max(0, token)})
 
     def write(self, resource: str, token: int, basis: dict[str, Any]) -> dict[str, Any]:
         """Write one more than *basis*, which an earlier read gave."""
@@ -73,7 +76,7 @@ class StoreClient:
             {
                 "client": self._client,
                 "resource": resource,
-                "token": token,
+                "token": max(0, token),
                 "before": basis["value"],
                 "after": basis["value"] + 1,
                 "shadow_before": basis["shadow"],
