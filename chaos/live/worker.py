@@ -17,13 +17,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-import redlock
-import redlock.asyncio
 from chaos.history import Called, Note, Record, Seen, to_json
-from chaos.live.plants import plant
 from chaos.live.program import Held, Locks, Refusal, Task
 from redlock.core.events import Event
-from redlock.errors import ConfigurationError, LockContended, QuorumUnavailable
+from redlock.errors import ConfigurationError, LeaseLost, LeaseReleased, LockContended, QuorumUnavailable
 from redlock.transport import clock
 
 __all__ = ["OurLocks", "Session", "client", "drive", "emit", "main", "note", "outcome_of", "serve", "true_now"]
@@ -103,7 +100,7 @@ def outcome_of(error: BaseException) -> str:
         return "contended"
     if isinstance(error, QuorumUnavailable):
         return "unavailable"
-    if isinstance(error, redlock.LeaseLost | redlock.LeaseReleased):
+    if isinstance(error, LeaseLost | LeaseReleased):
         return "lost"
     return f"error: {type(error).__name__}: {error}"[:300]
 
@@ -139,6 +136,8 @@ class OurLocks:
     """`redlock.Redlock` or `redlock.asyncio.Redlock`, by the task's api."""
 
     def __init__(self, task: Task) -> None:
+        import redlock.asyncio  # Here: a peer's process has another package of that name, and imports this module too.
+
         self.blocking = task.api == "blocking"
         module: Any = redlock if self.blocking else redlock.asyncio
         self.real = module.Redlock(list(task.urls), on_event=seen, **task.options)
@@ -267,7 +266,10 @@ def serve(make: MakeLocks) -> None:
             case "begin":
                 task = Task.from_json(told["task"])
                 _NAME[0] = task.client
-                plant(task.plants)
+                if task.plants:
+                    from chaos.live.plants import plant
+
+                    plant(task.plants)
                 session = Session(task, make)
             case "do" if session is not None:
                 session.order(told)
