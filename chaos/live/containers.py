@@ -129,7 +129,7 @@ class ContainerNode:
         if data is Data.DURABLE and self._setup.persistence is not Persistence.ALWAYS:
             raise Unsupported("only a server that syncs every write remembers all of them")
         self.kill()
-        if data is not Data.DURABLE:
+        if data in (Data.LOST, Data.ROLLED_BACK):
             self.remove()
             self._create()
         if data is Data.ROLLED_BACK:

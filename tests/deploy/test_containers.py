@@ -105,7 +105,7 @@ def test_nodes_are_confined_and_published_on_loopback_alone(backend: Containers)
 
 @needs_engine
 def test_a_killed_node_comes_back_at_its_address_with_what_the_restart_says(durable: ContainerNode) -> None:
-    """Durable: all it had acknowledged. Rolled back: what the snapshot kept. Lost: nothing. Each time another run."""
+    """Durable, or as on disk: all it had acknowledged. Rolled back: what the snapshot kept. Lost: nothing."""
     address, first = durable.address, run_id(durable)
     write(durable, "old")
     durable.snapshot()
@@ -113,6 +113,8 @@ def test_a_killed_node_comes_back_at_its_address_with_what_the_restart_says(dura
     durable.restart(Data.DURABLE)
     assert (durable.address, value(durable)) == (address, b"new")
     assert run_id(durable) != first
+    durable.restart(Data.ON_DISK)
+    assert value(durable) == b"new"
     durable.restart(Data.ROLLED_BACK)
     assert (durable.address, value(durable)) == (address, b"old")
     durable.restart(Data.LOST)
