@@ -196,7 +196,7 @@ def test_a_scenario_ends_as_expected_on_containers(name: str) -> None:
     toxiproxy = find_server(install=False)
     if toxiproxy is None:
         pytest.skip(HOW_TO_GET_IT)
-    scenario = next(scenario for scenario in SCENARIOS if scenario.id == name)
+    scenario = SCENARIOS[name]
     with Runner(Containers(), toxiproxy) as runner:
         outcome = runner.run(scenario, seed=1)
     assert outcome.ok, outcome.why
