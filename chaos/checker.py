@@ -225,7 +225,7 @@ def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> Non
     last: Belief | None = None
     for belief in held:
         if last is not None:
-            both = f"{last.client} (token {last.token}) and {belief.client} (token {belief.token})"
+            both = f"{_holder(last)} and {_holder(belief)}"
             until = max(last.until, last.believed_at)
             if belief.since < until - ROUNDING:
                 overlap = min(until, max(belief.until, belief.believed_at)) - belief.since
@@ -236,6 +236,10 @@ def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> Non
                 found.append(Violation("D: tokens rise with every grant", belief.since, text))
         if last is None or belief.until > last.until:
             last = belief
+
+
+def _holder(belief: Belief) -> str:
+    return f"{belief.client} ({f'token {belief.token}' if belief.token > 0 else 'no token'})"
 
 
 def _confirmed(history: Iterable[Record], held: dict[str, list[Belief]], found: list[Violation]) -> None:
