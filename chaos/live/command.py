@@ -36,6 +36,9 @@ from chaos.live.runner import Outcome, Runner, obstacle
 from chaos.live.scenario import Scenario
 from chaos.live.scenarios import named
 from chaos.live.toxiproxy import HOW_TO_GET_IT, ToxiproxyError, find_server
+from chaos.peers.programs import PEERS, PeerMissing
+from chaos.peers.programs import program as peer
+from chaos.peers.scenarios import adapted
 
 __all__ = ["campaign", "list_scenarios", "replay", "run"]
 
@@ -163,6 +166,8 @@ class _Stage:
 
     def play(self, scenario: Scenario, *, seed: int, program: Program = REDLOCK) -> None:
         """Run one, and show how it went; or say why it cannot be run."""
+        if program.kind != REDLOCK.kind:
+            scenario = adapted(scenario)
         why = obstacle(scenario, self._runner.backend, program)
         if why:
             self._directory.skip(scenario.id, scenario.title, why)
@@ -178,7 +183,7 @@ class _Stage:
 
     def _show(self, outcome: Outcome) -> None:
         mark = "[green]ok    [/]" if outcome.ok else "[bold red]NOT OK[/]"
-        kind = "" if outcome.program.kind == "redlock" else f" [{outcome.program.kind}]"
+        kind = "" if outcome.program.kind == "redlock" else f" ({outcome.program.kind})"
         scenario = outcome.scenario
         self._console.print(
             f"{mark}  {scenario.id:5}{kind} {scenario.title}: [bold]{outcome.observed}[/], {outcome.seconds:.1f} s",
@@ -238,11 +243,12 @@ def _program(kind: str) -> Program:
     """Our own client program, or a peer's."""
     if kind == REDLOCK.kind:
         return REDLOCK
+    if kind not in PEERS:
+        raise click.UsageError(f"no client program {kind!r}; there are {', '.join([REDLOCK.kind, *PEERS])}")
     try:
-        found: Program = import_module("chaos.peers.programs").program(kind)
-    except Exception as error:  # Whatever keeps a peer's environment from being made: it is one line either way.
-        raise click.UsageError(f"no client program {kind!r}: {type(error).__name__}: {error}") from None
-    return found
+        return peer(kind)
+    except PeerMissing as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _named(names: Sequence[str]) -> list[Scenario]:

@@ -64,8 +64,8 @@ class Peer:
         """Try, for at most about *left* seconds; None: not granted. Raises Outage."""
         raise NotImplementedError
 
-    async def prolong(self, grant: Grant) -> float:
-        """Extend by the ttl; the new validity, from the return of the call. Raises."""
+    async def prolong(self, grant: Grant) -> tuple[float, float]:
+        """Extend by the ttl; when that was told, and until when it is valid then. Raises."""
         raise Missing("it cannot extend a lock")
 
     async def give_back(self, grant: Grant) -> bool:
@@ -127,9 +127,8 @@ class PeerLease:
 
     async def extend(self) -> None:
         """Extend by the ttl, if the library can."""
-        validity = await self._peer.prolong(self._grant)
-        at = true_now()
-        self._valid_until = max(self._valid_until, at + validity)
+        at, valid_until = await self._peer.prolong(self._grant)
+        self._valid_until = max(self._valid_until, valid_until)
         seen(LeaseRenewed(at, self._resource, self._grant.owner, self.token, self._valid_until))
 
     async def verify(self) -> None:
@@ -200,9 +199,11 @@ class Pottery(Peer):
             raise Outage from error
         return Grant(lock._uuid, validity, lock) if validity > 0 else None
 
-    async def prolong(self, grant: Grant) -> float:
+    async def prolong(self, grant: Grant) -> tuple[float, float]:
         await _awaited(grant.lock.extend())
-        return float(await _awaited(grant.lock.locked()))
+        at = true_now()
+        validity = float(await _awaited(grant.lock.locked()))
+        return at, true_now() + validity
 
     async def give_back(self, grant: Grant) -> bool:
         try:
@@ -243,14 +244,14 @@ class RedlockNg(Peer):
         lock = await _awaited(self._real.acquire(key, round(self.ttl * 1000)))
         return Grant(lock.value, lock.validity / 1000, lock) if lock is not None else None
 
-    async def prolong(self, grant: Grant) -> float:
+    async def prolong(self, grant: Grant) -> tuple[float, float]:
         """It says yes or no, and nothing of validity: counted from before the call, with its drift taken off."""
         if not self.blocking:
             raise Missing("its asyncio class cannot extend a lock")
         began = true_now()
         if not self._real.extend(grant.lock, round(self.ttl * 1000)):
             raise Outage("it was not extended on a majority")
-        return began + self.ttl * 0.99 - 0.002 - true_now()
+        return true_now(), began + self.ttl * 0.99 - 0.002
 
     async def give_back(self, grant: Grant) -> bool:
         await _awaited(self._real.release(grant.lock))
