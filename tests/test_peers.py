@@ -15,10 +15,16 @@ import redis
 from chaos.checker import Assumptions, check
 from chaos.history import Accepted, Called, Note, Record, Seen
 from chaos.live.crew import Crew, Journal, Member, StoreProcess
+from chaos.live.processes import Processes
 from chaos.live.program import Task
+from chaos.live.runner import Runner
+from chaos.live.scenario import Steady
+from chaos.live.scenarios import SCENARIOS
 from chaos.live.store import Store
+from chaos.live.toxiproxy import HOW_TO_GET_IT, find_server
 from chaos.peers.environments import PEERS, PeerMissing
 from chaos.peers.programs import program
+from chaos.peers.scenarios import ADAPTED, adapted
 from redlock.core.events import LeaseGranted, LeaseReleasing, LeaseRenewed
 from redlock.embedded import Nodes
 
@@ -152,6 +158,40 @@ def test_what_a_peer_cannot_reach_is_called_unavailable_or_refused_in_time(stage
         for node in setting.nodes[:3]:
             node.start()
     setting.end()
+
+
+# Scenarios
+
+
+def test_every_adapted_scenario_is_one_of_the_table() -> None:
+    """A scenario that is renamed takes its adaptation along; one that asks for what only we have is not played by others."""
+    assert set(ADAPTED) <= set(SCENARIOS)
+    played = {name for name, scenario in SCENARIOS.items() if adapted(scenario).peers}
+    assert set(ADAPTED) <= played
+    assert not {"S15", "S48", "S52", "S53", "S57", "C1", "C5"} & played
+    assert not any(isinstance(adapted(SCENARIOS[name]).script, Steady) for name in played)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    toxiproxy = find_server(install=False)
+    if toxiproxy is None:
+        pytest.skip(HOW_TO_GET_IT)
+    with Runner(Processes(), toxiproxy) as found:
+        yield found
+
+
+def test_the_same_script_finds_two_holders_with_a_peer_and_none_with_us(runner: Runner) -> None:
+    """One node of the holder's majority forgets: pottery's second client is granted the lock too, ours waits."""
+    scenario = adapted(SCENARIOS["S25b"])
+    ours = runner.run(scenario, seed=1)
+    assert (ours.ok, ours.observed, ours.violations) == (True, "safe", [])
+    try:
+        theirs = runner.run(scenario, seed=1, program=program("pottery"))
+    except PeerMissing as missing:
+        pytest.skip(str(missing))
+    assert {found.property for found in theirs.violations} == {"ME: one holder at a time", "I3: no lost update"}
+    assert theirs.metrics["overlap_ms"] > 0
 
 
 # How leases without tokens are judged
