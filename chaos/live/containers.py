@@ -208,8 +208,9 @@ class ContainerNode:
 class Containers:
     """The back end of containers. See `chaos.live.backend.Backend`.
 
-    *image*: one that was built from deploy/Dockerfile or pulled and set up like it; None: built here from a server binary
-    of this host, which takes a second and no network. Raises RuntimeError where no engine answers.
+    *image*: one that was built from deploy/Dockerfile; None: the one that REDLOCK_IMAGE names, as for the compose file, or
+    one built here from a server binary of this host, which takes a second and no network. Raises RuntimeError where no
+    engine answers.
     """
 
     name = "containers"
@@ -224,7 +225,7 @@ class Containers:
         self._owner = os.getpid()
         self._built = ""
         atexit.register(self.close)
-        self.image = image or self._build()
+        self.image = image or os.environ.get("REDLOCK_IMAGE") or self._build()
 
     @property
     def nodes(self) -> Sequence[ContainerNode]:
