@@ -24,7 +24,8 @@ ROUNDING = 1e-6
 class Assumptions:
     """What a run kept to, and so what it may be judged by.
 
-    *timing*: clock rates within drift, no clock is stepped or stands still. *memory*: nodes forget at most what admission
+    *timing*: clock rates within drift, no node's clock is stepped. *lease_clock*: clients' lease clocks run through pauses and
+    suspends. *memory*: nodes forget at most what admission
     sees and quarantine covers. *order*: wall clocks agree so well that tokens are ordered by themselves, whatever nodes
     forget. *kept*: nodes forgot nothing at all, so what rests on their memory alone holds without any clock.
     """
@@ -33,11 +34,12 @@ class Assumptions:
     memory: bool = True
     order: bool = True
     kept: bool = False
+    lease_clock: bool = True
 
     @property
     def exclusion(self) -> bool:
         """Whether mutual exclusion was promised."""
-        return self.timing and self.memory
+        return self.timing and self.lease_clock and self.memory
 
     @property
     def ordering(self) -> bool:
@@ -83,16 +85,16 @@ class Belief:
         if at < self.until:
             self.until, self.how = at, how
 
-    def covers(self, at: float) -> bool:
-        """Whether its holder may rely on it at *at*."""
-        return at <= min(self.until, self.planned) + ROUNDING
+    def covers(self, at: float, *, clock: bool) -> bool:
+        """Whether its holder may rely on it at *at*. Without *clock*, when it ends is for the holder's own clock to say."""
+        return at <= (min(self.until, self.planned) if clock else self.until) + ROUNDING
 
 
 def check(history: Sequence[Record], assumptions: Assumptions, end: float) -> list[Violation]:
     """Every violation in *history*, in order of time. *end*: beliefs that are still open end there."""
     history = sorted(history, key=_at)
     found: list[Violation] = []
-    held = _read(history, end, found)
+    held = _read(history, end, found, clock=assumptions.lease_clock)
     for resource, leases in held.items():
         _unique(resource, leases, found)
         if assumptions.ordering:
@@ -107,14 +109,14 @@ def check(history: Sequence[Record], assumptions: Assumptions, end: float) -> li
 
 def beliefs(history: Iterable[Record], end: float) -> dict[str, list[Belief]]:
     """By resource, every lease of a history in the order of their grants, each with its end."""
-    return _read(sorted(history, key=_at), end, [])
+    return _read(sorted(history, key=_at), end, [], clock=True)
 
 
 def _at(item: Record | Violation) -> float:
     return item.at
 
 
-def _read(history: Iterable[Record], end: float, found: list[Violation]) -> dict[str, list[Belief]]:
+def _read(history: Iterable[Record], end: float, found: list[Violation], *, clock: bool) -> dict[str, list[Belief]]:
     """The beliefs; what their own records contradict goes to *found*."""
     leases: dict[str, list[Belief]] = defaultdict(list)
     asked: dict[tuple[str, str], float] = {}
@@ -122,9 +124,9 @@ def _read(history: Iterable[Record], end: float, found: list[Violation]) -> dict
     for record in history:
         kind = type(record)
         if kind is Seen:
-            _hear(record, leases, asked, known, found)  # type: ignore[arg-type]  # `kind` says what it is
+            _hear(record, leases, asked, known, found, clock)  # type: ignore[arg-type]  # `kind` says what it is
         elif kind is Believed:
-            _believe(record, known, found)  # type: ignore[arg-type]
+            _believe(record, known, found, clock)  # type: ignore[arg-type]
         elif isinstance(record, Stopped):
             belief = known.get((record.client, record.resource, record.token))
             if belief is not None:
@@ -142,6 +144,7 @@ def _hear(
     asked: dict[tuple[str, str], float],
     known: dict[tuple[str, str, int], Belief],
     found: list[Violation],
+    clock: bool,
 ) -> None:
     client, event = record.client, record.event
     kind = type(event)
@@ -158,30 +161,32 @@ def _hear(
     elif isinstance(event, LeaseRenewed | LeaseReleasing | LeaseLapsed):
         lease = known.get((client, event.resource, event.fencing_token))
         if lease is None:
-            pass
+            if isinstance(event, LeaseRenewed):
+                text = f"{client} renewed token {event.fencing_token} of {event.resource}, which it was never granted"
+                found.append(Violation("I5: a lost lease stays lost", record.at, text))
         elif isinstance(event, LeaseRenewed):
-            _renew(lease, event, record.at, found)
+            _renew(lease, event, record.at, found, clock)
         else:
             lease.end(record.at, "released" if isinstance(event, LeaseReleasing) else "lost")
 
 
-def _renew(lease: Belief, event: LeaseRenewed, at: float, found: list[Violation]) -> None:
+def _renew(lease: Belief, event: LeaseRenewed, at: float, found: list[Violation], clock: bool) -> None:
     """I5. A renewal that crosses a release is no violation: the first end counts, and a `Believed` would tell."""
     who = f"{lease.client}'s lease with token {lease.token} of {lease.resource}"
-    if lease.how == "lost" or at > lease.planned + ROUNDING:
+    if lease.how == "lost" or (clock and at > lease.planned + ROUNDING):
         found.append(Violation("I5: a lost lease stays lost", at, f"{who} was renewed after its end"))
-    if event.valid_until < lease.planned - ROUNDING:
+    if clock and event.valid_until < lease.planned - ROUNDING:
         text = f"{who} was renewed, and then ended {lease.planned - event.valid_until:.3f} s earlier"
         found.append(Violation("I5: a renewal never shortens", at, text))
     lease.planned = max(lease.planned, event.valid_until)
 
 
-def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found: list[Violation]) -> None:
+def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found: list[Violation], clock: bool) -> None:
     """I4: no lease says that it is held once it ended, or with no validity left."""
     belief = known.get((record.client, record.resource, record.token))
     if belief is not None:
         belief.believed_at = record.at
-    if record.left <= 0 or belief is None or not belief.covers(record.at):
+    if record.left <= 0 or belief is None or not belief.covers(record.at, clock=clock):
         why = "after its end" if belief is not None else "that it was never granted"
         text = f"{record.client} believed in token {record.token} of {record.resource} {why}"
         found.append(Violation("I4: no belief past the end", record.at, text))

@@ -1,249 +1,306 @@
 """Planted bugs: one rule of the shipped code broken at a time, to show that the search finds what it looks for.
 
-Each patches the code that ships for the length of a `with`; nothing of the world or the checker is touched.
+A bug is a change to a line or two of source, made for the length of a `with`: of what ships, or, where the rule stands in a
+Lua file, of the node that has its semantics. Nothing of the world or the checker is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import groupby
 from typing import Any
 from unittest.mock import patch
 
-import redlock.core.acquire as acquire_module
-import redlock.core.admission as admission_module
-import redlock.core.extend as extend_module
-import redlock.core.quorum as quorum_module
-from chaos.sim import node as node_module
-from chaos.sim import workloads
-from chaos.sim.client import SimClient, SimSource
-from chaos.sim.node import SimNode
-from redlock.core.admission import Admission, Standing, State
-from redlock.core.commands import Take
-from redlock.core.effects import Flow
-from redlock.core.events import LeaseRenewed
-from redlock.core.lease import Holding, Status, valid_until
-from redlock.core.rounds import Cluster, Round, collect
+__all__ = ["BUGS", "Bug", "Edit", "planted"]
 
-__all__ = ["BUGS", "planted"]
 
-Plant = Callable[[ExitStack], None]
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In the function *where* ("module:name" or "module:Class.name"), *old* becomes *new*, wherever it stands.
+
+    *old* None: *where* is a constant, and *new* its value.
+    """
+
+    where: str
+    old: str | None
+    new: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A rule that is broken, and how. *plan*: name of the regression that finds it where random seeds are too rare."""
+
+    rule: str
+    edits: tuple[Edit, ...]
+    plan: str | None = None
 
 
 @contextmanager
 def planted(name: str) -> Iterator[None]:
-    """Break the rule *name* for the length of a `with`."""
+    """Break the rule of the bug *name* for the length of a `with`."""
     with ExitStack() as stack:
-        BUGS[name](stack)
+        for where, edits in groupby(BUGS[name].edits, key=lambda edit: edit.where):
+            _plant(where, list(edits), stack)
         yield
 
 
-def _majority_is_half(stack: ExitStack) -> None:
-    """`n // 2` nodes are enough."""
-    stack.enter_context(patch.object(quorum_module, "majority", lambda nodes: max(1, nodes // 2)))
-    stack.enter_context(patch.object(admission_module, "majority", lambda nodes: max(1, nodes // 2)))
+def _plant(where: str, edits: list[Edit], stack: ExitStack) -> None:
+    module_name, _, path = where.partition(":")
+    owner: Any = import_module(module_name)
+    *classes, name = path.split(".")
+    for part in classes:
+        owner = getattr(owner, part)
+    original = getattr(owner, name)
+    changed = edits[0].new if edits[0].old is None else _changed(original, edits)
+    stack.enter_context(patch.object(owner, name, changed))
+    if not classes:  # Whoever imported it by name has it too.
+        for module in list(sys.modules.values()):
+            if module.__name__.startswith(("redlock", "chaos")) and vars(module).get(name) is original:
+                stack.enter_context(patch.object(module, name, changed))
 
 
-def _validity_from_the_reply(stack: ExitStack) -> None:
-    """The lease is valid for a ttl from the deciding reply on, instead of from before the first write."""
-    original = acquire_module._Attempt._grant
-
-    def grant(self: Any, sent_at: float, until: float, now: float) -> None:
-        original(self, now, valid_until(now, self._ask.ttl, self._cluster.policy.drift_factor), now)
-
-    stack.enter_context(patch.object(acquire_module._Attempt, "_grant", grant))
-
-
-def _no_drift(stack: ExitStack) -> None:
-    """Validity is the whole ttl, as if all clocks ran alike."""
-    for module in (acquire_module, extend_module):
-        stack.enter_context(patch.object(module, "valid_until", lambda sent_at, ttl, drift: sent_at + ttl))
+def _changed(function: Any, edits: list[Edit]) -> Any:
+    source = textwrap.dedent(inspect.getsource(function))
+    for edit in edits:
+        if edit.old is None or edit.old not in source:
+            raise LookupError(f"{edit.where} has no {edit.old!r} any more: what is this bug about now?")
+        source = source.replace(edit.old, edit.new)
+    namespace: dict[str, Any] = {}
+    exec(compile(f"from __future__ import annotations\n{source}", edits[0].where, "exec"), function.__globals__, namespace)
+    return namespace[function.__name__]
 
 
-def _owner_reused(stack: ExitStack) -> None:
-    """One owner for all tries of a process: a late release of try 1 deletes the lock of try 2."""
-    owners: dict[int, str] = {}
-    original = SimSource.owner
+_ACQUIRE = "redlock.core.acquire"
+_ADMISSION = "redlock.core.admission"
+_EXTEND = "redlock.core.extend"
+_LEASE = "redlock.core.lease"
+_NODE = "chaos.sim.node:SimNode"
 
-    def owner(self: SimSource) -> str:
-        return owners.setdefault(id(self), original(self))
-
-    stack.enter_context(patch.object(SimSource, "owner", owner))
-
-
-def _no_check_after_the_vote(stack: ExitStack) -> None:
-    """A grant counts however late its deciding reply came."""
-    original = valid_until
-
-    class Endless(float):
-        def __gt__(self, other: object) -> bool:
-            return True
-
-    stack.enter_context(patch.object(acquire_module, "valid_until", lambda *arguments: Endless(original(*arguments))))
-
-
-def _no_quarantine(stack: ExitStack) -> None:
-    """A node that forgot votes at once."""
-    stack.enter_context(patch.object(admission_module, "quarantine_span", lambda max_ttl: 0.0))
-
-
-def _no_floor(stack: ExitStack) -> None:
-    """The marker after a quarantine carries no floor."""
-    stack.enter_context(patch.object(admission_module, "FLOOR_AHEAD", -3600.0 * 24))
-
-
-def _extension_after_expiry(stack: ExitStack) -> None:
-    """A lease may be extended after its validity ended, and lives again."""
-
-    def extend(cluster: Cluster, holding: Holding, ttl: float, now: float) -> Flow[None]:
-        take = Take(holding.lock_key, holding.fence_key, holding.owner, holding.token, ttl=ttl, fence_ttl=1e5, mode="extend")
-        round = Round(cluster, take, now, now + 0.25)
-        until = valid_until(now, ttl, cluster.policy.drift_factor)
-        yield from collect(round, lambda tally: tally.won or tally.lost, round.requests)
-        if round.tally.won:
-            holding.status, holding.valid_until = Status.HELD, until
-            assert cluster.emit is not None
-            cluster.emit(LeaseRenewed(now, holding.resource, holding.owner, holding.token, until))
-
-    stack.enter_context(patch.object(workloads, "extend", extend))
-
-
-def _extension_from_the_reply(stack: ExitStack) -> None:
-    """An extension counts from its reply instead of from before its first write."""
-    original = extend_module.extend
-
-    def extend(cluster: Cluster, holding: Holding, ttl: float, now: float) -> Flow[None]:
-        yield from original(cluster, holding, ttl, now)
-        holding.valid_until += 0.3
-        assert cluster.emit is not None
-        cluster.emit(LeaseRenewed(now, holding.resource, holding.owner, holding.token, holding.valid_until))
-
-    stack.enter_context(patch.object(workloads, "extend", extend))
-
-
-def _rewrite(mode: str, change: Callable[[SimNode, list[str], list[str], int], list[Any] | None]) -> Plant:
-    def plant(stack: ExitStack) -> None:
-        original = node_module._RUN[mode]
-
-        def run(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any]:
-            answer = change(self, keys, arguments, now)
-            return original(self, keys, arguments, now) if answer is None else answer
-
-        stack.enter_context(patch.dict(node_module._RUN, {mode: run}))
-
-    return plant
-
-
-def _shorten(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """An extension sets the expiry, also to an earlier one."""
-    held = self._get(keys[0], now // 1000)
-    if arguments[4] == "extend" and held == f"{arguments[0]}:{arguments[1]}":
-        self.data[keys[0]] = (held, now // 1000 + int(arguments[2]))
-        return [1, int(arguments[1]), 0]
-    return None
-
-
-def _any_token(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """The token is not compared with the fence."""
-    held = self._get(keys[0], now // 1000)
-    if arguments[4] == "acquire" and held is None and self._get(keys[2], now // 1000) == arguments[5]:
-        self._set(keys[1], arguments[1], int(arguments[3]), now // 1000)
-        self._set(keys[0], f"{arguments[0]}:{arguments[1]}", int(arguments[2]), now // 1000)
-        return [1, int(arguments[1]), 0]
-    return None
-
-
-def _unmarked(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """The marker inside the script is not checked."""
-    marker = self._get(keys[2], now // 1000)
-    arguments[5] = marker if marker is not None else "redlock1 - 5 3000 0 0 -"
-    if marker is None:
-        self.data[keys[2]] = (arguments[5], None)
-    return None
-
-
-def _fence_after_lock(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """No fence is written at all, as when the script was cut between lock and fence."""
-    held = self._get(keys[0], now // 1000)
-    if arguments[4] == "acquire" and held is None and self._get(keys[2], now // 1000) == arguments[5]:
-        self._set(keys[0], f"{arguments[0]}:{arguments[1]}", int(arguments[2]), now // 1000)
-        return [1, int(arguments[1]), 0]
-    return None
-
-
-def _no_poison(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """A release deletes, and leaves the door open for a late TAKE."""
-    held = self._get(keys[0], now // 1000)
-    if held is not None and held.startswith(f"{arguments[0]}:"):
-        del self.data[keys[0]]
-        return [1]
-    return [0]
-
-
-def _delete_anything(self: SimNode, keys: list[str], arguments: list[str], now: int) -> list[Any] | None:
-    """A release deletes the lock, whoever holds it."""
-    self.data.pop(keys[0], None)
-    return [1]
-
-
-def _monotonic_clock(stack: ExitStack) -> None:
-    """The lease clock stands still while the machine sleeps."""
-    original = SimClient.pause
-
-    def pause(self: SimClient, seconds: float) -> None:
-        original(self, seconds)
-        self.offset -= seconds * self.rate
-
-    stack.enter_context(patch.object(SimClient, "pause", pause))
-
-
-def _released_lease_lives(stack: ExitStack) -> None:
-    """A lease that is extended counts again, though it was lost."""
-    stack.enter_context(patch.object(Holding, "lose", lambda self, reason: False))
-    original = Holding.renewed
-
-    def renewed(self: Holding, until: float, ttl: float) -> None:
-        original(self, until + 1.0, ttl)
-
-    stack.enter_context(patch.object(Holding, "renewed", renewed))
-
-
-def _no_release(stack: ExitStack) -> None:
-    """A failed try leaves its locks where they are."""
-    stack.enter_context(patch.object(acquire_module._Attempt, "_releases", lambda self, **_: ()))
-
-
-def _stranger_counts(stack: ExitStack) -> None:
-    """A node that forgot is admitted by whatever it tells."""
-
-    def standing(self: Admission, node: int, at: float) -> Standing:
-        identity = self._seen.get(node)
-        if identity is None:
-            return Standing(State.UNKNOWN)
-        return Standing(State.ADMITTED, marker=identity.marker or "redlock1 - 5 3000 0 0 -")
-
-    stack.enter_context(patch.object(Admission, "standing", standing))
-    _rewrite("take", _unmarked)(stack)
-
-
-BUGS: dict[str, Plant] = {
-    "majority is half": _majority_is_half,
-    "validity from the reply": _validity_from_the_reply,
-    "no drift": _no_drift,
-    "owner reused": _owner_reused,
-    "no check after the vote": _no_check_after_the_vote,
-    "no quarantine": _no_quarantine,
-    "no floor": _no_floor,
-    "extension after expiry": _extension_after_expiry,
-    "extension from the reply": _extension_from_the_reply,
-    "extension shortens": _rewrite("take", _shorten),
-    "token not compared": _rewrite("take", _any_token),
-    "no fence": _rewrite("take", _fence_after_lock),
-    "marker not checked": _rewrite("take", _unmarked),
-    "no poison": _rewrite("free", _no_poison),
-    "release deletes anything": _rewrite("free", _delete_anything),
-    "clock stands still in suspend": _monotonic_clock,
-    "lost lease lives": _released_lease_lives,
-    "nothing given back": _no_release,
-    "whoever answers votes": _stranger_counts,
+BUGS: dict[str, Bug] = {
+    "majority is half": Bug(
+        "majority is n // 2 + 1",
+        (Edit("redlock.core.quorum:majority", "nodes // 2 + 1", "max(1, nodes // 2)"),),
+    ),
+    "validity from the reply": Bug(
+        "validity counts from before the first write",
+        (Edit(f"{_ACQUIRE}:_Attempt._vote", "until = valid_until(sent_at,", "until = valid_until(now,"),),
+    ),
+    "no drift": Bug(
+        "validity is shorter than the ttl, by what clocks may differ",
+        (Edit(f"{_LEASE}:validity", "ttl - (ttl * drift_factor + DRIFT_MIN)", "ttl"),),
+        plan="drift",
+    ),
+    "no check after the vote": Bug(
+        "a grant decided at or after the end of its validity is no grant",
+        (Edit(f"{_ACQUIRE}:_Attempt._vote", "if now < until:", "if True:"),),
+        plan="late-grant",
+    ),
+    "owner reused": Bug(
+        "every try has a fresh owner",
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt.__init__",
+                "cluster.source.owner()",
+                "f'{cluster.note.__self__.name}-{ask.resource}-{ask.give_up_at!r}'",
+            ),
+        ),
+        plan="late-release",
+    ),
+    "silent nodes keep it": Bug(
+        "a failed try is released on all nodes, silent ones too",
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt._releases",
+                "elif request not in round.settled:",
+                "elif round.tally.votes[request.node] is not None and request not in round.settled:",
+            ),
+        ),
+    ),
+    "released before the straggler": Bug(
+        "what was not written when a try was released never is",
+        (Edit("redlock.core.effects:Request.withdraw", "self.not_after = NEVER", "pass"),),
+    ),
+    "busy means clean": Bug(
+        "a node that was busy in one round may have been taken in the other",
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt._releases",
+                "elif request not in round.settled:",
+                "elif all(request.node != other.node for past in self._rounds for other in past.settled):",
+            ),
+        ),
+        plan="busy-in-one-round",
+    ),
+    "nothing given back": Bug(
+        "a failed try is released",
+        (Edit(f"{_ACQUIRE}:_Attempt._releases", "for node in sorted(nodes)", "for node in ()"),),
+    ),
+    "cancel leaves locks": Bug(
+        "a cancelled try is released",
+        (Edit(f"{_ACQUIRE}:_Attempt.run", "yield Wait(NEVER, self._releases(unattended=True))", "pass"),),
+    ),
+    "nothing is owed": Bug(
+        "a release stays owed until answered",
+        (Edit("redlock.transport.link:Node.owe", "self.owed[command] = None", "return"),),
+    ),
+    "put back and forgotten": Bug(
+        "a node where an extension may have put the lock back is owed its release",
+        (Edit(f"{_EXTEND}:_confirm", "holding.touched.update(range(len(cluster.names)))", "pass"),),
+    ),
+    "no quarantine": Bug(
+        "a node that forgot does not vote",
+        (Edit(f"{_ADMISSION}:quarantine_span", "max_ttl * 1.02 + 1.0", "0.0"),),
+        plan="amnesia",
+    ),
+    "no floor": Bug(
+        "what ends a quarantine is a floor under the tokens",
+        (Edit(f"{_ADMISSION}:FLOOR_AHEAD", None, -86400.0),),
+        plan="floor",
+    ),
+    "duplicate counted twice": Bug(
+        "a server votes once, under however many names",
+        (Edit(f"{_ADMISSION}:Admission._twin", "if other != node and", "if False and"),),
+        plan="duplicate",
+    ),
+    "another run's marker": Bug(
+        "a marker is good for the run it was written for",
+        (Edit(f"{_ADMISSION}:Admission.standing", "if marker.run_id == identity.run_id:", "if True:"),),
+        plan="rollback",
+    ),
+    "marker not checked": Bug(
+        "the script looks at the marker",
+        (
+            Edit(
+                f"{_NODE}._take",
+                "if marker != expected:",
+                "if marker is None:\n        marker = expected\n    if False:",
+            ),
+        ),
+        plan="flushed",
+    ),
+    "max_ttl of one's own": Bug(
+        "max_ttl is the cluster's, and quarantine lasts that long",
+        (
+            Edit(
+                f"{_ADMISSION}:Admission._quarantine",
+                "quarantine_span(max([marker.max_ttl, self._longest, *(other.max_ttl for other in others.values())]))",
+                "quarantine_span(self._ttl)",
+            ),
+        ),
+        plan="short-ttl",
+    ),
+    "extension after expiry": Bug(
+        "what is over cannot be extended",
+        (
+            Edit(f"{_EXTEND}:_confirm", "error = holding.error(now)", "error = holding.error(holding.granted_at)"),
+            Edit(
+                f"{_EXTEND}:_confirm",
+                "min(now + cluster.policy.node_timeout_for(holding.ttl), holding.valid_until)",
+                "now + cluster.policy.node_timeout_for(holding.ttl)",
+            ),
+        ),
+    ),
+    "extension from the reply": Bug(
+        "an extension counts from before its first write",
+        (
+            Edit(
+                f"{_EXTEND}:extend",
+                "holding.renewed(until, ttl)",
+                "holding.renewed(valid_until(now, ttl, cluster.policy.drift_factor), ttl)",
+            ),
+        ),
+        plan="extension-replies-late",
+    ),
+    "extension shortens": Bug(
+        "an extension never shortens",
+        (Edit(f"{_NODE}._take", "if self._pttl(lock_key, now_ms) < ttl:", "if True:"),),
+        plan="shorten",
+    ),
+    "top-up past the fence": Bug(
+        "a missing lock is put back only where nobody newer has been",
+        (Edit(f"{_NODE}._take", "if fence > number:", "if False:"),),
+        plan="top-up",
+    ),
+    "token not compared": Bug(
+        "a node takes only a token that is larger than its fence",
+        (Edit(f"{_NODE}._take", "if low >= number or", "if"),),
+    ),
+    "no fence": Bug(
+        "the token that was taken is the fence",
+        (Edit(f"{_NODE}._claim", "raise_fence()", "pass"),),
+    ),
+    "fence after lock": Bug(
+        "the fence is written before the lock",
+        (
+            Edit(
+                f"{_NODE}._claim",
+                "raise_fence()\n    self._aborted()\n    take_lock()",
+                "take_lock()\n    self._aborted()\n    raise_fence()",
+            ),
+        ),
+        plan="fence-first",
+    ),
+    "no poison": Bug(
+        "a release is final on a node that executed it",
+        (Edit(f"{_NODE}._free", "if fence <= number <= ", "if number < fence <= "),),
+        plan="poison",
+    ),
+    "poison first": Bug(
+        "a release deletes first, which works on a node that is out of memory",
+        (Edit(f"{_NODE}._free", "if mine:\n", "self._set('x', 'x', 1, now_ms)\n    if mine:\n"),),
+    ),
+    "release deletes anything": Bug(
+        "a release leaves alone what is somebody else's",
+        (
+            Edit(f"{_NODE}._free", "if held is not None and not mine:", "if False:"),
+            Edit(f"{_NODE}._free", "if mine:", "if held is not None:"),
+        ),
+    ),
+    "clock stands still in suspend": Bug(
+        "the lease clock runs through suspend",
+        (Edit("redlock.transport.clock:_CLOCK", None, time.CLOCK_MONOTONIC),),
+        plan="asleep",
+    ),
+    "held by a flag": Bug(
+        "whether a lease is held is asked of the clock",
+        (Edit(f"{_LEASE}:Holding.held", "now < self.valid_until and ", ""),),
+    ),
+    "released lease lives": Bug(
+        "an answer that comes after the release changes nothing",
+        (
+            Edit(f"{_EXTEND}:_confirm", "or holding.status is not Status.HELD", ""),
+            Edit(f"{_EXTEND}:_confirm", "error = holding.error(now)  # Released", "error = None  # Released"),
+            Edit(f"{_LEASE}:Holding.renewed", "if self.status is Status.HELD and", "self.status = Status.HELD\n    if"),
+        ),
+    ),
+    "deadline waits for the renewal": Bug(
+        "the deadline of a lease waits for nothing",
+        (
+            Edit(
+                "redlock.core.renewal:Renewal.add",
+                "if renews else holding.valid_until",
+                "if renews else float('inf') if watch.renewing else holding.valid_until",
+            ),
+        ),
+        plan="deadline",
+    ),
+    "child holds on": Bug(
+        "after a fork the child's leases are dead",
+        (
+            Edit(
+                "redlock.base:CoordinatorBase._after_fork",
+                'holding.lose("it belongs to the process that forked this one")',
+                "pass",
+            ),
+        ),
+        plan="forked",
+    ),
 }
+"""By name."""

@@ -1,191 +1,278 @@
-"""What goes wrong: a plan of faults as data, drawn from the run's seed after its assumptions.
+"""What may be done to a run: each word of a plan's steps, and what it does.
 
-The assumptions come first, so that a run inside them contains only what the library promises to survive.
+A fault that lasts ends by itself, and at the latest when all is healed. Every one is noted in the history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from chaos.checker import Assumptions
-from chaos.sim.client import SimClient
-from chaos.sim.node import SimNode
-from chaos.sim.workloads import Actor
-from chaos.sim.world import World
+from chaos.sim.workloads import CALLS
 
-__all__ = ["assume", "plan"]
+if TYPE_CHECKING:
+    from chaos.sim.stage import Stage
 
-DRIFT_KEPT = 0.004
-"""Clock rates within this of true time differ by less than the drift factor of 1 %."""
+__all__ = ["FAULTS"]
 
+Names = tuple[str, ...]
+Nodes = tuple[int, ...]
 
-def assume(world: World) -> Assumptions:
-    """Most runs keep every assumption; the others drop one."""
-    draw = world.random.random()
-    if draw < 0.8:
-        return Assumptions()
-    return Assumptions(timing=False) if draw < 0.9 else Assumptions(memory=False, order=False)
+_WAYS = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
 
-def plan(world: World, actors: Sequence[Actor], assumptions: Assumptions, *, until: float) -> None:
-    """Set the clocks, choose the weather, and put the faults on the calendar; all is healed at *until*."""
-    clients = [actor.client for actor in actors]
-    draw = world.random
-    _clocks(world, clients, assumptions)
-    if draw.random() < 0.5:
-        world.tail_share, world.tail = draw.choice([(0.05, 0.06), (0.1, 0.3), (0.02, 2.0)])
-    world.lossy = draw.random() < 0.5
-    for _ in range(draw.choice([0, 1, 2, 4, 8])):
-        kinds = list(_INSIDE)
-        if not assumptions.timing:
-            kinds += [_jump, _jump]
-        if not assumptions.memory:
-            kinds += [_flush_all, _flush_all]
-        at = draw.random() * until
-        world.at(at, partial(draw.choice(kinds), world, actors, draw.random() * draw.choice([0.2, 1.0, 5.0])))
-    world.at(until, partial(_heal, world, actors))
+def _partition(stage: Stage, clients: Names, nodes: Nodes, ways: str, how: str, lasts: float) -> None:
+    """Clients lose nodes. *ways* "up": requests are stopped, "down": replies; *how*: they are "hold"ed or "swallow"ed."""
+    what = f"{_list(clients)} cut off from {_nodes(nodes)}, {ways} ways ({how}), for {lasts:.3f} s"
+    heal = stage.world.cut(clients, nodes, _WAYS[ways], swallow=how == "swallow")
+    stage.lasting("partition", what, lasts, heal, nodes, clients)
 
 
-def _clocks(world: World, clients: Sequence[SimClient], assumptions: Assumptions) -> None:
-    draw = world.random
-    spread = DRIFT_KEPT if assumptions.timing else draw.choice([DRIFT_KEPT, 0.2])
-    for node in world.nodes:
-        node.set_rate(1.0 + draw.uniform(-spread, spread), world.now)
-        node.jump(draw.uniform(-0.5, 0.5))
-    for client in clients:
-        client.rate = 1.0 + draw.uniform(-spread, spread)
-        client.source.skew = draw.choice(
-            [0.0, draw.uniform(-0.01, 0.01), draw.uniform(-50.0, 50.0), draw.uniform(-3600.0, 3600.0)]
-        )
+def _reset(stage: Stage, client: str, nodes: Nodes, late: bool) -> None:
+    """Connections break; *late*: what was under way still reaches the nodes, after the client asked again."""
+    stage.blip("reset", f"{client} loses its connections to {_nodes(nodes)}{', late' if late else ''}", nodes, (client,))
+    for node in nodes:
+        for connection in stage.world.connections(client, node):
+            connection.reset(late=late)
 
 
-Kind = Callable[[World, Sequence[Actor], float], None]
+def _let(stage: Stage, client: str, nodes: Nodes, way: str, count: int) -> None:
+    """So many of what a partition holds get through."""
+    for node in nodes:
+        for connection in stage.world.connections(client, node):
+            connection.let(way, count)
 
 
-def _partition(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    """Some clients lose some nodes, one way or both."""
-    draw = world.random
-    ways = draw.choice([("up", "down"), ("up",), ("down",)])
-    clients = [actor.client.name for actor in actors if draw.random() < 0.5] or [actors[0].client.name]
-    nodes = [node.index for node in world.nodes if draw.random() < 0.5]
-    what = f"{', '.join(clients)} cut off from {nodes} ({' and '.join(ways)}) for {lasts:.3f} s"
-    fault = world.break_("partition", what, tuple(nodes), tuple(clients))
+def _slow(stage: Stage, nodes: Nodes, seconds: float, lasts: float) -> None:
+    """Everything to and from the nodes takes longer."""
+    slow = stage.world.slow
 
     def heal() -> None:
-        for client in clients:
-            for node in nodes:
-                world.heal(client, node)
-        world.healed(fault)
-
-    for client in clients:
         for node in nodes:
-            world.cut(client, node, ways)
-    world.at(world.now + lasts, heal)
+            slow.pop(node, None)
+
+    slow.update(dict.fromkeys(nodes, seconds))
+    stage.lasting("slow", f"{_nodes(nodes)} {seconds:.3f} s away for {lasts:.3f} s", lasts, heal, nodes)
 
 
-def _pause_node(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    node = world.random.choice(world.nodes)
-    if node.up:
-        fault = world.break_("pause", f"n{node.index} pauses for {lasts:.3f} s", (node.index,))
-        world.pause(node.index)
-        _later(world, lasts, fault, partial(world.resume, node.index))
+def _pause(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """SIGSTOP for nodes; they execute on waking what came meanwhile."""
+    for node in nodes:
+        stage.world.pause(node)
 
-
-def _crash(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    kept = world.random.choice(["lost", "lost", "rollback", "durable"])
-    for node in _some(world):
-        if node.up:
-            fault = world.break_("crash", f"n{node.index} crashes ({kept}) for {lasts:.3f} s", (node.index,))
-            world.crash(node.index, kept)
-            _later(world, lasts, fault, partial(world.start, node.index))
-
-
-def _later(world: World, seconds: float, fault: str, what: Callable[[], None]) -> None:
     def heal() -> None:
-        what()
-        world.healed(fault)
+        for node in nodes:
+            stage.world.resume(node)
 
-    world.at(world.now + seconds, heal)
-
-
-def _some(world: World) -> list[SimNode]:
-    """Mostly one node, sometimes more, never all: a cluster that forgot as a whole looks like a new one."""
-    count = world.random.choice([1, 1, 1, 2, len(world.nodes) - 1])
-    return world.random.sample(world.nodes, min(count, len(world.nodes) - 1))
+    stage.lasting("pause", f"{_nodes(nodes)} paused for {lasts:.3f} s", lasts, heal, nodes)
 
 
-def _save(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    world.random.choice(world.nodes).save()
+def _crash(stage: Stage, nodes: Nodes, kept: str, lasts: float) -> None:
+    """Nodes end and come again as another run, with their data, without, or with what was saved last."""
+    down = [node for node in nodes if stage.world.nodes[node].up]
+    for node in down:
+        stage.world.crash(node, kept)
+
+    def heal() -> None:
+        for node in down:
+            stage.world.start(node)
+
+    stage.lasting("crash", f"{_nodes(nodes)} down for {lasts:.3f} s, data {kept}", lasts, heal, nodes)
 
 
-def _flush(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    for node in _some(world):
-        world.blip("flush", f"n{node.index} is flushed", (node.index,))
-        node.flush()
+def _save(stage: Stage, nodes: Nodes) -> None:
+    """What a later rollback brings back."""
+    for node in nodes:
+        stage.world.nodes[node].save()
 
 
-def _pause_client(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    client = world.random.choice(actors).client
-    fault = world.break_("freeze", f"{client.name} pauses for {lasts:.3f} s", clients=(client.name,))
-    client.pause(lasts)
-    _later(world, lasts, fault, lambda: None)
+def _flush(stage: Stage, nodes: Nodes) -> None:
+    """FLUSHALL."""
+    stage.blip("flush", f"{_nodes(nodes)} flushed", nodes)
+    for node in nodes:
+        stage.world.nodes[node].flush()
 
 
-def _cancel(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    world.random.choice(actors).cancel()
+def _evict(stage: Stage, nodes: Nodes, kind: str) -> None:
+    """Locks, fences or both go, the marker stays: nobody can see it."""
+    stage.blip("evict", f"{_nodes(nodes)} evicted: {kind}", nodes)
+    for node in nodes:
+        stage.world.nodes[node].evict(kind)
 
 
-def _out_of_memory(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    node = world.random.choice(world.nodes)
-    fault = world.break_("memory", f"n{node.index} is out of memory for {lasts:.3f} s", (node.index,))
-    node.out_of_memory = True
-    _later(world, lasts, fault, partial(setattr, node, "out_of_memory", False))
+def _memory(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """Nodes are out of memory: nothing new is stored, and what is there may go."""
+
+    def store(full: bool) -> None:
+        for node in nodes:
+            stage.world.nodes[node].out_of_memory = full
+
+    store(True)
+    stage.lasting("memory", f"{_nodes(nodes)} out of memory for {lasts:.3f} s", lasts, lambda: store(False), nodes)
 
 
-def _forget_scripts(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    node = world.random.choice(world.nodes)
-    world.blip("scripts", f"n{node.index} forgets its scripts", (node.index,))
-    node.scripts.clear()
+def _cut_short(stage: Stage, nodes: Nodes) -> None:
+    """The next TAKE that writes is aborted between its two writes."""
+    stage.blip("abort", f"{_nodes(nodes)}: the next TAKE is cut short", nodes)
+    for node in nodes:
+        stage.world.nodes[node].cut_short = True
 
 
-def _jump(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    draw = world.random
-    seconds = draw.choice([-10.0, -1.0, 1.0, 3.0, 30.0])
-    for node in world.nodes:
-        if draw.random() < 0.6:
-            world.blip("jump", f"the clock of n{node.index} jumps by {seconds} s", (node.index,))
-            node.jump(seconds)
+def _babble(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """Scripts are answered with nonsense."""
+
+    def babble(on: bool) -> None:
+        for node in nodes:
+            stage.world.nodes[node].babbles = on
+
+    babble(True)
+    stage.lasting("babble", f"{_nodes(nodes)} answer nonsense for {lasts:.3f} s", lasts, lambda: babble(False), nodes)
 
 
-def _flush_all(world: World, actors: Sequence[Actor], lasts: float) -> None:
-    world.blip("flush", "every node is flushed", tuple(node.index for node in world.nodes))
-    for node in world.nodes:
-        node.flush()
+def _scripts(stage: Stage, nodes: Nodes) -> None:
+    """SCRIPT FLUSH."""
+    stage.blip("scripts", f"{_nodes(nodes)} forget their scripts", nodes)
+    for node in nodes:
+        stage.world.nodes[node].scripts.clear()
 
 
-_INSIDE: tuple[Kind, ...] = (
-    _partition,
-    _partition,
-    _pause_node,
-    _crash,
-    _crash,
-    _save,
-    _flush,
-    _pause_client,
-    _pause_client,
-    _cancel,
-    _cancel,
-    _out_of_memory,
-    _forget_scripts,
-)
+def _foreign(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """A classic client takes the lock there, or dies between SETNX and EXPIRE where somebody repairs that."""
+    stage.blip("foreign", f"somebody else's lock on {_nodes(nodes)}", nodes)
+    for node in nodes:
+        server = stage.world.nodes[node]
+        now_ms = server.wall_us(stage.world.now) // 1000
+        if server.up and server._get("redlock:r", now_ms) is None:
+            server.data["redlock:r"] = ("somebody else", None if stage.plan.repair else now_ms + lasts * 1000)
 
 
-def _heal(world: World, actors: Sequence[Actor]) -> None:
-    world.note("", "Healed", "all is healed")
-    for node in world.nodes:
-        node.out_of_memory = False
-        world.start(node.index)
-        world.resume(node.index)
-        for actor in actors:
-            world.heal(actor.client.name, node.index)
+_UNFIT: dict[str, tuple[str, Any, Any]] = {
+    "replica": ("role", "slave", "master"),
+    "evicting": ("policy", "allkeys-lru", "noeviction"),
+    "clustered": ("cluster_enabled", 1, 0),
+    "loading": ("loading", 1, 0),
+}
+
+
+def _unfit(stage: Stage, nodes: Nodes, why: str, lasts: float) -> None:
+    """Nodes are set up so that they must not vote; a client sees it when it greets them next."""
+    name, bad, good = _UNFIT[why]
+
+    def make(value: Any) -> None:
+        for node in nodes:
+            setattr(stage.world.nodes[node], name, value)
+
+    make(bad)
+    stage.lasting("unfit", f"{_nodes(nodes)} {why} for {lasts:.3f} s", lasts, lambda: make(good), nodes)
+
+
+def _jump(stage: Stage, nodes: Nodes, seconds: float) -> None:
+    """Node clocks are stepped."""
+    stage.blip("jump", f"the clocks of {_nodes(nodes)} jump by {seconds:g} s", nodes)
+    for node in nodes:
+        stage.world.nodes[node].jump(seconds)
+
+
+def _race(stage: Stage, nodes: Nodes, rate: float) -> None:
+    """From now on the nodes' clocks run at *rate*."""
+    stage.blip("race", f"the clocks of {_nodes(nodes)} run at {rate:g}", nodes)
+    for node in nodes:
+        stage.world.nodes[node].set_rate(rate, stage.world.now)
+
+
+def _skew(stage: Stage, client: str, seconds: float) -> None:
+    """A client's wall clock is off by so much from now on."""
+    stage.blip("skew", f"the wall clock of {client} is off by {seconds:g} s", clients=(client,))
+    stage.clients[client].source.skew = seconds
+
+
+def _stall(stage: Stage, client: str, seconds: float) -> None:
+    """A client is paused and its lease clock with it: no clock that we read does that, unless it is broken."""
+    stage.clients[client].stall(seconds)
+    stage.lasting("stall", f"{client} paused for {seconds:.3f} s, its lease clock too", seconds, _nothing, clients=(client,))
+
+
+def _freeze(stage: Stage, client: str, lasts: float) -> None:
+    """SIGSTOP for a client."""
+    stage.clients[client].pause(lasts)
+    stage.lasting("freeze", f"{client} paused for {lasts:.3f} s", lasts, _nothing, clients=(client,))
+
+
+def _nap(stage: Stage, client: str, answers: int, lasts: float) -> None:
+    """SIGSTOP for a client with an answer in flight: after so many more of them."""
+    stage.blip("nap", f"{client} will pause for {lasts:.3f} s after {answers} more answers", clients=(client,))
+    stage.clients[client].nap(answers, lasts)
+
+
+def _suspend(stage: Stage, client: str, lasts: float) -> None:
+    """A client's machine sleeps: its timers do not count that."""
+    stage.clients[client].suspend(lasts)
+    stage.lasting("suspend", f"{client} suspended for {lasts:.3f} s", lasts, _nothing, clients=(client,))
+
+
+def _cancel(stage: Stage, client: str, steps: int) -> None:
+    """The caller goes away: now, or after so many more events of what it waits for, or waits for next."""
+    stage.actors_of(client)[0].cancel(steps)
+
+
+def _kill(stage: Stage, client: str) -> None:
+    """SIGKILL for a client."""
+    stage.blip("kill", f"{client} killed", clients=(client,))
+    stage.clients[client].kill()
+
+
+def _fork(stage: Stage, client: str) -> None:
+    """A client forks; the child tries its parent's leases, and then works for itself."""
+    stage.blip("fork", f"{client} forks", clients=(client,))
+    stage.fork(client)
+
+
+def _call(call: str) -> Callable[..., None]:
+    def make(stage: Stage, client: str, *arguments: Any) -> None:
+        name, _, actor = client.partition(":")
+        stage.actors_of(name)[int(actor or 0)].call(call, *arguments)
+
+    return make
+
+
+FAULTS: dict[str, Callable[..., None]] = {
+    "partition": _partition,
+    "reset": _reset,
+    "let": _let,
+    "slow": _slow,
+    "pause": _pause,
+    "crash": _crash,
+    "save": _save,
+    "flush": _flush,
+    "evict": _evict,
+    "memory": _memory,
+    "abort": _cut_short,
+    "babble": _babble,
+    "scripts": _scripts,
+    "foreign": _foreign,
+    "unfit": _unfit,
+    "jump": _jump,
+    "race": _race,
+    "skew": _skew,
+    "stall": _stall,
+    "freeze": _freeze,
+    "nap": _nap,
+    "suspend": _suspend,
+    "cancel": _cancel,
+    "kill": _kill,
+    "fork": _fork,
+    **{call: _call(call) for call in CALLS},
+}
+"""By word, what a step does; `stage.py` plays them."""
+
+
+def _nothing() -> None:
+    """It ends by itself."""
+
+
+def _list(clients: Names) -> str:
+    return ", ".join(clients)
+
+
+def _nodes(nodes: Nodes) -> str:
+    return ", ".join(f"n{node}" for node in nodes)

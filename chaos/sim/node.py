@@ -1,26 +1,32 @@
 """A simulated server: the semantics of our Lua files in Python, a wall clock of its own, and ways to forget.
 
-Speaks RESP on bytes, so that the shipped links talk to it as to a real one. `tests/sim/test_node.py` runs it side by side
-with a real server on random commands, so that the two cannot drift apart.
+`execute` takes RESP words and gives bytes, so that the shipped links talk to it as to a real server; `perform` takes a
+command as it is, for runs of the flows alone. `tests/sim/test_node.py` runs it side by side with a real server on random
+commands, so that the two cannot drift apart. From outside the scripts it also notes what the audit asks a node about.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import hiredis
 
-from redlock.core.commands import FREE, MARK, PEEK, REPAIR, TAKE, Script
+from redlock.core.admission import Identity
+from redlock.core.commands import FREE, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
 
-__all__ = ["SimNode"]
+__all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands"]
 
 Value = tuple[str, float | None]
 """A string and, in milliseconds of the node's clock, when it expires."""
 
 EPOCH_US = 1_800_000_000_000_000
 """Where simulated wall clocks start."""
+AHEAD_US = 60_000_000
+STEPS_AHEAD = 2048
+"""How far a token may be past the node's clock, or past the fence: the clamp of `take.lua` and `free.lua`."""
 
 
 class SimNode:
@@ -34,18 +40,25 @@ class SimNode:
         self.up = True
         self.role = "master"
         self.policy = "noeviction"
+        self.cluster_enabled = 0
+        self.loading = 0
         self.out_of_memory = False
+        self.cut_short = False
+        """The next TAKE that writes is aborted between its two writes."""
+        self.babbles = False
+        """Something between it and its clients answers scripts with what no script of ours gives."""
         self._draw = draw
         self.run_id = draw()
         self.started_at = 0.0
         self.data: dict[str, Value] = {}
         self.scripts: set[str] = set()
         self.snapshot: dict[str, Value] = {}
-        self.taken: dict[str, str] = {}
-        """By owner, the lock key it ever took here; and `freed`, by owner, the largest token it gave back here."""
+        self.taken: dict[str, int] = {}
+        """By owner, the last token it took the lock with here; and `freed`, by owner, the largest it gave back here."""
         self.freed: dict[str, int] = {}
-        self.revived: list[str] = []
-        """Owners that took a lock here after they had given it back: a release is final on a node that executed it."""
+        self.top_ups = 0
+        self.wrongs: list[tuple[float, str, str]] = []
+        """When, which property, and what: what no node may ever see."""
 
     # Its clock
 
@@ -72,8 +85,8 @@ class SimNode:
             self.data = {}
         elif kept == "rollback":
             self.data = dict(self.snapshot)
-        if kept != "durable":  # With its fences it forgot which doors were shut.
-            self.freed = dict.fromkeys(self.freed, 0)
+        if kept != "durable":
+            self._forgot()
 
     def start(self, at: float) -> None:
         """It comes up again."""
@@ -89,9 +102,31 @@ class SimNode:
     def flush(self) -> None:
         """FLUSHALL."""
         self.data = {}
+        self._forgot()
+
+    def evict(self, kind: str) -> None:
+        """Drop the "lock"s, the "fence"s or "all", and keep the marker: a loss that nobody can see."""
+        self.data = {key: value for key, value in self.data.items() if key == MARKER_KEY or _is(kind, key) is False}
+        if kind != "lock":
+            self._forgot()
+
+    def _forgot(self) -> None:
+        """With its fences it forgot which doors were shut."""
         self.freed = dict.fromkeys(self.freed, 0)
 
     # Its commands
+
+    def identity(self, at: float) -> Identity:
+        """What a greeting learns."""
+        now = self.wall_us(at)
+        return Identity.parse(self._fields(at), self._get(MARKER_KEY, now // 1000) or "", now / 1e6)
+
+    def perform(self, command: Command, marker: str, at: float) -> Any:
+        """One command, atomically; the answer as hiredis would give it. Raises ScriptError."""
+        script = command.script
+        assert script is not None
+        arguments = (*command.args, marker) if command.marked else command.args
+        return self._run(script, command.keys, arguments, at)
 
     def execute(self, words: list[bytes], at: float) -> bytes:
         """One command, atomically; the reply as bytes."""
@@ -100,53 +135,94 @@ class SimNode:
             return self._evaluate(name, words, at)
         if name == b"GET":
             value = self._get(words[1].decode(), self.wall_us(at) / 1000)
-            return _bulk(value)
+            return b"$-1\r\n" if value is None else _bulk(value.encode())
         if name == b"TIME":
             now = self.wall_us(at)
-            return _array([str(now // 1_000_000), str(now % 1_000_000)])
+            return _array([str(now // 1_000_000).encode(), str(now % 1_000_000).encode()])
         if name == b"INFO":
-            return _bulk(self._info(at))
+            return _bulk("".join([f"{name}:{value}\r\n" for name, value in self._fields(at).items()]).encode())
         if name == b"SCRIPT":
-            script = _BY_SOURCE[words[2].decode()]
+            script = _by_source(words[2])
+            assert script is not None
             self.scripts.add(script.sha)
-            return _bulk(script.sha)
+            return _bulk(script.sha.encode())
         return b"-ERR unknown command\r\n"
 
     def _evaluate(self, name: bytes, words: list[bytes], at: float) -> bytes:
-        text = words[1].decode()
-        script = _BY_SHA.get(text) if name == b"EVALSHA" else _BY_SOURCE.get(text)
-        if script is None or (name == b"EVALSHA" and text not in self.scripts):
+        script = _BY_SHA.get(words[1]) if name == b"EVALSHA" else _by_source(words[1])
+        if script is None or (name == b"EVALSHA" and script.sha not in self.scripts):
             return b"-NOSCRIPT No matching script. Please use EVAL.\r\n"
         self.scripts.add(script.sha)
-        count = int(words[2])
-        keys = [word.decode() for word in words[3 : 3 + count]]
-        arguments = [word.decode() for word in words[3 + count :]]
+        count = 3 + int(words[2])
+        keys = [word.decode() for word in words[3:count]]
         try:
-            answer = _RUN[script.name](self, keys, arguments, self.wall_us(at))
+            answer = self._run(script, keys, [word.decode() for word in words[count:]], at)
         except ScriptError as error:
             return f"-{error}\r\n".encode()
-        if script is TAKE or script is FREE:
-            self._remember(script, keys, arguments, answer, self.wall_us(at))
         return _array(answer)
 
-    def _remember(self, script: Script, keys: list[str], arguments: list[str], answer: list[Any], now: int) -> None:
-        """Who took and who gave back, seen from outside the scripts: what the checker asks about this node."""
-        owner, number = arguments[0], int(arguments[1])
-        if script is TAKE and answer[0] == 1 and arguments[4] != "verify":
-            self.taken[owner] = keys[0]
-            if self.freed.get(owner, 0) >= number:
-                self.revived.append(owner)
-        elif script is FREE and answer[0] != 2 and number <= now + 60_000_000 and not self.out_of_memory:
-            self.freed[owner] = max(number, self.freed.get(owner, 0))
+    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> list[Any]:
+        now = self.wall_us(at)
+        if self.babbles:
+            return [7, 7]
+        before = self.data.get(keys[0])
+        answer: list[Any] = getattr(self, _SCRIPT_METHODS[script])(keys, arguments, now)
+        if script is TAKE:
+            self._took(keys, arguments, answer, before, now, at)
         elif script is FREE:
+            self._freed(keys, arguments, answer, before, now, at)
+        return answer
+
+    def _fields(self, at: float) -> dict[str, str]:
+        uptime = int((self.wall_us(at) - EPOCH_US) / 1e6 - self.offset - self.started_at * self.rate)
+        return {
+            "run_id": self.run_id,
+            "uptime_in_seconds": str(uptime),
+            "redis_version": "sim",
+            "role": self.role,
+            "second_repl_offset": "-1",
+            "loading": str(self.loading),
+            "maxmemory_policy": self.policy,
+            "cluster_enabled": str(self.cluster_enabled),
+        }
+
+    # What it saw, for the audit
+
+    def _took(
+        self, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], before: Value | None, now: int, at: float
+    ) -> None:
+        if answer[0] != 1 or arguments[4] == "verify":
+            return
+        owner, number = arguments[0], int(arguments[1])
+        self.taken[owner] = number
+        if self.freed.get(owner, 0) >= number:
+            self.wrongs.append((at, "R7: a release is final", f"n{self.index} was taken by {owner[:8]} after its release"))
+        after = self.data.get(keys[0])
+        if after is None or after[1] is None:
+            self.wrongs.append((at, "I11: every lock expires", f"n{self.index} has a lock of {owner[:8]} without an expiry"))
+            return
+        if arguments[4] == "extend" and before is None:
+            self.top_ups += 1
+        longest = now // 1000 + int(arguments[2])
+        if after[1] > longest and not (before is not None and before[1] is not None and after[1] <= before[1]):
+            text = f"n{self.index} keeps the lock of {owner[:8]} for longer than was asked"
+            self.wrongs.append((at, "I11: every lock expires", text))
+
+    def _freed(
+        self, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], before: Value | None, now: int, at: float
+    ) -> None:
+        owner, number = arguments[0], int(arguments[1])
+        if before is not None and not before[0].startswith(f"{owner}:") and (before[1] is None or now // 1000 <= before[1]):
+            if self.data.get(keys[0]) != before:
+                text = f"n{self.index}: the release of {owner[:8]} hit the lock of {before[0][:8]}"
+                self.wrongs.append((at, "I8: a release is the owner's alone", text))
+            self.freed.setdefault(owner, 0)  # Somebody else holds it: no poison, by design.
+        elif number <= now + AHEAD_US and not self.out_of_memory:
+            self.freed[owner] = max(number, self.freed.get(owner, 0))
+        else:
             self.freed.setdefault(owner, 0)
 
-    def _info(self, at: float) -> str:
-        uptime = int((self.wall_us(at) - EPOCH_US) / 1e6 - self.offset - self.started_at * self.rate)
-        return (
-            f"run_id:{self.run_id}\r\nuptime_in_seconds:{uptime}\r\nredis_version:sim\r\nrole:{self.role}\r\n"
-            f"second_repl_offset:-1\r\nloading:0\r\nmaxmemory_policy:{self.policy}\r\ncluster_enabled:0\r\n"
-        )
+    # Keys
 
     def _get(self, key: str, now_ms: float) -> str | None:
         found = self.data.get(key)
@@ -174,82 +250,99 @@ class SimNode:
 
     # take.lua and the others, line by line
 
-    def _take(self, keys: list[str], arguments: list[str], now: int) -> list[Any]:
+    def _take(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
         owner, token, ttl_text, fence_text, mode, expected = arguments
         number, ttl, fence_ttl, now_ms = int(token), int(ttl_text), int(fence_text), now // 1000
-        marker = self._get(keys[2], now_ms)
+        lock_key, fence_key, marker_key = keys
+        marker = self._get(marker_key, now_ms)
         if marker != expected:
-            return [3, marker or ""]
-        _, _, _, max_ttl, _, floor, _ = marker.split(" ")
-        if ttl > int(max_ttl):
+            return [3, (marker or "").encode()]
+        max_ttl, floor = _limits(marker)
+        if ttl > max_ttl:
             raise ScriptError(f"REDLOCK a ttl of {ttl} ms is above this cluster's max_ttl of {max_ttl} ms")
-        fence = int(self._get(keys[1], now_ms) or 0)
-        held = self._get(keys[0], now_ms)
-        if held == f"{owner}:{token}":
-            if mode == "extend":
-                if self._pttl(keys[0], now_ms) < ttl:
-                    self.data[keys[0]] = (held, now_ms + ttl)
-                left = self._pttl(keys[1], now_ms)
-                if fence_ttl > 0 and 0 <= left < fence_ttl:
-                    self.data[keys[1]] = (self.data[keys[1]][0], now_ms + fence_ttl)
-            return [1, number, 0]
-        if held is not None and not held.startswith(f"{owner}:"):
-            return [0, fence, self._pttl(keys[0], now_ms), _shown(held)]
+        fence = int(self._get(fence_key, now_ms) or 0)
+        held = self._get(lock_key, now_ms)
+        if held is not None:
+            if held == f"{owner}:{token}":
+                if mode == "extend":
+                    if self._pttl(lock_key, now_ms) < ttl:
+                        self.data[lock_key] = (held, now_ms + ttl)
+                    left = self._pttl(fence_key, now_ms)
+                    if fence_ttl > 0 and 0 <= left < fence_ttl:
+                        self.data[fence_key] = (self.data[fence_key][0], now_ms + fence_ttl)
+                return [1, number, 0]
+            if not held.startswith(f"{owner}:"):
+                return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
         if mode == "verify":
             return [2, fence, 0, now]
         if mode == "extend":
             if fence > number:
                 return [2, fence, 0, now]
         else:
-            low = max(fence, int(floor))
-            if low >= number or number > max(low + 2048, now + 60_000_000):
+            low = max(fence, floor)
+            if low >= number or number > max(low + STEPS_AHEAD, now + AHEAD_US):
                 return [2, low, 0, now]
-        self._raise_fence(keys[1], token, fence_ttl, now_ms)
-        self._set(keys[0], f"{owner}:{token}", ttl, now_ms)
+        self._claim(
+            partial(self._raise_fence, fence_key, str(token), fence_ttl, now_ms),
+            partial(self._set, lock_key, f"{owner}:{token}", ttl, now_ms),
+        )
         return [1, number, 0]
 
-    def _free(self, keys: list[str], arguments: list[str], now: int) -> list[Any]:
+    def _claim(self, raise_fence: Callable[[], None], take_lock: Callable[[], None]) -> None:
+        """Fence first: an abort between the two leaves a raised fence, which is harmless, never a lock without one."""
+        raise_fence()
+        self._aborted()
+        take_lock()
+
+    def _aborted(self) -> None:
+        if self.cut_short:
+            self.cut_short = False
+            raise ScriptError("ERR aborted between two writes")
+
+    def _free(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
         owner, number, fence_ttl, now_ms = arguments[0], int(arguments[1]), int(arguments[2]), now // 1000
-        held = self._get(keys[0], now_ms)
+        lock_key, fence_key = keys
+        held = self._get(lock_key, now_ms)
         mine = held is not None and held.startswith(f"{owner}:")
         if held is not None and not mine:
             return [2]
         if mine:
-            del self.data[keys[0]]
-        fence = int(self._get(keys[1], now_ms) or 0)
-        if fence <= number <= max(fence + 2048, now + 60_000_000) and not self.out_of_memory:
-            self._raise_fence(keys[1], str(number + 1), fence_ttl, now_ms)
+            del self.data[lock_key]
+        fence = int(self._get(fence_key, now_ms) or 0)
+        if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory:
+            self._raise_fence(fence_key, str(number + 1), fence_ttl, now_ms)
         return [1 if mine else 0]
 
-    def _peek(self, keys: list[str], arguments: list[str], now: int) -> list[Any]:
+    def _peek(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
         now_ms = now // 1000
+        lock_key, fence_key, marker_key = keys
         if arguments:
-            marker = self._get(keys[2], now_ms)
+            marker = self._get(marker_key, now_ms)
             if marker != arguments[0]:
-                return [3, marker or ""]
-        fence = int(self._get(keys[1], now_ms) or 0)
-        held = self._get(keys[0], now_ms)
+                return [3, (marker or "").encode()]
+        fence = int(self._get(fence_key, now_ms) or 0)
+        held = self._get(lock_key, now_ms)
         if held is None:
             return [4, fence]
-        return [0, fence, self._pttl(keys[0], now_ms), _shown(held)]
+        return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
 
-    def _repair(self, keys: list[str], arguments: list[str], now: int) -> list[Any]:
+    def _repair(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
         now_ms = now // 1000
         if self._pttl(keys[0], now_ms) != -1:
             return [0]
         self.data[keys[0]] = (self.data[keys[0]][0], now_ms + int(arguments[0]))
         return [1]
 
-    def _mark(self, keys: list[str], arguments: list[str], now: int) -> list[Any]:
+    def _mark(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
         expected, head, floor, tail = arguments
         current = self._get(keys[0], now // 1000) or ""
         if current != expected:
-            return [0, current]
+            return [0, current.encode()]
         if floor.startswith("+"):
             floor = str(now + int(floor[1:]))
         marker = f"{head} {floor} {tail}"
         self._set(keys[0], marker, None, now // 1000)
-        return [1, marker]
+        return [1, marker.encode()]
 
 
 class ScriptError(Exception):
@@ -257,15 +350,8 @@ class ScriptError(Exception):
 
 
 _SCRIPTS = (TAKE, FREE, PEEK, REPAIR, MARK)
-_BY_SHA: dict[str, Script] = {script.sha: script for script in _SCRIPTS}
-_BY_SOURCE: dict[str, Script] = {script.source: script for script in _SCRIPTS}
-_RUN: dict[str, Callable[[SimNode, list[str], list[str], int], list[Any]]] = {
-    "take": SimNode._take,
-    "free": SimNode._free,
-    "peek": SimNode._peek,
-    "repair": SimNode._repair,
-    "mark": SimNode._mark,
-}
+_BY_SHA: dict[bytes, Script] = {script.sha.encode(): script for script in _SCRIPTS}
+_SCRIPT_METHODS = {script: f"_{script.name}" for script in _SCRIPTS}
 
 
 def commands(reader: hiredis.Reader) -> list[list[bytes]]:
@@ -278,14 +364,29 @@ def commands(reader: hiredis.Reader) -> list[list[bytes]]:
         found.append(words)
 
 
-def _shown(value: str) -> str:
-    return "=" + "".join(char if char >= " " and char != "\x7f" else "?" for char in value[:128])
+def _by_source(text: bytes) -> Script | None:
+    return next((script for script in _SCRIPTS if script.source.encode() == text), None)
 
 
-def _bulk(value: str | None) -> bytes:
-    if value is None:
-        return b"$-1\r\n"
-    data = value.encode()
+def _is(kind: str, key: str) -> bool:
+    return kind == "all" or (kind == "fence") == key.endswith(":fence")
+
+
+@lru_cache(maxsize=1024)
+def _limits(marker: str) -> tuple[int, int]:
+    """max_ttl and floor, as `take.lua` reads them."""
+    _, _, _, max_ttl, _, floor, _ = marker.split(" ")
+    return int(max_ttl), int(floor)
+
+
+def _shown(value: str) -> bytes:
+    text = value[:128]
+    if not text.isprintable():
+        text = "".join(char if char >= " " and char != "\x7f" else "?" for char in text)
+    return b"=" + text.encode()
+
+
+def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import Any
 
 from chaos.history import Accepted, Believed, Called, Refused
-from chaos.sim.client import SimClient
+from chaos.sim.client import SimClient, SimRun
 from chaos.sim.world import World
 from redlock.core.acquire import Ask, acquire
 from redlock.core.effects import Cancelled, Flow
 from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
+from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
-from redlock.core.release import release
-from redlock.errors import LeaseError, LockContended, QuorumUnavailable, RedlockError
-from redlock.transport.run import Run
+from redlock.core.release import abandon, release
+from redlock.errors import ConfigurationError, LeaseError, LockContended, QuorumUnavailable, RedlockError
 
-__all__ = ["WORKLOADS", "Actor", "Store"]
+__all__ = ["CALLS", "WORKLOADS", "Actor", "Store", "last_word", "orphan"]
 
-Step = Generator[Any, Any, None]
+Script = Generator[Any, Any, None]
+
+QUIET = 10.0
+"""Seconds after which no lock of before a healing, and no quarantine, can stand in anybody's way."""
+LAST_TIMEOUT = 10.0
+SLACK = 0.05
+"""Seconds a call may take longer than its timeout and one node timeout: a few trips through a healthy network."""
 
 
 class Store:
@@ -53,30 +59,54 @@ class Store:
 
 
 class Actor:
-    """Runs one client's script: a generator that yields seconds to sleep, or a flow to run."""
+    """One thread or task of a client. Its script is a generator that yields seconds to sleep, or a flow to run."""
 
-    def __init__(self, client: SimClient, store: Store, resource: str) -> None:
+    def __init__(self, client: SimClient, store: Store, seed: object) -> None:
         self.client = client
         self.store = store
-        self.resource = resource
-        self.keys = keys_of(client.policy.key_prefix, resource)
-        self.finished = False
-        self.grants = 0
+        self.draw = random.Random(f"{seed}/{client.name}").random
+        self.finished = True
+        self.held: list[Holding] = []
+        """Leases that it has in hand."""
         self.kept: set[str] = set()
-        """Owners of leases that were dropped, and so are given back by their expiry alone."""
-        self._script: Step | None = None
-        self._run: Run[Any] | None = None
+        """Owners of leases that nobody gives back, and that are ended by their expiry alone."""
+        self.wrongs: list[tuple[float, str, str]] = []
+        self.last: Callable[[Actor], Script] | None = None
+        """What it does when its script is over."""
+        self._script: Script | None = None
+        self._run: SimRun | None = None
+        self._ask: Ask | None = None
+        self._fuse = -1
+        self._read: int | None = None
 
-    def begin(self, script: Step) -> None:
+    def begin(self, script: Script) -> None:
         """Start."""
+        self.finished = False
         self._script = script
         self._go_on(None)
 
-    def cancel(self) -> None:
-        """Cancel the flow that is under way, as `task.cancel()` would."""
-        if self._run is not None and not self._run.done:
-            self.client.world.note(self.client.name, "Cancel", "the caller goes away")
-            self.client.cancel(self._run)
+    def call(self, call: str, *arguments: Any) -> None:
+        """Make one call now, as a step of a plan; nothing if it is busy, or if there is no lease to call it on."""
+        if self.finished and not self.client.dead:
+            self.begin(CALLS[call](self, *arguments))
+
+    def cancel(self, events: int) -> None:
+        """The caller goes away after so many more events of the flow under way, or of the next one."""
+        run = self._run
+        if run is None or run.done:
+            if run is not None and not self.finished and events == 0 and self._ask is not None:
+                self._abandon(self._ask)
+            self._fuse = events
+        elif events:
+            run.fuse = events
+        else:
+            self.client.cancel(run)
+
+    def _abandon(self, ask: Ask) -> None:
+        """A cancel that lands after the winning vote, before the caller has the lease: give it back."""
+        holding = ask.granted
+        if holding is not None and not holding.freed:
+            self.client.write(abandon(self.client.cluster, holding))
 
     def _go_on(self, result: Any) -> None:
         script = self._script
@@ -85,49 +115,85 @@ class Actor:
         try:
             wanted = script.throw(result) if isinstance(result, BaseException) else script.send(result)
         except StopIteration:
-            self.finished = True
-            self._script = None
+            self._over()
             return
         world = self.client.world
         if isinstance(wanted, float):
-            world.at(world.now + wanted, partial(self.client.when_awake, partial(self._go_on, None)))
+            world.at(world.now + wanted, self.client.when_awake, self._go_on, None)
         else:
-            self._run = self.client.start(wanted, self._ended)
+            fuse, self._fuse = self._fuse, -1
+            self._run = self.client.start(wanted, self._ended, fuse=fuse)
 
-    def _ended(self, run: Run[Any]) -> None:
+    def _over(self) -> None:
+        self.finished = True
+        self._script = None
+        if self.last is not None:
+            last, self.last = self.last, None
+            self.begin(last(self))
+
+    def _ended(self, run: SimRun) -> None:
+        self._run = None
         self._go_on(run.error if run.error is not None else run.value)
 
     # Steps that scripts share
 
-    def acquire(self, ttl: float, timeout: float) -> Generator[Any, Any, Holding | None]:
-        """Try to get the lock."""
+    def acquire(self, timeout: float | None, *, resource: str = "r") -> Generator[Any, Any, Holding | None]:
+        """Try to get the lock; *timeout* 0: once, None: for ever."""
         client, world = self.client, self.client.world
-        ask = Ask(self.resource, *self.keys, ttl, client.clock() + timeout, once=timeout == 0)
-        began_at = world.now
+        ttl = client.policy.ttl
+        once = timeout == 0
+        began_at, paused_for = world.now, client.paused_for
         try:
+            keys = keys_of(client.policy.key_prefix, resource)
+            give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
+            self._ask = ask = Ask(resource, *keys, ttl, give_up_at, once)
             holding: Holding = yield lambda at: acquire(client.cluster, ask, at)
+            if holding.freed:  # The caller went away when it was granted, and had not been told yet.
+                raise Cancelled
         except (RedlockError, Cancelled) as error:
-            self._called("acquire", began_at, _outcome(error))
-            return None
-        self._called("acquire", began_at, "granted", holding.token)
-        self.grants += 1
-        self.kept.add(holding.owner)
+            self._called("acquire", resource, began_at, _outcome(error))
+            holding = None  # type: ignore[assignment]
+        finally:
+            self._ask = None
+        if timeout:
+            allowed = (timeout + client.cluster.patience) / client.rate + client.paused_for - paused_for + SLACK
+            if world.now - began_at > allowed + client.slept_for:
+                text = f"{client.name}'s acquire took {world.now - began_at:.3f} s, with a timeout of {timeout:.3f} s"
+                self.wrongs.append((world.now, "I10: acquire returns in time", text))
+        if holding is not None:
+            self._called("acquire", resource, began_at, "granted", holding.token)
+            self.held.append(holding)
+            self.kept.add(holding.owner)
         return holding
 
-    def _called(self, call: str, began_at: float, outcome: str, token: int = 0) -> None:
+    def _called(self, call: str, resource: str, began_at: float, outcome: str, token: int = 0) -> None:
         world = self.client.world
-        world.history.append(Called(world.now, self.client.name, self.resource, call, world.now - began_at, outcome, token))
+        world.history.append(Called(world.now, self.client.name, resource, call, world.now - began_at, outcome, token))
 
     def release(self, holding: Holding) -> Generator[Any, Any, None]:
         """Give it back."""
-        began_at = self.client.world.now
+        client, began_at = self.client, self.client.world.now
+        self._forget(holding)
         self.kept.discard(holding.owner)
+        outcome = "unconfirmed"
         try:
-            confirmed = yield lambda at: release(self.client.cluster, holding, at)
-        except Cancelled as error:
-            self._called("release", began_at, _outcome(error), holding.token)
-        else:
-            self._called("release", began_at, "ok" if confirmed else "unconfirmed", holding.token)
+            if (yield lambda at: release(client.cluster, holding, at)):
+                outcome = "ok"
+        except Cancelled as error:  # The confirmation is lost, the release is not.
+            client.write(abandon(client.cluster, holding))
+            outcome = _outcome(error)
+        self._called("release", holding.resource, began_at, outcome, holding.token)
+        self.believe(holding)
+
+    def drop(self, holding: Holding) -> None:
+        """Let go of the handle without a release: nobody renews it any more."""
+        self._forget(holding)
+        self.client.dropped.add(holding)
+        holding.lose("it was dropped without being released")
+
+    def _forget(self, holding: Holding) -> None:
+        if holding in self.held:
+            self.held.remove(holding)
 
     def believe(self, holding: Holding) -> bool:
         """Ask the lease, and note what it says."""
@@ -135,24 +201,17 @@ class Actor:
         at = client.clock()
         if not holding.held(at):
             return False
-        client.world.history.append(
-            Believed(client.world.now, client.name, self.resource, holding.token, holding.valid_until - at)
-        )
+        left = holding.valid_until - at
+        client.world.history.append(Believed(client.world.now, client.name, holding.resource, holding.token, left))
         return True
 
-    def update(self, holding: Holding, pause: float) -> Generator[Any, Any, None]:
-        """Read, think, write: at the guarded store, with the token."""
-        before = self.store.read(self.client.name, self.resource, holding.token)
+    def update(self, holding: Holding, pause: float, *, looks: bool = True) -> Generator[Any, Any, None]:
+        """Read, think, write: at the guarded store, with the token. Who does not look is stopped by the store alone."""
+        name, resource, token = self.client.name, holding.resource, holding.token
+        before = self.store.read(name, resource, token)
         yield pause
-        if before is not None and self.believe(holding):
-            self.store.write(self.client.name, self.resource, holding.token, before, before + 1)
-
-    def zombie(self, holding: Holding, pause: float) -> Generator[Any, Any, None]:
-        """The same by one who does not look at its lease: only the store stands in the way."""
-        before = self.store.read(self.client.name, self.resource, holding.token)
-        yield pause
-        if before is not None:
-            self.store.write(self.client.name, self.resource, holding.token, before, before + 1)
+        if before is not None and (not looks or self.believe(holding)):
+            self.store.write(name, resource, token, before, before + 1)
 
     def extend(self, holding: Holding, ttl: float) -> Generator[Any, Any, bool]:
         """Extend; False if the lease is over."""
@@ -169,8 +228,21 @@ class Actor:
             yield flow
         except (RedlockError, Cancelled) as error:
             outcome = _outcome(error)
-        self._called(call, began_at, outcome, holding.token)
+            if isinstance(error, LeaseError) and not holding.freed:
+                holding.lose("its validity ended")
+                self.client._lapsed(holding)
+        self._called(call, holding.resource, began_at, outcome, holding.token)
         return outcome != "lost"
+
+    def look(self, resource: str = "r") -> Generator[Any, Any, None]:
+        """Ask who holds the lock, and how the nodes are."""
+        client = self.client
+        keys = keys_of(client.policy.key_prefix, resource)
+        try:
+            yield lambda at: peek(client.cluster, *keys, at)
+            yield lambda at: inspect_nodes(client.cluster, at)
+        except (RedlockError, Cancelled) as error:
+            self._called("look", resource, client.world.now, _outcome(error))
 
 
 def _outcome(error: BaseException) -> str:
@@ -183,35 +255,37 @@ def _outcome(error: BaseException) -> str:
 _OUTCOMES: dict[type[BaseException], str] = {
     LockContended: "contended",
     QuorumUnavailable: "unavailable",
+    ConfigurationError: "misconfigured",
     LeaseError: "lost",
     Cancelled: "cancelled",
 }
 
 
-def contend(actor: Actor, rounds: int) -> Step:
+# Workloads
+
+
+def contend(actor: Actor, rounds: int) -> Script:
     """Take the lock, write, give it back; now and then drop it, or write without looking."""
-    draw = actor.client.world.random.random
-    ttl = actor.client.policy.ttl
+    draw, ttl = actor.draw, actor.client.policy.ttl
     for _ in range(rounds):
         yield draw() * ttl * 0.2
-        holding = yield from actor.acquire(ttl, timeout=ttl * (0.5 + 2 * draw()))
+        timeout = 0.0 if draw() < 0.1 else ttl * (0.5 + 2 * draw())
+        holding = yield from actor.acquire(timeout, resource="r" if draw() < 0.9 else "s")
         if holding is None:
             continue
-        if draw() < 0.1:
-            yield from actor.zombie(holding, draw() * ttl * 1.5)
-        else:
-            yield from actor.update(holding, draw() * ttl * 0.2)
+        yield from actor.update(holding, draw() * ttl * 0.2)
         if draw() < 0.9:
             yield from actor.release(holding)
+        else:
+            actor.drop(holding)
 
 
-def hold(actor: Actor, rounds: int) -> Step:
+def hold(actor: Actor, rounds: int) -> Script:
     """Take the lock and keep it by extending, with a ttl that changes, before giving it back."""
-    draw = actor.client.world.random.random
-    ttl = actor.client.policy.ttl
+    draw, ttl = actor.draw, actor.client.policy.ttl
     for _ in range(rounds):
         yield draw() * ttl * 0.2
-        holding = yield from actor.acquire(ttl, timeout=ttl * 3)
+        holding = yield from actor.acquire(ttl * 3)
         if holding is None:
             continue
         for _ in range(int(draw() * 5)):
@@ -222,13 +296,33 @@ def hold(actor: Actor, rounds: int) -> Step:
         yield from actor.release(holding)
 
 
-def check(actor: Actor, rounds: int) -> Step:
-    """Take the lock, and verify it again and again."""
-    draw = actor.client.world.random.random
-    ttl = actor.client.policy.ttl
+def auto(actor: Actor, rounds: int) -> Script:
+    """Take the lock and let it be renewed, for several ttls, sometimes no longer than a while."""
+    draw, ttl, client = actor.draw, actor.client.policy.ttl, actor.client
     for _ in range(rounds):
         yield draw() * ttl * 0.2
-        holding = yield from actor.acquire(ttl, timeout=ttl * 3)
+        holding = yield from actor.acquire(ttl * 4, resource="r" if draw() < 0.8 else "s")
+        if holding is None:
+            continue
+        if draw() < 0.3:
+            holding.limit(ttl * (0.5 + draw()))
+        client.watch(holding, renew=draw() < 0.9)
+        for _ in range(int(draw() * 6)):
+            yield from actor.update(holding, draw() * ttl * 0.5)
+        if draw() < 0.8:
+            yield from actor.release(holding)
+        else:
+            actor.drop(holding)
+
+
+def check(actor: Actor, rounds: int) -> Script:
+    """Take the lock, and verify it again and again; sometimes look at lock and nodes."""
+    draw, ttl = actor.draw, actor.client.policy.ttl
+    for _ in range(rounds):
+        yield draw() * ttl * 0.2
+        if draw() < 0.2:
+            yield from actor.look()
+        holding = yield from actor.acquire(ttl * 3)
         if holding is None:
             continue
         for _ in range(int(draw() * 4)):
@@ -237,6 +331,132 @@ def check(actor: Actor, rounds: int) -> Step:
                 break
         if draw() < 0.8:
             yield from actor.release(holding)
+        else:
+            actor.drop(holding)
 
 
-WORKLOADS: dict[str, Callable[[Actor, int], Step]] = {"contend": contend, "hold": hold, "verify": check}
+def fenced(actor: Actor, rounds: int) -> Script:
+    """Read, modify and write several times under one lease, with pauses that may outlast it, and not always looking."""
+    draw, ttl = actor.draw, actor.client.policy.ttl
+    for _ in range(rounds):
+        yield draw() * ttl * 0.2
+        holding = yield from actor.acquire(None if draw() < 0.2 else ttl * 2)
+        if holding is None:
+            continue
+        for _ in range(1 + int(draw() * 3)):
+            yield from actor.update(holding, draw() * ttl * (0.2 if draw() < 0.6 else 1.5), looks=draw() < 0.6)
+        if draw() < 0.7:
+            yield from actor.release(holding)
+        else:
+            actor.drop(holding)
+
+
+WORKLOADS: dict[str, Callable[[Actor, int], Script]] = {
+    "contend": contend,
+    "hold": hold,
+    "auto": auto,
+    "verify": check,
+    "fenced": fenced,
+}
+
+
+def last_word(actor: Actor) -> Script:
+    """I15: when all has been healed for a while, a client gets the lock."""
+    world = actor.client.world
+    yield QUIET
+    holding = yield from actor.acquire(LAST_TIMEOUT)
+    if holding is None:
+        text = f"{actor.client.name} did not get the lock in {LAST_TIMEOUT:.0f} s, {QUIET:.0f} s after all was healed"
+        actor.wrongs.append((world.now, "I15: the lock can be had after healing", text))
+    else:
+        yield from actor.release(holding)
+
+
+def orphan(actor: Actor, inherited: list[Holding]) -> Script:
+    """A forked child: its parent's leases are not its own, and it works with connections of its own."""
+    for holding in inherited:
+        actor.believe(holding)
+        yield from actor.verify(holding)
+        yield from actor.extend(holding, holding.ttl)
+        yield from actor.release(holding)
+    holding = yield from actor.acquire(actor.client.policy.ttl * 3)  # type: ignore[assignment]
+    if holding is not None:
+        yield from actor.update(holding, 0.1)
+        yield from actor.release(holding)
+
+
+# Calls, for plans whose steps say everything
+
+
+def _call_acquire(actor: Actor, timeout: float = 1.0, resource: str = "r") -> Script:
+    yield from actor.acquire(timeout, resource=resource)
+
+
+def _call_auto(actor: Actor, timeout: float = 1.0, resource: str = "r") -> Script:
+    holding = yield from actor.acquire(timeout, resource=resource)
+    if holding is not None:
+        actor.client.watch(holding, renew=True)
+
+
+def _call_extend(actor: Actor, ttl: float) -> Script:
+    if actor.held:
+        yield from actor.extend(actor.held[-1], ttl)
+
+
+def _call_verify(actor: Actor) -> Script:
+    if actor.held:
+        yield from actor.verify(actor.held[-1])
+
+
+def _call_release(actor: Actor) -> Script:
+    if actor.held:
+        yield from actor.release(actor.held[-1])
+
+
+def _call_drop(actor: Actor) -> Script:
+    if actor.held:
+        actor.drop(actor.held[-1])
+    return
+    yield
+
+
+def _call_read(actor: Actor) -> Script:
+    if actor.held:
+        holding = actor.held[-1]
+        actor._read = actor.store.read(actor.client.name, holding.resource, holding.token)
+    return
+    yield
+
+
+def _call_write(actor: Actor) -> Script:
+    if actor.held and actor._read is not None:
+        holding, before = actor.held[-1], actor._read
+        if actor.store.write(actor.client.name, holding.resource, holding.token, before, before + 1):
+            actor._read = before + 1
+    return
+    yield
+
+
+def _call_believe(actor: Actor) -> Script:
+    if actor.held:
+        actor.believe(actor.held[-1])
+    return
+    yield
+
+
+def _call_look(actor: Actor) -> Script:
+    yield from actor.look()
+
+
+CALLS: dict[str, Callable[..., Script]] = {
+    "acquire": _call_acquire,
+    "auto": _call_auto,
+    "extend": _call_extend,
+    "verify": _call_verify,
+    "release": _call_release,
+    "drop": _call_drop,
+    "read": _call_read,
+    "write": _call_write,
+    "believe": _call_believe,
+    "look": _call_look,
+}

@@ -1,94 +1,157 @@
-"""Virtual time, the network, and what goes wrong in it. Everything comes from one seed; nothing reads a real clock.
+"""Virtual time, the network, and the nodes in it. Everything comes from one seed; nothing reads a real clock.
 
-A connection is an ordered stream in each direction. Packets are late, held by a partition and delivered when it heals, or
-cut off with the connection; bytes that were sent before a client gave up may still arrive and be executed.
+A connection is an ordered stream in each direction. What is sent is late, held by a partition and delivered when it heals,
+swallowed, or cut off with the connection; what was sent before a client gave up may still arrive and be executed.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from heapq import heappop, heappush
-
-import hiredis
+from typing import Any
 
 from chaos.history import Broken, Healed, NodeSeen, Note, Record
-from chaos.sim.node import SimNode, commands
+from chaos.sim.node import SimNode
 
-__all__ = ["Connection", "World"]
+__all__ = ["DIAL_TIMEOUT", "Connection", "World"]
 
 STEPS_MAX = 200_000
+DIAL_TIMEOUT = 0.5
+UP, DOWN = "up", "down"
+
+Serve = Callable[[Any, float], Any]
+"""What a node does with a payload at an instant; None: it has nothing to say to it."""
 
 
 class Connection:
     """One TCP connection of *client* to *node*. The client's side reads by *received* and *closed*."""
 
     __slots__ = (
-        "_reader",
         "client",
         "closed",
         "closed_by_client",
         "closed_by_node",
         "down_at",
+        "held",
         "node",
         "received",
+        "serve",
+        "swallowed",
         "up_at",
         "world",
     )
 
     def __init__(
-        self, world: World, client: str, node: SimNode, received: Callable[[bytes], None], closed: Callable[[str], None]
+        self,
+        world: World,
+        client: str,
+        node: SimNode,
+        serve: Serve,
+        received: Callable[[Connection, Any], None],
+        closed: Callable[[Connection, str], None],
     ) -> None:
         self.world = world
         self.client = client
         self.node = node
+        self.serve = serve
         self.received = received
         self.closed = closed
         self.closed_by_client = False
         self.closed_by_node = False
         self.up_at = 0.0
         self.down_at = 0.0
-        self._reader = hiredis.Reader()
+        self.held: deque[tuple[str, Any]] = deque()
+        self.swallowed: frozenset[str] = frozenset()
+        """The ways on which something was swallowed: a stream cannot go on past a gap."""
 
-    def send(self, data: bytes) -> None:
+    def send(self, payload: Any) -> None:
         """The client writes; order is kept whatever the delays."""
         if self.closed_by_client or self.closed_by_node:
             return
         world = self.world
-        self.up_at = max(self.up_at, world.now + world.delay())
-        world.at(self.up_at, lambda: self._arrive(data))
+        at = world.now + world.delay(self.node.index)
+        if at < self.up_at:
+            at = self.up_at
+        self.up_at = at
+        world.at(at, self._arrive, payload)
 
     def close(self) -> None:
-        """The client gives up; what it wrote may still arrive."""
+        """The client gives up; what it wrote may still arrive, or not."""
         self.closed_by_client = True
-
-    def break_off(self, why: str) -> None:
-        """The connection ends for both; what was under way is gone."""
-        if not self.closed_by_node:
+        if self.world.lossy and self.world.draw() < 0.3:
             self.closed_by_node = True
-            if not self.closed_by_client:
-                self.world.at(self.world.now + self.world.delay(), lambda: None if self.closed_by_client else self.closed(why))
 
-    def _arrive(self, data: bytes) -> None:
-        world, node = self.world, self.node
+    def reset(self, *, late: bool) -> None:
+        """The client hears that the connection is gone. *late*: what was under way to the node arrives all the same."""
+        if not self.closed_by_client:
+            self.closed_by_client = True
+            self.world.at(self.world.now + self.world.delay(self.node.index), self.closed, self, "was reset")
+        self.closed_by_node = self.closed_by_node or not late
+
+    def _arrive(self, payload: Any) -> None:
+        node = self.node
         if self.closed_by_node or not node.up:
             return
-        if world.blocked(self.client, node.index, "up") or node.paused:
-            world.hold(self, lambda: self._arrive(data))
+        if (node.paused or self.world.cuts or self.swallowed) and self._stopped(UP, payload):
             return
-        self._reader.feed(data)
-        out = b"".join([node.execute(words, world.now) for words in commands(self._reader)])
-        if out and not self.closed_by_client:
-            self.down_at = max(self.down_at, world.now + world.delay())
-            world.at(self.down_at, lambda: self._answer(out))
+        self._serve(payload)
 
-    def _answer(self, data: bytes) -> None:
+    def _serve(self, payload: Any) -> None:
+        world = self.world
+        answer = self.serve(payload, world.now)
+        if answer is not None and not self.closed_by_client:
+            at = world.now + world.delay(self.node.index)
+            if at < self.down_at:
+                at = self.down_at
+            self.down_at = at
+            world.at(at, self._answer, answer)
+
+    def _answer(self, payload: Any) -> None:
         if self.closed_by_client or self.closed_by_node:
             return
-        if self.world.blocked(self.client, self.node.index, "down"):
-            self.world.hold(self, lambda: self._answer(data))
+        if (self.world.cuts or self.swallowed) and self._stopped(DOWN, payload):
             return
-        self.received(data)
+        self.received(self, payload)
+
+    def _stopped(self, way: str, payload: Any) -> bool:
+        """Whether it does not get through now; then it is held for later, or lost."""
+        if way in self.swallowed:
+            return True
+        cuts = self.world.cuts.get((self.client, self.node.index, way))
+        if cuts and any(cuts):
+            self.swallowed |= {way}
+            return True
+        if cuts or (way == UP and self.node.paused):
+            self.held.append((way, payload))
+            return True
+        return False
+
+    def let(self, way: str, count: int) -> None:
+        """Let the first *count* held payloads of *way* pass, whatever stops the others."""
+        for entry in [entry for entry in self.held if entry[0] == way][:count]:
+            self.held.remove(entry)
+            if way == DOWN and not self.closed_by_client:
+                self.received(self, entry[1])
+            elif way == UP and self.node.up and not self.closed_by_node:
+                self._serve(entry[1])
+
+    def resume(self) -> None:
+        """The way is free again. A stream with a gap in it is reset by whoever is asked to go on with it."""
+        world = self.world
+        if self.swallowed:
+            self.reset(late=False)
+        elif world.lossy and world.draw() < 0.5:
+            self.reset(late=world.draw() < 0.5)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Try again with what was held, in order."""
+        held, self.held = self.held, deque()
+        for way, payload in held:
+            self.world.at(self.world.now, self._arrive if way == UP else self._answer, payload)
 
 
 class World:
@@ -96,19 +159,25 @@ class World:
 
     def __init__(self, seed: int, nodes: int) -> None:
         self.random = random.Random(seed)
+        self.draw = self.random.random
         self.now = 0.0
         self.steps = 0
         self.history: list[Record] = []
+        self.split_votes = 0
+        self.wrongs: list[tuple[float, str, str]] = []
+        """When, which property, and what: grants that the nodes know nothing of."""
         self.nodes = [SimNode(index, self.identity) for index in range(nodes)]
         self.delay_mean = 0.0005
         self.tail_share = 0.0
         self.tail = 0.0
         self.lossy = False
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.slow: dict[int, float] = {}
+        """By node, seconds that everything to and from it takes longer."""
+        self.cuts: dict[tuple[str, int, str], list[bool]] = {}
+        """By client, node and way, the partitions that stop it; True: it swallows, False: it holds."""
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._faults = 0
-        self._cuts: set[tuple[str, int, str]] = set()
-        self._held: list[tuple[Connection, Callable[[], None]]] = []
         self._connections: list[Connection] = []
 
     def identity(self) -> str:
@@ -117,27 +186,37 @@ class World:
 
     # Time
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
+    def at(self, when: float, what: Callable[..., None], *arguments: Any) -> None:
         """Do *what* at the true instant *when*."""
         self._order += 1
-        heappush(self._queue, (when if when > self.now else self.now, self._order, what))
+        heappush(self._queue, (when if when > self.now else self.now, self._order, what, arguments))
 
     def run(self, until: float) -> None:
         """Let time pass."""
         queue = self._queue
+        steps = self.steps
         while queue and queue[0][0] <= until:
-            self.now, _, what = heappop(queue)
-            self.steps += 1
-            if self.steps > STEPS_MAX:
+            self.now, _, what, arguments = heappop(queue)
+            steps += 1
+            if steps > STEPS_MAX:
                 raise RuntimeError(f"no end after {STEPS_MAX} steps")
-            what()
-        self.now = max(self.now, until)
+            what(*arguments)
+        self.steps = steps
+        if until > self.now:
+            self.now = until
 
-    def delay(self) -> float:
-        """One way through the network."""
-        draw = self.random.random
-        delay = self.delay_mean * (0.5 + draw())
-        return delay + self.tail * draw() if self.tail_share and draw() < self.tail_share else delay
+    @property
+    def idle(self) -> bool:
+        """Whether nothing will ever happen again."""
+        return not self._queue
+
+    def delay(self, index: int) -> float:
+        """One way through the network, to or from a node."""
+        draw = self.draw()
+        delay = self.delay_mean * (0.5 + draw)
+        if draw < self.tail_share:
+            delay += self.tail * self.draw()
+        return delay + self.slow[index] if index in self.slow else delay
 
     # Network
 
@@ -145,60 +224,70 @@ class World:
         self,
         client: str,
         index: int,
-        received: Callable[[bytes], None],
-        closed: Callable[[str], None],
+        serve: Serve,
+        received: Callable[[Connection, Any], None],
+        closed: Callable[[Connection, str], None],
         done: Callable[[Connection | None], None],
     ) -> None:
         """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still accepts."""
         node = self.nodes[index]
 
         def accept() -> None:
-            if node.up and not self.blocked(client, index, "up") and not self.blocked(client, index, "down"):
-                connection = Connection(self, client, node, received, closed)
-                self._connections = [
-                    other for other in self._connections if not (other.closed_by_client and other.closed_by_node)
-                ]
+            if not node.up:
+                done(None)
+            elif (client, index, UP) in self.cuts or (client, index, DOWN) in self.cuts:
+                self.at(self.now + DIAL_TIMEOUT, done, None)
+            else:
+                connection = Connection(self, client, node, serve, received, closed)
+                self._connections = [other for other in self._connections if not other.closed_by_node]
                 self._connections.append(connection)
                 done(connection)
-            elif not node.up:
-                done(None)
-            else:
-                self.at(self.now + 0.5, lambda: done(None))
 
-        self.at(self.now + 2 * self.delay(), accept)
+        self.at(self.now + self.delay(index) + self.delay(index), accept)
 
-    def blocked(self, client: str, index: int, way: str) -> bool:
-        """Whether a partition holds what goes this way."""
-        return bool(self._cuts) and (client, index, way) in self._cuts
+    def cut(self, clients: Iterable[str], nodes: Iterable[int], ways: Iterable[str], *, swallow: bool) -> Callable[[], None]:
+        """A partition begins; call what it gives to heal it. *swallow*: what it stops is lost, and not held."""
+        cells = [(client, node, way) for client in clients for node in nodes for way in ways]
+        for cell in cells:
+            self.cuts.setdefault(cell, []).append(swallow)
+        return partial(self._heal, cells, swallow)
 
-    def hold(self, connection: Connection, what: Callable[[], None]) -> None:
-        """Keep a packet until the way is free."""
-        self._held.append((connection, what))
+    def _heal(self, cells: list[tuple[str, int, str]], swallow: bool) -> None:
+        for cell in cells:
+            cuts = self.cuts.get(cell, [])
+            if swallow in cuts:
+                cuts.remove(swallow)
+            if not cuts:
+                self.cuts.pop(cell, None)
+        crossed = {(client, node) for client, node, _ in cells}
+        for connection in self.connections():
+            if (connection.client, connection.node.index) in crossed:
+                connection.resume()
 
-    def cut(self, client: str, index: int, ways: tuple[str, ...]) -> None:
-        """A partition begins."""
-        self._cuts.update((client, index, way) for way in ways)
+    def heal_all(self) -> None:
+        """No partition is left."""
+        self.cuts.clear()
+        self.slow.clear()
+        for connection in self.connections():
+            connection.resume()
 
-    def heal(self, client: str, index: int) -> None:
-        """It ends; what was held arrives, unless the connection is broken off instead."""
-        self._cuts.difference_update({(client, index, "up"), (client, index, "down")})
-        if self.lossy and self.random.random() < 0.5:
-            self._break_off(lambda connection: connection.client == client and connection.node.index == index, "was reset")
-        self.release(lambda connection: connection.client == client and connection.node.index == index)
-
-    def release(self, which: Callable[[Connection], bool]) -> None:
-        """Let go of what was held on these connections, in order."""
-        going = [entry for entry in self._held if which(entry[0])]
-        self._held = [entry for entry in self._held if not which(entry[0])]
-        for _, what in going:
-            self.at(self.now, what)
+    def connections(self, client: str | None = None, node: int | None = None) -> list[Connection]:
+        """Those that are not over, of *client* and to *node* if given."""
+        self._connections = [connection for connection in self._connections if not connection.closed_by_node]
+        return [
+            connection
+            for connection in self._connections
+            if client in (None, connection.client) and node in (None, connection.node.index)
+        ]
 
     # Nodes
 
     def pause(self, index: int) -> None:
         """SIGSTOP."""
-        self.nodes[index].paused = True
-        self.saw(index, "paused")
+        node = self.nodes[index]
+        if node.up and not node.paused:
+            node.paused = True
+            self.saw(index, "paused")
 
     def resume(self, index: int) -> None:
         """SIGCONT: it executes what came meanwhile."""
@@ -206,14 +295,16 @@ class World:
         if node.paused:
             node.paused = False
             self.saw(index, "up")
-        self.release(lambda connection: connection.node.index == index)
+            for connection in self.connections(node=index):
+                connection.go_on()
 
     def crash(self, index: int, kept: str) -> None:
         """The process ends; its connections with it."""
         self.nodes[index].crash(kept, self.now)
         self.saw(index, "down")
-        self._break_off(lambda connection: connection.node.index == index, "was reset")
-        self._held = [entry for entry in self._held if entry[0].node.index != index]
+        for connection in self.connections(node=index):
+            connection.held.clear()
+            connection.reset(late=False)
 
     def start(self, index: int) -> None:
         """The process is started again, if it is down."""
@@ -221,28 +312,33 @@ class World:
             self.nodes[index].start(self.now)
             self.saw(index, "up")
 
-    def _break_off(self, which: Callable[[Connection], bool], why: str) -> None:
-        for connection in self._connections:
-            if which(connection):
-                connection.break_off(why)
-        self._connections = [connection for connection in self._connections if not connection.closed_by_node]
+    # What the nodes say of a vote
+
+    def granted(self, client: str, owner: str, token: int) -> None:
+        """A client decided that it was granted *token*: whatever else went wrong, a majority of the servers must have."""
+        claims = sum(node.taken.get(owner) == token for node in self.nodes)
+        if 2 * claims <= len(self.nodes):
+            text = f"{client} counted token {token} as granted, and {claims} of {len(self.nodes)} servers had granted it"
+            self.wrongs.append((self.now, "I9: a grant stands on a majority", text))
+
+    def failed(self, client: str, resource: str, owner: str) -> None:
+        """A try failed: was the vote split?"""
+        holders = [node.data["redlock:" + resource][0] for node in self.nodes if "redlock:" + resource in node.data]
+        if len(set(holders)) > 1 and 2 * max(map(holders.count, holders)) <= len(self.nodes):
+            self.split_votes += 1
 
     # History
 
-    def break_(self, kind: str, what: str, nodes: tuple[int, ...] = (), clients: tuple[str, ...] = ()) -> str:
+    def broken(self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()) -> str:
         """Note that a fault begins; give its id."""
         self._faults += 1
         fault = f"{kind}-{self._faults}"
-        self.history.append(Broken(self.now, "", fault, what, nodes, clients))
+        self.history.append(Broken(self.now, "", fault, what, tuple(nodes), tuple(clients)))
         return fault
 
     def healed(self, fault: str) -> None:
         """Note that a fault ended."""
         self.history.append(Healed(self.now, "", fault))
-
-    def blip(self, kind: str, what: str, nodes: tuple[int, ...] = (), clients: tuple[str, ...] = ()) -> None:
-        """Note a fault of a moment."""
-        self.healed(self.break_(kind, what, nodes, clients))
 
     def saw(self, node: int, state: str) -> None:
         """Note how a node stands now."""

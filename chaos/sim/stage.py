@@ -1,0 +1,245 @@
+"""Plays a plan: sets up its cluster and clients, does its steps at their time, and judges what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.checker import Violation, check
+from chaos.history import Broken, Called, Record, Refused, Seen
+from chaos.sim.client import SimClient
+from chaos.sim.faults import FAULTS
+from chaos.sim.plan import Plan, Player
+from chaos.sim.workloads import WORKLOADS, Actor, Store, last_word, orphan
+from chaos.sim.world import World
+from redlock.core import events
+from redlock.core.admission import Marker
+from redlock.core.commands import MARKER_KEY
+from redlock.policy import Policy
+
+__all__ = ["COVERED", "Outcome", "Stage", "play"]
+
+COVERED = ("second rounds", "split votes", "late grants", "top-ups", "quarantines", "jeopardies")
+"""What must have happened somewhere, or a search was worth nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to."""
+
+    plan: Plan
+    history: list[Record]
+    violations: list[Violation]
+    covered: Counter[str]
+    steps: int
+    ended_at: float
+
+    @property
+    def grants(self) -> int:
+        return self.covered["grants"]
+
+
+def play(plan: Plan) -> Outcome:
+    """The run of *plan*: the same history every time, on any machine."""
+    stage = Stage(plan)
+    stage.begin()
+    return stage.end()
+
+
+class Stage:
+    """A run under way."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.world = world = World(plan.seed, plan.nodes)
+        world.delay_mean, world.tail_share, world.tail, world.lossy = plan.delay, plan.tail_share, plan.tail, plan.lossy
+        for node, rate in zip(world.nodes, plan.rates, strict=False):
+            node.set_rate(rate, 0.0)
+        for node, offset in zip(world.nodes, plan.offsets, strict=False):
+            node.jump(offset)
+        for node in world.nodes:
+            node.started_at = -plan.uptime
+            if plan.marked:
+                marker = Marker(node.run_id, plan.nodes, plan.max_ttl, plan.durable, cluster=plan.cluster)
+                node.data[MARKER_KEY] = (marker.text(), None)
+                node.save()
+        self.store = Store(world)
+        self.clients: dict[str, SimClient] = {}
+        self.actors: list[Actor] = []
+        self._open: dict[str, Callable[[], None]] = {}
+        for player in plan.players:
+            self._enter(player)
+
+    def _enter(self, player: Player) -> None:
+        plan = self.plan
+        policy = Policy(
+            ttl=player.ttl or plan.ttl,
+            max_ttl=player.max_ttl if plan.marked else plan.max_ttl,
+            durable=player.durable,
+            repair_missing_ttl=plan.repair,
+        )
+        nodes = range(plan.nodes) if player.nodes is None else player.nodes
+        client = SimClient(player.name, self.world, policy, nodes, mode=plan.mode, seed=plan.seed, skew=player.skew)
+        client.rate = player.rate
+        self.clients[player.name] = client
+        self.actors += [Actor(client, self.store, f"{plan.seed}/{place}") for place in range(player.actors)]
+
+    def actors_of(self, client: str) -> list[Actor]:
+        """The actors of one client."""
+        return [actor for actor in self.actors if actor.client.name == client]
+
+    # Playing
+
+    def begin(self) -> None:
+        """Put everything on the calendar."""
+        world, plan = self.world, self.plan
+        for at, word, *arguments in plan.steps:
+            world.at(at, self.do, word, *arguments)
+        world.at(plan.healed_at, self.heal)
+        if plan.workload:
+            for actor in self.actors:
+                actor.begin(WORKLOADS[plan.workload](actor, plan.rounds))
+
+    def do(self, word: str, *arguments: Any) -> None:
+        """Do one step now."""
+        FAULTS[word](self, *arguments)
+
+    def heal(self) -> None:
+        """Everything works again; somebody must get the lock now."""
+        for fault in list(self._open):
+            self._heal(fault)
+        self.world.heal_all()
+        self.world.note("", "Healed", "all is healed")
+        fit = [actor for actor in self.actors if not actor.client.dead and actor.client.name != "x"]
+        if self.plan.workload and fit:
+            fit[self.plan.seed % len(fit)].last = last_word
+
+    def end(self) -> Outcome:
+        """Let the run come to its end, and judge it."""
+        world, plan = self.world, self.plan
+        world.run(plan.ends_at)
+        violations = self.judge()
+        return Outcome(plan, world.history, violations, self._covered(), world.steps, world.now)
+
+    def judge(self) -> list[Violation]:
+        """What is wrong so far, but for what must only have happened by the end."""
+        world = self.world
+        found = check(world.history, self.plan.assumptions, world.now)
+        wrongs = [wrong for node in world.nodes for wrong in node.wrongs] + world.wrongs
+        found += [Violation(name, at, text) for at, name, text in wrongs]
+        found += [Violation(name, at, text) for actor in self.actors for at, name, text in actor.wrongs]
+        found += [Violation(name, at, text) for client in self.clients.values() for at, name, text in client.wrongs]
+        if world.now >= self.plan.ends_at:
+            found += self._left_behind() + self._unfinished()
+        return sorted(found, key=lambda violation: violation.at)
+
+    def fork(self, name: str) -> None:
+        """A client forks: the child has its own actor, who is handed the parent's leases."""
+        parents = self.actors_of(name)
+        if parents[0].client.dead:
+            return
+        client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])
+        if client.name in self.clients:
+            return
+        self.clients[client.name] = client
+        actor = Actor(client, self.store, f"{self.plan.seed}/child")
+        self.actors.append(actor)
+        actor.begin(orphan(actor, holdings))
+
+    # Faults
+
+    def lasting(
+        self,
+        kind: str,
+        what: str,
+        lasts: float,
+        heal: Callable[[], None],
+        nodes: Iterable[int] = (),
+        clients: Iterable[str] = (),
+    ) -> None:
+        """Note a fault that ends by itself after *lasts* seconds, by *heal*."""
+        fault = self.world.broken(kind, what, nodes, clients)
+        self._open[fault] = heal
+        self.world.at(self.world.now + lasts, self._heal, fault)
+
+    def blip(self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()) -> None:
+        """Note a fault of a moment."""
+        self.world.healed(self.world.broken(kind, what, nodes, clients))
+
+    def _heal(self, fault: str) -> None:
+        heal = self._open.pop(fault, None)
+        if heal is not None:
+            heal()
+            self.world.healed(fault)
+
+    # Judging
+
+    def _left_behind(self) -> list[Violation]:
+        """Rule 4 and I11, asked of the nodes: every lock that was taken was given back, and none lives on."""
+        world = self.world
+        kept = {owner for actor in self.actors for owner in actor.kept}
+        dead = {client.name for client in self.clients.values() if client.dead}
+        asked: dict[str, str] = {}
+        for record in world.history:
+            if isinstance(record, Seen) and isinstance(record.event, events.TryStarted):
+                asked[record.event.owner] = record.client
+        found = []
+        for node in world.nodes:
+            for owner in node.taken:
+                if owner not in node.freed and owner not in kept and asked.get(owner) not in dead:
+                    text = f"n{node.index} was never freed by {owner[:8]}"
+                    found.append(Violation("R4: everything is given back", world.now, text))
+            now_ms = node.wall_us(world.now) // 1000
+            for key in ("redlock:r", "redlock:s"):
+                if node._get(key, now_ms) not in (None, "somebody else"):
+                    text = f"n{node.index} still has {key}, {world.now - self.plan.healed_at:.0f} s after all was healed"
+                    found.append(Violation("I11: every lock expires", world.now, text))
+        return found
+
+    def _unfinished(self) -> list[Violation]:
+        untold = [(client.name, held) for client in self.clients.values() if not client.dead for held in client.untold()]
+        return [
+            Violation("R3: a holder knows in time", self.world.now, f"{name} was never told that token {held.token} is lost")
+            for name, held in untold
+        ] + [
+            Violation("I15: everybody finishes after healing", self.world.now, f"{actor.client.name} did not finish")
+            for actor in self.actors
+            if not actor.finished and not actor.client.dead
+        ]
+
+    def _covered(self) -> Counter[str]:
+        """How often the interesting things happened."""
+        world = self.world
+        covered: Counter[str] = Counter()
+        for record in world.history:
+            if isinstance(record, Seen):
+                event = record.event
+                if isinstance(event, events.TryStarted):
+                    covered["second rounds"] += event.round > 1
+                elif isinstance(event, events.TryFailed):
+                    covered["late grants" if "validity was over" in event.votes else "failed tries"] += 1
+                else:
+                    name = _NAMES.get(type(event))
+                    if name is not None:
+                        covered[name] += 1
+            elif isinstance(record, Called):
+                covered["cancels"] += record.outcome == "cancelled"
+            elif isinstance(record, Refused):
+                covered["stale writes refused"] += 1
+            elif isinstance(record, Broken):
+                covered["faults"] += 1
+        covered["split votes"] = world.split_votes
+        covered["top-ups"] = sum(node.top_ups for node in world.nodes)
+        return covered
+
+
+_NAMES: dict[type[events.Event], str] = {
+    events.LeaseGranted: "grants",
+    events.LeaseRenewed: "renewals",
+    events.LeaseInJeopardy: "jeopardies",
+    events.LeaseLapsed: "losses",
+    events.NodeQuarantined: "quarantines",
+    events.NodeRejected: "rejections",
+}
