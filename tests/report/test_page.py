@@ -66,8 +66,13 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def page(folder: Path) -> Page:
-    return Page(build(folder))
+def html(folder: Path) -> str:
+    return build(folder)
+
+
+@pytest.fixture(scope="session")
+def page(html: str) -> Page:
+    return Page(html)
 
 
 def test_every_result_is_on_the_page(page: Page) -> None:
@@ -154,9 +159,8 @@ def test_peers_stand_side_by_side(page: Page) -> None:
     assert lines[2].startswith("-py 0 of 1 in 1 259.36 ms 0")
 
 
-def test_the_page_loads_nothing(folder: Path) -> None:
+def test_the_page_loads_nothing(html: str, page: Page) -> None:
     """No element names another file, and the content policy forbids what a script might ask for."""
-    page = Page(build(folder))
     for tag, attrs in page.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base", "img"), tag
         assert "src" not in attrs
@@ -166,7 +170,7 @@ def test_the_page_loads_nothing(folder: Path) -> None:
     assert "http" not in policy
     assert "connect-src" not in policy
     assert "'unsafe-eval'" not in policy
-    assert "url(" not in "".join(line for line in build(folder).splitlines() if "--page" in line)
+    assert "url(" not in "".join(line for line in html.splitlines() if "--page" in line)
 
 
 def test_the_policy_knows_the_scripts(page: Page) -> None:
@@ -200,18 +204,18 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert any(HOSTILE in row for row in page.data()["data-0"]["tables"]["faults"]["rows"])
 
 
-def test_a_figure_that_contradicts_its_history_is_named(folder: Path, tmp_path: Path) -> None:
+def test_a_figure_that_contradicts_its_history_is_named(page: Page, tmp_path: Path) -> None:
     """A run that says zero, beside a history with two holders at once, is not taken at its word; the others are."""
-    assert "one of them is wrong" not in Page(build(folder)).text
+    assert "one of them is wrong" not in page.text
     outcome = observed(3, "contend", "release deletes anything")
     result = result_of(outcome, "S01", "")
     result["metrics"]["overlap_ms"] = 0.0
     assert "one of them is wrong" in Page(build(write_run(tmp_path, [(result, outcome.history)]))).text
 
 
-def test_every_chart_can_be_drawn(folder: Path) -> None:
+def test_every_chart_can_be_drawn(page: Page) -> None:
     """Vega draws the timeline of a run with its marks, and the index charts, from the data of the page alone."""
-    data = Page(build(folder)).data()
+    data = page.data()
     timeline = data["charts"]["timeline"] | {"datasets": _datasets(data["data-1"])}
     lanes = [lane["label"] for lane in timeline["datasets"]["lanes"]]
     timeline["params"] = [*timeline["params"], {"name": "lanes", "value": lanes}]
@@ -260,12 +264,12 @@ def report(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_the_command_writes_the_page(folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_page(folder: Path, html: str, tmp_path: Path) -> None:
     """Beside the run by default, elsewhere by option; it says where and how large."""
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
     assert report(str(copy))[0] == 0
-    assert (copy / "report.html").read_text("utf-8") == build(folder)
+    assert (copy / "report.html").read_text("utf-8") == html
     code, output = report(str(copy), "--output", str(tmp_path / "elsewhere.html"))
     assert code == 0
     assert str(tmp_path / "elsewhere.html") in output

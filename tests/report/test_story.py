@@ -19,7 +19,7 @@ QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)
 def test_an_overlap_is_what_the_checker_calls_one() -> None:
     """Every violation of mutual exclusion in a run with a planted bug is an overlap of the story, as long as it says."""
     found = 0
-    for bug in ("release deletes anything", "validity from the reply", "owner reused"):
+    for bug in ("release deletes anything", "no drift", "owner reused"):
         outcome = a_find(bug)
         overlaps = tell(outcome.history).overlaps
         for violation in outcome.violations:
@@ -203,20 +203,20 @@ def test_the_colour_of_a_fault_is_that_of_what_it_breaks(kind: str, clients: tup
 
 
 def test_thinning_keeps_what_is_bad() -> None:
-    """Of 20,000 accesses few are drawn, and every stale one is; bars stand for as many leases as there were."""
+    """Of 8,000 accesses few are drawn, and every stale one is; bars stand for as many leases as there were."""
     history: list[Record] = []
-    for number in range(1, 20_001):
+    for number in range(1, 8_001):
         at = number * 0.01
         history += [granted(at, "a", number, at + 0.009), Accepted(at + 0.001, "a", "r", number, number - 1, number)]
-        if number % 2000 == 0:
+        if number % 800 == 0:
             history += [Accepted(at + late, "b", "r", number - 5, number, number) for late in (0.002, 0.0021)]
         history.append(released(at + 0.005, "a", number))
     drawing = draw(tell(history), QUIET)
     assert sum(row[2] == "stale" for row in drawing.tables["accesses"].rows) == 20
-    assert sum(row[-1] for row in drawing.tables["plans"].rows) == 20_000
+    assert sum(row[-1] for row in drawing.tables["plans"].rows) == 8_000
     for name in ("plans", "acts", "accesses", "stairs"):
         assert len(drawing.tables[name].rows) <= 3 * BARS_MAX
-    assert drawing.thinned["plans"][0] == 20_000
+    assert drawing.thinned["plans"][0] == 8_000
 
 
 def test_a_close_up_has_only_what_is_near() -> None:
