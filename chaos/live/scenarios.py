@@ -188,7 +188,7 @@ _NETWORK = (
         "S17",
         "bytes come one by one, two nodes with 1 KB/s",
         DEGRADED,
-        [slicing(among(ALL, NODES)), bandwidth(among(ALL, MINORITY), 1)],
+        [slicing(among(ALL, (1, 2, 3))), bandwidth(among(ALL, MINORITY), 1)],
     ),
     leaders("S18", "the leader is isolated", SAFE, directed.isolated_leader(NODES)),
     leaders("S19", "the leader sees a minority, the candidates a majority", SAFE, directed.isolated_leader((1, 2, 3), MINORITY)),
