@@ -106,7 +106,7 @@ class Actor:
         """A cancel that lands after the winning vote, before the caller has the lease: give it back."""
         holding = ask.granted
         if holding is not None and not holding.freed:
-            self.client.write(abandon(self.client.cluster, holding))
+            self.client.write(abandon(self.client.cluster, holding, self.client.clock()))
 
     def _go_on(self, result: Any) -> None:
         script = self._script
@@ -180,7 +180,7 @@ class Actor:
             if (yield lambda at: release(client.cluster, holding, at)):
                 outcome = "ok"
         except Cancelled as error:  # The confirmation is lost, the release is not.
-            client.write(abandon(client.cluster, holding))
+            client.write(abandon(client.cluster, holding, client.clock()))
             outcome = _outcome(error)
         self._called("release", holding.resource, began_at, outcome, holding.token)
         self.believe(holding)
