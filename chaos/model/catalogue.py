@@ -28,8 +28,21 @@ SOUND = (
 )
 """What every run explores."""
 
-LONG = (Configuration("clockless, three rounds", False, CLOCKLESS, rounds=3, proposals=3),)
-"""What a long run explores besides."""
+LONG = (
+    Configuration("clockless, three clients", False, CLOCKLESS, tries=(1, 1, 1), rounds=1, proposals=3),
+    Configuration("timed, amnesia, three clients", True, TIMED, tries=(1, 1, 1), rounds=1, proposals=3, crashes=1),
+    Configuration("clockless, holder asks twice", False, CLOCKLESS, questions=2),
+    Configuration("timed, holder asks thrice", True, TIMED, rounds=3, proposals=4, strides=(1, 2), questions=3, modes=ANY),
+    Configuration("timed, three clients, two rounds", True, TIMED, tries=(1, 1, 1)),
+    Configuration("timed, amnesia twice, holder asks", True, TIMED, questions=1, modes=ANY, crashes=2),
+    Configuration("clockless, amnesia twice", False, ("U", "M"), crashes=2),
+    Configuration("timed, amnesia, holder asks twice", True, TIMED, rounds=3, proposals=3, questions=2, modes=ANY, crashes=1),
+    Configuration("clockless, three rounds, holder asks", False, CLOCKLESS, rounds=3, proposals=3, questions=1),
+    Configuration("clockless, a second try", False, CLOCKLESS, tries=(2, 1)),
+    Configuration("timed, two tries each", True, TIMED, tries=(2, 2)),
+    Configuration("clockless, three rounds, strides", False, CLOCKLESS, rounds=3, proposals=4, strides=(1, 2)),
+)
+"""What a long run explores besides: about sixty million states, in some twenty minutes of CPU and two gigabytes."""
 
 
 class Mutant(NamedTuple):
