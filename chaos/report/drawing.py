@@ -19,7 +19,7 @@ from chaos.report.run import Result
 from chaos.report.story import STRANGER, Access, Hold, Mark, Overlap, Story
 from chaos.report.thin import BARS_MAX, GREY, POINTS, Bar, Row, last_before, last_in_each_cell, sampled, thinned
 
-__all__ = ["HUES", "Drawing", "Table", "draw"]
+__all__ = ["HUES", "Drawing", "Table", "draw", "token_text"]
 
 HUES = 7
 """Colours for clients; after that they come again, and the lane tells who is meant."""
@@ -43,10 +43,11 @@ class Table:
 @dataclass(slots=True)
 class Drawing:
     """Tables by name, and what the page needs to know of them. *span*: seconds that the time axis shows; *focus*: the
-    part of it in which something was broken, or wrong."""
+    part of it in which something was broken, or wrong; *measure*: what the store's axis counts."""
 
     span: tuple[float, float]
     focus: tuple[float, float]
+    measure: str
     tables: dict[str, Table]
     lanes: int
     thinned: dict[str, tuple[int, int]]
@@ -57,6 +58,7 @@ class Drawing:
         return {
             "span": self.span,
             "focus": self.focus,
+            "measure": self.measure,
             "lanes": self.lanes,
             "tables": {name: table.data() for name, table in self.tables.items()},
         }
@@ -103,7 +105,8 @@ class _Drawer:
             "shadows": self._shadow_table(),
         }
         since, until = self._at(self._since), self._at(self._until)
-        return Drawing((since, until), self._focus(), tables, len(tables["lanes"].rows), self._thinned)
+        measure = "token #" if self._tokens else "value"
+        return Drawing((since, until), self._focus(), measure, tables, len(tables["lanes"].rows), self._thinned)
 
     def _focus(self) -> tuple[float, float]:
         story = self._story
@@ -219,7 +222,7 @@ class _Drawer:
                 lambda hold: (hold.since, hold.until),
                 lambda hold: (
                     self._rank(hold),
-                    str(hold.token),
+                    token_text(hold.token),
                     hold.how,
                     self._at(hold.planned),
                     self._at(self._following.get(id(hold), self._until)),
@@ -269,7 +272,7 @@ class _Drawer:
             lane = self._lane(hold.client, hold.resource)
             since = max(hold.until, hold.since)  # A grant that came too late ended before it began.
             if lane is not None and hold.acted_until > since + 1e-6 and self._shows(since, hold.acted_until):
-                rows.append((lane, *self._cut(since, hold.acted_until), self._rank(hold), str(hold.token)))
+                rows.append((lane, *self._cut(since, hold.acted_until), self._rank(hold), token_text(hold.token)))
         return self._bounded("zombies", ("lane", "at", "until", "rank", "token"), rows, BAD_MAX)
 
     def _jeopardy_table(self) -> Table:
@@ -317,7 +320,7 @@ class _Drawer:
             if spell.client and self._shows(spell.since, spell.until):
                 hue = GREY if spell.client == STRANGER else self._hues.get(spell.client, GREY)
                 cut = self._cut(spell.since, spell.until)
-                bars.append(Bar(self._node_lanes[spell.node], *cut, (hue, spell.client, str(spell.token or ""))))
+                bars.append(Bar(self._node_lanes[spell.node], *cut, (hue, spell.client, token_text(spell.token))))
         return self._bars("owners", ("lane", "at", "until", "hue", "client", "token", "count"), bars)
 
     def _state_table(self) -> Table:
@@ -358,16 +361,30 @@ class _Drawer:
                 text = f"{access.resource}: {access.largest} was seen before"
             case _:
                 text = f"{access.resource}: {access.before} → {access.after}"
-        rank = self._ranks[access.resource].get(access.token, 0)
-        return (self._at(access.at), rank, access.verdict, self._hues[access.client], access.client, str(access.token), text)
+        return (
+            self._at(access.at),
+            self._level(access),
+            access.verdict,
+            self._hues[access.client],
+            access.client,
+            token_text(access.token),
+            text,
+        )
+
+    @cached_property
+    def _tokens(self) -> bool:
+        """Whether the locks of this history have tokens; of those that have none, the store shows the values instead."""
+        return any(self._ranks[access.resource] for access in self._story.accesses)
+
+    def _level(self, access: Access) -> int:
+        return self._ranks[access.resource].get(access.token, 0) if self._tokens else access.after
 
     def _stair_table(self) -> Table:
         """The running maximum, where it rises, for every resource; it reaches to the end."""
         rows: list[Row] = []
         largest: dict[str, int] = {}
         for access in self._story.accesses:
-            ranks = self._ranks[access.resource]
-            top = max(ranks.get(access.token, 0), ranks.get(access.largest, 0))
+            top = max(self._level(access), self._ranks[access.resource].get(access.largest, 0))
             if top > largest.get(access.resource, -1):
                 largest[access.resource] = top
                 if access.at <= self._until:
@@ -413,6 +430,11 @@ def _label(client: str, resource: str, main: str) -> str:
     return f"{client} own" if rest == client else f"{client} {rest}"
 
 
+def token_text(token: int) -> str:
+    """A fencing token; a lock that has none numbers its leases from -1 downwards."""
+    return str(token) if token > 0 else "none"
+
+
 def _ranks(story: Story) -> dict[str, dict[int, int]]:
     """By resource and token, its place among all tokens of the resource, the smallest first; a lock without tokens has none."""
     tokens: dict[str, set[int]] = defaultdict(set)
@@ -420,7 +442,10 @@ def _ranks(story: Story) -> dict[str, dict[int, int]]:
         tokens[hold.resource].add(hold.token)
     for access in story.accesses:
         tokens[access.resource] |= {access.token, access.largest}
-    return {resource: {token: place for place, token in enumerate(sorted(seen - {0}), 1)} for resource, seen in tokens.items()}
+    return {
+        resource: {token: place for place, token in enumerate(sorted(token for token in seen if token > 0), 1)}
+        for resource, seen in tokens.items()
+    }
 
 
 def _tops(rows: Iterable[tuple[Any, ...]]) -> dict[str, int]:

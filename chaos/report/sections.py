@@ -111,9 +111,13 @@ def _longest(story: Story) -> list[Broke]:
     if not story.overlaps:
         return []
     overlap = max(story.overlaps, key=lambda overlap: overlap.until - overlap.since)
-    who = " and ".join(f"{client} (token {token})" for client, token in zip(overlap.clients, overlap.tokens, strict=True))
+    who = " and ".join(f"{client} ({_token(token)})" for client, token in zip(overlap.clients, overlap.tokens, strict=True))
     text = f"{who} held {overlap.resource} together for {words.duration(overlap.until - overlap.since)}."
     return [Broke(property="Two holders at once, by assumption", at=overlap.since, text=text)]
+
+
+def _token(token: int) -> str:
+    return f"token {token}" if token > 0 else "no token"
 
 
 def _around(story: Story, violation: Broke) -> tuple[float, float]:

@@ -335,7 +335,7 @@ def _holds(held: dict[str, list[Belief]], accesses: Iterable[Access]) -> list[Ho
     holds.sort(key=attrgetter("since"))
     by_token: dict[tuple[str, str, int], list[Hold]] = defaultdict(list)
     for hold in holds:
-        by_token[hold.client, hold.resource, hold.token].append(hold)
+        by_token[hold.client, hold.resource, max(0, hold.token)].append(hold)  # To the store no token is 0.
     for access in accesses:
         for hold in reversed(by_token.get((access.client, access.resource, access.token), [])):
             if hold.since <= access.at:

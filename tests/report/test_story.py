@@ -105,6 +105,23 @@ def test_a_lost_update_is_told_without_tokens_too() -> None:
     assert [access.verdict for access in tell(history).accesses] == ["accepted", "lost update"]
 
 
+def test_a_lock_without_tokens_shows_values() -> None:
+    """Leases numbered downwards have no rank and no token; the store's axis counts values, a zombie is known by its client."""
+    history: list[Record] = [
+        granted(0, "a", -1, 2),
+        Accepted(1, "a", "r", 0, 0, 1),
+        Accepted(5, "a", "r", 0, 1, 2),
+        Note(6, "", "", ""),
+    ]
+    drawing = draw(tell(history), QUIET)
+    assert drawing.measure == "value"
+    assert [row[1] for row in drawing.tables["accesses"].rows] == [1, 2]
+    columns = drawing.tables["plans"].columns
+    (plan,) = drawing.tables["plans"].rows
+    assert (plan[columns.index("rank")], plan[columns.index("token")]) == (0, "none")
+    assert [row[1:3] for row in drawing.tables["zombies"].rows] == [(2, 5)]
+
+
 def test_jeopardy_ends_with_the_next_renewal() -> None:
     """From a renewal that failed to one that did not; without one, to the end of the belief."""
     history: list[Record] = [

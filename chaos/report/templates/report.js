@@ -29,6 +29,7 @@
     chart.datasets = Object.fromEntries(Object.entries(data.tables).map(([table, rows]) => [table, rowsOf(rows)]));
     chart.params.push({ name: "lanes", value: chart.datasets.lanes.map((lane) => lane.label) });
     const room = Math.max(48, roomFor(chart.datasets.lanes.map((lane) => lane.label), 90));
+    for (const { encoding } of chart.vconcat[1].layer) if (encoding.y?.axis) encoding.y.axis.title = data.measure;
     if (!chart.datasets.accesses.length) chart.vconcat.pop(); // Nobody went to the store.
     for (const part of chart.vconcat) part.width = Math.max(120, width - room - 10);
     return chart;
