@@ -4,11 +4,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test toxiproxy check clean
+# Benchmarks have an environment of their own: an interpreter built without profile-guided optimisation makes every ratio to
+# C too high, so the distribution's own Python comes first where the usual one is such a build. BENCH: options, as --quick.
+BENCH_VENV ?= .venv-bench
+BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3 /usr/bin/python3.13 /usr/bin/python3.12 /usr/bin/python3.11; do \
+	$$p -c 'import sys, ensurepip; sys.path[:0] = ["."]; from benchmarks.machine import is_optimised as ok; \
+	sys.exit(sys.version_info < (3, 11) or not ok())' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: help demo test toxiproxy bench check clean
 
 help:
 	@echo "make demo   five servers, three workers, two faults, one verdict"
 	@echo "make test   ruff, mypy --strict and the whole test suite"
+	@echo "make bench  side by side with the other libraries; BENCH=--quick for a few minutes instead of half an hour"
 	@echo "make clean  remove the virtual environment"
 
 demo: $(READY)
@@ -22,6 +30,15 @@ test: check toxiproxy
 toxiproxy: $(READY)
 	@$(VENV)/bin/python -m chaos.live.toxiproxy
 
+bench: $(BENCH_VENV)/.ready
+	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH)
+
+$(BENCH_VENV)/.ready: pyproject.toml
+	@python="$(or $(BENCH_PYTHON),$(PYTHON))"; test -n "$$python" || { echo "redlock needs Python 3.11 or newer on the PATH"; exit 1; }; \
+	$$python -m venv $(BENCH_VENV) || { rm -rf $(BENCH_VENV); echo "$$python cannot make virtual environments: on Debian, apt-get install python3-venv"; exit 1; }
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
 check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -34,4 +51,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV) benchmarks/.cache
