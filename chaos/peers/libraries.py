@@ -49,6 +49,8 @@ class Peer:
     blocking = True
     pause = (0.0, 0.0)
     """Seconds to wait after a failed try, where the library does not wait by itself: its own default."""
+    denied = "refused"
+    """What a try without a grant is called: most say no more than False or None, in an outage as in contention."""
 
     def __init__(self, task: Task, library: Any) -> None:
         self.library = library
@@ -78,13 +80,13 @@ class Peer:
     async def acquire(
         self, resource: str, *, timeout: float | None, auto_extend: bool = False, max_hold: float | None = None
     ) -> Held:
-        """A lease, or Refusal. A library that says no more than False may be in an outage too: that is called contended."""
+        """A lease, or Refusal."""
         give_up_at = true_now() + (float("inf") if timeout is None else timeout)
         while True:
             asked_at = true_now()
             try:
                 grant = await self.attempt(f"redlock:{resource}", give_up_at - asked_at)
-                outcome = "contended"
+                outcome = self.denied
             except Outage:
                 grant, outcome = None, "unavailable"
             at = true_now()
@@ -166,9 +168,13 @@ class RedlockPy(Peer):
 
 
 class Pottery(Peer):
-    """pottery: waits by itself. Its only word on validity is `locked()`, which asks the nodes; so each grant asks once."""
+    """pottery: waits by itself. Its only word on validity is `locked()`, which asks the nodes; so each grant asks once.
+
+    Asked to, it raises when too few nodes answered; so otherwise the lock is somebody else's.
+    """
 
     pause = (0.0, 0.2)
+    denied = "contended"
 
     def connect(self, urls: Sequence[str]) -> None:
         self._masters = {self._client(url) for url in urls}
@@ -197,7 +203,11 @@ class Pottery(Peer):
             validity = float(await _awaited(lock.locked()))
         except self.library.QuorumIsImpossible as error:
             raise Outage from error
-        return Grant(lock._uuid, validity, lock) if validity > 0 else None
+        grant = Grant(lock._uuid, validity, lock)
+        if validity > 0:
+            return grant
+        await self.give_back(grant)  # It is over already, or was by the time it was asked.
+        return None
 
     async def prolong(self, grant: Grant) -> tuple[float, float]:
         await _awaited(grant.lock.extend())

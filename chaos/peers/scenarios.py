@@ -21,6 +21,7 @@ from chaos.live.nemesis import (
     Nemesis,
     OutOfMemory,
     Paused,
+    Repointed,
     Restarted,
     StoppedClient,
     among,
@@ -42,7 +43,7 @@ TWO = (Role("puppet", "blocking"), Role("puppet", "asyncio"))
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Clients that work by themselves, watched before, during and after *faults*; only a healthy start is demanded."""
+    """Clients that work by themselves, watched before, during and after *faults*."""
 
     faults: Sequence[Nemesis]
     before: float = 1.2
@@ -216,6 +217,7 @@ ADAPTED: dict[str, _As] = {
         (Role("contend", "blocking"), Role("contend", "asyncio"), Role("extend", "asyncio"), Role("probe", "blocking")),
         ttl=1.0,
     ),
+    "S54": _As(Watched([Repointed(links=among(CROWD, (5,)), to=6)])),
     "S55": _As(
         SecondHolder([]), (Role("puppet", "blocking", nodes=(1, 2, 3)), Role("puppet", "asyncio", nodes=(3, 4, 5))), ttl=4.0
     ),
