@@ -164,6 +164,7 @@ class Link:
     """
 
     __slots__ = (
+        "_brought",
         "_dial",
         "_fifo",
         "_greeted",
@@ -200,6 +201,7 @@ class Link:
         self._greeted = False
         self._marking = False
         self._learned: dict[str, object] = {}
+        self._brought = False  # Whether it was made with releases that were owed, and has answered none of them.
 
     # What the driver asks
 
@@ -248,6 +250,7 @@ class Link:
         self._quiet_since = now
         data = self._greet(now, load=True)
         for command in owed:
+            self._brought = True
             data += self._write(Request(self.node.index, command, float("inf")), encode_whole(command), now)
         return data + self._flush(now)
 
@@ -287,7 +290,7 @@ class Link:
 
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
-        was_greeting = not self._greeted
+        was_greeting, brought = not self._greeted, self._brought
         fifo, self._fifo = self._fifo, deque()
         self._phase = _Phase.DOWN
         self._reset()
@@ -296,8 +299,9 @@ class Link:
             if request.command.final:
                 self.node.owe(request.command)
             self._fail(request, fault, now)
-        if was_greeting:
-            # A port that accepts and says nothing is no better than one that refuses.
+        if was_greeting or brought:
+            # A port that accepts and says nothing is no better than one that refuses. Nor is one that greets, and breaks off
+            # or talks nonsense when it gets what is owed to it: it would be dialled again and again as fast as it answers.
             self.node.unreachable(Fault(FaultKind.UNREACHABLE, fault.detail), now)
             self._fail_waiting(self.node.fault or fault, now)
         elif self.node.emit:
@@ -487,6 +491,7 @@ class Link:
         if request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
+            self._brought = False
             self.node.answered(command)
         elif type(command) is Plain:
             return self._learn(command, value, now)
@@ -518,6 +523,7 @@ class Link:
             self._fail_waiting(fault, now)
             return b""
         if command.final:
+            self._brought = False
             self.node.answered(command)
         self._fail(request, fault, now)
         if command.marked and self._tail is not None:
