@@ -291,6 +291,14 @@ BUGS: dict[str, Bug] = {
         ),
         plan="deadline",
     ),
+    "useless connections are dialled at once": Bug(
+        "a connection that breaks off whenever a release comes is dialled no faster than one that fails",
+        (
+            Edit("redlock.transport.link:Link.lost", " or brought", ""),
+            Edit("chaos.sim.links:PlainLink._gone", " or self._brought", ""),
+        ),
+        plan="flapping",
+    ),
     "child holds on": Bug(
         "after a fork the child's leases are dead",
         (

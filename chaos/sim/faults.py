@@ -129,6 +129,17 @@ def _babble(stage: Stage, nodes: Nodes, lasts: float) -> None:
     stage.lasting("babble", f"{_nodes(nodes)} answer nonsense for {lasts:.3f} s", lasts, lambda: babble(False), nodes)
 
 
+def _flap(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """Every connection on which a script comes is broken."""
+
+    def flap(on: bool) -> None:
+        for node in nodes:
+            stage.world.nodes[node].flaps = on
+
+    flap(True)
+    stage.lasting("flap", f"{_nodes(nodes)} cut off at every script for {lasts:.3f} s", lasts, lambda: flap(False), nodes)
+
+
 def _scripts(stage: Stage, nodes: Nodes) -> None:
     """SCRIPT FLUSH."""
     stage.blip("scripts", f"{_nodes(nodes)} forget their scripts", nodes)
@@ -248,6 +259,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "memory": _memory,
     "abort": _cut_short,
     "babble": _babble,
+    "flap": _flap,
     "scripts": _scripts,
     "foreign": _foreign,
     "unfit": _unfit,

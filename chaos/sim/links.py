@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import hiredis
 
 from chaos.sim.node import ScriptError, SimNode, commands
-from chaos.sim.world import Connection
+from chaos.sim.world import Connection, CutOff
 from redlock.core.admission import Identity, State
 from redlock.core.commands import Greet, Mark, Nonsense
 from redlock.core.effects import NEVER, Failure, Reply, Request
@@ -126,13 +126,19 @@ class WireLink:
 
 def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: float) -> bytes | None:
     reader.feed(payload)
-    return b"".join([node.execute(words, at) for words in commands(reader)]) or None
+    asked = commands(reader)
+    if node.flaps:
+        place = next((place for place, words in enumerate(asked) if words[0].startswith(b"EVAL")), None)
+        if place is not None:
+            raise CutOff(b"".join([node.execute(words, at) for words in asked[:place]]))
+    return b"".join([node.execute(words, at) for words in asked]) or None
 
 
 class PlainLink:
     """The contract of a driver, without bytes: a request travels as it is, and is answered by identity."""
 
     __slots__ = (
+        "_brought",
         "_connection",
         "_dial",
         "_dialling",
@@ -162,6 +168,7 @@ class PlainLink:
         self._greeted = False
         self._greeting = False
         self._marking = False
+        self._brought = False
 
     @property
     def waiting(self) -> bool:
@@ -235,9 +242,10 @@ class PlainLink:
             self._unreachable(Fault(FaultKind.UNREACHABLE, "refused the connection"), now)
             return
         self._connection = connection
-        self._greeted = False
+        self._greeted = self._brought = False
         self._greet(now)
         for command in list(self.node.owed):
+            self._brought = True
             self._send(Request(self.node.index, command, float("inf")), "", now)
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
@@ -332,6 +340,7 @@ class PlainLink:
         if request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
+            self._brought = False
             node.answered(command)
         elif type(command) is Mark:
             self._marking = False
@@ -350,6 +359,7 @@ class PlainLink:
             self.node.admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
         elif command.final:
+            self._brought = False
             self.node.answered(command)
         self._fail(request, fault, now)
 
@@ -368,7 +378,7 @@ class PlainLink:
                 if request.command.final:
                     self.node.owe(request.command)
                 self._fail(request, fault, now)
-        if was_greeting:
+        if was_greeting or self._brought:
             self._unreachable(fault, now)
         self.retry(now)
 
@@ -397,6 +407,8 @@ def _serve_request(node: SimNode, payload: tuple[Any, str], at: float) -> Any:
     request, marker = payload
     if request == _GREETING:
         return request, node.identity(at)
+    if node.flaps:
+        raise CutOff(None)
     try:
         return request, node.perform(request.command, marker, at)
     except ScriptError as error:

@@ -47,6 +47,8 @@ class SimNode:
         """The next TAKE that writes is aborted between its two writes."""
         self.babbles = False
         """Something between it and its clients answers scripts with what no script of ours gives."""
+        self.flaps = False
+        """Something between it and its clients breaks every connection on which a script comes."""
         self._draw = draw
         self.run_id = draw()
         self.started_at = 0.0

@@ -312,6 +312,10 @@ def _babble(source: random.Random, nodes: int, names: list[str], lasts: float) -
     return ("babble", _some(source, nodes), lasts)
 
 
+def _flap(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("flap", _some(source, nodes), lasts)
+
+
 def _scripts(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     return ("scripts", _some(source, nodes))
 
@@ -361,6 +365,7 @@ _ALWAYS: list[_Draw] = [
     _fork,
     _out_of_memory,
     _babble,
+    _flap,
     _scripts,
     _foreign,
     _demote,

@@ -16,14 +16,24 @@ from typing import Any
 from chaos.history import Broken, Healed, NodeSeen, Note, Record
 from chaos.sim.node import SimNode
 
-__all__ = ["DIAL_TIMEOUT", "Connection", "World"]
+__all__ = ["DIAL_TIMEOUT", "Connection", "CutOff", "World"]
 
 STEPS_MAX = 200_000
 DIAL_TIMEOUT = 0.5
+DIALS_MAX = 60
+"""To one node in a second: a link waits 0.02 s after a dial that failed, so fifty, and a few more."""
 UP, DOWN = "up", "down"
 
 Serve = Callable[[Any, float], Any]
 """What a node does with a payload at an instant; None: it has nothing to say to it."""
+
+
+class CutOff(Exception):
+    """Something between client and node breaks the connection, after what was *answered* until then."""
+
+    def __init__(self, answered: Any) -> None:
+        super().__init__(answered)
+        self.answered = answered
 
 
 class Connection:
@@ -67,6 +77,11 @@ class Connection:
         self.swallowed: frozenset[str] = frozenset()
         """The ways on which something was swallowed: a stream cannot go on past a gap."""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing can come by it any more."""
+        return self.closed_by_node or (self.closed_by_client and not self.held and self.up_at < self.world.now)
+
     def send(self, payload: Any) -> None:
         """The client writes; order is kept whatever the delays."""
         if self.closed_by_client or self.closed_by_node:
@@ -101,7 +116,11 @@ class Connection:
 
     def _serve(self, payload: Any) -> None:
         world = self.world
-        answer = self.serve(payload, world.now)
+        try:
+            answer = self.serve(payload, world.now)
+        except CutOff as cut_off:
+            answer = cut_off.answered
+            world.at(world.now + 2 * world.delay_mean, partial(self.reset, late=False))
         if answer is not None and not self.closed_by_client:
             at = world.now + world.delay(self.node.index)
             if at < self.down_at:
@@ -179,6 +198,7 @@ class World:
         self._order = 0
         self._faults = 0
         self._connections: list[Connection] = []
+        self._dials: dict[tuple[str, int], deque[float]] = {}
 
     def identity(self) -> str:
         """A run id."""
@@ -231,6 +251,7 @@ class World:
     ) -> None:
         """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still accepts."""
         node = self.nodes[index]
+        self._dialled(client, index)
 
         def accept() -> None:
             if not node.up:
@@ -239,11 +260,20 @@ class World:
                 self.at(self.now + DIAL_TIMEOUT, done, None)
             else:
                 connection = Connection(self, client, node, serve, received, closed)
-                self._connections = [other for other in self._connections if not other.closed_by_node]
+                self._connections = [other for other in self._connections if not other.over]
                 self._connections.append(connection)
                 done(connection)
 
         self.at(self.now + self.delay(index) + self.delay(index), accept)
+
+    def _dialled(self, client: str, index: int) -> None:
+        """R11: whatever a node does, it is not dialled as fast as it can be reached."""
+        dials = self._dials.setdefault((client, index), deque(maxlen=DIALS_MAX))
+        if len(dials) == DIALS_MAX and self.now - dials[0] < 1.0:
+            text = f"{client} dials n{index} {DIALS_MAX} times in {self.now - dials[0]:.3f} s"
+            self.wrongs.append((self.now, "R11: dials have a bound", text))
+            dials.clear()
+        dials.append(self.now)
 
     def cut(self, clients: Iterable[str], nodes: Iterable[int], ways: Iterable[str], *, swallow: bool) -> Callable[[], None]:
         """A partition begins; call what it gives to heal it. *swallow*: what it stops is lost, and not held."""
@@ -273,7 +303,7 @@ class World:
 
     def connections(self, client: str | None = None, node: int | None = None) -> list[Connection]:
         """Those that are not over, of *client* and to *node* if given."""
-        self._connections = [connection for connection in self._connections if not connection.closed_by_node]
+        self._connections = [connection for connection in self._connections if not connection.over]
         return [
             connection
             for connection in self._connections
