@@ -74,7 +74,7 @@ def test_a_durable_node_has_its_locks_after_a_kill(tmp_path: Path) -> None:
         found[0].ask("SET", "redlock:ledger", "somebody:1", "PX", 60_000)
     with running(tmp_path / "second", 1, "--appendonly", "yes", "--dir", str(tmp_path / "first" / "0")) as found:
         assert found[0].ask("GET", "redlock:ledger") == "somebody:1"
-        with redlock.Redlock(urls(found, "redlock")) as locks:
+        with redlock.Redlock(urls(found, "redlock"), ttl=10.0, node_timeout=2.0) as locks:
             assert locks.lock("ledger").acquire(blocking=False) is None
             report = locks.nodes()[0]
             assert (report.votes, report.durable) == (True, True)
@@ -91,11 +91,11 @@ def test_a_full_node_refuses_new_locks_and_lets_go_of_old_ones(tmp_path: Path) -
     """noeviction at work: out of memory nothing is granted, and what is held can be extended and released."""
     with running(tmp_path, 1) as found:
         initialise(urls(found, "operator"), max_ttl=60)
-        with redlock.Redlock(urls(found, "redlock"), ttl=5.0) as locks:
-            lease = locks.lock("ledger").acquire(timeout=1)
+        with redlock.Redlock(urls(found, "redlock"), ttl=10.0, node_timeout=2.0) as locks:
+            lease = locks.lock("ledger").acquire(timeout=10)
             assert lease is not None
             found[0].ask("CONFIG", "SET", "maxmemory", 1)
-            lease.extend(10.0)
+            lease.extend(20.0)
             with pytest.raises(redlock.QuorumUnavailable, match="OOM"):
                 locks.lock("another").acquire(timeout=0)
             assert lease.release()

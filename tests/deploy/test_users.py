@@ -102,8 +102,8 @@ def auto_extend(servers: Sequence[Server], prefix: str) -> None:
         if type(event).__name__ == "LeaseRenewed":
             renewed.set()
 
-    with redlock.Redlock(urls(servers, "redlock"), ttl=0.6, key_prefix=prefix, on_event=hear) as locks:
-        lease = locks.lock(RESOURCE, auto_extend=True).acquire(timeout=0)
+    with redlock.Redlock(urls(servers, "redlock"), ttl=3.0, key_prefix=prefix, node_timeout=0.9, on_event=hear) as locks:
+        lease = locks.lock(RESOURCE, auto_extend=True).acquire(timeout=10)
         assert lease is not None
         while not renewed.wait(0.01):
             lease.ensure_held()
@@ -141,7 +141,9 @@ def repair(servers: Sequence[Server], prefix: str) -> None:
     """A lock of somebody else's without an expiry is given one, on the majority that told of it."""
     for server in servers:
         server.ask("SET", prefix + RESOURCE, "somebody's, for ever")
-    with redlock.Redlock(urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, repair_missing_ttl=True) as locks:
+    with redlock.Redlock(
+        urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, node_timeout=2.0, repair_missing_ttl=True
+    ) as locks:
         assert locks.lock(RESOURCE).acquire(blocking=False) is None
         deadline = time.monotonic() + PATIENCE
         while sum(server.ask("PTTL", prefix + RESOURCE) > 0 for server in servers) < 2:
@@ -168,7 +170,7 @@ def new_cluster(servers: Sequence[Server], prefix: str) -> None:
 
 def asyncio_too(servers: Sequence[Server], prefix: str) -> None:
     async def use() -> None:
-        async with redlock.asyncio.Redlock(urls(servers, "redlock"), ttl=10.0, key_prefix=prefix) as locks:
+        async with redlock.asyncio.Redlock(urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, node_timeout=2.0) as locks:
             lease = await locks.lock(RESOURCE).acquire(blocking=False)
             assert lease is not None
             await lease.extend(20.0)
@@ -222,9 +224,10 @@ def test_a_node_that_forgot_returns_by_the_librarys_user(servers: list[Server]) 
         server.ask("FLUSHALL")
     initialise(urls(servers, ROOT), max_ttl=0.3)
     with redlock.Redlock(urls(servers, "redlock"), ttl=0.3) as locks:
-        assert all(report.votes for report in locks.nodes())
-        servers[0].ask("FLUSHALL")
         deadline = time.monotonic() + 20
+        while not all(report.votes for report in locks.nodes()):
+            assert time.monotonic() < deadline
+        servers[0].ask("FLUSHALL")
         while not locks.nodes()[0].votes:
             assert time.monotonic() < deadline
             time.sleep(0.05)
