@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
-from heapq import heappop
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,15 @@ from unittest.mock import patch
 from chaos.checker import Belief, beliefs
 from chaos.history import Accepted, Broken, Called, NodeSeen, Record, Refused, Seen, write_jsonl
 from chaos.sim.bugs import planted
-from chaos.sim.run import FAULTS_UNTIL, Outcome, simulate
+from chaos.sim.run import Outcome, simulate
 from chaos.sim.workloads import WORKLOADS
 from chaos.sim.world import World
 from redlock.core.events import LeaseGranted, LeaseReleasing
 
 LOCK = "redlock:r"
-"""The key of the simulator's one lock."""
+"""The key of the simulator's lock."""
+
+SEEDS = 40
 
 
 @cache
@@ -35,22 +36,22 @@ def observed(seed: int, workload: str, bug: str | None = None) -> Outcome:
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """After every step of the world, note how its nodes stand if that has changed."""
+    """After everything that the world does, note how its nodes stand if that has changed."""
+    at = World.at
 
-    def run(self: World, until: float) -> None:
-        last: dict[int, tuple[str, str, int]] = {}
-        while self._queue and self._queue[0][0] <= until:
-            self.now, _, what = heappop(self._queue)
-            self.steps += 1
-            what()
+    def at_and_look(self: World, when: float, what: Callable[..., None], *arguments: Any) -> None:
+        def do_and_look() -> None:
+            what(*arguments)
             for node in self.nodes:
                 now = _standing(self, node.index)
-                if last.get(node.index) != now:
-                    last[node.index] = now
+                if last.get((id(self), node.index)) != now:
+                    last[id(self), node.index] = now
                     self.history.append(NodeSeen(self.now, "", node.index, *now))
-        self.now = max(self.now, until)
 
-    with patch.object(World, "run", run), patch.object(World, "saw", lambda *_: None):
+        at(self, when, do_and_look)
+
+    last: dict[tuple[int, int], tuple[str, str, int]] = {}
+    with patch.object(World, "at", at_and_look), patch.object(World, "saw", lambda *_: None):
         yield
 
 
@@ -65,14 +66,29 @@ def _standing(world: World, index: int) -> tuple[str, str, int]:
 
 
 @cache
-def a_find(bug: str, seeds: int = 400) -> Outcome:
-    """The first run in which the planted *bug* shows."""
-    for seed in range(seeds):
+def a_find(bug: str, property: str = "", *, refused: bool = False) -> Outcome:
+    """The first run in which the planted *bug* violates *property*; *refused*: and in which the store refused somebody."""
+    for seed in range(SEEDS):
         for workload in WORKLOADS:
             outcome = observed(seed, workload, bug)
-            if outcome.violations:
+            stale = any(isinstance(record, Refused) for record in outcome.history)
+            if stale >= refused and any(found.property.startswith(property) for found in outcome.violations):
                 return outcome
-    raise LookupError(f"{bug!r} does not show in {seeds} seeds")
+    raise LookupError(f"{bug!r} does not show in {SEEDS} seeds")
+
+
+@cache
+def calm_runs(count: int) -> tuple[Outcome, ...]:
+    """The first runs of the unbroken code on five nodes with grants, a fault, and nothing wrong or slow."""
+    found = []
+    for seed in range(SEEDS):
+        outcome = observed(seed, "contend")
+        broken = any(isinstance(record, Broken) for record in outcome.history)
+        if outcome.plan.nodes == 5 and outcome.grants and broken and _availability(outcome, during=True) >= 0.9:
+            found.append(outcome)
+        if len(found) == count:
+            return tuple(found)
+    raise LookupError(f"no {count} calm runs in {SEEDS} seeds")
 
 
 def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "safe", kind: str = "redlock") -> dict[str, Any]:
@@ -83,7 +99,8 @@ def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "s
     end = outcome.history[-1].at
     broken = [record.at for record in outcome.history if isinstance(record, Broken)]
     first = min(broken, default=end / 3)
-    until = min(FAULTS_UNTIL, end)
+    until = min(outcome.plan.healed_at, end)
+    first = min(first, until)
     phases = [("before", outcome.history[0].at, first), ("during", first, until), ("after", until, end)]
     return {
         "scenario": scenario,
@@ -93,8 +110,8 @@ def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "s
         "observed": observed_,
         "ok": ok,
         "why": outcome.violations[0].text if outcome.violations else "Nothing was found.",
-        "seed": outcome.seed,
-        "replay": f"python -m chaos sim --seed {outcome.seed} --workload {outcome.workload} --trace",
+        "seed": outcome.plan.seed,
+        "replay": f"python -m chaos sim --seed {outcome.plan.seed} --workload {outcome.plan.workload} --trace",
         "seconds": end,
         "history": history,
         "phases": [{"name": name, "from": start, "until": stop} for name, start, stop in phases],
@@ -114,17 +131,19 @@ def metrics_of(outcome: Outcome, phases: list[tuple[str, float, float]]) -> dict
             metrics["availability"][name] = len(won) / len(inside)
         if won:
             metrics["acquire"][name] = _quantiles(won)
-    held = [belief for leases in beliefs(outcome.history, outcome.history[-1].at).values() for belief in leases]
-    gaps = sorted(max(0.0, after.since - before.until) for before, after in pairwise(held))
-    metrics["grants"] = len(held)
-    metrics["overlap_ms"] = sum(_together(before, after) for before, after in pairwise(held)) * 1e3
+    held = beliefs(outcome.history, outcome.history[-1].at).values()
+    pairs = [pair for leases in held for pair in pairwise(leases)]
+    gaps = sorted(max(0.0, after.since - before.until) for before, after in pairs)
+    metrics["grants"] = sum(map(len, held))
+    metrics["overlap_ms"] = sum(_together(before, after) for before, after in pairs) * 1e3
     metrics["stale_refused"] = sum(isinstance(record, Refused) for record in outcome.history)
     metrics["time_to_next_holder"] = _quantiles(gaps) | {"max": gaps[-1]} if gaps else {}
     return metrics
 
 
 def _together(before: Belief, after: Belief) -> float:
-    return max(0.0, min(before.until, after.until) - after.since)
+    ends = [max(belief.until, belief.believed_at) for belief in (before, after)]
+    return max(0.0, min(ends) - after.since)
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:
@@ -133,7 +152,7 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 def _availability(outcome: Outcome, *, during: bool) -> float:
     calls = [record for record in outcome.history if isinstance(record, Called) and record.call == "acquire"]
-    inside = [call for call in calls if (call.at <= FAULTS_UNTIL) == during]
+    inside = [call for call in calls if (call.at <= outcome.plan.healed_at) == during]
     return sum(call.outcome == "granted" for call in inside) / len(inside) if inside else 1.0
 
 
