@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any
 
 from redlock.core.ballot import TOKEN_MAX
-from redlock.core.quorum import Kind, Vote
+from redlock.core.quorum import GRANTED, Kind, Vote
 
 __all__ = [
     "FENCE_SUFFIX",
@@ -70,10 +70,11 @@ class Command:
 
     *marked*: the connection appends the marker of the node it was admitted to, as the last argument.
     *final*: a release; it stays owed to a node until answered, and needs no admission.
-    *packed*: room for the transport to keep the encoded bytes, which all nodes share.
+    *packed*, *plain_yes*: room for the transport to keep the encoded bytes, which all nodes share, and those of the answer
+    `yes`, so that they need not be parsed to be known.
     """
 
-    __slots__ = ("args", "keys", "packed")
+    __slots__ = ("args", "keys", "packed", "plain_yes")
     script: Script | None = None
     marked = False
     final = False
@@ -82,6 +83,12 @@ class Command:
         self.keys = keys
         self.args = args
         self.packed: bytes | None = None
+        self.plain_yes = b""
+
+    @property
+    def yes(self) -> tuple[int, ...] | None:
+        """The one answer of integers that is a grant, and what nodes say nearly always; None where there is none."""
+        return None
 
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
         """The command as words, without the marker; *whole*: with the script's text, for a server that lost it.
@@ -122,11 +129,15 @@ class Take(Command):
         self.ttl = ttl
         self.mode = mode
 
+    @property
+    def yes(self) -> tuple[int, ...]:
+        return (1, self.token, 0)
+
     def read(self, answer: Any) -> Vote:
         """A vote. A grant must name our own token: a reply to somebody else's question is never ours."""
         match answer:
             case [1, token, 0] if token == self.token:
-                return _GRANTED
+                return GRANTED
             case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
                 return _busy(fence, pttl, holder)
             case [2, int(fence), 0, int(time_us)] if 0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX:
@@ -155,11 +166,15 @@ class Free(Command):
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
         return super().words(whole=whole or self.unattended)
 
+    @property
+    def yes(self) -> tuple[int, ...] | None:
+        return None if self.unattended else (1,)
+
     def read(self, answer: Any) -> Vote:
         """A vote: GRANTED, this node holds nothing of ours any more; BUSY, it is somebody else's."""
         match answer:
             case [int(code)] if code in (0, 1):
-                return _GRANTED
+                return GRANTED
             case [2]:
                 return Vote(Kind.BUSY)
         raise Nonsense(_short(answer))
@@ -266,7 +281,6 @@ class Greet(Command):
         return answer
 
 
-_GRANTED = Vote(Kind.GRANTED)
 _STRANGER = Vote(Kind.STRANGER)
 
 

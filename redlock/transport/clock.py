@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from binascii import b2a_hex
 from collections.abc import Iterator
 
 __all__ = ["Entropy", "now"]
@@ -46,7 +45,7 @@ class Entropy:
 
     def owner(self) -> str:
         """128 random bits in hexadecimal."""
-        return b2a_hex(self._take()).decode()
+        return self._take().hex()
 
     def below(self, limit: int) -> int:
         """A random integer in [0, limit); the bias of at most limit / 2**128 does not matter to anybody here."""

@@ -24,7 +24,7 @@ from redlock.core import events
 from redlock.core.admission import Admission, Identity, Standing, State
 from redlock.core.commands import MARKER_KEY, Command, Free, Greet, Mark, Nonsense, Plain, scripts
 from redlock.core.effects import NEVER, Failure, Reply, Request
-from redlock.core.quorum import Fault, FaultKind, Kind, Vote
+from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
 from redlock.transport.wire import NOT_YET, ReplyReader, ServerError, WireError, bulk, encode, encode_whole
 
 __all__ = ["Link", "Mailbox", "Node"]
@@ -238,10 +238,20 @@ class Link:
 
     def submit(self, request: Request, now: float) -> bytes:
         """Take a request; what cannot be written now waits, or fails at once into the mailbox."""
-        command = request.command
-        if self._tail is not None and command.marked and now <= request.not_after and len(self._fifo) < TAKES_MAX:
-            return self._write(request, encode(command), now) + self._tail
-        return self._submit_other(request, now)
+        command, fifo, tail = request.command, self._fifo, self._tail
+        if command.marked:
+            if tail is None or now > request.not_after or len(fifo) >= TAKES_MAX:
+                return self._submit_other(request, now)
+            data = (command.packed or encode(command)) + tail
+        elif command.final and self._phase is _Phase.UP and len(fifo) < IN_FLIGHT_MAX:
+            data = command.packed or encode(command)
+        else:
+            return self._submit_other(request, now)
+        if not fifo:
+            self._quiet_since = now
+        fifo.append(request)
+        request.written = True
+        return data
 
     def connected(self, now: float, owed: Iterable[Command] = ()) -> bytes:
         """A new connection: ask who it is, and send the releases that are still owed."""
@@ -263,6 +273,10 @@ class Link:
     def received(self, data: bytes, now: float) -> bytes:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
         reader, out = self._reader, b""
+        if not reader.cut:
+            data = self._hear_yes(data, now)
+            if not data:
+                return data
         try:
             reader.feed(data)
             while True:
@@ -278,6 +292,30 @@ class Link:
         except WireError as error:
             self.broken = Fault(FaultKind.NONSENSE, str(error))
         return out
+
+    def _hear_yes(self, data: bytes, now: float) -> bytes:
+        """Take the answers that say yes, which nearly all do, off the front of *data*; they are known by their bytes."""
+        fifo = self._fifo
+        while fifo:
+            request = fifo[0]
+            command = request.command
+            yes = command.plain_yes
+            if data == yes:
+                data = b""
+            elif yes and data.startswith(yes):  # No whole reply is the beginning of another one.
+                data = data[len(yes) :]
+            else:
+                break
+            fifo.popleft()
+            self._quiet_since = now
+            run = request.run
+            if run is not None:
+                self._mailbox.append(Reply(request, GRANTED, now))
+            if command.final and self.node.owed:
+                self.node.answered(command)
+            if not data:
+                break
+        return data
 
     def retry(self, now: float) -> None:
         """Dial again if something is still owed or wanted and it is time."""

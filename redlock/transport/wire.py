@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import hiredis
@@ -15,6 +16,8 @@ NOT_YET = object()
 REPLY_MAX = 1 << 18  # INFO of a busy server is some 10 KiB; our scripts answer with less than 300 bytes.
 ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
+_TEMPLATES_MAX = 1024
+_INTEGERS = {size: (b"*%d\r\n" % size) + b":%d\r\n" * size for size in (1, 3)}
 # What a node says nearly always, to TAKE and to FREE: worth no closer look.
 _ORDINARY = re.compile(rb"(?:\*3\r\n:1\r\n:[0-9]{1,16}\r\n:0\r\n|\*1\r\n:[0-9]\r\n)+")
 
@@ -37,13 +40,38 @@ def encode(command: Command) -> bytes:
     """The command's bytes, the same for all nodes; a marked one still lacks its last argument, the node's marker."""
     data = command.packed
     if data is None:
-        data = command.packed = _pack(command.words(), marked=command.marked)
+        yes = command.yes
+        if yes is None:
+            data = _pack(command.words(), marked=command.marked)
+        else:
+            data = _pack_vote(command)
+            command.plain_yes = _INTEGERS[len(yes)] % yes
+        command.packed = data
     return data
 
 
 def encode_whole(command: Command) -> bytes:
     """The same with the script's text, for a server that does not know the script."""
     return _pack(command.words(whole=True), marked=command.marked)
+
+
+def _pack_vote(command: Command) -> bytes:
+    """The same bytes for TAKE and FREE, of which only owner and token are ever new: a third of the time."""
+    script, args = command.script, command.args
+    assert script is not None
+    owner, token = str(args[0]).encode(), str(args[1]).encode()
+    head = _head(3 + len(command.keys) + len(args) + command.marked, script.sha, command.keys)
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(owner), owner, len(token), token, _rest(args[2:]))
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _head(count: int, sha: str, keys: tuple[str, ...]) -> bytes:
+    return b"*%d\r\n%b" % (count, b"".join(map(bulk, ("EVALSHA", sha, str(len(keys)), *keys))))
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _rest(args: tuple[str | int, ...]) -> bytes:
+    return b"".join([bulk(str(argument)) for argument in args])
 
 
 def _pack(words: tuple[str, ...], *, marked: bool) -> bytes:
@@ -61,7 +89,7 @@ class ReplyReader:
     arrays), reserves memory for as many elements as a header claims, and does not look at what ends a bulk string.
     """
 
-    __slots__ = ("_body", "_ending", "_inside", "_left", "_line", "_reader", "_unread")
+    __slots__ = ("_body", "_ending", "_left", "_line", "_reader", "_unread", "cut")
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(protocolError=WireError, replyError=ServerError, notEnoughData=NOT_YET)
@@ -70,11 +98,12 @@ class ReplyReader:
         self._body = 0  # Bytes of a bulk string still to come,
         self._ending = False  # and whether the line after it is awaited.
         self._left = 0  # Elements of an array still to come.
-        self._inside = False
+        self.cut = False
+        """Whether what arrived so far ends inside a reply."""
 
     def feed(self, data: bytes) -> None:
         """Take what arrived. Raises WireError."""
-        if self._inside or not _ORDINARY.fullmatch(data):
+        if self.cut or not _ORDINARY.fullmatch(data):
             self._inspect(data)
         self._unread += len(data)
         self._reader.feed(data)
@@ -108,7 +137,7 @@ class ReplyReader:
             self._header(self._line)
             self._line = b""
             at = end
-        self._inside = bool(self._line or self._body or self._ending or self._left)
+        self.cut = bool(self._line or self._body or self._ending or self._left)
 
     def _header(self, line: bytes) -> None:
         """Read one whole line: the end of a bulk string, a header, or a reply of one line."""
