@@ -119,7 +119,7 @@ class _Attempt:
             self._rounds.append(round)
             if cluster.emit:
                 cluster.emit(TryStarted(now, ask.resource, self._owner, self._token, len(self._rounds)))
-            now = yield from collect(round, _decided, round.requests)
+            now = yield from collect(round, _decided, round.requests, majority=True)
             tally = round.tally
             until = valid_until(sent_at, ask.ttl, policy.drift_factor)
             if tally.won:
@@ -135,7 +135,8 @@ class _Attempt:
 
     def _grant(self, sent_at: float, until: float, now: float) -> None:
         ask, cluster = self._ask, self._cluster
-        touched = {request.node for round in self._rounds for request in round.sent if request.written}
+        written = {request.node for round in self._rounds for request in round.sent if request.written}
+        touched = cluster.everyone if len(written) == len(cluster.everyone) else frozenset(written)
         cluster.fences.saw(ask.resource, self._token)
         if cluster.emit:
             cluster.emit(LeaseGranted(now, ask.resource, self._owner, self._token, sent_at, until))

@@ -8,7 +8,8 @@ The contract of a driver:
 
 - It writes the requests of a `Wait` in order, each on the one ordered connection it has to that node.
 - It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`.
-  After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped.
+  After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped. Where a `Wait` says that single grants decide
+  nothing, the driver may keep them until there are enough, or until something else happens, and send them as one `Grants`.
 - An event's `at` is the lease clock, read *after* the event happened, and never falls.
 - A request whose `not_after` passed before it was written is never written; it fails with `written` false.
 - It throws `Cancelled` at most once. The flow answers with one last `Wait`, whose requests are written and not waited for.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from redlock.core.commands import Command
     from redlock.core.quorum import Fault
 
-__all__ = ["NEVER", "Cancelled", "Event", "Failure", "Flow", "Reply", "Request", "Source", "Tick", "Wait"]
+__all__ = ["NEVER", "Cancelled", "Event", "Failure", "Flow", "Grants", "Reply", "Request", "Source", "Tick", "Wait"]
 
 T = TypeVar("T")
 NEVER = float("-inf")
@@ -57,11 +58,13 @@ class Wait:
     """Write *send*, wake me at the first event or at *until* (lease clock).
 
     *pause*: nothing is awaited but the time, so the driver may lend the connections to others meanwhile.
+    *grants*: how many grants are worth waking me for, as long as nothing else happens.
     """
 
     until: float
     send: tuple[Request, ...] = ()
     pause: bool = False
+    grants: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +73,14 @@ class Reply:
 
     request: Request
     value: Any
+    at: float
+
+
+@dataclass(slots=True, eq=False)
+class Grants:
+    """Several replies at once, all of them GRANTED; *at*: when the last one was read."""
+
+    requests: list[Request]
     at: float
 
 
@@ -89,7 +100,7 @@ class Tick:
     at: float
 
 
-Event = Reply | Failure | Tick
+Event = Reply | Grants | Failure | Tick
 Flow = Generator[Wait, Event, T]
 
 

@@ -80,7 +80,7 @@ class Holding:
         ttl: float,
         granted_at: float,
         until: float,
-        touched: set[int],
+        touched: frozenset[int],
     ) -> None:
         self.resource = resource
         self.lock_key = lock_key

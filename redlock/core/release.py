@@ -6,7 +6,7 @@ from redlock.core.commands import Free
 from redlock.core.effects import Flow, Request
 from redlock.core.events import LeaseReleasing
 from redlock.core.lease import Holding
-from redlock.core.quorum import Kind, Vote
+from redlock.core.quorum import Kind, Tally, Vote
 from redlock.core.rounds import Cluster, Round, collect
 
 __all__ = ["abandon", "release"]
@@ -33,12 +33,17 @@ def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
         nodes=sorted(holding.touched),
         verb="confirmed",
     )
-    for node in range(len(cluster.names)):
-        if node not in holding.touched:
-            round.tally.cast(node, Vote(Kind.GRANTED))  # It never had anything of ours.
+    if len(holding.touched) < len(cluster.names):
+        for node in range(len(cluster.names)):
+            if node not in holding.touched:
+                round.tally.cast(node, Vote(Kind.GRANTED))  # It never had anything of ours.
     holding.freed = True  # Not before: whoever is interrupted until here still has to release it.
-    yield from collect(round, lambda tally: tally.won or tally.lost, round.requests)
+    yield from collect(round, _decided, round.requests, majority=True)
     return was_held and round.tally.won
+
+
+def _decided(tally: Tally) -> bool:
+    return tally.won or tally.lost
 
 
 def abandon(cluster: Cluster, holding: Holding, now: float) -> tuple[Request, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from redlock.core.admission import Admission
 from redlock.core.ballot import Fences
 from redlock.core.commands import Command, Greet
-from redlock.core.effects import Event, Failure, Flow, Reply, Request, Source, Wait
+from redlock.core.effects import Event, Failure, Flow, Grants, Reply, Request, Source, Wait
 from redlock.core.events import Event as Record
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.errors import ConfigurationError
@@ -36,6 +36,11 @@ class Cluster:
     emit: Callable[[Record], None] | None = None
     fences: Fences = field(default_factory=Fences)
     met: bool = False
+    everyone: frozenset[int] = field(init=False)
+    """The numbers of all nodes; one set, because every lease refers to it, and one of its own would be half of its memory."""
+
+    def __post_init__(self) -> None:
+        self.everyone = frozenset(range(len(self.names)))
 
     @property
     def patience(self) -> float:
@@ -67,8 +72,8 @@ class Round:
         # A release is owed until answered, however late.
         self._not_after = not_after = float("inf") if command.final else until
         asked = range(len(cluster.names)) if nodes is None else nodes
-        self.requests = tuple([Request(node, command, not_after) for node in asked])
-        self.sent = list(self.requests)
+        self.sent = sent = [Request(node, command, not_after) for node in asked]
+        self.requests = tuple(sent)
         self.settled: list[Request] = []
         self.timed_out = False
         self._again: set[int] = set()
@@ -76,13 +81,16 @@ class Round:
 
     def hear(self, event: Event) -> tuple[Request, ...]:
         """Count one event; give what must be sent because of it."""
-        if type(event) is Reply:
+        if type(event) is Grants:
+            self.tally.grant([request.node for request in event.requests if request.command is self.command])
+        elif type(event) is Reply:
             request, vote = event.request, event.value
             if request.command is not self.command:
                 return ()
-            if vote.kind is Kind.STRANGER and request.node not in self._again:
+            kind = vote.kind
+            if kind is Kind.STRANGER and request.node not in self._again:
                 return self._ask_again(request.node)
-            if vote.kind is Kind.BUSY:
+            if kind is Kind.BUSY:
                 self.settled.append(request)
             self.tally.cast(request.node, vote)
         elif type(event) is Failure:
@@ -108,9 +116,10 @@ class Round:
     def withdraw(self, at: float) -> None:
         """The round is decided: what was not written yet never will be, except a release, which stays owed."""
         self.tally.elapsed = at - self._started_at
-        for request in self.sent:
-            if not request.written and not request.command.final:
-                request.withdraw()
+        if not self.command.final:
+            for request in self.sent:
+                if not request.written:
+                    request.withdraw()
 
     def ask_no_more(self) -> None:
         """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
@@ -129,16 +138,18 @@ class Round:
         return (request,)
 
 
-def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...]) -> Flow[float]:
-    """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event."""
-    wait = Wait(round.until, send)
+def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...], *, majority: bool = False) -> Flow[float]:
+    """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event.
+
+    *majority*: short of one, grants alone are never enough, so they need not be told one by one.
+    """
+    tally = round.tally
     while True:
-        event = yield wait
-        again = round.hear(event)
-        if round.timed_out or enough(round.tally):
+        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority else 1)
+        send = round.hear(event)
+        if round.timed_out or enough(tally):
             round.withdraw(event.at)
             return event.at
-        wait = Wait(round.until, again)
 
 
 def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:

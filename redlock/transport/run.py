@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from redlock.core.effects import NEVER, Cancelled, Event, Flow, Request, Tick, Wait
-from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
+from redlock.core.effects import NEVER, Cancelled, Event, Flow, Grants, Reply, Request, Tick, Wait
+from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Tally, Vote
 
 __all__ = ["Port", "Run", "saturated"]
 
@@ -25,7 +25,7 @@ class Port(Protocol):
 class Run(Generic[T]):
     """A flow, the `Wait` it is at, and the port it writes to. *port* None: events for it are dropped."""
 
-    __slots__ = ("_clock", "_flow", "_on_done", "_send", "done", "error", "port", "value", "wait")
+    __slots__ = ("_clock", "_flow", "_kept", "_on_done", "_send", "done", "error", "port", "value", "wait")
 
     def __init__(self, flow: Flow[T], port: Port, clock: Callable[[], float], on_done: Callable[[], None] | None = None) -> None:
         self._flow = flow
@@ -34,6 +34,7 @@ class Run(Generic[T]):
         self._on_done = on_done
         self.port: Port | None = port
         self.wait = _ENDED
+        self._kept: list[Request] = []
         self.done = False
         self.value: T | None = None
         self.error: BaseException | None = None
@@ -43,7 +44,21 @@ class Run(Generic[T]):
         self._advance(self._send, None)
 
     def step(self, event: Event) -> None:
-        """Deliver one event."""
+        """Deliver one event, or keep it if the flow does not want to be woken for it yet."""
+        wanted = self.wait.grants
+        if wanted > 1:
+            kept = self._kept
+            if type(event) is Reply and event.value is GRANTED:
+                kept.append(event.request)
+                if len(kept) < wanted:
+                    return
+                event = Grants(kept, event.at)
+                self._kept = []
+            elif kept:
+                self._kept = []
+                self._advance(self._send, Grants(kept, event.at))
+                if self.done:
+                    return
         self._advance(self._send, event)
 
     def cancel(self) -> None:
