@@ -14,6 +14,7 @@ __all__ = ["Policy", "check_duration", "warn_about_nodes"]
 NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
 NODE_TIMEOUT_MAX = 0.25
 NODE_TIMEOUT_MIN = 0.02  # Below this a garbage collection or a busy CPU makes every node look silent.
+FENCE_KEPT = 0.999  # take.lua and free.lua leave the expiry of a fence alone that has this share of fence_ttl left.
 ROUND_SHARE = 3
 """A try may take a third of the ttl (protocol.md 1.6), so a node must have answered within that."""
 
@@ -60,7 +61,7 @@ class Policy:
         if max_ttl is not None and ttl > max_ttl:
             raise ConfigurationError(f"ttl={ttl:g} is above the cluster's max_ttl={max_ttl:g}")
         longest = max(ttl, max_ttl or 0.0)
-        if self.fence_ttl and self.fence_ttl <= longest:
+        if self.fence_ttl and self.fence_ttl * FENCE_KEPT <= longest:
             raise ConfigurationError(
                 f"fence_ttl={self.fence_ttl:g} must be above max_ttl={longest:g}: a fence has to outlive every lock"
             )

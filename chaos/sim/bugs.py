@@ -152,7 +152,7 @@ BUGS: dict[str, Bug] = {
     ),
     "put back and forgotten": Bug(
         "a node where an extension may have put the lock back is owed its release",
-        (Edit(f"{_EXTEND}:_confirm", "holding.touched.update(range(len(cluster.names)))", "pass"),),
+        (Edit(f"{_EXTEND}:_confirm", "holding.touched = cluster.everyone", "pass"),),
     ),
     "no quarantine": Bug(
         "a node that forgot does not vote",

@@ -248,7 +248,12 @@ class SimNode:
 
     def _raise_fence(self, key: str, token: str, fence_ttl: int, now_ms: float) -> None:
         left = self._pttl(key, now_ms)
-        self._set(key, token, None if fence_ttl == 0 or left == -1 else max(left, fence_ttl), now_ms)
+        if left == -1 or (fence_ttl > 0 and left > fence_ttl * 0.999):
+            expires_at = self.data[key][1]
+            self._set(key, token, None, now_ms)
+            self.data[key] = (token, expires_at)
+        else:
+            self._set(key, token, fence_ttl or None, now_ms)
 
     # take.lua and the others, line by line
 

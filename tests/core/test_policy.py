@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redlock.core.lease import validity
 from redlock.errors import ConfigurationError
-from redlock.policy import Policy, warn_about_nodes
+from redlock.policy import FENCE_KEPT, Policy, warn_about_nodes
 
 TTLS = st.floats(0.001, 10_000.0)
 NO_DURATIONS = [0, 0.0, -1.0, math.inf, -math.inf, math.nan, True, "10", None, [], 1j]
@@ -58,6 +58,7 @@ def test_settings_of_another_type_are_refused(settings: dict[str, Any]) -> None:
         {"ttl": 10.0, "max_ttl": 5.0},
         {"ttl": 10.0, "fence_ttl": 10.0},
         {"ttl": 10.0, "max_ttl": 60.0, "fence_ttl": 59.0},
+        {"ttl": 10.0, "max_ttl": 60.0, "fence_ttl": 60.05},
     ],
 )
 def test_relations_that_cannot_work_are_refused_by_the_constructor(settings: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ def test_a_fence_outlives_every_lock(ttl: float, max_ttl: float | None, fence_tt
     longest = max(ttl, max_ttl or 0.0)
     if max_ttl is not None and ttl > max_ttl:
         return
-    if fence_ttl == 0 or fence_ttl > longest:
+    if fence_ttl == 0 or fence_ttl * FENCE_KEPT > longest:
         assert Policy(ttl=ttl, max_ttl=max_ttl, fence_ttl=fence_ttl).fence_ttl == fence_ttl
     else:
         message = refused(ttl=ttl, max_ttl=max_ttl, fence_ttl=fence_ttl)

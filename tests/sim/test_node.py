@@ -103,6 +103,8 @@ def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
             for key in KEYS:
                 value = pair.sim.data.get(key)
                 assert pair.client.get(key) == (value[0].encode() if value else None), (seed, step, key)
+                left = pair.sim._pttl(key, pair.sim.wall_us(0.0) // 1000)
+                assert abs(pair.client.pttl(key) - left) <= NEAR * 1000, (seed, step, key, left)
         pair.client.close()
 
 
