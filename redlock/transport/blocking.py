@@ -518,6 +518,9 @@ class Driver:
         port = self._check_out(prefer, math.inf)
         try:
             port.send(requests, None)
+        except BaseException:
+            port.interrupted()
+            raise
         finally:
             self._check_in(port)
         if prefer is not None and prefer is not port:
@@ -562,6 +565,9 @@ class Driver:
                 self._idle.remove(port)
                 try:
                     port.drain(deadline)
+                except BaseException:
+                    port.interrupted()
+                    raise
                 finally:
                     self._idle.append(port)
         for dialer, node in zip(self.dialers, self.nodes, strict=True):
