@@ -294,8 +294,8 @@ BUGS: dict[str, Bug] = {
     "useless connections are dialled at once": Bug(
         "a connection that breaks off whenever a release comes is dialled no faster than one that fails",
         (
-            Edit("redlock.transport.link:Link.lost", " or brought", ""),
-            Edit("chaos.sim.links:PlainLink._gone", " or self._brought", ""),
+            Edit("redlock.transport.link:Link.lost", " or unproven", ""),
+            Edit("chaos.sim.links:PlainLink._gone", " or self._unproven", ""),
         ),
         plan="flapping",
     ),

@@ -235,7 +235,8 @@ class SimClient:
                 run = event.request.run
                 if run is not None and run.hears(self):
                     run.step(event)
-                    self._went_on(run)
+                    if run.fuse >= 0 or run.timer_at != run.wait.until:
+                        self._went_on(run)
             if self._poked == admission.changes:
                 break
             self._poke()
@@ -364,7 +365,8 @@ class SimClient:
             self.world.at(self.paused_until, self._when_heard, link, connection, payload)
         elif not self.dead:
             link.received(connection, payload, self.clock())
-            self._settle()
+            if self._mailbox or self._poked != self.cluster.admission.changes:
+                self._settle()
 
     def _doze(self, events: int, seconds: float) -> None:
         self._nap = (events - 1, seconds) if events else None

@@ -5,10 +5,11 @@ A fault that lasts ends by itself, and at the latest when all is healed. Every o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from chaos.sim.workloads import CALLS
+from redlock.core.commands import MARKER_KEY
 
 if TYPE_CHECKING:
     from chaos.sim.stage import Stage
@@ -71,7 +72,8 @@ def _crash(stage: Stage, nodes: Nodes, kept: str, lasts: float) -> None:
     """Nodes end and come again as another run, with their data, without, or with what was saved last."""
     down = [node for node in nodes if stage.world.nodes[node].up]
     for node in down:
-        stage.world.crash(node, kept)
+        forgets = kept == "lost" or (kept == "rollback" and MARKER_KEY not in stage.world.nodes[node].snapshot)
+        stage.world.crash(node, "durable" if forgets and not stage.may_forget(node) else kept)
 
     def heal() -> None:
         for node in down:
@@ -88,9 +90,12 @@ def _save(stage: Stage, nodes: Nodes) -> None:
 
 def _flush(stage: Stage, nodes: Nodes) -> None:
     """FLUSHALL."""
-    stage.blip("flush", f"{_nodes(nodes)} flushed", nodes)
+    flushed = []
     for node in nodes:
-        stage.world.nodes[node].flush()
+        if stage.may_forget(node):
+            flushed.append(node)
+            stage.world.nodes[node].flush()
+    stage.blip("flush", f"{_nodes(flushed)} flushed", flushed)
 
 
 def _evict(stage: Stage, nodes: Nodes, kind: str) -> None:
@@ -286,5 +291,5 @@ def _list(clients: Names) -> str:
     return ", ".join(clients)
 
 
-def _nodes(nodes: Nodes) -> str:
+def _nodes(nodes: Iterable[int]) -> str:
     return ", ".join(f"n{node}" for node in nodes)

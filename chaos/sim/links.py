@@ -138,7 +138,6 @@ class PlainLink:
     """The contract of a driver, without bytes: a request travels as it is, and is answered by identity."""
 
     __slots__ = (
-        "_brought",
         "_connection",
         "_dial",
         "_dialling",
@@ -150,6 +149,7 @@ class PlainLink:
         "_marking",
         "_quiet_since",
         "_silence",
+        "_unproven",
         "_waiting",
         "node",
     )
@@ -168,7 +168,7 @@ class PlainLink:
         self._greeted = False
         self._greeting = False
         self._marking = False
-        self._brought = False
+        self._unproven = False
 
     @property
     def waiting(self) -> bool:
@@ -203,7 +203,11 @@ class PlainLink:
 
     def poke(self, now: float) -> None:
         """Settle how the node stands, and write, answer or fail what waits for that."""
-        if self._connection is None or self._greeting or self._marking or not self._waiting:
+        if self._waiting:
+            self._settle(now, tell=False)
+
+    def _settle(self, now: float, *, tell: bool) -> None:
+        if self._connection is None or self._greeting or self._marking:
             return
         node = self.node
         standing = node.admission.standing(node.index, now)
@@ -211,8 +215,10 @@ class PlainLink:
             self._marker = standing.marker
             node.admitted(now)
         elif standing.state is State.MARK:
-            self._marking = True
+            self._marking = self._unproven = True
             self._send(Request(node.index, standing.mark, float("inf")), "", now)  # type: ignore[arg-type]
+        elif standing.fault is not None and tell:  # It was asked just now.
+            node.tell(standing, now)
         elif standing.fault is not None and node.recheck_due(now):
             self._greet(now)
             return
@@ -242,10 +248,10 @@ class PlainLink:
             self._unreachable(Fault(FaultKind.UNREACHABLE, "refused the connection"), now)
             return
         self._connection = connection
-        self._greeted = self._brought = False
+        self._greeted = self._unproven = False
         self._greet(now)
         for command in list(self.node.owed):
-            self._brought = True
+            self._unproven = True
             self._send(Request(self.node.index, command, float("inf")), "", now)
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
@@ -318,13 +324,7 @@ class PlainLink:
         self._greeted = True
         node.reachable()
         node.admission.seen(node.index, identity, now)
-        standing = node.admission.standing(node.index, now)
-        if standing.state is State.ADMITTED:
-            self._marker = standing.marker
-            node.admitted(now)
-        elif standing.fault is not None:
-            node.tell(standing, now)
-        self.poke(now)
+        self._settle(now, tell=True)
 
     def _answer(self, request: Request, answer: Any, now: float) -> None:
         command, node = request.command, self.node
@@ -340,10 +340,10 @@ class PlainLink:
         if request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
-            self._brought = False
+            self._unproven = False
             node.answered(command)
         elif type(command) is Mark:
-            self._marking = False
+            self._marking = self._unproven = False
             identity = node.admission.identity(node.index)
             if identity is not None:
                 node.admission.seen(node.index, replace(identity, marker=value), now)
@@ -355,11 +355,11 @@ class PlainLink:
         command = request.command
         fault = Fault(FaultKind.ERROR, f"said {text}")
         if type(command) is Mark:
-            self._marking = False
+            self._marking = self._unproven = False
             self.node.admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
         elif command.final:
-            self._brought = False
+            self._unproven = False
             self.node.answered(command)
         self._fail(request, fault, now)
 
@@ -378,7 +378,7 @@ class PlainLink:
                 if request.command.final:
                     self.node.owe(request.command)
                 self._fail(request, fault, now)
-        if was_greeting or self._brought:
+        if was_greeting or self._unproven:
             self._unreachable(fault, now)
         self.retry(now)
 

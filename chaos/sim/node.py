@@ -128,6 +128,8 @@ class SimNode:
         script = command.script
         assert script is not None
         arguments = (*command.args, marker) if command.marked else command.args
+        if script is PEEK and not self.babbles:
+            return self._peek(command.keys, arguments, self.wall_us(at))
         return self._run(script, command.keys, arguments, at)
 
     def execute(self, words: list[bytes], at: float) -> bytes:

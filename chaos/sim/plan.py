@@ -163,7 +163,7 @@ def _assume(source: random.Random) -> Assumptions:
 
 
 def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked: bool, durable: bool) -> list[Player]:
-    count = source.choice([2, 2, 2, 3])
+    count = source.choice([2, 2, 3, 3, 4])
     players = [
         Player(
             f"c{index}",
@@ -240,7 +240,7 @@ def _steps(
 
 
 def _some(source: random.Random, nodes: int) -> tuple[int, ...]:
-    """Mostly one node, sometimes more, never all: a cluster that forgot as a whole looks like a new one."""
+    """Mostly one node, sometimes more, not all."""
     count = source.choice([1, 1, 1, 2, nodes - 1])
     return tuple(source.sample(range(nodes), min(count, nodes - 1)))
 

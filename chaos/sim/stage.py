@@ -135,10 +135,22 @@ class Stage:
             found += self._left_behind() + self._unfinished()
         return sorted(found, key=lambda violation: violation.at)
 
+    def may_forget(self, node: int) -> bool:
+        """Whether *node* may lose its marker too, in a run that keeps to what was promised.
+
+        A client that is new to the cluster takes one for new where a majority has no marker. One that has met it never does.
+        """
+        if not self.plan.assumptions.memory:
+            return True
+        unmarked = {other.index for other in self.world.nodes if MARKER_KEY not in other.data} | {node}
+        met = all(client.cluster.met for client in self.clients.values() if not client.dead)
+        return len(unmarked) < self.plan.nodes if met else 2 * len(unmarked) <= self.plan.nodes
+
     def fork(self, name: str) -> None:
         """A client forks: the child has its own actor, who is handed the parent's leases."""
         parents = self.actors_of(name)
-        if parents[0].client.dead:
+        unmarked = sum(MARKER_KEY not in node.data for node in self.world.nodes)
+        if parents[0].client.dead or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
             return
         client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])
         if client.name in self.clients:

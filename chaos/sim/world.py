@@ -236,7 +236,7 @@ class World:
         delay = self.delay_mean * (0.5 + draw)
         if draw < self.tail_share:
             delay += self.tail * self.draw()
-        return delay + self.slow[index] if index in self.slow else delay
+        return delay + self.slow.get(index, 0.0) if self.slow else delay
 
     # Network
 

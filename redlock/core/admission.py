@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import lru_cache
 
 from redlock.core.commands import Mark, to_ms
 from redlock.core.quorum import Fault, FaultKind, majority
@@ -49,11 +50,7 @@ class Marker:
     @classmethod
     def parse(cls, text: str) -> Marker | None:
         """Read a marker; None if *text* is not one of ours."""
-        match text.split(" "):
-            case [form, run_id, nodes, max_ttl, ("0" | "1") as durable, floor, cluster] if form == _FORMAT:
-                if nodes.isdecimal() and max_ttl.isdecimal() and floor.isdecimal():
-                    return cls(run_id, int(nodes), int(max_ttl) / 1000.0, durable == "1", int(floor), cluster)
-        return None
+        return _read(text)
 
     def text(self) -> str:
         """The marker as it stands on the node."""
@@ -145,6 +142,16 @@ class Standing:
 
 
 _UNKNOWN = Standing(State.UNKNOWN)
+
+
+@lru_cache(maxsize=32)
+def _read(text: str) -> Marker | None:
+    # Every standing compares the markers of all nodes, and every look of a waiter asks for one while a node may not vote.
+    match text.split(" "):
+        case [form, run_id, nodes, max_ttl, ("0" | "1") as durable, floor, cluster] if form == _FORMAT:
+            if nodes.isdecimal() and max_ttl.isdecimal() and floor.isdecimal():
+                return Marker(run_id, int(nodes), int(max_ttl) / 1000.0, durable == "1", int(floor), cluster)
+    return None
 
 
 def quarantine_span(max_ttl: float) -> float:

@@ -164,7 +164,6 @@ class Link:
     """
 
     __slots__ = (
-        "_brought",
         "_dial",
         "_fifo",
         "_greeted",
@@ -177,6 +176,7 @@ class Link:
         "_reader",
         "_silence",
         "_tail",
+        "_unproven",
         "_waiting",
         "broken",
         "node",
@@ -201,7 +201,7 @@ class Link:
         self._greeted = False
         self._marking = False
         self._learned: dict[str, object] = {}
-        self._brought = False  # Whether it was made with releases that were owed, and has answered none of them.
+        self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
 
     # What the driver asks
 
@@ -260,7 +260,7 @@ class Link:
         self._quiet_since = now
         data = self._greet(now, load=True)
         for command in owed:
-            self._brought = True
+            self._unproven = True
             data += self._write(Request(self.node.index, command, float("inf")), encode_whole(command), now)
         return data + self._flush(now)
 
@@ -311,8 +311,10 @@ class Link:
             run = request.run
             if run is not None:
                 self._mailbox.append(Reply(request, GRANTED, now))
-            if command.final and self.node.owed:
-                self.node.answered(command)
+            if command.final:
+                self._unproven = False
+                if self.node.owed:
+                    self.node.answered(command)
             if not data:
                 break
         return data
@@ -328,7 +330,7 @@ class Link:
 
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
-        was_greeting, brought = not self._greeted, self._brought
+        was_greeting, unproven = not self._greeted, self._unproven
         fifo, self._fifo = self._fifo, deque()
         self._phase = _Phase.DOWN
         self._reset()
@@ -337,9 +339,9 @@ class Link:
             if request.command.final:
                 self.node.owe(request.command)
             self._fail(request, fault, now)
-        if was_greeting or brought:
-            # A port that accepts and says nothing is no better than one that refuses. Nor is one that greets, and breaks off
-            # or talks nonsense when it gets what is owed to it: it would be dialled again and again as fast as it answers.
+        if was_greeting or unproven:
+            # A port that accepts and says nothing is no better than one that refuses. Nor is one that greets, and then breaks
+            # off or talks nonsense whenever it gets a release or a marker: it would be dialled as fast as it answers.
             self.node.unreachable(Fault(FaultKind.UNREACHABLE, fault.detail), now)
             self._fail_waiting(self.node.fault or fault, now)
         elif self.node.emit:
@@ -495,7 +497,7 @@ class Link:
             self._tail = bulk(standing.marker)
             node.admitted(now)
         elif standing.state is State.MARK and standing.mark is not None:
-            self._marking = True
+            self._marking = self._unproven = True
             return self._write(Request(node.index, standing.mark, float("inf")), encode_whole(standing.mark), now)
         elif standing.fault is not None:
             due = node.recheck_due(now)
@@ -507,7 +509,7 @@ class Link:
 
     def _marked(self, marker: str, now: float) -> bytes:
         """The marker was written, by us or, first, by somebody else: adopt what stands."""
-        self._marking = False
+        self._marking = self._unproven = False
         identity = self.node.admission.identity(self.node.index)
         if identity is not None:
             self.node.admission.seen(self.node.index, replace(identity, marker=marker), now)
@@ -529,7 +531,7 @@ class Link:
         if request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
-            self._brought = False
+            self._unproven = False
             self.node.answered(command)
         elif type(command) is Plain:
             return self._learn(command, value, now)
@@ -556,12 +558,12 @@ class Link:
         if type(command) is Plain:
             return self._learn(command, None if command.name == "load" else fault, now)
         if type(command) is Mark:
-            self._marking = False
+            self._marking = self._unproven = False
             self.node.admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
             return b""
         if command.final:
-            self._brought = False
+            self._unproven = False
             self.node.answered(command)
         self._fail(request, fault, now)
         if command.marked and self._tail is not None:
