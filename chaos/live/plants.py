@@ -79,7 +79,7 @@ def _incr_token() -> None:
 
 def _non_strict() -> None:
     """A node also grants a token that equals its fence, and proposals have no random part (max() instead of a raise)."""
-    _rewrite(TAKE, TAKE.source.replace("if low >= number then", "if low > number then"))
+    _rewrite(TAKE, TAKE.source.replace("refused = low >= number", "refused = low > number"))
 
     def propose(source: Any, last_fence: int) -> int:
         wall: int = source.wall_us()
@@ -90,7 +90,7 @@ def _non_strict() -> None:
 
 def _top_up_without_fence() -> None:
     """An extension puts a missing lock back, whoever has been there since."""
-    _rewrite(TAKE, TAKE.source.replace("if fence > number then", "if false then"))
+    _rewrite(TAKE, TAKE.source.replace("fence > number)", "false)"))
 
 
 def _reused_nonce() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -69,7 +68,6 @@ class _Part:
 @click.option("--plan", help="Run one plan alone: a line of JSON, a file, or the name of one in chaos/regressions.")
 @click.option("--trace", is_flag=True, help="With --seed or --plan: print that run as a timeline, and nothing else.")
 @click.option("--history", type=click.Path(dir_okay=False), help="With --seed or --plan: write the history there, as JSON lines.")
-@click.option("--cover", is_flag=True, help="Print what of redlock/core a search of the size of the test suite's reaches.")
 def sim(
     seeds: int,
     start: int,
@@ -80,12 +78,9 @@ def sim(
     plan: str | None,
     trace: bool,
     history: str | None,
-    cover: bool,
 ) -> None:
     """Simulate: the shipped flows in virtual time, from seeds that give the same history everywhere."""
     names, ways = workloads or tuple(WORKLOADS), modes or ("plain",)
-    if cover:
-        sys.exit(subprocess.run([sys.executable, "-m", "chaos.sim.cover"], check=False).returncode)
     if plan is not None:
         sys.exit(_show([replace(_plan(plan), mode=way) for way in ways], trace=trace, path=history))
     if seed is not None:
