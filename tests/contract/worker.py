@@ -159,11 +159,24 @@ def interrupted(urls: Sequence[str]) -> None:
                 locks.close()
                 locks = redlock.Redlock(urls, ttl=30.0)
     locks.close()
-    # A thread that was interrupted while it was begun ends by itself, with nobody waiting for it.
     give_up_at = now() + PATIENCE
-    while threading.active_count() > 1 and now() < give_up_at:
-        time.sleep(0.01)
-    say(threads=[thread.name for thread in threading.enumerate() if thread is not threading.main_thread()])
+    while (left := [thread.name for thread in threading.enumerate() if at_work(thread)]) and now() < give_up_at:
+        time.sleep(0.01)  # A thread that was interrupted while it was begun ends by itself, with nobody waiting for it.
+    say(threads=left)
+
+
+def at_work(thread: threading.Thread) -> bool:
+    """Whether *thread* is one that runs code of ours.
+
+    A Ctrl-C within `Thread.start` may lose the lock of the event by which a new thread tells that it runs: such a thread
+    stands in `threading` for ever, and never gets to us.
+    """
+    if thread is threading.main_thread():
+        return False
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        frame = frame.f_back
+    return frame is not None
 
 
 if __name__ == "__main__":
