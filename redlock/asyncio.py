@@ -409,14 +409,12 @@ class Redlock(CoordinatorBase[Lease]):
         max_hold: float | None,
         on_lost: Callable[[Lease], object] | None,
     ) -> Lease:
-        ask = self._ask(resource, keys, ttl, timeout, once=once)
+        ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
         try:
             holding = await self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
             # No await from here on: a cancel cannot come between the grant and its holder.
             lease = Lease(self, holding, on_lost)
             self.remember(holding, lease)
-            if max_hold is not None:
-                holding.limit(max_hold)
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
             return lease

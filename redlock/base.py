@@ -244,9 +244,11 @@ class CoordinatorBase(Generic[L]):
 
     # Flows
 
-    def _ask(self, resource: str, keys: tuple[str, str], ttl: float, timeout: float | None, *, once: bool) -> Ask:
+    def _ask(
+        self, resource: str, keys: tuple[str, str], ttl: float, timeout: float | None, max_hold: float | None, *, once: bool
+    ) -> Ask:
         give_up_at = float("inf") if once or timeout is None else now() + timeout
-        return Ask(resource, keys[0], keys[1], ttl, give_up_at, once)
+        return Ask(resource, keys[0], keys[1], ttl, give_up_at, once, max_hold)
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl

@@ -189,6 +189,7 @@ class Forwarder:
         self._target = port
         self._lock = threading.Lock()
         self._ends: dict[socket.socket, socket.socket] = {}
+        self._opened: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept)]
@@ -204,7 +205,7 @@ class Forwarder:
             self._target = port
             for client, server in list(self._ends.items()):
                 if keep:
-                    self._ends[client] = socket.create_connection(("127.0.0.1", port))
+                    self._ends[client] = self._connect()
                 for end in [server] if keep else [server, client]:
                     with contextlib.suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)
@@ -216,6 +217,12 @@ class Forwarder:
         self.point_at(self._target, keep=False)
         for thread in self._threads:
             thread.join()
+        for end in self._opened:
+            end.close()
+
+    def _connect(self) -> socket.socket:
+        self._opened.append(socket.create_connection(("127.0.0.1", self._target)))
+        return self._opened[-1]
 
     def _accept(self) -> None:
         while True:
@@ -224,7 +231,7 @@ class Forwarder:
             except OSError:
                 return
             with self._lock:
-                self._ends[client] = socket.create_connection(("127.0.0.1", self._target))
+                self._ends[client] = self._connect()
             for work in (self._upwards, self._downwards):
                 thread = threading.Thread(target=work, args=(client,))
                 self._threads.append(thread)
@@ -249,9 +256,8 @@ class Forwarder:
                     server = self._ends.get(client)
                 if server is None:
                     return
-                with server:
-                    while data := server.recv(65536):
-                        client.sendall(data)
+                while data := server.recv(65536):
+                    client.sendall(data)
                 with self._lock:
                     over = self._ends.get(client) is server
                 if over:

@@ -29,7 +29,7 @@ _PAUSE_MIN = 0.001
 
 @dataclass(slots=True)
 class Ask:
-    """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single try.
+    """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single try; *max_hold*: see `Holding`.
 
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller loses nothing.
     """
@@ -40,6 +40,7 @@ class Ask:
     ttl: float
     give_up_at: float
     once: bool
+    max_hold: float | None = None
     granted: Holding | None = None
 
 
@@ -65,7 +66,7 @@ def acquire(cluster: Cluster, ask: Ask, now: float) -> Flow[Holding]:
                 return ask.granted
         verdict = _judge(round, verdict, ask, now)
         if verdict.unavailable:
-            refuse_misfits(cluster, now)
+            refuse_misfits(cluster, now, since=began_at)
             cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
         repairs = _repairs(cluster, ask, round.tally)
         if not ask.once and now < ask.give_up_at:
@@ -138,9 +139,12 @@ class _Attempt:
         written = {request.node for round in self._rounds for request in round.sent if request.written}
         touched = cluster.everyone if len(written) == len(cluster.everyone) else frozenset(written)
         cluster.fences.saw(ask.resource, self._token)
+        holding = Holding(ask.resource, ask.lock_key, ask.fence_key, self._owner, self._token, ask.ttl, now, until, touched)
+        if ask.max_hold is not None:
+            holding.limit(ask.max_hold)
         if cluster.emit:
-            cluster.emit(LeaseGranted(now, ask.resource, self._owner, self._token, sent_at, until))
-        ask.granted = Holding(ask.resource, ask.lock_key, ask.fence_key, self._owner, self._token, ask.ttl, now, until, touched)
+            cluster.emit(LeaseGranted(now, ask.resource, self._owner, self._token, sent_at, holding.valid_until))
+        ask.granted = holding
 
     def _give_up(self, round: Round, now: float) -> Flow[float]:
         """Give back at once, then wait only for what tells contention from an outage."""

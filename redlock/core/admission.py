@@ -189,7 +189,7 @@ class Admission:
         self._trusted: set[int] = set()
         self._losses: dict[int, _Loss] = {}
         self._founding: dict[int, str] = {}
-        self._asked_at: float | None = None
+        self._asked_at = float("inf")
         self._longest = max_ttl or 0.0
         self._model: Marker | None = None
 
@@ -197,8 +197,7 @@ class Admission:
 
     def asked(self, at: float) -> None:
         """The first question goes out: from now on silence counts."""
-        if self._asked_at is None:
-            self._asked_at = at
+        self._asked_at = min(self._asked_at, at)
 
     def seen(self, node: int, identity: Identity, at: float) -> None:
         """A node told who it is, or what its marker says now."""
@@ -250,10 +249,10 @@ class Admission:
             return Standing(State.MARK, mark=renewed.write(expected=identity.marker))
         return self._quarantine(node, identity, renewed, at)
 
-    def problem(self) -> str | None:
-        """What makes the whole list unusable: the same server twice. None if nothing does."""
+    def problem(self, since: float = float("-inf")) -> str | None:
+        """What makes the whole list unusable: the same server twice, as a node told after *since*. None if nothing does."""
         for node, identity in self._seen.items():
-            twin = self._twin(node, identity)
+            twin = self._twin(node, identity) if self._seen_at[node] >= since else None
             if twin is not None:
                 return f"{self.names[node]} {twin}"
         return None
@@ -286,8 +285,6 @@ class Admission:
 
     def met(self, at: float) -> bool:
         """Whether every node has answered or failed, or had the time to."""
-        if self._asked_at is None:
-            return False
         return len(self._seen.keys() | self._faults.keys()) == len(self.names) or at >= self._asked_at + self._patience
 
     # How

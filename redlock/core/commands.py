@@ -277,9 +277,6 @@ class Greet(Command):
         super().__init__((), ())
         self.look = look
 
-    def read(self, answer: Any) -> Any:
-        return answer
-
 
 _STRANGER = Vote(Kind.STRANGER)
 

@@ -125,10 +125,6 @@ class Round:
         """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
         self._again.update(range(len(self.tally.names)))
 
-    def written(self) -> set[int]:
-        """Nodes that may have executed the command."""
-        return {request.node for request in self.sent if request.written}
-
     def _ask_again(self, node: int) -> tuple[Request, ...]:
         # A server that closes idle connections must not cost the first acquire of the day its majority. The scripts are
         # idempotent for their own owner, so asking twice is safe; once more is enough, or a flapping node would keep us.
@@ -172,9 +168,12 @@ def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:
     return now
 
 
-def refuse_misfits(cluster: Cluster, now: float) -> None:
-    """Raise ConfigurationError if the nodes show that this list can never have a majority, or must not."""
-    problem = cluster.admission.problem()
+def refuse_misfits(cluster: Cluster, now: float, *, since: float = float("-inf")) -> None:
+    """Raise ConfigurationError if the nodes show that this list can never have a majority, or must not.
+
+    *since*: that two names are one server is no news from before then; the address may have moved back.
+    """
+    problem = cluster.admission.problem(since)
     if problem is not None:
         raise ConfigurationError(f"the node list is wrong: {problem}")
     reasons = cluster.admission.out_of_reach(now)

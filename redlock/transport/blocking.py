@@ -64,9 +64,9 @@ class GuardedAdmission(Admission):
         with self._lock:
             return super().standing(node, at)
 
-    def problem(self) -> str | None:
+    def problem(self, since: float = float("-inf")) -> str | None:
         with self._lock:
-            return super().problem()
+            return super().problem(since)
 
     def out_of_reach(self, at: float) -> str | None:
         with self._lock:

@@ -263,12 +263,15 @@ async def test_max_hold_ends_what_renewal_would_keep(api: Api, nodes: Nodes, ser
 
 
 async def test_max_hold_below_the_ttl_shortens_the_lease(api: Api, nodes: Nodes) -> None:
-    """Without renewal too; an extension by hand does not pass it either."""
-    async with api.redlock(nodes.urls, ttl=10.0) as locks:
+    """Without renewal too; the grant's event says so, and an extension by hand does not pass it either."""
+    journal = Journal(api)
+    async with api.redlock(nodes.urls, ttl=10.0, on_event=journal) as locks:
         before = now()
         lease = await locks.lock("orders", max_hold=0.5).acquire()
         assert before < lease.valid_until <= now() + 0.5
         deadline = lease.valid_until
+        (granted,) = journal.of(LeaseGranted)
+        assert granted.valid_until == deadline
         await lease.extend(20.0)
         assert lease.valid_until == pytest.approx(deadline, abs=1e-6)
         assert await api.wait(lease.lost)

@@ -157,6 +157,16 @@ def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:
     assert refused(admission.standing(3, 1.0)) == "is the same server as n2 (run id run-2)"
 
 
+def test_a_twin_of_long_ago_is_no_reason_to_give_up_and_gets_nobody_a_second_vote() -> None:
+    """Its address may have moved back meanwhile; until it tells who it is, it does not vote."""
+    admission = met(5)
+    admission.seen(3, identity_of(3, 5, run_id="run-2"), 2.0)
+    assert admission.problem(2.5) is None
+    assert refused(admission.standing(3, 3.0)) == "is the same server as n2 (run id run-2)"
+    admission.seen(3, identity_of(3, 5, run_id="run-2"), 3.0)
+    assert admission.problem(2.5) == "n4 is the same server as n2 (run id run-2)"
+
+
 def test_two_nodes_that_gave_no_run_id_are_no_twins() -> None:
     """They are unfit, each for itself."""
     admission = met(3)
