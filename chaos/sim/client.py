@@ -66,18 +66,34 @@ class SimSource:
 
 
 class SimRun(Run[Any]):
-    """A run, with the instant its timer is set to. *fuse*: after so many more events it is cancelled; -1: it is not."""
+    """A run, with the instant its timer is set to. *fuse*: after so many more events it is cancelled; -1: it is not.
 
-    __slots__ = ("fuse", "timer_at")
+    *missed*: the cancel came with the event that ended it, before the caller was told.
+    """
+
+    __slots__ = ("fuse", "missed", "timer_at")
     timer_at: float
     fuse: int
+    missed: bool
+
+    def drop(self) -> None:
+        """The process ends under it: no last words."""
+        self._flow.close()
 
 
 class SimClient:
     """One process with one coordinator. *rate*, *offset*: its lease clock."""
 
     def __init__(
-        self, name: str, world: World, policy: Policy, nodes: Sequence[int], *, mode: str, seed: object, skew: float = 0.0
+        self,
+        name: str,
+        world: World,
+        policy: Policy,
+        nodes: Sequence[int],
+        *,
+        mode: str,
+        seed: object,
+        skew: float = 0.0,
     ) -> None:
         self.name = name
         self.world = world
@@ -110,6 +126,7 @@ class SimClient:
         self._looks_at = float("inf")
         self._retrying = False
         self._mailbox: Mailbox = deque()
+        self._runs: list[SimRun] = []
         self._leases: dict[int, Any] = {}
         silence = max(1.0, 4 * self.cluster.patience)
         self.links: list[SimLink] = []
@@ -178,6 +195,8 @@ class SimClient:
     def kill(self) -> None:
         """SIGKILL: what it wrote may still arrive."""
         self.dead = True
+        for run in self._runs:
+            run.drop()
         for link in self.links:
             link.close()
 
@@ -198,6 +217,8 @@ class SimClient:
         run = SimRun(make(self.clock()), self, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
         run.timer_at = float("inf")
         run.fuse = fuse
+        run.missed = False
+        self._runs.append(run)
         run.begin()
         self._went_on(run)
         self._settle()
@@ -214,6 +235,7 @@ class SimClient:
         self._settle()
 
     def _tell(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
+        self._runs.remove(run)
         self.when_awake(ended, run)
 
     def send(self, requests: Sequence[Request], run: Run[Any] | None) -> None:
@@ -246,6 +268,7 @@ class SimClient:
         if run.fuse >= 0:
             run.fuse -= 1
             if run.fuse < 0:
+                run.missed = run.done
                 run.cancel()
         if run.done:
             return

@@ -6,9 +6,11 @@ A fault that lasts ends by itself, and at the latest when all is healed. Every o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chaos.sim.workloads import CALLS
+from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY
 
 if TYPE_CHECKING:
@@ -134,6 +136,40 @@ def _babble(stage: Stage, nodes: Nodes, lasts: float) -> None:
     stage.lasting("babble", f"{_nodes(nodes)} answer nonsense for {lasts:.3f} s", lasts, lambda: babble(False), nodes)
 
 
+def _mumble(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """Greetings are answered with nonsense."""
+
+    def mumble(on: bool) -> None:
+        for node in nodes:
+            stage.world.nodes[node].mumbles = on
+
+    mumble(True)
+    stage.lasting("mumble", f"{_nodes(nodes)} greet with nonsense for {lasts:.3f} s", lasts, lambda: mumble(False), nodes)
+
+
+_SCRIBBLES = ("nonsense", "redlock1 x y 3000 0 0 -", "{head} 0 elsewhere", "{short}")
+
+
+def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
+    """Somebody writes a marker of another format or cluster, and puts the old one back after a while."""
+    written: dict[int, tuple[str, str]] = {}
+    for node in nodes:
+        data = stage.world.nodes[node].data
+        marker = Marker.parse(data[MARKER_KEY][0]) if MARKER_KEY in data else None
+        if marker is not None:
+            short = replace(marker, nodes=marker.nodes + 2).text()
+            written[node] = (marker.text(), _SCRIBBLES[what].format(head=marker.head(), short=short))
+            data[MARKER_KEY] = (written[node][1], None)
+
+    def heal() -> None:
+        for node, (before, after) in written.items():
+            data = stage.world.nodes[node].data
+            if data.get(MARKER_KEY) == (after, None):
+                data[MARKER_KEY] = (before, None)
+
+    stage.lasting("scribble", f"{_nodes(written)} with a foreign marker for {lasts:.3f} s", lasts, heal, nodes)
+
+
 def _flap(stage: Stage, nodes: Nodes, lasts: float) -> None:
     """Every connection on which a script comes is broken."""
 
@@ -167,6 +203,7 @@ _UNFIT: dict[str, tuple[str, Any, Any]] = {
     "evicting": ("policy", "allkeys-lru", "noeviction"),
     "clustered": ("cluster_enabled", 1, 0),
     "loading": ("loading", 1, 0),
+    "timeless": ("uptime", "?", None),
 }
 
 
@@ -264,6 +301,8 @@ FAULTS: dict[str, Callable[..., None]] = {
     "memory": _memory,
     "abort": _cut_short,
     "babble": _babble,
+    "mumble": _mumble,
+    "scribble": _scribble,
     "flap": _flap,
     "scripts": _scripts,
     "foreign": _foreign,

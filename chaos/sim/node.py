@@ -47,6 +47,10 @@ class SimNode:
         """The next TAKE that writes is aborted between its two writes."""
         self.babbles = False
         """Something between it and its clients answers scripts with what no script of ours gives."""
+        self.mumbles = False
+        """The same, and to the greeting."""
+        self.uptime: str | None = None
+        """What it says of its uptime, if not the truth."""
         self.flaps = False
         """Something between it and its clients breaks every connection on which a script comes."""
         self._draw = draw
@@ -144,6 +148,8 @@ class SimNode:
             now = self.wall_us(at)
             return _array([str(now // 1_000_000).encode(), str(now % 1_000_000).encode()])
         if name == b"INFO":
+            if self.mumbles:
+                return b":7\r\n"
             return _bulk("".join([f"{name}:{value}\r\n" for name, value in self._fields(at).items()]).encode())
         if name == b"SCRIPT":
             script = _by_source(words[2])
@@ -181,7 +187,7 @@ class SimNode:
         uptime = int((self.wall_us(at) - EPOCH_US) / 1e6 - self.offset - self.started_at * self.rate)
         return {
             "run_id": self.run_id,
-            "uptime_in_seconds": str(uptime),
+            "uptime_in_seconds": self.uptime or str(uptime),
             "redis_version": "sim",
             "role": self.role,
             "second_repl_offset": "-1",

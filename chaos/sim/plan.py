@@ -32,7 +32,10 @@ Step = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """One client process. *nodes*: its list, as numbers of the cluster's; None: all. *actors*: its threads or tasks."""
+    """One client process. *nodes*: its list, as numbers of the cluster's; None: all. *actors*: its threads or tasks.
+
+    *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases.
+    """
 
     name: str
     nodes: tuple[int, ...] | None = None
@@ -42,6 +45,7 @@ class Player:
     durable: bool | None = None
     ttl: float | None = None
     actors: int = 1
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +179,11 @@ def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked
         for index in range(count)
     ]
     if marked and source.random() < 0.05:  # Who founds a cluster decides what it is.
-        players.append(_misfit(source, nodes))
+        players.append(_misfit(source, nodes, durable))
     return players
 
 
-def _misfit(source: random.Random, nodes: int) -> Player:
+def _misfit(source: random.Random, nodes: int, durable: bool) -> Player:
     """A client that must be refused: a server listed twice, a list too short, promises of another cluster."""
     everything = tuple(range(nodes))
     return source.choice(
@@ -187,7 +191,7 @@ def _misfit(source: random.Random, nodes: int) -> Player:
             Player("x", nodes=(*everything[:-1], everything[0])),
             Player("x", nodes=everything[: nodes - 2]),
             Player("x", max_ttl=MAX_TTL + 1),
-            Player("x", durable=True, max_ttl=MAX_TTL + 1),
+            Player("x", durable=not durable),
         ]
     )
 
@@ -206,6 +210,7 @@ def _clocked(source: random.Random, player: Player, assumptions: Assumptions, sp
         player.durable,
         player.ttl,
         player.actors,
+        player.quiet,
     )
 
 
@@ -312,6 +317,14 @@ def _babble(source: random.Random, nodes: int, names: list[str], lasts: float) -
     return ("babble", _some(source, nodes), lasts)
 
 
+def _mumble(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("mumble", _some(source, nodes), lasts)
+
+
+def _scribble(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("scribble", _some(source, nodes), source.choice([0, 1, 2, 3]), lasts)
+
+
 def _flap(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     return ("flap", _some(source, nodes), lasts)
 
@@ -325,7 +338,7 @@ def _foreign(source: random.Random, nodes: int, names: list[str], lasts: float) 
 
 
 def _demote(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("unfit", _some(source, nodes), source.choice(["replica", "evicting", "clustered", "loading"]), lasts)
+    return ("unfit", _some(source, nodes), source.choice(["replica", "evicting", "clustered", "loading", "timeless"]), lasts)
 
 
 def _jump(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -366,6 +379,8 @@ _ALWAYS: list[_Draw] = [
     _out_of_memory,
     _babble,
     _flap,
+    _mumble,
+    _scribble,
     _scripts,
     _foreign,
     _demote,

@@ -82,6 +82,8 @@ class Stage:
         )
         nodes = range(plan.nodes) if player.nodes is None else player.nodes
         client = SimClient(player.name, self.world, policy, nodes, mode=plan.mode, seed=plan.seed, skew=player.skew)
+        if player.quiet:
+            client.cluster.emit = None
         client.rate = player.rate
         self.clients[player.name] = client
         self.actors += [Actor(client, self.store, f"{plan.seed}/{place}") for place in range(player.actors)]

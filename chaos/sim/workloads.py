@@ -133,11 +133,15 @@ class Actor:
 
     def _ended(self, run: SimRun) -> None:
         self._run = None
+        if run.missed and self._ask is not None:
+            self._abandon(self._ask)
         self._go_on(run.error if run.error is not None else run.value)
 
     # Steps that scripts share
 
-    def acquire(self, timeout: float | None, *, resource: str = "r") -> Generator[Any, Any, Holding | None]:
+    def acquire(
+        self, timeout: float | None, *, resource: str = "r", max_hold: float | None = None
+    ) -> Generator[Any, Any, Holding | None]:
         """Try to get the lock; *timeout* 0: once, None: for ever."""
         client, world = self.client, self.client.world
         ttl = client.policy.ttl
@@ -146,7 +150,7 @@ class Actor:
         try:
             keys = keys_of(client.policy.key_prefix, resource)
             give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
-            self._ask = ask = Ask(resource, *keys, ttl, give_up_at, once)
+            self._ask = ask = Ask(resource, *keys, ttl, give_up_at, once, max_hold)
             holding: Holding = yield lambda at: acquire(client.cluster, ask, at)
             if holding.freed:  # The caller went away when it was granted, and had not been told yet.
                 raise Cancelled
@@ -240,7 +244,9 @@ class Actor:
         keys = keys_of(client.policy.key_prefix, resource)
         try:
             yield lambda at: peek(client.cluster, *keys, at)
-            yield lambda at: inspect_nodes(client.cluster, at)
+            looks = yield lambda at: inspect_nodes(client.cluster, at)
+            markers = [client.cluster.admission.marker(node) for node in range(len(looks))]
+            client.world.note(client.name, "Look", f"sees {[look.reason for look in looks]}, markers {markers}")
         except (RedlockError, Cancelled) as error:
             self._called("look", resource, client.world.now, _outcome(error))
 
@@ -301,14 +307,16 @@ def auto(actor: Actor, rounds: int) -> Script:
     draw, ttl, client = actor.draw, actor.client.policy.ttl, actor.client
     for _ in range(rounds):
         yield draw() * ttl * 0.2
-        holding = yield from actor.acquire(ttl * 4, resource="r" if draw() < 0.8 else "s")
+        max_hold = ttl * (0.5 + draw()) if draw() < 0.3 else None
+        holding = yield from actor.acquire(ttl * 4, resource="r" if draw() < 0.8 else "s", max_hold=max_hold)
         if holding is None:
             continue
-        if draw() < 0.3:
-            holding.limit(ttl * (0.5 + draw()))
-        client.watch(holding, renew=draw() < 0.9)
+        renews = draw() < 0.85
+        client.watch(holding, renew=renews)
         for _ in range(int(draw() * 6)):
             yield from actor.update(holding, draw() * ttl * 0.5)
+            if not renews and not (yield from actor.extend(holding, ttl)):
+                break
         if draw() < 0.8:
             yield from actor.release(holding)
         else:

@@ -104,7 +104,7 @@ def test_what_was_caught_once_is_caught_again(regression: Regression, mode: str)
 
 REMOVED: dict[str, tuple[str, Callable[[Assumptions], bool]]] = {
     "timing": ("ME", lambda taken: not taken.timing and taken.lease_clock),
-    "lease_clock": ("I4", lambda taken: not taken.lease_clock),
+    "lease_clock": ("ME", lambda taken: not taken.lease_clock),
     "memory": ("ME", lambda taken: not taken.memory),
     "order": ("M", lambda taken: not taken.memory and not taken.order),
 }

@@ -1,0 +1,102 @@
+"""A search that is small, and comes everywhere: all regressions, corners of their own, and seeds of every workload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from unittest.mock import patch
+
+from chaos.sim.client import MODES
+from chaos.sim.plan import Plan, Player
+from chaos.sim.regression import regressions
+from chaos.sim.run import simulate
+from chaos.sim.stage import Outcome, play
+from chaos.sim.workloads import WORKLOADS
+from redlock.core import ballot
+
+__all__ = ["VISITS", "search"]
+
+_ALL = (0, 1, 2)
+VISITS: dict[str, Plan] = {
+    "a lock without an expiry is repaired, also by one who tries once": Plan(
+        repair=True,
+        steps=(
+            (0.1, "foreign", _ALL, 1.0),
+            (0.2, "acquire", "A", 0.0),
+            (0.5, "foreign", _ALL, 1.0),
+            (0.6, "acquire", "B"),
+        ),
+    ),
+    "a repair is answered with nonsense": Plan(
+        repair=True,
+        steps=(
+            (0.1, "acquire", "A", 1.0, "s"),
+            (0.2, "foreign", _ALL, 1.0),
+            (0.3, "slow", _ALL, 0.03, 0.5),
+            (0.4, "acquire", "A:1", 0.0),
+            (0.47, "babble", _ALL, 1.0),
+        ),
+        players=(Player("A", actors=2), Player("B")),
+    ),
+    "a node that tells no uptime restarts": Plan(
+        steps=(
+            (0.1, "unfit", (0,), "timeless", 5.0),
+            (0.2, "acquire", "A"),
+            (0.3, "crash", (0,), "durable", 0.1),
+            (0.5, "release", "A"),
+        ),
+    ),
+    "nodes that must not vote": Plan(
+        nodes=5,
+        steps=(
+            (0.1, "unfit", (0,), "clustered", 5.0),
+            (0.1, "unfit", (1,), "replica", 5.0),
+            (0.2, "acquire", "A"),
+            (0.3, "unfit", (2,), "evicting", 5.0),
+            (0.4, "acquire", "B"),
+            (0.5, "release", "A"),
+        ),
+    ),
+    "markers of other formats": Plan(
+        steps=((0.1, "scribble", (0,), 0, 5.0), (0.1, "scribble", (1,), 1, 5.0), (0.2, "acquire", "A", 0.0), (0.5, "look", "B"))
+    ),
+    "a list too short meets a node without a marker": Plan(
+        nodes=5, players=(Player("A"), Player("x", nodes=_ALL)), steps=((0.1, "flush", (0,)), (0.2, "acquire", "x", 0.0))
+    ),
+    "names that are ours": Plan(steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))),
+    "a client nobody listens to": Plan(
+        players=(Player("A", quiet=True), Player("B", quiet=True)),
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "acquire", "B", 0.0),
+            (0.3, "extend", "A", 2.0),
+            (0.4, "release", "A"),
+            (0.5, "acquire", "B"),
+            (0.6, "release", "B"),
+        ),
+    ),
+    "a cancel that comes with the vote that decides": Plan(
+        steps=((0.1, "acquire", "A"), (0.2, "release", "A"), (0.3, "cancel", "A", 2), (0.3, "acquire", "A"))
+    ),
+    "a process that ends in the middle of a try": Plan(
+        steps=((0.1, "acquire", "A", 1.0, "s"), (0.2, "release", "A"), (0.3, "acquire", "A"), (0.3003, "kill", "A"))
+    ),
+}
+"""Corners that random seeds hardly ever come to, and that no planted bug is about."""
+
+
+def search(seeds: int) -> None:
+    """Run them; raises AssertionError at a violation."""
+    plans = [*VISITS.values(), *(regression.plan for regression in regressions())]
+    for plan in plans:
+        for mode in MODES:
+            _clean(play(replace(plan, mode=mode)))
+    with patch.object(ballot, "_FENCES_MAX", 1):  # Or it would take thousands of resources.
+        _clean(simulate(1, "contend"))
+    for workload in WORKLOADS:
+        for seed in range(seeds):
+            _clean(simulate(seed, workload, "wire" if seed % 4 == 0 else "plain"))
+
+
+def _clean(outcome: Outcome) -> None:
+    if outcome.violations:
+        raise AssertionError(f"{outcome.violations[0]} in {outcome.plan.text()}")
