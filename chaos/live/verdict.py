@@ -164,11 +164,12 @@ def _share(calls: Sequence[Called]) -> float | None:
 
 
 def _overlap(leases: Sequence[Belief]) -> float:
-    """Seconds in which two or more believed."""
-    total, until = 0.0, float("-inf")
+    """Seconds in which two or more believed, also those who believed past the end."""
+    total, last = 0.0, float("-inf")
     for belief in sorted(leases, key=lambda belief: belief.since):
-        total += max(0.0, min(until, belief.until) - belief.since)
-        until = max(until, belief.until)
+        until = max(belief.until, belief.believed_at)
+        total += max(0.0, min(last, until) - belief.since)
+        last = max(last, until)
     return total
 
 
