@@ -171,13 +171,15 @@ class SimClient:
 
     def suspend(self, seconds: float) -> None:
         """Its machine sleeps: as a pause, and timers do not count it."""
+        before = self.paused_for
         self.pause(seconds)
-        self.world.at(self.paused_until, self._slept, seconds)
+        self.world.at(self.paused_until, self._slept, self.paused_for - before)
 
     def stall(self, seconds: float) -> None:
         """As a suspend, and even the clock that runs through one stands still."""
+        before = self.paused_for
         self.pause(seconds)
-        self.world.at(self.paused_until, self._stalled, seconds)
+        self.world.at(self.paused_until, self._stalled, self.paused_for - before)
 
     def _stalled(self, seconds: float) -> None:
         self.offset -= seconds * self.rate

@@ -114,6 +114,8 @@ class Stage:
             self._heal(fault)
         self.world.heal_all()
         self.world.note("", "Healed", "all is healed")
+        for actor in self.actors:
+            actor.healed = True
         fit = [actor for actor in self.actors if not actor.client.dead and actor.client.name != "x"]
         if self.plan.workload and fit:
             fit[self.plan.seed % len(fit)].last = last_word
