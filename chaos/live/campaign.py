@@ -208,6 +208,8 @@ def _place(fault: Nemesis) -> set[object]:
     """What a fault has for itself while it lasts."""
     if isinstance(fault, Flapping | Repeated):
         return _place(fault.of)
+    if isinstance(fault, Toxified) and fault.delivers:
+        return {*fault.links, *fault.nodes}
     if isinstance(fault, Toxified | Closed):
         return set(fault.links)
     return {*fault.clients, *fault.nodes}

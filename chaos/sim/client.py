@@ -125,7 +125,7 @@ class SimClient:
         self._renewing = 0
         self._looks_at = float("inf")
         self._retrying = False
-        self._mailbox: Mailbox = deque()
+        self.mailbox: Mailbox = deque()
         self._runs: list[SimRun] = []
         self._leases: dict[int, Any] = {}
         silence = max(1.0, 4 * self.cluster.patience)
@@ -133,7 +133,7 @@ class SimClient:
         for place, node_name in enumerate(self._names):
             node = Node(place, node_name, self.cluster.admission, self._note)
             node.on_owed = self._retry_later
-            self.links.append(MODES[mode](node, self._mailbox, partial(self._dial, place), silence=silence))
+            self.links.append(MODES[mode](node, self.mailbox, partial(self._dial, place), silence=silence))
 
     def _make_cluster(self, source: Source) -> Cluster:
         policy = self.policy
@@ -252,7 +252,7 @@ class SimClient:
         if self._settling:
             return
         self._settling = True
-        mailbox, admission = self._mailbox, self.cluster.admission
+        mailbox, admission = self.mailbox, self.cluster.admission
         while True:
             while mailbox:
                 event = mailbox.popleft()
@@ -390,7 +390,7 @@ class SimClient:
             self.world.at(self.paused_until, self._when_heard, link, connection, payload)
         elif not self.dead:
             link.received(connection, payload, self.clock())
-            if self._mailbox or self._poked != self.cluster.admission.changes:
+            if self.mailbox or self._poked != self.cluster.admission.changes:
                 self._settle()
 
     def _doze(self, events: int, seconds: float) -> None:

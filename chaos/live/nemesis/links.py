@@ -63,11 +63,14 @@ class Toxified(_OnLinks):
     """Toxics on links. *label* names what they play.
 
     *cuts*: connections end when it heals, and what was held is lost: what held replies for longer than clients wait.
+    *delivers*: requests that it held reach their nodes when it heals. These must live until then: the proxy server waits
+    for a node that is gone, and answers nobody meanwhile.
     """
 
     label: str
     toxics: tuple[Toxic, ...]
     cuts: bool = False
+    delivers: bool = False
 
     @property
     def name(self) -> str:
@@ -111,7 +114,8 @@ def latency(links: tuple[Link, ...], seconds: float, *, jitter: float = 0.0, str
 
 def held_back(links: tuple[Link, ...]) -> Toxified:
     """Requests are held, and delivered when this heals, whether or not who sent them still waits."""
-    return Toxified(links=links, label="late requests", toxics=(Toxic("latency", "upstream", {"latency": LONG_MS}),))
+    toxic = Toxic("latency", "upstream", {"latency": LONG_MS})
+    return Toxified(links=links, label="late requests", toxics=(toxic,), delivers=True)
 
 
 def late_replies(links: tuple[Link, ...]) -> Toxified:
