@@ -376,10 +376,10 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _release_holding(self, holding: Holding, port: ConnectionSet | None) -> bool:
         released = False
-        late = port.late() if port is not None else ()
+        late: list[int] = []
         try:
-            released, used = self._driver.run(self._release(holding), prefer=port)
-            if port is not None and used is not port:
+            released, _ = self._driver.run(self._release(holding), prefer=port, late=late)
+            if port is not None and late:
                 self._driver.follow(port, late, abandon(self._cluster, holding, now()))
         except RedlockError:
             pass  # Closed: the connections are gone.

@@ -136,8 +136,11 @@ class _Attempt:
 
     def _grant(self, sent_at: float, until: float, now: float) -> None:
         ask, cluster = self._ask, self._cluster
-        written = {request.node for round in self._rounds for request in round.sent if request.written}
-        touched = cluster.everyone if len(written) == len(cluster.everyone) else frozenset(written)
+        touched = cluster.everyone
+        unwritten = [request for request in self._rounds[0].sent if not request.written]
+        if unwritten or len(self._rounds) > 1:
+            written = {request.node for round in self._rounds for request in round.sent if request.written}
+            touched = frozenset(written) if len(written) < len(touched) else touched
         cluster.fences.saw(ask.resource, self._token)
         holding = Holding(ask.resource, ask.lock_key, ask.fence_key, self._owner, self._token, ask.ttl, now, until, touched)
         if ask.max_hold is not None:

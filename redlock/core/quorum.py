@@ -154,12 +154,13 @@ class Tally:
 
     def grant(self, nodes: Sequence[int]) -> None:
         """Count a grant of each of *nodes*, as `cast` does."""
-        votes = self.votes
+        votes, fresh = self.votes, 0
         for node in nodes:
             if votes[node] is None:
                 votes[node] = GRANTED
-                self.granted += 1
-                self.answered += 1
+                fresh += 1
+        self.granted += fresh
+        self.answered += fresh
 
     @property
     def pending(self) -> int:

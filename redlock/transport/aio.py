@@ -85,9 +85,9 @@ class AsyncDriver:
         size = len(cluster.names)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        self._mailbox: Mailbox = deque()
+        self.mailbox: Mailbox = deque()
         nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
-        self.links = [Link(node, self._mailbox, partial(self._dial, node.index), silence=self.silence) for node in nodes]
+        self.links = [Link(node, self.mailbox, partial(self._dial, node.index), silence=self.silence) for node in nodes]
         for node in nodes:
             node.on_owed = self._owed
         self._protocols: list[_Protocol | None] = [None] * size
@@ -140,7 +140,7 @@ class AsyncDriver:
         finally:
             self._runs.discard(run)
             self._leave(run)
-            run.port = None
+            run.move(None)
         return run.result()
 
     def start(self, start: Callable[[float], Flow[T]], finished: Callable[[BaseException | None], None]) -> None:
@@ -335,7 +335,7 @@ class AsyncDriver:
             return
         self._settling = True
         try:
-            mailbox = self._mailbox
+            mailbox = self.mailbox
             while True:
                 while mailbox:
                     event = mailbox.popleft()

@@ -38,8 +38,10 @@ __all__ = ["Driver", "GuardedAdmission"]
 T = TypeVar("T")
 SETS_MAX = 32
 _READ = 16384
+_WRITABLE = select.POLLOUT
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _POLL_MAX = 60_000
+_Tls = ssl.SSLSocket
 _JOIN = 0.25
 _LOOK = 0.002
 _NAP = 0.05
@@ -82,9 +84,9 @@ class ConnectionSet:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._mailbox: Mailbox = deque()
+        self.mailbox: Mailbox = deque()
         self.links = [
-            Link(node, self._mailbox, partial(_ask, driver.dialers[node.index], weakref.ref(self)), silence=driver.silence)
+            Link(node, self.mailbox, partial(_ask, driver.dialers[node.index], weakref.ref(self)), silence=driver.silence)
             for node in driver.nodes
         ]
         size = len(self.links)
@@ -135,24 +137,24 @@ class ConnectionSet:
         now = clock()
         if self._arrivals:
             self._welcome()
+        links = self.links
         for request in requests:
             request.run = run
-            index = request.node
-            link = self.links[index]
             # An interrupt between the link's note and the socket's write would let answers drift from their questions.
-            self._busy = index
-            if not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
+            self._busy = index = request.node
+            link = links[index]
+            if link.owing and not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
                 self._make_sure(index, now)
             data = link.submit(request, now)
             if data:
                 self._write(index, data)
             if link.broken is not None:
                 self._lose(index, link.broken)
-            self._busy = -1
+        self._busy = -1
 
     def settle(self) -> None:
         """Hand out what is in the mailbox until it is empty."""
-        mailbox = self._mailbox
+        mailbox = self.mailbox
         while mailbox:
             event = mailbox.popleft()
             run = event.request.run
@@ -165,24 +167,25 @@ class ConnectionSet:
         Everything that is there is read, also after the deciding vote: a node that always answers last would otherwise
         never be heard.
         """
-        if self._mailbox:
+        if self.mailbox:
             self.settle()
             return
         left = until - clock()
         ready = self._poll.poll(0 if left <= 0 else min(math.ceil(left * 1000), _POLL_MAX))
+        by_fd, mailbox = self._by_fd, self.mailbox
         for fd, mask in ready:
-            index = self._by_fd.get(fd, -1)
-            self._busy = index
+            self._busy = index = by_fd.get(fd, -1)
             if index < 0:
                 self._welcome()
             else:
-                if mask & select.POLLOUT:
+                if mask & _WRITABLE:
                     self._write(index, b"")
                 if mask & _READABLE:
                     self._read(index)
-            self._busy = -1
-            if self._mailbox:
+            if mailbox:
+                self._busy = -1
                 self.settle()
+        self._busy = -1
         # A node that was admitted, or failed, may be what the others wait for; and so may time.
         if not ready or self._admission.changes != self._poked:
             self._poke()
@@ -224,9 +227,10 @@ class ConnectionSet:
     # Sockets
 
     def _write(self, index: int, data: bytes) -> None:
-        sock, unsent = self._socks[index], self._unsent[index]
+        sock = self._socks[index]
         if sock is None:
             return
+        unsent = self._unsent[index]
         if unsent:
             data = unsent + data
         try:
@@ -266,7 +270,7 @@ class ConnectionSet:
                 self._lose(index, link.broken)
                 return
             # TLS may hold decrypted bytes that no poller reports.
-            if fault is None and not isinstance(sock, ssl.SSLSocket) and len(data) < _READ:
+            if fault is None and len(data) < _READ and not isinstance(sock, _Tls):
                 return
 
     def _make_sure(self, index: int, now: float) -> None:
@@ -474,14 +478,20 @@ class Driver:
         return self._closed
 
     def run(
-        self, start: Callable[[float], Flow[T]], *, prefer: ConnectionSet | None = None, give_up_at: float = math.inf
+        self,
+        start: Callable[[float], Flow[T]],
+        *,
+        prefer: ConnectionSet | None = None,
+        give_up_at: float = math.inf,
+        late: list[int] | None = None,
     ) -> tuple[T, ConnectionSet]:
         """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
 
         *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
-        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*.
+        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*. *late* takes the nodes that owe
+        an answer on *prefer*, if that is in other hands.
         """
-        port = self._check_out(prefer, give_up_at)
+        port = self._check_out(prefer, give_up_at, late)
         ours = True
         run: Run[T] | None = None
         try:
@@ -492,11 +502,13 @@ class Driver:
                 if not wait.pause:
                     port.pump(wait.until)
                 else:  # Only the time is awaited: lend the set to others meanwhile.
-                    ours, run.port = False, None
+                    ours = False
+                    run.move(None)
                     self._check_in(port)
                     self._sleep(wait.until)
-                    run.port = port = self._check_out(port, give_up_at)
+                    port = self._check_out(port, give_up_at)
                     ours = True
+                    run.move(port)
                 if run.wait is wait and not run.done and clock() >= wait.until:
                     run.step(Tick(clock()))
             return run.result(), port
@@ -508,14 +520,14 @@ class Driver:
             raise
         finally:
             if run is not None:
-                run.port = None
+                run.move(None)
             if ours:
                 self._check_in(port)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
         """Write requests whose answers nobody waits for."""
-        late = prefer.late() if prefer is not None else ()
-        port = self._check_out(prefer, math.inf)
+        late: list[int] = []
+        port = self._check_out(prefer, late=late)
         try:
             port.send(requests, None)
         except BaseException:
@@ -523,7 +535,7 @@ class Driver:
             raise
         finally:
             self._check_in(port)
-        if prefer is not None and prefer is not port:
+        if prefer is not None and late:
             self.follow(prefer, late, requests)
 
     def follow(self, port: ConnectionSet, late: Sequence[int], requests: Sequence[Request]) -> None:
@@ -603,30 +615,44 @@ class Driver:
 
     # Sets of connections
 
-    def _check_out(self, prefer: ConnectionSet | None, give_up_at: float) -> ConnectionSet:
+    def _check_out(
+        self, prefer: ConnectionSet | None, give_up_at: float = math.inf, late: list[int] | None = None
+    ) -> ConnectionSet:
         idle = self._idle
         if prefer is not None:
             # The set that carried the acquire, so that its release cannot overtake it.
-            with contextlib.suppress(ValueError):
+            try:
                 idle.remove(prefer)
+            except ValueError:
+                if late is not None:
+                    late += prefer.late()
+            else:
                 return prefer
         while True:
-            with contextlib.suppress(IndexError):
+            try:
                 return idle.pop()
-            if self._closed:
-                raise RedlockError("this Redlock is closed")
-            with self._lock:
-                if len(self._shared) < SETS_MAX:
-                    port = ConnectionSet(self)
-                    self._all.add(port)
-                    self._shared.add(port)
-                    return port
+            except IndexError:
+                port = self._make()
+            if port is not None:
+                return port
             left = give_up_at - clock()
             if left <= 0:
                 raise QuorumUnavailable(
                     saturated(self.cluster.names, f"was not asked: all {SETS_MAX} sets of connections are in use")
                 )
             self._queue_up(min(left, 1.0))
+
+    def _make(self) -> ConnectionSet | None:
+        """A new set for the threads; None: there are as many as there may be."""
+        if self._closed:
+            raise RedlockError("this Redlock is closed")
+        with self._lock:
+            if len(self._shared) >= SETS_MAX:
+                return None
+            port = ConnectionSet(self)
+            self._all.add(port)
+            self._shared.add(port)
+            return port
 
     def _queue_up(self, longest: float) -> None:
         """Wait until a set comes back, at most *longest* seconds."""

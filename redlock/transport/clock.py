@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 
 __all__ = ["Entropy", "now"]
 
@@ -16,9 +17,8 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _POOL = 4096
 
 
-def now() -> float:
-    """Seconds on the lease clock."""
-    return time.clock_gettime(_CLOCK)
+now = partial(time.clock_gettime, _CLOCK)
+"""Seconds on the lease clock. No function of ours around it: it is read for every answer of every node."""
 
 
 class Entropy:

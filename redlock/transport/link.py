@@ -155,6 +155,9 @@ class _Phase(Enum):
     __hash__ = object.__hash__
 
 
+_UP = _Phase.UP  # Looked at for every release.
+
+
 class Link:
     """One ordered connection's worth of requests to *node*.
 
@@ -165,7 +168,6 @@ class Link:
 
     __slots__ = (
         "_dial",
-        "_fifo",
         "_greeted",
         "_greeting",
         "_learned",
@@ -180,6 +182,7 @@ class Link:
         "_waiting",
         "broken",
         "node",
+        "owing",
     )
 
     def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
@@ -189,7 +192,8 @@ class Link:
         self._dial = dial
         self._silence = silence
         self._phase = _Phase.DOWN
-        self._fifo: deque[Request] = deque()
+        self.owing: deque[Request] = deque()
+        """Requests written and not answered, in their order."""
         self._waiting: deque[Request] = deque()
         self._quiet_since = 0.0
         self._reset()
@@ -213,13 +217,13 @@ class Link:
     @property
     def in_flight(self) -> int:
         """Requests written and not answered."""
-        return len(self._fifo)
+        return len(self.owing)
 
     @property
     def releasing(self) -> bool:
         """Whether a release was written and not answered: a socket that is closed with an answer unread may take with it
         what the node has not read yet."""
-        return any(request.command.final for request in self._fifo)
+        return any(request.command.final for request in self.owing)
 
     @property
     def waiting(self) -> bool:
@@ -228,7 +232,7 @@ class Link:
 
     def overdue(self, now: float) -> bool:
         """Whether the node has owed an answer for too long. Read its socket before believing that."""
-        return bool(self._fifo) and now - self._quiet_since > self._silence
+        return bool(self.owing) and now - self._quiet_since > self._silence
 
     def heard(self, now: float) -> None:
         """The driver was away and cannot know whether the node was silent: start counting anew."""
@@ -238,18 +242,19 @@ class Link:
 
     def submit(self, request: Request, now: float) -> bytes:
         """Take a request; what cannot be written now waits, or fails at once into the mailbox."""
-        command, fifo, tail = request.command, self._fifo, self._tail
+        command, owing = request.command, self.owing
         if command.marked:
-            if tail is None or now > request.not_after or len(fifo) >= TAKES_MAX:
+            tail = self._tail
+            if tail is None or now > request.not_after or len(owing) >= TAKES_MAX:
                 return self._submit_other(request, now)
             data = (command.packed or encode(command)) + tail
-        elif command.final and self._phase is _Phase.UP and len(fifo) < IN_FLIGHT_MAX:
+        elif command.final and self._phase is _UP and len(owing) < IN_FLIGHT_MAX:
             data = command.packed or encode(command)
         else:
             return self._submit_other(request, now)
-        if not fifo:
+        if not owing:
             self._quiet_since = now
-        fifo.append(request)
+        owing.append(request)
         request.written = True
         return data
 
@@ -272,11 +277,34 @@ class Link:
 
     def received(self, data: bytes, now: float) -> bytes:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
-        reader, out = self._reader, b""
-        if not reader.cut:
-            data = self._hear_yes(data, now)
+        reader, owing = self._reader, self.owing
+        # Nearly all answers say yes; they are known by their bytes. No whole reply is the beginning of another one.
+        while owing and not reader.cut:
+            request = owing[0]
+            command = request.command
+            yes = command.plain_yes
+            if data == yes:
+                data = b""
+            elif yes and data.startswith(yes):
+                data = data[len(yes) :]
+            else:
+                break
+            owing.popleft()
+            self._quiet_since = now
+            run = request.run
+            if run is not None and not run.done:
+                if run.wanted > 1 and run.mailbox is self._mailbox:
+                    run.wanted -= 1
+                    run.kept.append(request)
+                else:
+                    self._mailbox.append(Reply(request, GRANTED, now))
+            if command.final:
+                self._unproven = False
+                if self.node.owed:
+                    self.node.answered(command)
             if not data:
                 return data
+        out = b""
         try:
             reader.feed(data)
             while True:
@@ -284,40 +312,14 @@ class Link:
                 if answer is NOT_YET:
                     break
                 self._quiet_since = now
-                if not self._fifo:
+                if not self.owing:
                     raise WireError("sent a reply that nobody asked for")
-                out += self._answer(self._fifo.popleft(), answer, now)
+                out += self._answer(self.owing.popleft(), answer, now)
                 if self._phase is not _Phase.UP:
                     break
         except WireError as error:
             self.broken = Fault(FaultKind.NONSENSE, str(error))
         return out
-
-    def _hear_yes(self, data: bytes, now: float) -> bytes:
-        """Take the answers that say yes, which nearly all do, off the front of *data*; they are known by their bytes."""
-        fifo = self._fifo
-        while fifo:
-            request = fifo[0]
-            command = request.command
-            yes = command.plain_yes
-            if data == yes:
-                data = b""
-            elif yes and data.startswith(yes):  # No whole reply is the beginning of another one.
-                data = data[len(yes) :]
-            else:
-                break
-            fifo.popleft()
-            self._quiet_since = now
-            run = request.run
-            if run is not None:
-                self._mailbox.append(Reply(request, GRANTED, now))
-            if command.final:
-                self._unproven = False
-                if self.node.owed:
-                    self.node.answered(command)
-            if not data:
-                break
-        return data
 
     def retry(self, now: float) -> None:
         """Dial again if something is still owed or wanted and it is time."""
@@ -331,7 +333,7 @@ class Link:
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
         was_greeting, unproven = not self._greeted, self._unproven
-        fifo, self._fifo = self._fifo, deque()
+        fifo, self.owing = self.owing, deque()
         self._phase = _Phase.DOWN
         self._reset()
         self.broken = None
@@ -351,7 +353,7 @@ class Link:
     # Submitting
 
     def _write(self, request: Request, data: bytes, now: float) -> bytes:
-        fifo = self._fifo
+        fifo = self.owing
         if not fifo:
             self._quiet_since = now
         fifo.append(request)
@@ -371,7 +373,7 @@ class Link:
         if command.marked:
             self._wait(request, now)
             return self._flush(now)
-        if len(self._fifo) >= IN_FLIGHT_MAX:
+        if len(self.owing) >= IN_FLIGHT_MAX:
             self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
             if command.final:
                 self.node.owe(command)
@@ -443,7 +445,7 @@ class Link:
                 elif late or self._tail is None:
                     # Also what nobody asks any more: a round that was lost may still wait to hear why.
                     self._fail(request, standing.fault or _too_late(request), now)
-                elif len(self._fifo) < TAKES_MAX:
+                elif len(self.owing) < TAKES_MAX:
                     out += self._write(request, encode(command), now) + self._tail
                 else:
                     self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"), now)

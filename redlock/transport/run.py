@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from redlock.core.effects import NEVER, Cancelled, Event, Flow, Grants, Reply, Request, Tick, Wait
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Tally, Vote
+from redlock.transport.link import Mailbox
 
 __all__ = ["Port", "Run", "saturated"]
 
@@ -18,14 +19,20 @@ _ENDED = Wait(NEVER)
 class Port(Protocol):
     """Where a run's requests go."""
 
+    mailbox: Mailbox
+
     def send(self, requests: Sequence[Request], run: Run[Any]) -> None:
-        """Write *requests*; their events come back to *run*."""
+        """Write *requests*; their events come back to *run*, through `mailbox`."""
 
 
 class Run(Generic[T]):
-    """A flow, the `Wait` it is at, and the port it writes to. *port* None: events for it are dropped."""
+    """A flow, the `Wait` it is at, and the port it writes to; without a port, events for it are dropped.
 
-    __slots__ = ("_clock", "_flow", "_kept", "_on_done", "_send", "done", "error", "port", "value", "wait")
+    *wanted*: how many grants it is to be woken for; the links leave all but the last of them in *kept*, where they come by
+    *mailbox*, and say nothing.
+    """
+
+    __slots__ = ("_clock", "_flow", "_on_done", "_send", "done", "error", "kept", "mailbox", "port", "value", "wait", "wanted")
 
     def __init__(self, flow: Flow[T], port: Port, clock: Callable[[], float], on_done: Callable[[], None] | None = None) -> None:
         self._flow = flow
@@ -33,8 +40,10 @@ class Run(Generic[T]):
         self._clock = clock
         self._on_done = on_done
         self.port: Port | None = port
+        self.mailbox: Mailbox | None = port.mailbox
         self.wait = _ENDED
-        self._kept: list[Request] = []
+        self.wanted = 1
+        self.kept: list[Request] = []
         self.done = False
         self.value: T | None = None
         self.error: BaseException | None = None
@@ -43,22 +52,28 @@ class Run(Generic[T]):
         """Run to the first wait that takes time."""
         self._advance(self._send, None)
 
+    def move(self, port: Port | None) -> None:
+        """Write to *port* from now on, and hear what comes from there alone."""
+        self.port = port
+        self.mailbox = port.mailbox if port is not None else None
+
     def step(self, event: Event) -> None:
         """Deliver one event, or keep it if the flow does not want to be woken for it yet."""
-        wanted = self.wait.grants
-        if wanted > 1:
-            kept = self._kept
-            if type(event) is Reply and event.value is GRANTED:
+        kept = self.kept
+        if type(event) is Reply and event.value is GRANTED:
+            if self.wanted > 1:
+                self.wanted -= 1
                 kept.append(event.request)
-                if len(kept) < wanted:
-                    return
+                return
+            if kept:
+                kept.append(event.request)
+                self.kept = []
                 event = Grants(kept, event.at)
-                self._kept = []
-            elif kept:
-                self._kept = []
-                self._advance(self._send, Grants(kept, event.at))
-                if self.done:
-                    return
+        elif kept:
+            self.kept = []
+            self._advance(self._send, Grants(kept, event.at))
+            if self.done:
+                return
         self._advance(self._send, event)
 
     def cancel(self) -> None:
@@ -82,6 +97,7 @@ class Run(Generic[T]):
             wait = resume(argument)
             while True:
                 self.wait = wait
+                self.wanted = wait.grants
                 if wait.send and self.port is not None:
                     self.port.send(wait.send, self)
                 if wait.until != NEVER:
@@ -97,6 +113,7 @@ class Run(Generic[T]):
                 self._clean_up()
             self.error = error
         self.done = True
+        self.kept = []
         self.wait = _ENDED  # A run and its requests know each other: let go, or every acquire is work for the collector.
         if self._on_done is not None:
             self._on_done()

@@ -200,7 +200,9 @@ SPOILERS = [flip, flip, renumber, renumber, retype, retype, cut, drop, repeat, s
 
 
 class Talk:
-    """A link that is used for many streams, one connection after the other, as a driver would."""
+    """A link that is used for many streams, one connection after the other, as a driver would; and who waits there."""
+
+    done, wanted = False, 1
 
     def __init__(self) -> None:
         self.mailbox: Mailbox = deque()

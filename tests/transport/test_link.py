@@ -16,7 +16,7 @@ from redlock.core import events
 from redlock.core.admission import Admission, Marker, quarantine_span
 from redlock.core.commands import Canvass, Command, Free, Greet, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
-from redlock.core.quorum import Fault, FaultKind, Kind
+from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind
 from redlock.transport.link import (
     IN_FLIGHT_MAX,
     OWED_MAX,
@@ -81,7 +81,9 @@ def greeting(marker: str | None, *, load: bool = True, **fields: Any) -> bytes:
 
 
 class Rig:
-    """Links to *count* nodes that share one admission and one mailbox."""
+    """Links to *count* nodes that share one admission and one mailbox. Stands for the run that waits, and hears all."""
+
+    done, wanted = False, 1
 
     def __init__(self, count: int = 1, *, max_ttl: float | None = None, durable: bool | None = None) -> None:
         names = tuple(f"redis://node-{number}" for number in range(count))
@@ -150,6 +152,47 @@ def test_requests_are_written_in_order_and_answered_first_in_first_out() -> None
     assert [entry.request for entry in found] == asked
     assert [entry.at for entry in found] == [1.1, 1.1, 1.2, 1.2]
     assert rig.link.in_flight == 0 and all(request.written for request in asked)
+
+
+class _Waiting:
+    """A run that wants to be woken for the third grant, and hears what comes by *mailbox*."""
+
+    def __init__(self, mailbox: Mailbox | None) -> None:
+        self.mailbox, self.done, self.wanted = mailbox, False, 3
+        self.kept: list[Request] = []
+
+
+def _granted(rig: Rig, run: _Waiting) -> list[Request]:
+    asked = []
+    for link in rig.links:
+        command = take(token=7)
+        asked.append(Request(link.node.index, command, 1000.0, run=run))
+        link.submit(asked[-1], 1.0)
+        link.received(reply([1, 7, 0]), 2.0)
+    return asked
+
+
+def test_grants_that_decide_nothing_are_left_with_who_waits() -> None:
+    """The third is told, at its own instant, and so are all where nobody keeps them."""
+    rig = Rig(5).admit()
+    waiting = _Waiting(rig.mailbox)
+    asked = _granted(rig, waiting)
+    assert waiting.kept == asked[:2]
+    told = rig.heard()
+    assert [entry.request for entry in told] == asked[2:]
+    assert all(isinstance(entry, Reply) and entry.value is GRANTED and entry.at == 2.0 for entry in told)
+
+
+def test_a_run_that_moved_elsewhere_or_ended_is_given_nothing_behind_its_back() -> None:
+    """Another thread may read these connections now, while the run goes on with others: the mailbox, which drops it."""
+    rig = Rig(3).admit()
+    moved = _Waiting(deque())
+    asked = _granted(rig, moved)
+    assert [entry.request for entry in rig.heard()] == asked and moved.kept == []
+    ended = _Waiting(rig.mailbox)
+    ended.done = True
+    _granted(rig, ended)
+    assert rig.heard() == [] and ended.kept == []
 
 
 def test_a_grant_of_another_token_breaks_the_connection() -> None:

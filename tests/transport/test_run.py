@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from redlock.core.commands import Take
 from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
+from redlock.transport.link import Mailbox
 from redlock.transport.run import Run
 
 TAKE = Take("lock", "fence", "owner", 7, ttl=10.0, fence_ttl=100.0)
@@ -19,6 +21,7 @@ class Port:
     """Takes what a run writes."""
 
     def __init__(self) -> None:
+        self.mailbox: Mailbox = deque()
         self.sent: list[Request] = []
 
     def send(self, requests: Sequence[Request], run: Run[list[str]]) -> None:
