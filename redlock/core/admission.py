@@ -257,9 +257,13 @@ class Admission:
                 return f"{self.names[node]} {twin}"
         return None
 
-    def out_of_reach(self, at: float) -> str | None:
-        """Why no majority can ever vote as things are configured, naming each node; None if one could."""
-        faults = [(node, self.standing(node, at).fault) for node in sorted(self._seen.keys() | self._faults.keys())]
+    def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
+        """Why no majority can ever vote as things are configured, naming each node; None if one could.
+
+        Of what nodes told of themselves only what came after *since* counts: somebody may have mended it meanwhile.
+        """
+        told = self._faults.keys() | {node for node, seen_at in self._seen_at.items() if seen_at >= since}
+        faults = [(node, self.standing(node, at).fault) for node in sorted(told)]
         reasons = [
             f"{self.names[node]} {fault.detail}"
             for node, fault in faults

@@ -171,11 +171,12 @@ def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:
 def refuse_misfits(cluster: Cluster, now: float, *, since: float = float("-inf")) -> None:
     """Raise ConfigurationError if the nodes show that this list can never have a majority, or must not.
 
-    *since*: that two names are one server is no news from before then; the address may have moved back.
+    *since*: what nodes told of themselves before then is no reason to give up; it may have been mended, and they are asked
+    again while somebody waits.
     """
     problem = cluster.admission.problem(since)
     if problem is not None:
         raise ConfigurationError(f"the node list is wrong: {problem}")
-    reasons = cluster.admission.out_of_reach(now)
+    reasons = cluster.admission.out_of_reach(now, since)
     if reasons is not None:
         raise ConfigurationError(f"no majority of these nodes may vote: {reasons}")

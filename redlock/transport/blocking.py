@@ -70,9 +70,9 @@ class GuardedAdmission(Admission):
         with self._lock:
             return super().problem(since)
 
-    def out_of_reach(self, at: float) -> str | None:
+    def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
         with self._lock:
-            return super().out_of_reach(at)
+            return super().out_of_reach(at, since)
 
     def max_ttl(self) -> float | None:
         with self._lock:

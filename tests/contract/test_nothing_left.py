@@ -306,10 +306,11 @@ class CtrlC:
         try:
             sys.setprofile(self)
             operation(*arguments)
-            sys.setprofile(None)
         except KeyboardInterrupt:
             pass
-        gc.enable()
+        finally:
+            sys.setprofile(None)
+            gc.enable()
 
 
 def with_block(locks: redlock.Redlock, lock: redlock.Lock) -> None:
@@ -323,7 +324,8 @@ def by_hand(locks: redlock.Redlock, lock: redlock.Lock) -> None:
 
 
 def contended(locks: redlock.Redlock, lock: redlock.Lock) -> None:
-    with lock, contextlib.suppress(LockContended), locks.lock("orders", timeout=0.01):
+    # On a busy machine ten milliseconds may be too short to hear a majority.
+    with lock, contextlib.suppress(LockContended, QuorumUnavailable), locks.lock("orders", timeout=0.01):
         pytest.fail("two holders")
 
 

@@ -127,6 +127,18 @@ def test_unfit_nodes_are_a_wrong_configuration_when_they_put_a_majority_out_of_r
     assert reason == "n1 is a slave, not a master; n3 may evict locks (maxmemory-policy allkeys-lfu, must be noeviction)"
 
 
+def test_what_unfit_nodes_told_long_ago_is_no_reason_to_give_up() -> None:
+    """Somebody may have mended them, and who waits asks them again; refused credentials are what the last dial brought."""
+    admission = met(3)
+    for node in (0, 2):
+        admission.seen(node, identity_of(node, 3, role="slave"), 1.0)
+    assert admission.out_of_reach(2.0) is not None
+    assert admission.out_of_reach(2.0, since=1.5) is None
+    admission.seen(0, identity_of(0, 3, role="slave"), 2.0)
+    admission.failed(2, Fault(FaultKind.REFUSED, "refused our credentials"))
+    assert admission.out_of_reach(2.0, since=1.5) == "n1 is a slave, not a master; n3 refused our credentials"
+
+
 def test_nodes_that_are_down_or_in_quarantine_are_no_wrong_configuration() -> None:
     """They may be back at any time."""
     admission = met(5)
