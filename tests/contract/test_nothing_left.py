@@ -29,7 +29,7 @@ import pytest
 import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
-from redlock.errors import LeaseReleased, LockContended
+from redlock.errors import LeaseReleased, LockContended, QuorumUnavailable
 from redlock.observe import LeaseGranted, LeaseReleasing, TryFailed, TryStarted
 from redlock.transport.clock import now
 from tests.contract.api import ASYNCIO, Api, Servers, paused, until
