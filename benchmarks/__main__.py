@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def main(only: tuple[str, ...], quick: bool, seed: int, out: Path) -> None:
 
     A full run of all situations writes benchmarks/RESULTS.md; any other writes RESULTS.md beside its JSON.
     """
-    console = Console()
+    # Into a file or a pipe with room for every column, instead of the 80 characters that rich takes for such.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(f"{interpreter()}; {machine()}", highlight=False)
     started = datetime.now(UTC)
     results: dict[str, Result] = {}

@@ -27,7 +27,7 @@ def cell(value: Any) -> str:
 def table(result: Result) -> Table:
     """For the terminal."""
     drawn = Table(title=result.title, title_justify="left")
-    drawn.add_column("contender")
+    drawn.add_column("contender", min_width=max((len(row["contender"]) for row in result.rows), default=0) // 2 + 1)
     for heading in result.columns.values():
         drawn.add_column(heading, justify="right")
     for row in result.rows:
