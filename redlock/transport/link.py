@@ -226,6 +226,11 @@ class Link:
         return any(request.command.final for request in self.owing)
 
     @property
+    def _learning(self) -> bool:
+        """Whether the node's standing is still to be learned, or to be written down on it: no vote goes there before."""
+        return bool(self._greeting) or self._marking or not self._greeted
+
+    @property
     def waiting(self) -> bool:
         """Whether requests wait for the node to be admitted."""
         return bool(self._waiting)
@@ -328,7 +333,7 @@ class Link:
 
     def poke(self, now: float) -> bytes:
         """Something changed elsewhere, or time passed: write what may be written now."""
-        return self._flush(now) if self._waiting and self._phase is _Phase.UP else b""
+        return self._flush(now) if self._waiting and self._phase is _Phase.UP and not self._learning else b""
 
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
@@ -372,7 +377,8 @@ class Link:
             return self._submit_greet(request, command, now)
         if command.marked:
             self._wait(request, now)
-            return self._flush(now)
+            # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost: do not look at each.
+            return b"" if self._learning else self._flush(now)
         if len(self.owing) >= IN_FLIGHT_MAX:
             self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
             if command.final:
@@ -433,7 +439,7 @@ class Link:
                     self._fail(request, _too_late(request), now)
                 else:
                     out += self._write(request, encode(command), now)
-            elif self._greeting or self._marking or not self._greeted:
+            elif self._learning:
                 self._waiting.append(request)
             else:
                 standing = standing or self.node.admission.standing(self.node.index, now)
@@ -491,7 +497,7 @@ class Link:
 
     def _settle(self, now: float, *, tell: bool = False) -> bytes:
         """Act on the node's standing: open the way for votes, write its marker, or look again later."""
-        if self._greeting or self._marking or not self._greeted:
+        if self._learning:
             return b""
         node = self.node
         standing = node.admission.standing(node.index, now)

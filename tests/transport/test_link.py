@@ -537,6 +537,26 @@ def test_nothing_of_an_old_connection_is_believed_on_the_next() -> None:
     assert not rig.heard() and rig.link.broken is None
 
 
+def test_a_node_that_stopped_in_the_greeting_costs_a_round_no_more_than_the_one_before() -> None:
+    """What earlier rounds left waiting there is looked at when the node says who it is, and not for every request."""
+
+    class Counting(deque[Request]):
+        looked = 0
+
+        def popleft(self) -> Request:
+            Counting.looked += 1
+            return super().popleft()
+
+    rig = Rig()
+    rig.link.connected(0.0)
+    rig.link._waiting = Counting()
+    for number in range(500):
+        assert rig.link.submit(rig.ask(take(number)), 0.1) == rig.link.poke(0.1) == b""
+    assert Counting.looked == 0
+    rig.link.received(greeting(marker_of()), 0.2)
+    assert Counting.looked == 500 and rig.link.in_flight == 500
+
+
 # Dialling
 
 
