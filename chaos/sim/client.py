@@ -114,7 +114,7 @@ class SimClient:
         self._nap: tuple[int, float] | None = None
         self._mode = mode
         self._seed = seed
-        self._nodes = list(nodes)
+        self.nodes = list(nodes)
         self._names = tuple(f"n{index}" for index in nodes)
         # Which clock the shipped code chose is its own affair; what each of them does is the world's.
         self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
@@ -204,7 +204,7 @@ class SimClient:
 
     def fork(self, name: str, holdings: Sequence[Holding]) -> tuple[SimClient, list[Holding]]:
         """A child, and what the leases of its parent are in it: the shipped code decides that."""
-        child = SimClient(name, self.world, self.policy, self._nodes, mode=self._mode, seed=self._seed, skew=self.source.skew)
+        child = SimClient(name, self.world, self.policy, self.nodes, mode=self._mode, seed=self._seed, skew=self.source.skew)
         child.rate, child.offset, child.slept_for = self.rate, self.offset, self.slept_for
         copies = [copy(holding) for holding in holdings]
         handles = [_Handle() for _ in copies]
@@ -368,7 +368,7 @@ class SimClient:
     # Connections
 
     def _dial(self, place: int) -> None:
-        index = self._nodes[place]
+        index = self.nodes[place]
         link = self.links[place]
         self.world.connect(
             self.name,

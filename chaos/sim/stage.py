@@ -147,8 +147,8 @@ class Stage:
         if not self.plan.assumptions.memory:
             return True
         unmarked = {other.index for other in self.world.nodes if MARKER_KEY not in other.data} | {node}
-        met = all(client.cluster.met for client in self.clients.values() if not client.dead)
-        return len(unmarked) < self.plan.nodes if met else 2 * len(unmarked) <= self.plan.nodes
+        new = [client.nodes for client in self.clients.values() if not client.dead and not client.cluster.met]
+        return len(unmarked) < self.plan.nodes and all(2 * len(unmarked.intersection(nodes)) <= len(nodes) for nodes in new)
 
     def fork(self, name: str) -> None:
         """A client forks: the child has its own actor, who is handed the parent's leases."""

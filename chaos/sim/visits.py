@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
+from chaos.checker import Assumptions
 from chaos.sim.client import MODES
 from chaos.sim.plan import Plan, Player
 from chaos.sim.regression import regressions
@@ -61,6 +62,11 @@ VISITS: dict[str, Plan] = {
     ),
     "a list too short meets a node without a marker": Plan(
         nodes=5, players=(Player("A"), Player("x", nodes=_ALL)), steps=((0.1, "flush", (0,)), (0.2, "acquire", "x", 0.0))
+    ),
+    "a list too short meets a marker, and then none": Plan(
+        assumptions=Assumptions(memory=False),
+        players=(Player("A"), Player("x", nodes=(0,))),
+        steps=((0.1, "acquire", "x", 0.0), (0.2, "flush", (0,)), (0.3, "acquire", "x", 0.0)),
     ),
     "names that are ours": Plan(steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))),
     "a client nobody listens to": Plan(

@@ -189,6 +189,7 @@ class Admission:
         self._trusted: set[int] = set()
         self._losses: dict[int, _Loss] = {}
         self._founding: dict[int, str] = {}
+        self._strangers: dict[int, str] = {}
         self._asked_at = float("inf")
         self._longest = max_ttl or 0.0
         self._model: Marker | None = None
@@ -237,9 +238,11 @@ class Admission:
         marker = Marker.parse(identity.marker)
         foreign = self._foreign(node, marker)
         if marker is None or foreign is not None:
+            self._strangers[node] = foreign or "has an unreadable marker"
             return Standing(State.REFUSED, Fault(FaultKind.REFUSED, foreign or "has an unreadable marker"))
         if marker.run_id == identity.run_id:
             self._trusted.add(node)
+            self._strangers.pop(node, None)
             self._founding.pop(node, None)  # A marker that stood and is gone is a loss, also for who founded the cluster.
             self._model = marker
             self._losses.pop(node, None)
@@ -358,6 +361,10 @@ class Admission:
 
     def _bootstrap(self, node: int, at: float) -> Standing:
         """No node has a marker: a new cluster, unless all of them forgot just now."""
+        for stranger, was in self._strangers.items():  # Flushed since then: our list is wrong, or the cluster is not new.
+            had = f"{self.names[stranger]} had another cluster's: it {was}"
+            detail = f"has no marker, and {had}; `redlock init` makes a new cluster"
+            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, detail))
         unmarked = {other: identity for other, identity in self._seen.items() if identity.unfit is None and not identity.loading}
         if len(unmarked) < self.needed:
             answered = f"{len(unmarked)} of {len(self.names)} nodes answered"

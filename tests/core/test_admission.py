@@ -127,6 +127,18 @@ def test_unfit_nodes_are_a_wrong_configuration_when_they_put_a_majority_out_of_r
     assert reason == "n1 is a slave, not a master; n3 may evict locks (maxmemory-policy allkeys-lfu, must be noeviction)"
 
 
+def test_who_saw_a_marker_of_another_cluster_founds_none_when_it_is_gone() -> None:
+    """A wrong list of one node of three, and that node is flushed: it looks new, and the other two hold locks."""
+    admission = client_of(1)
+    admission.seen(0, identity_of(0, 3), 0.0)
+    assert refused(admission.standing(0, 0.0)) == "belongs to a cluster of 3 nodes, and this list has 1"
+    admission.seen(0, identity_of(0, 3, marker=""), 1.0)
+    reason = "has no marker, and n1 had another cluster's: it belongs to a cluster of 3 nodes, and this list has 1"
+    assert refused(admission.standing(0, 100.0)) == f"{reason}; `redlock init` makes a new cluster"
+    admission.seen(0, identity_of(0, 1), 101.0)
+    assert admission.standing(0, 101.0).state is State.ADMITTED
+
+
 def test_what_unfit_nodes_told_long_ago_is_no_reason_to_give_up() -> None:
     """Somebody may have mended them, and who waits asks them again; refused credentials are what the last dial brought."""
     admission = met(3)
