@@ -277,6 +277,7 @@ class Toxics:
             # 503: its own limit of 25 s passed, because another call, or a busy machine, kept it. Looking harms nobody.
             if answer.ok or method != "GET" or answer.status_code != 503 or time.monotonic() > deadline:
                 break
+            time.sleep(0.1)
         if not answer.ok:
             raise ToxiproxyError(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         return answer

@@ -107,15 +107,20 @@ def _evict(stage: Stage, nodes: Nodes, kind: str) -> None:
         stage.world.nodes[node].evict(kind)
 
 
+def _switched(stage: Stage, nodes: Nodes, lasts: float, switch: str, word: str, what: str) -> None:
+    """A switch of nodes is on for a while."""
+
+    def turn(on: bool) -> None:
+        for node in nodes:
+            setattr(stage.world.nodes[node], switch, on)
+
+    turn(True)
+    stage.lasting(word, f"{_nodes(nodes)} {what} for {lasts:.3f} s", lasts, lambda: turn(False), nodes)
+
+
 def _memory(stage: Stage, nodes: Nodes, lasts: float) -> None:
     """Nodes are out of memory: nothing new is stored, and what is there may go."""
-
-    def store(full: bool) -> None:
-        for node in nodes:
-            stage.world.nodes[node].out_of_memory = full
-
-    store(True)
-    stage.lasting("memory", f"{_nodes(nodes)} out of memory for {lasts:.3f} s", lasts, lambda: store(False), nodes)
+    _switched(stage, nodes, lasts, "out_of_memory", "memory", "out of memory")
 
 
 def _cut_short(stage: Stage, nodes: Nodes) -> None:
@@ -127,24 +132,12 @@ def _cut_short(stage: Stage, nodes: Nodes) -> None:
 
 def _babble(stage: Stage, nodes: Nodes, lasts: float) -> None:
     """Scripts are answered with nonsense."""
-
-    def babble(on: bool) -> None:
-        for node in nodes:
-            stage.world.nodes[node].babbles = on
-
-    babble(True)
-    stage.lasting("babble", f"{_nodes(nodes)} answer nonsense for {lasts:.3f} s", lasts, lambda: babble(False), nodes)
+    _switched(stage, nodes, lasts, "babbles", "babble", "answer nonsense")
 
 
 def _mumble(stage: Stage, nodes: Nodes, lasts: float) -> None:
     """Greetings are answered with nonsense."""
-
-    def mumble(on: bool) -> None:
-        for node in nodes:
-            stage.world.nodes[node].mumbles = on
-
-    mumble(True)
-    stage.lasting("mumble", f"{_nodes(nodes)} greet with nonsense for {lasts:.3f} s", lasts, lambda: mumble(False), nodes)
+    _switched(stage, nodes, lasts, "mumbles", "mumble", "greet with nonsense")
 
 
 _SCRIBBLES = ("nonsense", "redlock1 x y 3000 0 0 -", "{head} 0 elsewhere", "{short}")
@@ -172,13 +165,7 @@ def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
 
 def _flap(stage: Stage, nodes: Nodes, lasts: float) -> None:
     """Every connection on which a script comes is broken."""
-
-    def flap(on: bool) -> None:
-        for node in nodes:
-            stage.world.nodes[node].flaps = on
-
-    flap(True)
-    stage.lasting("flap", f"{_nodes(nodes)} cut off at every script for {lasts:.3f} s", lasts, lambda: flap(False), nodes)
+    _switched(stage, nodes, lasts, "flaps", "flap", "cut off at every script")
 
 
 def _scripts(stage: Stage, nodes: Nodes) -> None:

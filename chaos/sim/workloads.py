@@ -392,7 +392,10 @@ def last_word(actor: Actor) -> Script:
 
 
 def _granted(world: World, since: float) -> bool:
-    return any(type(record) is Seen and type(record.event) is LeaseGranted and record.at >= since for record in world.history)
+    return any(
+        type(record) is Seen and isinstance(record.event, LeaseGranted) and record.event.resource == "r" and record.at >= since
+        for record in world.history
+    )
 
 
 def orphan(actor: Actor, inherited: list[Holding]) -> Script:

@@ -238,8 +238,8 @@ class Admission:
         marker = Marker.parse(identity.marker)
         foreign = self._foreign(node, marker)
         if marker is None or foreign is not None:
-            self._strangers[node] = foreign or "has an unreadable marker"
-            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, foreign or "has an unreadable marker"))
+            self._strangers[node] = reason = foreign or "has an unreadable marker"
+            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, reason))
         if marker.run_id == identity.run_id:
             self._trusted.add(node)
             self._strangers.pop(node, None)
@@ -362,8 +362,8 @@ class Admission:
     def _bootstrap(self, node: int, at: float) -> Standing:
         """No node has a marker: a new cluster, unless all of them forgot just now."""
         for stranger, was in self._strangers.items():  # Flushed since then: our list is wrong, or the cluster is not new.
-            had = f"{self.names[stranger]} had another cluster's: it {was}"
-            detail = f"has no marker, and {had}; `redlock init` makes a new cluster"
+            # No advice to run `redlock init`: for a wrong list that would found the second cluster all the same.
+            detail = f"has no marker, and {self.names[stranger]} had another cluster's: it {was}"
             return Standing(State.REFUSED, Fault(FaultKind.REFUSED, detail))
         unmarked = {other: identity for other, identity in self._seen.items() if identity.unfit is None and not identity.loading}
         if len(unmarked) < self.needed:
