@@ -205,6 +205,7 @@ class CoordinatorBase(Generic[L]):
             max_ttl=policy.max_ttl,
             durable=policy.durable,
             patience=policy.node_timeout_for(policy.ttl),
+            nonce=source.owner,
         )
         emit = self._observer if self._observer.wants_all else None
         return Cluster(names, policy, source, admission, note=self._observer, emit=emit)

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker
+from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker, is_blank
 from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, Mark
 from redlock.errors import ConfigurationError
 from redlock.policy import check_duration
@@ -22,6 +22,7 @@ from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
+_BLANKS = 3
 
 
 def initialise(
@@ -52,7 +53,7 @@ def initialise(
         marked = {
             endpoint.name: Marker.parse(identity.marker)
             for endpoint, identity in zip(found, identities, strict=True)
-            if identity.marker
+            if not identity.blank
         }
         new = Marker("", len(found), max_ttl or MAX_TTL_DEFAULT, durable, 0, cluster or "-")
         if replace:
@@ -142,11 +143,16 @@ def _write(endpoint: Endpoint, client: redis.Redis, identity: Identity, new: Mar
     marker = changed(new, run_id=identity.run_id, floor=before.floor if before else 0)
     if identity.marker == marker.text():
         return marker
-    mark: Mark = marker.write(expected=identity.marker)
-    try:
-        stands = mark.read(client.execute_command(*mark.words(whole=True)))  # type: ignore[no-untyped-call]
-    except (redis.RedisError, OSError) as error:
-        raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}") from error
+    expected = stands = identity.marker
+    for _ in range(_BLANKS):
+        mark: Mark = marker.write(expected=expected)
+        try:
+            stands = mark.read(client.execute_command(*mark.words(whole=True)))  # type: ignore[no-untyped-call]
+        except (redis.RedisError, OSError) as error:
+            raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}") from error
+        if not (identity.blank and is_blank(stands)):
+            break
+        expected = stands  # A waiting client gave the node a blank meanwhile.
     if stands != marker.text():
         raise ConfigurationError(f"{endpoint.name} was marked by somebody else meanwhile")
     return marker

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from redlock.core.admission import Marker
+from redlock import initialise as initialising
+from redlock.core.admission import Identity, Marker
 from redlock.core.quorum import CastVote
 from redlock.embedded import Node, Nodes
 from redlock.errors import ConfigurationError, LockContended, NodeRefused, QuorumUnavailable
@@ -664,6 +665,28 @@ async def test_flushed_nodes_vote_again_when_what_they_forgot_is_over(api: Api, 
 
 
 @both
+async def test_a_node_that_is_flushed_again_is_not_taken_for_one_flush(api: Api, three: Cluster) -> None:
+    """Two clients wait for a node to be over its flush. One lets it vote; it is flushed again before the other comes back,
+    who has waited long enough for the first flush and not at all for the second.
+    """
+    async with api.redlock(three.urls, **SHORT) as early, api.redlock(three.urls, **SHORT) as late:
+        for locks in (early, late):
+            await (await locks.lock("till").acquire()).release()
+        ask(three[1], "FLUSHALL")
+        for locks in (early, late):
+            with paused(three[2:]):  # So that the vote of the flushed node is asked for and counts.
+                votes = await unavailable(locks.lock("till"))
+            assert "its marker is gone" in votes[1].reason
+        assert await until_report(api, early, 1, lambda report: report.votes)
+        await api.sleep(0.5)  # The wait of the other one is over as well.
+        ask(three[1], "FLUSHALL")
+        with paused(three[2:]):
+            votes = await unavailable(late.lock("till"))
+        assert "its marker is gone" in votes[1].reason
+        assert told_within(votes[1].reason, SPAN)
+
+
+@both
 async def test_a_cluster_that_forgot_as_a_whole_comes_back_by_itself(api: Api, three: Cluster) -> None:
     """A power cut, and no file on disk. There is no marker left to ask, and nobody to run a command: a client that knew
     the cluster waits until every lock has expired, and writes its markers anew, id and promises included.
@@ -779,7 +802,7 @@ async def test_a_new_cluster_says_when_it_grants_and_does_then(api: Api, three: 
             assert "has no marker yet, as in a new cluster: it grants locks in" in vote.reason
             assert told_within(vote.reason, TINY_SPAN)
             assert "init" not in vote.reason
-        assert all(ask(node, "EXISTS", MARKER) == 0 for node in three)
+        assert all((ask(node, "GET", MARKER) or "redlock1 blank ").startswith("redlock1 blank ") for node in three)
         async with locks.lock("till", timeout=PATIENCE):
             # The servers count their uptime in whole seconds.
             assert now() - started_at >= TINY_SPAN - 1.0
@@ -867,6 +890,27 @@ def test_initialise_refuses_a_marked_cluster(veterans: Cluster) -> None:
     with pytest.raises(ConfigurationError, match="not an admitted node of this cluster"):
         initialise(veterans.urls, max_ttl=10.0)
     assert ask(veterans[0], "EXISTS", MARKER) == 0
+
+
+def test_initialise_marks_over_the_blanks_of_clients_that_wait(veterans: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blank is no marker, also where it came between our look and our writing; anything else that came then is one."""
+    ask(veterans[0], "SET", MARKER, "redlock1 blank 1")
+    identify = initialising._identify
+
+    def and_then(endpoint: Any, client: Any) -> Identity:
+        found = identify(endpoint, client)
+        client.set(MARKER, came)
+        return found
+
+    monkeypatch.setattr(initialising, "_identify", and_then)
+    came = "redlock1 blank 2"
+    assert [marker.max_ttl for marker in initialise(veterans.urls, max_ttl=5.0)] == [5.0] * 3
+    assert marker_of(veterans[0]).max_ttl == 5.0
+    for node in veterans:
+        ask(node, "DEL", MARKER)
+    came = "somebody else's"
+    with pytest.raises(ConfigurationError, match="was marked by somebody else meanwhile"):
+        initialise(veterans.urls, max_ttl=5.0)
 
 
 def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:

@@ -143,8 +143,14 @@ class SimClient:
             max_ttl=policy.max_ttl,
             durable=policy.durable,
             patience=policy.node_timeout_for(policy.ttl),
+            nonce=source.owner,
         )
         return Cluster(self._names, policy, source, admission, note=self._note, emit=self._note)
+
+    @property
+    def acquainted(self) -> bool:
+        """Whether it has met a node of a cluster."""
+        return self.cluster.admission.acquainted
 
     # Clocks
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chaos.sim.node import marked
 from chaos.sim.workloads import CALLS
 from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY
@@ -74,7 +75,7 @@ def _crash(stage: Stage, nodes: Nodes, kept: str, lasts: float) -> None:
     """Nodes end and come again as another run, with their data, without, or with what was saved last."""
     down = [node for node in nodes if stage.world.nodes[node].up]
     for node in down:
-        forgets = kept == "lost" or (kept == "rollback" and MARKER_KEY not in stage.world.nodes[node].snapshot)
+        forgets = kept == "lost" or (kept == "rollback" and not marked(stage.world.nodes[node].snapshot))
         stage.world.crash(node, "durable" if forgets and not stage.may_forget(node) else kept)
 
     def heal() -> None:

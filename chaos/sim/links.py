@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -344,9 +343,7 @@ class PlainLink:
             node.answered(command)
         elif type(command) is Mark:
             self._marking = self._unproven = False
-            identity = node.admission.identity(node.index)
-            if identity is not None:
-                node.admission.seen(node.index, replace(identity, marker=value), now)
+            node.admission.marked(node.index, command, value, now)
             self.poke(now)
         elif type(value) is Vote and value.kind is Kind.STRANGER and self._marker is not None:
             self._greet(now)

@@ -8,16 +8,16 @@ commands, so that the two cannot drift apart. From outside the scripts it also n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 import hiredis
 
-from redlock.core.admission import Identity
+from redlock.core.admission import Identity, is_blank
 from redlock.core.commands import FREE, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
 
-__all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands"]
+__all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
 
 Value = tuple[str, float | None]
 """A string and, in milliseconds of the node's clock, when it expires."""
@@ -100,6 +100,11 @@ class SimNode:
         self.run_id = self._draw()
         self.started_at = at
         self.scripts = set()
+
+    @property
+    def marked(self) -> bool:
+        """Whether it has a marker, and not only the blank one."""
+        return marked(self.data)
 
     def save(self) -> None:
         """Remember what a later rollback brings back."""
@@ -358,6 +363,11 @@ class SimNode:
         marker = f"{head} {floor} {tail}"
         self._set(keys[0], marker, None, now // 1000)
         return [1, marker.encode()]
+
+
+def marked(data: Mapping[str, Value]) -> bool:
+    """Whether a node with this *data* has a marker, and not only the blank one."""
+    return MARKER_KEY in data and not is_blank(data[MARKER_KEY][0])
 
 
 class ScriptError(Exception):

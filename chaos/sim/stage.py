@@ -144,18 +144,18 @@ class Stage:
     def may_forget(self, node: int) -> bool:
         """Whether *node* may lose its marker too, in a run that keeps to what was promised.
 
-        A client that is new to the cluster takes one for new where a majority has no marker. One that has met it never does.
+        A client that has met no node of a cluster takes it for new where a majority has no marker. Another one never does.
         """
         if not self.plan.assumptions.memory:
             return True
-        unmarked = {other.index for other in self.world.nodes if MARKER_KEY not in other.data} | {node}
-        new = [client.nodes for client in self.clients.values() if not client.dead and not client.cluster.met]
+        unmarked = {other.index for other in self.world.nodes if not other.marked} | {node}
+        new = [client.nodes for client in self.clients.values() if not client.dead and not client.acquainted]
         return len(unmarked) < self.plan.nodes and all(2 * len(unmarked.intersection(nodes)) <= len(nodes) for nodes in new)
 
     def fork(self, name: str) -> None:
         """A client forks: the child has its own actor, who is handed the parent's leases."""
         parents = self.actors_of(name)
-        unmarked = sum(MARKER_KEY not in node.data for node in self.world.nodes)
+        unmarked = sum(not node.marked for node in self.world.nodes)
         if parents[0].client.dead or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
             return
         client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])

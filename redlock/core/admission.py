@@ -12,14 +12,14 @@ The eight points of the protocol, and where they are:
 3. admitted at once: the marker names this run, or the cluster is durable            `standing`
 4. quarantine, on the client's clock, then a marker with a floor                     `_quarantine`
 5. bootstrap of a new cluster                                                        `_bootstrap`
-6. every write of a marker is a compare-and-set                                      `commands.Mark`, `lua/mark.lua`
+6. every write of a marker is a compare-and-set, and never from nothing              `commands.Mark`, `lua/mark.lua`, `_blank`
 7. names                                                                             `names.py`
 8. after a reconnect the same questions are asked again                              `transport/link.py`
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import lru_cache
@@ -27,13 +27,24 @@ from functools import lru_cache
 from redlock.core.commands import Mark, to_ms
 from redlock.core.quorum import Fault, FaultKind, majority
 
-__all__ = ["FLOOR_AHEAD", "MAX_TTL_DEFAULT", "Admission", "Identity", "Marker", "Standing", "State", "quarantine_span"]
+__all__ = [
+    "FLOOR_AHEAD",
+    "MAX_TTL_DEFAULT",
+    "Admission",
+    "Identity",
+    "Marker",
+    "Standing",
+    "State",
+    "is_blank",
+    "quarantine_span",
+]
 
 MAX_TTL_DEFAULT = 60.0
 FLOOR_AHEAD = 60.0
 """Seconds past a node's clock for the floor written after a quarantine: the clamp of `take.lua`, so that no token granted
 before the node forgot can be beyond it."""
 _FORMAT = "redlock1"
+_BLANK = f"{_FORMAT} blank "
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,11 @@ class Identity:
             return f"may evict locks (maxmemory-policy {self.policy}, must be noeviction)"
         return "gave no run id" if not self.run_id else None
 
+    @property
+    def blank(self) -> bool:
+        """Whether the node has no marker."""
+        return is_blank(self.marker)
+
 
 class State(Enum):
     """How a node stands."""
@@ -154,6 +170,11 @@ def _read(text: str) -> Marker | None:
     return None
 
 
+def is_blank(marker: str) -> bool:
+    """Whether *marker*, as it stands on a node, is none: nothing at all, or the one that says so (`Admission._blank`)."""
+    return not marker or marker.startswith(_BLANK)
+
+
 def quarantine_span(max_ttl: float) -> float:
     """Seconds until no lock of up to *max_ttl* can be valid, whoever's clock is asked: the ttl, drift, and a second."""
     return max_ttl * 1.02 + 1.0
@@ -171,10 +192,20 @@ class Admission:
     """The standing of every node of one client's list. Fed with identities and failures, asked for standings.
 
     *max_ttl*, *durable*: what the caller insists on; None adopts the cluster's. *ttl*: the caller's ttl, which a new
-    cluster must allow. *patience*: seconds after which a node that was asked counts as absent.
+    cluster must allow. *patience*: seconds after which a node that was asked counts as absent. *nonce*: gives fresh random
+    text.
     """
 
-    def __init__(self, names: Sequence[str], *, ttl: float, max_ttl: float | None, durable: bool | None, patience: float) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        ttl: float,
+        max_ttl: float | None,
+        durable: bool | None,
+        patience: float,
+        nonce: Callable[[], str],
+    ) -> None:
         self.names = names
         self.needed = majority(len(names))
         self.changes = 0
@@ -183,12 +214,15 @@ class Admission:
         self._max_ttl = max_ttl
         self._durable = durable
         self._patience = patience
+        self._nonce = nonce
         self._seen: dict[int, Identity] = {}
         self._seen_at: dict[int, float] = {}
+        self._news: dict[int, int] = {}
+        self._asked: dict[int, int] = {}
         self._faults: dict[int, Fault] = {}
         self._trusted: set[int] = set()
         self._losses: dict[int, _Loss] = {}
-        self._founding: dict[int, str] = {}
+        self._founding: dict[int, tuple[str, str]] = {}
         self._strangers: dict[int, str] = {}
         self._asked_at = float("inf")
         self._longest = max_ttl or 0.0
@@ -201,14 +235,26 @@ class Admission:
         self._asked_at = min(self._asked_at, at)
 
     def seen(self, node: int, identity: Identity, at: float) -> None:
-        """A node told who it is, or what its marker says now."""
+        """A node told who it is."""
         self.changes += 1
         self._faults.pop(node, None)
+        known = self._seen.get(node)
+        if known is None or (known.run_id, known.marker) != (identity.run_id, identity.marker):
+            self._news[node] = self.changes
+            self._asked[node] = -1
         self._seen[node] = identity
         self._seen_at[node] = at
         marker = Marker.parse(identity.marker)
         if marker is not None:
             self._longest = max(self._longest, marker.max_ttl)
+
+    def marked(self, node: int, mark: Mark, stands: str, at: float) -> None:
+        """A node answered *mark*: *stands* is its marker now, whether that was written by us or, first, by somebody else."""
+        known = self._seen.get(node)
+        if known is not None:
+            uptime = known.uptime + at - self._seen_at[node]
+            self.seen(node, replace(known, marker=stands, uptime=uptime), at)
+            self._asked[node] = max(self._asked[node], mark.asked)
 
     def failed(self, node: int, fault: Fault) -> None:
         """A node could not be asked."""
@@ -233,7 +279,7 @@ class Admission:
             return Standing(State.REFUSED, Fault(FaultKind.REFUSED, unfit))
         if identity.loading:
             return Standing(State.REFUSED, Fault(FaultKind.ERROR, "is LOADING its data"))
-        if not identity.marker:
+        if identity.blank:
             return self._unmarked(node, identity, at)
         marker = Marker.parse(identity.marker)
         foreign = self._foreign(node, marker)
@@ -281,6 +327,11 @@ class Admission:
             return stated[self.needed - 1]
         return self._max_ttl
 
+    @property
+    def acquainted(self) -> bool:
+        """Whether it has met a node of a cluster, its own or another: who has, takes none for a new one again."""
+        return bool(self._trusted or self._strangers)
+
     def identity(self, node: int) -> Identity | None:
         """What *node* told last."""
         return self._seen.get(node)
@@ -322,14 +373,16 @@ class Admission:
         return {node: marker for node, marker in parsed.items() if marker is not None}
 
     def _unmarked(self, node: int, identity: Identity, at: float) -> Standing:
-        if self._founding.get(node) == identity.run_id:
-            return Standing(State.MARK, mark=self._new_marker(identity).write(expected=""))
+        if self._founding.get(node) == (identity.run_id, identity.marker):
+            return Standing(State.MARK, mark=self._new_marker(identity).write(expected=identity.marker))
         others = self._markers(but=node)
         if not others and not self._trusted:
             return self._bootstrap(node, at)
         kin = [others[other] for other in sorted(others) if self._foreign(other, others[other]) is None]
         if others and not kin:  # To mark it like them, or like our wrong list, would draw it out of its own cluster.
             return Standing(State.REFUSED, Fault(FaultKind.REFUSED, "has no marker, and no other node is of this cluster"))
+        if not identity.marker:
+            return self._blank(identity)
         model = kin[0] if kin else self._model or self._new_marker(identity)
         longest = max([self._longest, *(marker.max_ttl for marker in others.values())])
         return self._quarantine(node, identity, replace(model, run_id=identity.run_id, max_ttl=longest), at)
@@ -341,14 +394,14 @@ class Admission:
         if loss is None or loss.key != key:
             since = at
             never_seen = loss is None and node not in self._trusted
-            if identity.marker and never_seen and not identity.promoted and identity.uptime > 0:
+            if not identity.blank and never_seen and not identity.promoted and identity.uptime > 0:
                 # Only the first time we see it, and only for a restart: a flush leaves no trace in the uptime.
                 since = at - identity.uptime
             loss = self._losses[node] = _Loss(key, since)
         others = self._markers(but=node)
         span = quarantine_span(max([marker.max_ttl, self._longest, *(other.max_ttl for other in others.values())]))
         until = loss.since + span
-        told = f"forgot its locks ({'it restarted' if identity.marker else 'its marker is gone'}) and is in quarantine"
+        told = f"forgot its locks ({'its marker is gone' if identity.blank else 'it restarted'}) and is in quarantine"
         if len(others) < min(self.needed, len(self.names) - 1) and len(self._seen) < len(self.names):
             # A node that has not told yet may know of a longer max_ttl. When all have, and a majority forgot, the promise
             # of those that are left must do, or nobody would ever vote again.
@@ -365,7 +418,13 @@ class Admission:
             # No advice to run `redlock init`: for a wrong list that would found the second cluster all the same.
             detail = f"has no marker, and {self.names[stranger]} had another cluster's: it {was}"
             return Standing(State.REFUSED, Fault(FaultKind.REFUSED, detail))
-        unmarked = {other: identity for other, identity in self._seen.items() if identity.unfit is None and not identity.loading}
+        if not self._seen[node].marker:
+            return self._blank(self._seen[node])
+        unmarked = {
+            other: identity
+            for other, identity in self._seen.items()
+            if identity.unfit is None and not identity.loading and other not in self._faults
+        }
         if len(unmarked) < self.needed:
             answered = f"{len(unmarked)} of {len(self.names)} nodes answered"
             detail = f"has no marker, and only {answered}: too few to tell a new cluster from one that forgot"
@@ -376,9 +435,26 @@ class Admission:
             # No advice to run `redlock init` here: a cluster that restarted as a whole and forgot looks the same.
             detail = f"has no marker yet, as in a new cluster: it grants locks in {until - at:.1f} s"
             return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail), until)
+        # That none has a marker must have been so at one instant: each is asked once more after the last blank was met.
+        # Else one that somebody else founded, used and lost meanwhile would meet what the others told before that.
+        last = max(self._news[other] for other in unmarked)
+        if self._asked[node] < last:
+            return self._blank(self._seen[node])
+        if any(self._asked[other] < last for other in unmarked):
+            return _UNKNOWN
         # All of them now: once the first is marked, the others would look as if they had forgotten.
-        self._founding = {other: identity.run_id for other, identity in unmarked.items()}
-        return Standing(State.MARK, mark=self._new_marker(self._seen[node]).write(expected=""))
+        self._founding = {other: (identity.run_id, identity.marker) for other, identity in unmarked.items()}
+        return Standing(State.MARK, mark=self._new_marker(self._seen[node]).write(expected=self._seen[node].marker))
+
+    def _blank(self, identity: Identity) -> Standing:
+        """Give a node without a marker one that says so and is like no other, or ask whether that one still stands.
+
+        A marker is then written where this very blank stands, and so only where nothing was lost since we met it: nothing
+        is equal to nothing, also when somebody else marked, used and lost the node meanwhile.
+        """
+        nonce = identity.marker[len(_BLANK) :] or self._nonce()
+        mark = Mark(expected=identity.marker, head=_FORMAT, floor="blank", tail=nonce, asked=self.changes)
+        return Standing(State.MARK, mark=mark)
 
     def _new_marker(self, identity: Identity) -> Marker:
         longest = self._max_ttl or max(MAX_TTL_DEFAULT, self._ttl, self._longest)

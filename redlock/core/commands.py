@@ -230,13 +230,14 @@ class Repair(Command):
 
 
 class Mark(Command):
-    """Compare-and-set a node's marker: see `lua/mark.lua`."""
+    """Compare-and-set a node's marker: see `lua/mark.lua`. *asked*: what `Admission.changes` was."""
 
-    __slots__ = ()
+    __slots__ = ("asked",)
     script = MARK
 
-    def __init__(self, *, expected: str, head: str, floor: str, tail: str) -> None:
+    def __init__(self, *, expected: str, head: str, floor: str, tail: str, asked: int = -1) -> None:
         super().__init__((MARKER_KEY,), (expected, head, floor, tail))
+        self.asked = asked
 
     def read(self, answer: Any) -> str:
         """The marker that stands now; '' for none."""

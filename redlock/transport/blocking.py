@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import redis
 
 from redlock.core.admission import Admission, Identity, Standing
+from redlock.core.commands import Mark
 from redlock.core.effects import Flow, Request, Tick
 from redlock.core.quorum import Fault, FaultKind
 from redlock.core.rounds import Cluster
@@ -50,13 +51,17 @@ _NAP = 0.05
 class GuardedAdmission(Admission):
     """An `Admission` that several threads may tell and ask."""
 
-    def __init__(self, names: Sequence[str], *, ttl: float, max_ttl: float | None, durable: bool | None, patience: float) -> None:
-        super().__init__(names, ttl=ttl, max_ttl=max_ttl, durable=durable, patience=patience)
+    def __init__(self, names: Sequence[str], **settings: Any) -> None:
+        super().__init__(names, **settings)
         self._lock = threading.RLock()
 
     def seen(self, node: int, identity: Identity, at: float) -> None:
         with self._lock:
             super().seen(node, identity, at)
+
+    def marked(self, node: int, mark: Mark, stands: str, at: float) -> None:
+        with self._lock:
+            super().marked(node, mark, stands, at)
 
     def failed(self, node: int, fault: Fault) -> None:
         with self._lock:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import Enum, auto
 
 from redlock.core import events
@@ -515,12 +514,10 @@ class Link:
                 return self._greet(now)
         return b""
 
-    def _marked(self, marker: str, now: float) -> bytes:
+    def _marked(self, mark: Mark, stands: str, now: float) -> bytes:
         """The marker was written, by us or, first, by somebody else: adopt what stands."""
         self._marking = self._unproven = False
-        identity = self.node.admission.identity(self.node.index)
-        if identity is not None:
-            self.node.admission.seen(self.node.index, replace(identity, marker=marker), now)
+        self.node.admission.marked(self.node.index, mark, stands, now)
         return self._settle(now) + self._flush(now)
 
     # Answers
@@ -544,7 +541,7 @@ class Link:
         elif type(command) is Plain:
             return self._learn(command, value, now)
         elif type(command) is Mark:
-            return self._marked(value, now)
+            return self._marked(command, value, now)
         elif type(value) is Vote and value.kind is Kind.STRANGER and self._tail is not None:
             return self._greet(now)
         return b""

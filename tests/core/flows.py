@@ -161,6 +161,7 @@ class Play:
             max_ttl=self.policy.max_ttl,
             durable=self.policy.durable,
             patience=self.policy.node_timeout_for(self.policy.ttl),
+            nonce=self.source.owner,
         )
         self.records: list[Record] = []
         self.cluster = Cluster(names, self.policy, self.source, self.admission, self.records.append, self.records.append)

@@ -5,10 +5,11 @@ The spans: a cluster's `max_ttl` of 60 s means 62.2 s of quarantine (drift, and 
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redlock.core.admission import Admission, Identity, Marker, Standing, State, quarantine_span
@@ -19,13 +20,15 @@ from tests.core.flows import identity_of
 SPAN = 62.2
 PATIENCE = 0.25
 FLOOR = "+60000000"
+NONCE = "b1a4c"
+BLANK = f"redlock1 blank {NONCE}"
 SILENT = Fault(FaultKind.UNREACHABLE, "refused the connection")
 
 
 def client_of(nodes: int, **settings: Any) -> Admission:
     """A client with a list of *nodes*, that asked at 0."""
     names = [f"n{node + 1}" for node in range(nodes)]
-    known: dict[str, Any] = {"ttl": 10.0, "max_ttl": None, "durable": None, "patience": PATIENCE}
+    known: dict[str, Any] = {"ttl": 10.0, "max_ttl": None, "durable": None, "patience": PATIENCE, "nonce": lambda: NONCE}
     admission = Admission(names, **{**known, **settings})
     admission.asked(0.0)
     return admission
@@ -78,8 +81,8 @@ def restarted(node: int, nodes: int, **changes: Any) -> Identity:
 
 
 def flushed(node: int, nodes: int, **changes: Any) -> Identity:
-    """The node in the same run, without its marker."""
-    return identity_of(node, nodes, **{"marker": "", **changes})
+    """The node in the same run, without its marker: with the blank that somebody gave it since."""
+    return identity_of(node, nodes, **{"marker": BLANK, **changes})
 
 
 # 1. Fit to vote
@@ -127,12 +130,13 @@ def test_unfit_nodes_are_a_wrong_configuration_when_they_put_a_majority_out_of_r
     assert reason == "n1 is a slave, not a master; n3 may evict locks (maxmemory-policy allkeys-lfu, must be noeviction)"
 
 
-def test_who_saw_a_marker_of_another_cluster_founds_none_when_it_is_gone() -> None:
+@pytest.mark.parametrize("marker", ["", BLANK])
+def test_who_saw_a_marker_of_another_cluster_founds_none_when_it_is_gone(marker: str) -> None:
     """A wrong list of one node of three, and that node is flushed: it looks new, and the other two hold locks."""
     admission = client_of(1)
     admission.seen(0, identity_of(0, 3), 0.0)
     assert refused(admission.standing(0, 0.0)) == "belongs to a cluster of 3 nodes, and this list has 1"
-    admission.seen(0, identity_of(0, 3, marker=""), 1.0)
+    admission.seen(0, identity_of(0, 3, marker=marker), 1.0)
     reason = "has no marker, and n1 had another cluster's: it belongs to a cluster of 3 nodes, and this list has 1"
     assert refused(admission.standing(0, 100.0)) == reason
     admission.seen(0, identity_of(0, 1), 101.0)
@@ -367,7 +371,7 @@ def test_a_durable_node_without_a_marker_has_forgotten() -> None:
 LOSSES = {
     "restarted": restarted(1, 3),
     "flushed": flushed(1, 3),
-    "replaced": restarted(1, 3, marker=""),
+    "replaced": restarted(1, 3, marker=BLANK),
     "restored": identity_of(1, 3, marker=marker_of(1, 3, run_id="run-of-last-week").text(), uptime=1.0),
 }
 
@@ -423,7 +427,13 @@ def test_a_quarantine_is_not_begun_anew_by_looking_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "second", [restarted(1, 3, run_id="run-2c"), flushed(1, 3, run_id="run-2b"), flushed(1, 3, run_id="run-2c")]
+    "second",
+    [
+        restarted(1, 3, run_id="run-2c"),
+        flushed(1, 3, run_id="run-2b"),
+        flushed(1, 3, run_id="run-2b", marker=f"{BLANK}2"),
+        flushed(1, 3, run_id="run-2c"),
+    ],
 )
 def test_a_second_loss_begins_the_quarantine_anew(second: Identity) -> None:
     """Whatever it granted in between, or somebody else's marker allowed, is forgotten as well; its uptime does not help."""
@@ -464,7 +474,7 @@ def test_a_client_that_never_saw_the_node_counts_from_its_start() -> None:
     "identity",
     [
         flushed(1, 3, uptime=1e6),
-        restarted(1, 3, marker="", uptime=1e6),
+        restarted(1, 3, marker=BLANK, uptime=1e6),
         restarted(1, 3, uptime=-3598.0),
         restarted(1, 3, uptime=0.0),
         restarted(1, 3, uptime=1e6, promoted=True),
@@ -537,10 +547,10 @@ def test_a_node_without_a_marker_gets_what_the_others_say() -> None:
     """Their number, id, promises and the longest max_ttl, but not their floor."""
     admission = met(3, marker={"cluster": "blue", "durable": True, "floor": 5, "max_ttl": 30.0})
     admission.seen(2, identity_of(2, 3, marker=marker_of(2, 3, cluster="blue", durable=True, max_ttl=45.0).text()), 0.0)
-    admission.seen(1, restarted(1, 3, marker=""), 0.0)
+    admission.seen(1, restarted(1, 3, marker=BLANK), 0.0)
     quarantined(admission.standing(1, 0.0))
     mark = admission.standing(1, 1000.0).mark
-    assert written(mark) == ("", "redlock1 run-2b 3 45000 1 ... blue", FLOOR)
+    assert written(mark) == (BLANK, "redlock1 run-2b 3 45000 1 ... blue", FLOOR)
 
 
 def test_a_node_without_a_marker_never_gets_that_of_a_foreign_node() -> None:
@@ -549,7 +559,7 @@ def test_a_node_without_a_marker_never_gets_that_of_a_foreign_node() -> None:
     admission.seen(0, identity_of(0, 5, marker=marker_of(0, 3, cluster="green").text()), 0.0)
     admission.seen(4, flushed(4, 5), 0.0)
     quarantined(admission.standing(4, 0.0))
-    assert written(admission.standing(4, 1000.0).mark) == ("", "redlock1 run-5 5 60000 0 ... blue", FLOOR)
+    assert written(admission.standing(4, 1000.0).mark) == (BLANK, "redlock1 run-5 5 60000 0 ... blue", FLOOR)
 
 
 def test_a_wrong_list_never_marks_a_good_node() -> None:
@@ -578,19 +588,28 @@ def unmarked(nodes: int, *, uptime: float = 1000.0, at: float = 0.0, **settings:
     return admission
 
 
+def founders(admission: Admission, at: float) -> list[State]:
+    """How all nodes stand once those without a marker were asked whether that is still so, as the links do."""
+    for node in range(len(admission.names)):
+        standing = admission.standing(node, at)
+        if standing.mark is not None and written(standing.mark) == (BLANK, f"redlock1 ... {NONCE}", "blank"):
+            admission.marked(node, standing.mark, BLANK, at)
+    return states(admission, at)
+
+
 def test_a_new_cluster_is_marked_at_once_when_all_its_nodes_are_up_long_enough() -> None:
     """All asked, none marked, and none can have forgotten a lock that is still valid."""
     admission = unmarked(3)
+    assert founders(admission, 0.1) == [State.MARK] * 3
     for node in range(3):
         standing = admission.standing(node, 0.1)
-        assert standing.state is State.MARK
-        assert written(standing.mark) == ("", f"redlock1 run-{node + 1} 3 60000 0 ... -", "0")
+        assert written(standing.mark) == (BLANK, f"redlock1 run-{node + 1} 3 60000 0 ... -", "0")
 
 
 def test_founding_marks_all_nodes() -> None:
     """Once the first is marked, the others look as if they had forgotten; who founds the cluster knows better."""
     admission = unmarked(3)
-    assert admission.standing(0, 0.1).state is State.MARK
+    assert founders(admission, 0.1) == [State.MARK] * 3
     admission.seen(0, identity_of(0, 3), 0.1)
     assert states(admission, 0.2) == [State.ADMITTED, State.MARK, State.MARK]
     admission.seen(2, identity_of(2, 3), 0.2)
@@ -600,7 +619,7 @@ def test_founding_marks_all_nodes() -> None:
 def test_a_founder_does_not_mark_again_what_is_flushed_later() -> None:
     """It was the founder once: a node whose marker it saw standing, and which is gone now, forgot like any other."""
     admission = unmarked(3)
-    states(admission, 0.1)
+    founders(admission, 0.1)
     for node in range(3):
         admission.seen(node, identity_of(node, 3), 0.1)
     assert states(admission, 0.2) == [State.ADMITTED] * 3
@@ -611,7 +630,7 @@ def test_a_founder_does_not_mark_again_what_is_flushed_later() -> None:
 def test_a_founder_does_not_mark_what_was_absent_meanwhile() -> None:
     """Others may have marked it, taken locks there and flushed it while we could not see it."""
     admission = unmarked(3)
-    states(admission, 0.1)
+    founders(admission, 0.1)
     for node in (0, 2):
         admission.seen(node, identity_of(node, 3), 0.1)
     admission.failed(1, SILENT)
@@ -622,9 +641,9 @@ def test_a_founder_does_not_mark_what_was_absent_meanwhile() -> None:
 def test_a_founder_does_not_mark_another_run() -> None:
     """The node restarted between founding and marking."""
     admission = unmarked(3)
-    states(admission, 0.1)
+    founders(admission, 0.1)
     admission.seen(0, identity_of(0, 3), 0.1)
-    admission.seen(1, restarted(1, 3, marker=""), 0.2)
+    admission.seen(1, restarted(1, 3, marker=BLANK), 0.2)
     assert quarantined(admission.standing(1, 0.2)) == pytest.approx(0.2 + SPAN)
 
 
@@ -651,6 +670,7 @@ def test_a_new_cluster_waits_for_the_max_ttl_it_will_have(settings: dict[str, An
     admission = unmarked(3, uptime=1.0, **settings)
     until = quarantine_span(longest) - 1.0
     assert quarantined(admission.standing(0, 1.0)) == pytest.approx(until)
+    founders(admission, until + 0.01)
     mark = admission.standing(0, until + 0.01).mark
     assert written(mark)[1] == f"redlock1 run-1 3 {round(longest * 1000)} 0 ... -"
 
@@ -658,7 +678,7 @@ def test_a_new_cluster_waits_for_the_max_ttl_it_will_have(settings: dict[str, An
 def test_a_durable_new_cluster_is_marked_at_once() -> None:
     """It has its data, and there are no markers among it."""
     admission = unmarked(3, uptime=1.0, durable=True)
-    assert states(admission, 0.1) == [State.MARK] * 3
+    assert founders(admission, 0.1) == [State.MARK] * 3
     assert written(admission.standing(0, 0.1).mark)[1] == "redlock1 run-1 3 60000 1 ... -"
 
 
@@ -694,7 +714,7 @@ def test_a_cluster_is_founded_only_by_a_majority(absent: int) -> None:
         else:
             admission.failed(node, SILENT)
     if absent == 1:
-        assert states(admission, 0.1) == [State.MARK, State.MARK, State.REFUSED]
+        assert founders(admission, 0.1) == [State.MARK, State.MARK, State.REFUSED]
         for node in (0, 1):
             admission.seen(node, identity_of(node, 3), 0.1)
         admission.seen(2, flushed(2, 3), 0.2)
@@ -726,26 +746,90 @@ def test_a_client_that_had_seen_a_marker_founds_nothing() -> None:
     for at in (2.0, 2.0 + quarantine_span(30.0) - 0.001):
         assert states(admission, at) == [State.QUARANTINED] * 3
     mark = admission.standing(1, 1000.0).mark
-    assert written(mark) == ("", "redlock1 run-2 3 30000 0 ... blue", FLOOR)
+    assert written(mark) == (BLANK, "redlock1 run-2 3 30000 0 ... blue", FLOOR)
+
+
+def test_what_nodes_told_before_the_last_of_them_was_met_founds_nothing() -> None:
+    """Somebody else founded the cluster, holds {1,2}, and 2 was flushed: its new blank meets what 1 and 3 told long ago."""
+    admission = unmarked(3)
+    assert founders(admission, 0.1) == [State.MARK] * 3
+    mark = admission.standing(1, 0.1).mark
+    assert mark is not None
+    admission.marked(1, mark, f"{BLANK}2", 5.0)
+    again = admission.standing(1, 5.0).mark
+    assert again is not None
+    assert written(again) == (f"{BLANK}2", f"redlock1 ... {NONCE}2", "blank")
+    admission.marked(1, again, f"{BLANK}2", 5.0)
+    assert admission.standing(1, 5.0).state is State.UNKNOWN
+    asked = admission.standing(0, 5.0).mark
+    assert asked is not None
+    admission.marked(0, asked, marker_of(0, 3).text(), 5.1)
+    assert admission.standing(0, 5.1).state is State.ADMITTED
+    assert quarantined(admission.standing(1, 5.1)) == pytest.approx(5.1 + SPAN)
+
+
+def test_a_question_that_went_out_before_the_last_blank_was_met_confirms_nothing() -> None:
+    """Its answer may be from before that node was used."""
+    admission = client_of(2)
+    admission.seen(0, flushed(0, 2), 0.0)
+    early = admission.standing(0, PATIENCE)
+    admission.seen(1, flushed(1, 2), 1.0)
+    asked = admission.standing(0, 1.0).mark
+    assert asked is not None
+    admission.seen(1, flushed(1, 2, marker=f"{BLANK}2"), 2.0)
+    admission.marked(0, asked, BLANK, 2.1)
+    again = admission.standing(0, 2.1).mark
+    assert early.state is State.QUARANTINED
+    assert again is not None
+    assert written(again)[2] == "blank"
+
+
+@pytest.mark.parametrize("others", ["marked", "new"])
+def test_a_node_without_a_marker_gets_a_blank_first(others: str) -> None:
+    """Nothing is equal to nothing: a marker is written only where that blank stands, and so where nothing was lost since."""
+    admission = met(3) if others == "marked" else unmarked(3)
+    admission.seen(1, flushed(1, 3, marker=""), 1.0)
+    standing = admission.standing(1, 1.0)
+    assert standing.state is State.MARK
+    assert written(standing.mark) == ("", f"redlock1 ... {NONCE}", "blank")
+
+
+def test_an_unfit_or_foreign_node_gets_no_blank() -> None:
+    """It is not ours to write to."""
+    admission = met(3, marker={"nodes": 5})
+    admission.seen(1, flushed(1, 3, marker=""), 0.0)
+    admission.seen(2, flushed(2, 3, marker="", role="slave"), 0.0)
+    assert [admission.standing(node, 1.0).mark for node in range(3)] == [None] * 3
+
+
+def test_the_blank_of_a_founder_counts_the_uptime_on() -> None:
+    """What was asked of a node when it was greeted grows older with our clock."""
+    admission = unmarked(3, uptime=12.2, at=1.0)
+    mark = Mark(expected=BLANK, head="redlock1", floor="blank", tail=NONCE, asked=admission.changes)
+    for node in range(3):
+        admission.marked(node, mark, BLANK, 31.0)
+    assert quarantined(admission.standing(0, 31.0)) == pytest.approx(51.0)
 
 
 # 6 and 8. Markers and reconnects
 
 
 def test_every_marker_is_written_over_what_was_read() -> None:
-    """A restart expects the old marker, a flush and a new cluster none: the script compares."""
+    """A restart expects the old marker, a flush and a new cluster that very blank: the script compares."""
     admission = met(3)
     for identity in LOSSES.values():
         admission.seen(1, identity, 0.0)
         admission.standing(1, 0.0)
         assert written(admission.standing(1, 1000.0).mark)[0] == identity.marker
-    assert written(unmarked(3).standing(0, 0.1).mark)[0] == ""
+    admission = unmarked(3)
+    founders(admission, 0.1)
+    assert written(admission.standing(0, 0.1).mark)[0] == BLANK
 
 
 def test_a_lost_race_for_a_new_marker_adopts_the_winners() -> None:
     """Two founders with different ideas: the loser lives by what stands, or is refused."""
     admission = unmarked(3)
-    states(admission, 0.1)
+    founders(admission, 0.1)
     for node in range(3):
         admission.seen(node, identity_of(node, 3, marker=marker_of(node, 3, max_ttl=300.0).text()), 0.2)
     assert states(admission, 0.3) == [State.ADMITTED] * 3
@@ -805,26 +889,37 @@ class Server:
 
 
 HISTORIES = st.lists(
-    st.tuples(st.sampled_from(["look", "look", "look", "restart", "flush", "lose sight", "new client"]), st.floats(0.01, 45.0)),
+    st.tuples(
+        st.sampled_from(["look", "look", "look", "restart", "flush", "lose sight", "new client"]),
+        st.integers(0, 1),
+        st.sampled_from([0.01, 1.0, 30.0, 62.3]) | st.floats(0.01, 65.0),
+    ),
     max_size=25,
 )
 
 
+TWICE = [("flush", 0, 1.0), ("look", 0, 0.01), ("look", 1, 1.0), ("look", 0, 62.3), ("flush", 0, 0.01), ("look", 1, 0.01)]
+"""One client's quarantine ends and the node votes; it is flushed again before the other client's quarantine ends."""
+
+
 @settings(max_examples=300, deadline=None)
 @given(HISTORIES)
-def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history: list[tuple[str, float]]) -> None:
-    """Whatever happens to the node, and whenever the client looks: votes come a max_ttl after the last loss, or later."""
+@example(TWICE)
+def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history: list[tuple[str, int, float]]) -> None:
+    """Whatever happens to the node, and whichever client looks when: votes come a max_ttl after the last loss, or later."""
 
     def meet() -> Admission:
-        admission = client_of(3)
+        admission = client_of(3, nonce=lambda: f"{next(nonces)}")
         for node in (0, 2):
             admission.seen(node, identity_of(node, 3), 0.0)
         return admission
 
-    admission, server, at = meet(), Server(), 1.0
+    nonces = itertools.count()
+    clients, server, at = [meet(), meet()], Server(), 1.0
     server.started = -1000.0
-    for event, pause in history:
+    for event, who, pause in history:
         at += pause
+        admission = clients[who]
         if event == "restart":
             server.restart(at)
         elif event == "flush":
@@ -832,13 +927,13 @@ def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history
         elif event == "lose sight":
             admission.failed(1, SILENT)
         elif event == "new client":
-            admission = meet()
+            clients[who] = meet()
         else:
             admission.seen(1, server.identity(at), at)
             standing = admission.standing(1, at)
-            if standing.mark is not None:
+            while standing.mark is not None:
                 server.write(standing.mark)
-                admission.seen(1, server.identity(at), at)
+                admission.marked(1, standing.mark, server.marker, at)
                 standing = admission.standing(1, at)
             if standing.state is State.ADMITTED:
                 assert at >= server.forgot + 60.0

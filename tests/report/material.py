@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache
@@ -67,14 +67,25 @@ def _standing(world: World, index: int) -> tuple[str, str, int]:
 
 @cache
 def a_find(bug: str, property: str = "", *, refused: bool = False) -> Outcome:
-    """The first run in which the planted *bug* violates *property*; *refused*: and in which the store refused somebody."""
+    """The first run in which the planted *bug* violates *property*; *refused*: and the store a token older than a write's."""
     for seed in range(SEEDS):
         for workload in WORKLOADS:
             outcome = observed(seed, workload, bug)
-            stale = any(isinstance(record, Refused) for record in outcome.history)
+            stale = _refused_after_a_write(outcome.history)
             if stale >= refused and any(found.property.startswith(property) for found in outcome.violations):
                 return outcome
     raise LookupError(f"{bug!r} does not show in {SEEDS} seeds")
+
+
+def _refused_after_a_write(history: Sequence[Record]) -> bool:
+    """Whether the store refused a token after it had taken a larger one's write, and not only its read."""
+    written: dict[str, int] = {}
+    for record in history:
+        if isinstance(record, Accepted):
+            written[record.resource] = max(written.get(record.resource, 0), record.token)
+        elif isinstance(record, Refused) and record.token < written.get(record.resource, 0):
+            return True
+    return False
 
 
 @cache

@@ -206,7 +206,7 @@ class Talk:
 
     def __init__(self) -> None:
         self.mailbox: Mailbox = deque()
-        self.admission = Admission(("node",), ttl=10.0, max_ttl=None, durable=None, patience=0.25)
+        self.admission = Admission(("node",), ttl=10.0, max_ttl=None, durable=None, patience=0.25, nonce=lambda: "nonce")
         self.link = Link(Node(0, "node", self.admission), self.mailbox, lambda: None, silence=1.0)
         self.now = 0.0
         self.token = 0

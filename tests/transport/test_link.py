@@ -68,6 +68,10 @@ def reply(value: Any) -> bytes:
     return b"*%d\r\n" % len(value) + b"".join(reply(element) for element in value)
 
 
+NONCE = "b1a4c"
+BLANK = f"redlock1 blank {NONCE}"
+
+
 def marker_of(run_id: str = RUN, nodes: int = 1, **more: Any) -> str:
     return Marker(run_id, nodes, more.pop("max_ttl", MAX_TTL), more.pop("durable", False), **more).text()
 
@@ -87,7 +91,7 @@ class Rig:
 
     def __init__(self, count: int = 1, *, max_ttl: float | None = None, durable: bool | None = None) -> None:
         names = tuple(f"redis://node-{number}" for number in range(count))
-        self.admission = Admission(names, ttl=10.0, max_ttl=max_ttl, durable=durable, patience=PATIENCE)
+        self.admission = Admission(names, ttl=10.0, max_ttl=max_ttl, durable=durable, patience=PATIENCE, nonce=lambda: NONCE)
         self.mailbox: Mailbox = deque()
         self.events: list[events.Event] = []
         self.dials: list[int] = []
@@ -786,13 +790,17 @@ def test_a_node_that_may_not_vote_is_asked_again_now_and_then() -> None:
 
 
 def test_a_new_cluster_is_marked_by_compare_and_set() -> None:
-    """From absence; nothing votes until the node said which marker stands."""
+    """From a blank of its own, asked for once more; nothing votes until the node said which marker stands."""
     rig = Rig()
     request = rig.ask(take())
     rig.link.submit(request, 0.0)
     rig.link.connected(0.1)
-    (mark,) = commands(rig.link.received(greeting(None), 0.2))
-    assert mark[0] == "EVAL" and mark[4] == "" and mark[5].split()[1:3] == [RUN, "1"]
+    (blank,) = commands(rig.link.received(greeting(None), 0.2))
+    assert blank[0] == "EVAL" and blank[4:] == ["", "redlock1", "blank", NONCE]
+    (again,) = commands(rig.link.received(reply([1, BLANK]), 0.2))
+    assert again[4:] == [BLANK, "redlock1", "blank", NONCE]
+    (mark,) = commands(rig.link.received(reply([1, BLANK]), 0.2))
+    assert mark[4] == BLANK and mark[5].split()[1:3] == [RUN, "1"]
     assert rig.link.submit(rig.ask(take()), 0.2) == b"" and not request.written
     stands = marker_of()
     assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), 0.3))] == [stands, stands]
