@@ -82,7 +82,7 @@ def top_up(play: Play) -> None:
     """C3: the lock vanished everywhere, somebody newer came and went; the old holder puts its lock back."""
     play.enter("before")
     takes(play, "c1")
-    on_all(play)
+    on_all(play, "c1")
     play.inflict(ClockMoved(nodes=NODES, seconds=30.0, lasting=True))
     play.enter("during")
     took = takes(play, "c2", timeout=2.0)
@@ -98,7 +98,7 @@ def top_up_refused(play: Play) -> None:
     """S41b: the same with sound clients: the extension proves that somebody newer has been."""
     play.enter("before")
     takes(play, "c1")
-    on_all(play)
+    on_all(play, "c1")
     play.client("c1").do("read")
     play.inflict(ClockMoved(nodes=NODES, seconds=30.0, lasting=True))
     play.enter("during")

@@ -147,7 +147,7 @@ def evicted(play: Play) -> None:
     play.enter("before")
     warm(play, "c2")
     takes(play, "c1")
-    on_all(play)
+    on_all(play, "c1")
     play.client("c1").do("read")
     play.inflict(Evicting(nodes=(1, 2, 3)))
     play.enter("during")

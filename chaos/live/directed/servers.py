@@ -39,7 +39,7 @@ def clock_jump_on_a_minority(play: Play) -> None:
     """S40: the clocks of two nodes jump past the lock they hold; the other three still hold it."""
     play.enter("before")
     takes(play, "c1", auto_extend=True)
-    on_all(play)
+    on_all(play, "c1")
     since = play.here()
     play.inflict(ClockMoved(nodes=(4, 5), seconds=30.0, lasting=True))
     play.enter("during")
@@ -60,7 +60,7 @@ def clock_jump_on_a_majority(play: Play) -> None:
     """S41: the clocks of three nodes jump past the lock: mutual exclusion is gone, tokens are not."""
     play.enter("before")
     takes(play, "c1")
-    on_all(play)
+    on_all(play, "c1")
     play.client("c1").do("read")
     play.inflict(ClockMoved(nodes=(1, 2, 3), seconds=30.0, lasting=True))
     play.enter("during")
@@ -77,7 +77,7 @@ def strobe(play: Play) -> None:
     """S43: one node's clock jumps by a ttl and back, over and over, under a leader and its candidates."""
     play.enter("before")
     takes(play, "c1", auto_extend=True)
-    on_all(play)
+    on_all(play, "c1")
     since = play.here()
     jump = ClockMoved(nodes=(5,), seconds=play.ttl)
     with play.broken(Flapping(of=jump, on=0.1, off=0.1)):
