@@ -164,6 +164,19 @@ BUGS: dict[str, Bug] = {
         (Edit(f"{_ADMISSION}:FLOOR_AHEAD", None, -86400.0),),
         plan="floor",
     ),
+    "marked from nothing": Bug(
+        "a marker is written only over the blank that was waited on",
+        (Edit(f"{_ADMISSION}:Admission._unmarked", "if not identity.marker:", "if False:"),),
+        plan="flushed-twice",
+    ),
+    "founded on old news": Bug(
+        "who founds a cluster asks all nodes once more after it met the last blank",
+        (
+            Edit(f"{_ADMISSION}:Admission._bootstrap", "if self._asked[node] < last:", "if False:"),
+            Edit(f"{_ADMISSION}:Admission._bootstrap", "if any(self._asked[other] < last for other in unmarked):", "if False:"),
+        ),
+        plan="founded-late",
+    ),
     "duplicate counted twice": Bug(
         "a server votes once, under however many names",
         (Edit(f"{_ADMISSION}:Admission._twin", "if other != node and", "if False and"),),
