@@ -6,6 +6,7 @@ is to be raised, or the cluster is to be replaced and no lock lives on it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace as changed
@@ -13,7 +14,7 @@ from typing import Any
 
 import redis
 
-from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker, is_blank
+from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker, blank
 from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, Mark
 from redlock.errors import ConfigurationError
 from redlock.policy import check_duration
@@ -22,7 +23,6 @@ from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
-_BLANKS = 3
 
 
 def initialise(
@@ -48,8 +48,10 @@ def initialise(
     found = endpoints(nodes)
     with ExitStack() as stack:
         clients = [stack.enter_context(endpoint.client(_TIMEOUT)) for endpoint in found]
-        identities = [_identify(endpoint, client) for endpoint, client in zip(found, clients, strict=True)]
-        _refuse_twins(found, identities)
+        identities = _look(found, clients)
+        if replace or all(identity.blank for identity in identities):
+            _give_blanks(found, clients, identities)
+            identities = _look(found, clients)
         marked = {
             endpoint.name: Marker.parse(identity.marker)
             for endpoint, identity in zip(found, identities, strict=True)
@@ -80,6 +82,21 @@ def _identify(endpoint: Endpoint, client: redis.Redis) -> Identity:
     if identity.unfit is not None:
         raise ConfigurationError(f"{endpoint.name} {identity.unfit}")
     return identity
+
+
+def _look(found: Sequence[Endpoint], clients: Sequence[redis.Redis]) -> list[Identity]:
+    identities = [_identify(endpoint, client) for endpoint, client in zip(found, clients, strict=True)]
+    _refuse_twins(found, identities)
+    return identities
+
+
+def _give_blanks(found: Sequence[Endpoint], clients: Sequence[redis.Redis], identities: Sequence[Identity]) -> None:
+    """As every client does first (`Admission._blank`): who has no marker at the next look had none at one instant, and is
+    marked only if it lost nothing since.
+    """
+    for endpoint, client, identity in zip(found, clients, identities, strict=True):
+        if not identity.marker:
+            _put(endpoint, client, blank(secrets.token_hex(16)))
 
 
 def _refuse_twins(found: Sequence[Endpoint], identities: Sequence[Identity]) -> None:
@@ -143,16 +160,13 @@ def _write(endpoint: Endpoint, client: redis.Redis, identity: Identity, new: Mar
     marker = changed(new, run_id=identity.run_id, floor=before.floor if before else 0)
     if identity.marker == marker.text():
         return marker
-    expected = stands = identity.marker
-    for _ in range(_BLANKS):
-        mark: Mark = marker.write(expected=expected)
-        try:
-            stands = mark.read(client.execute_command(*mark.words(whole=True)))  # type: ignore[no-untyped-call]
-        except (redis.RedisError, OSError) as error:
-            raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}") from error
-        if not (identity.blank and is_blank(stands)):
-            break
-        expected = stands  # A waiting client gave the node a blank meanwhile.
-    if stands != marker.text():
-        raise ConfigurationError(f"{endpoint.name} was marked by somebody else meanwhile")
+    if _put(endpoint, client, marker.write(expected=identity.marker)) != marker.text():
+        raise ConfigurationError(f"{endpoint.name} was marked, or lost its marker, while this was done: look again")
     return marker
+
+
+def _put(endpoint: Endpoint, client: redis.Redis, mark: Mark) -> str:
+    try:
+        return mark.read(client.execute_command(*mark.words(whole=True)))  # type: ignore[no-untyped-call]
+    except (redis.RedisError, OSError) as error:
+        raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}") from error

@@ -169,6 +169,11 @@ BUGS: dict[str, Bug] = {
         (Edit(f"{_ADMISSION}:Admission._unmarked", "if not identity.marker:", "if False:"),),
         plan="flushed-twice",
     ),
+    "raised unseen": Bug(
+        "a quarantine ends on what a majority told after the loss",
+        (Edit(f"{_ADMISSION}:Admission._quarantine", "if asked < self.needed - 1:", "if False:"),),
+        plan="raised",
+    ),
     "founded on old news": Bug(
         "who founds a cluster asks all nodes once more after it met the last blank",
         (
@@ -203,7 +208,7 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ADMISSION}:Admission._quarantine",
-                "quarantine_span(max([marker.max_ttl, self._longest, *(other.max_ttl for other in others.values())]))",
+                "quarantine_span(max(marker.max_ttl, self._longest))",
                 "quarantine_span(self._ttl)",
             ),
         ),

@@ -313,8 +313,7 @@ class SimClient:
     def _poke(self) -> None:
         self._poked = self.cluster.admission.changes
         for link in self.links:
-            if link.waiting:
-                link.poke(self.clock())
+            link.poke(self.clock())
 
     # Renewals
 

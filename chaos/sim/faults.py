@@ -101,6 +101,16 @@ def _flush(stage: Stage, nodes: Nodes) -> None:
     stage.blip("flush", f"{_nodes(flushed)} flushed", flushed)
 
 
+def _raise(stage: Stage, nodes: Nodes, max_ttl: float) -> None:
+    """`redlock init --max-ttl`: longer locks are allowed from now on."""
+    for node in nodes:
+        data = stage.world.nodes[node].data
+        marker = Marker.parse(data[MARKER_KEY][0]) if MARKER_KEY in data else None
+        if marker is not None:
+            data[MARKER_KEY] = (replace(marker, max_ttl=max_ttl).text(), None)
+    stage.blip("raise", f"{_nodes(nodes)}: max_ttl raised to {max_ttl:g} s", nodes)
+
+
 def _evict(stage: Stage, nodes: Nodes, kind: str) -> None:
     """Locks, fences or both go, the marker stays: nobody can see it."""
     stage.blip("evict", f"{_nodes(nodes)} evicted: {kind}", nodes)
@@ -286,6 +296,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "save": _save,
     "flush": _flush,
     "evict": _evict,
+    "raise": _raise,
     "memory": _memory,
     "abort": _cut_short,
     "babble": _babble,

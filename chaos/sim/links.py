@@ -29,10 +29,6 @@ class SimLink(Protocol):
 
     node: Node
 
-    @property
-    def waiting(self) -> bool:
-        """Whether requests wait for the node to be admitted."""
-
     def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
         """What the node does with the payloads of one connection."""
 
@@ -65,10 +61,6 @@ class WireLink:
         self.node = node
         self._link = Link(node, mailbox, dial, silence=silence)
         self._connection: Connection | None = None
-
-    @property
-    def waiting(self) -> bool:
-        return self._link.waiting
 
     def serve(self, node: SimNode) -> Callable[[bytes, float], bytes | None]:
         return partial(_serve_bytes, hiredis.Reader(), node)
@@ -169,10 +161,6 @@ class PlainLink:
         self._marking = False
         self._unproven = False
 
-    @property
-    def waiting(self) -> bool:
-        return bool(self._waiting)
-
     def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
         return partial(_serve_request, node)
 
@@ -202,7 +190,10 @@ class PlainLink:
 
     def poke(self, now: float) -> None:
         """Settle how the node stands, and write, answer or fail what waits for that."""
-        if self._waiting:
+        idle = self._connection is not None and not self._greeting and not self._marking
+        if idle and self.node.admission.outdated(self.node.index):
+            self._greet(now, voting=True)
+        elif self._waiting:
             self._settle(now, tell=False)
 
     def _settle(self, now: float, *, tell: bool) -> None:
@@ -308,10 +299,11 @@ class PlainLink:
         request.written = True
         self._connection.send((request, marker))
 
-    def _greet(self, now: float) -> None:
+    def _greet(self, now: float, *, voting: bool = False) -> None:
         assert self._connection is not None
         self._greeting = True
-        self._marker = None
+        if not voting:
+            self._marker = None
         if not self._flight:
             self._quiet_since = now
         self._flight[_GREETING] = None
@@ -321,6 +313,7 @@ class PlainLink:
         node = self.node
         self._greeting = False
         self._greeted = True
+        self._marker = None
         node.reachable()
         node.admission.seen(node.index, identity, now)
         self._settle(now, tell=True)
@@ -346,7 +339,9 @@ class PlainLink:
             node.admission.marked(node.index, command, value, now)
             self.poke(now)
         elif type(value) is Vote and value.kind is Kind.STRANGER and self._marker is not None:
-            self._greet(now)
+            self._marker = None
+            if not self._greeting:
+                self._greet(now)
 
     def _error(self, request: Request, text: str, now: float) -> None:
         command = request.command

@@ -35,6 +35,7 @@ __all__ = [
     "Marker",
     "Standing",
     "State",
+    "blank",
     "is_blank",
     "quarantine_span",
 ]
@@ -80,8 +81,9 @@ class Marker:
 class Identity:
     """What a node told about itself on a new connection.
 
-    *uptime*: seconds of its wall clock, and so perhaps negative. *promoted*: it was a replica once in this run, so what it
-    remembers came by asynchronous replication, and its uptime says nothing about when it last forgot (F28).
+    *run_id*: of its memory: with every promotion of a replica it is another one, though the process is the same. *uptime*:
+    seconds of its wall clock, and so perhaps negative. *promoted*: it was a replica once in this run, so what it remembers
+    came by asynchronous replication, and its uptime says nothing about when it last forgot (F28).
     """
 
     run_id: str
@@ -102,8 +104,9 @@ class Identity:
             uptime = float(info.get("uptime_in_seconds", "0"))
         except ValueError:
             uptime = 0.0
+        run_id, promoted_at = info.get("run_id", ""), info.get("second_repl_offset", "-1")
         return cls(
-            run_id=info.get("run_id", ""),
+            run_id=run_id if promoted_at == "-1" else f"{run_id}:{promoted_at}",
             role=info.get("role", "unknown"),
             cluster_mode=info.get("cluster_enabled", "0") != "0",
             loading=info.get("loading", "0") != "0",
@@ -112,7 +115,7 @@ class Identity:
             version=info.get("valkey_version") or info.get("redis_version", "?"),
             marker=marker,
             clock=clock,
-            promoted=info.get("second_repl_offset", "-1") != "-1",
+            promoted=promoted_at != "-1",
         )
 
     @property
@@ -173,6 +176,11 @@ def _read(text: str) -> Marker | None:
 def is_blank(marker: str) -> bool:
     """Whether *marker*, as it stands on a node, is none: nothing at all, or the one that says so (`Admission._blank`)."""
     return not marker or marker.startswith(_BLANK)
+
+
+def blank(nonce: str, *, expected: str = "", asked: int = -1) -> Mark:
+    """The command that gives a node without a marker a blank one, or asks whether that one still stands (*expected*)."""
+    return Mark(expected=expected, head=_FORMAT, floor="blank", tail=nonce, asked=asked)
 
 
 def quarantine_span(max_ttl: float) -> float:
@@ -245,7 +253,7 @@ class Admission:
         self._seen[node] = identity
         self._seen_at[node] = at
         marker = Marker.parse(identity.marker)
-        if marker is not None:
+        if marker is not None and marker.nodes == len(self.names):
             self._longest = max(self._longest, marker.max_ttl)
 
     def marked(self, node: int, mark: Mark, stands: str, at: float) -> None:
@@ -332,6 +340,12 @@ class Admission:
         """Whether it has met a node of a cluster, its own or another: who has, takes none for a new one again."""
         return bool(self._trusted or self._strangers)
 
+    def outdated(self, node: int) -> bool:
+        """Whether *node* is to be asked again: what it told is older than the loss of another one."""
+        if not self._losses or node in self._faults or node not in self._seen_at:
+            return False
+        return any(self._seen_at[node] < loss.since for other, loss in self._losses.items() if other != node)
+
     def identity(self, node: int) -> Identity | None:
         """What *node* told last."""
         return self._seen.get(node)
@@ -384,7 +398,7 @@ class Admission:
         if not identity.marker:
             return self._blank(identity)
         model = kin[0] if kin else self._model or self._new_marker(identity)
-        longest = max([self._longest, *(marker.max_ttl for marker in others.values())])
+        longest = max([self._longest, *(marker.max_ttl for marker in kin)])
         return self._quarantine(node, identity, replace(model, run_id=identity.run_id, max_ttl=longest), at)
 
     def _quarantine(self, node: int, identity: Identity, marker: Marker, at: float) -> Standing:
@@ -398,10 +412,12 @@ class Admission:
                 # Only the first time we see it, and only for a restart: a flush leaves no trace in the uptime.
                 since = at - identity.uptime
             loss = self._losses[node] = _Loss(key, since)
+            self.changes += 1  # The others are asked again: `outdated`.
         others = self._markers(but=node)
-        span = quarantine_span(max([marker.max_ttl, self._longest, *(other.max_ttl for other in others.values())]))
+        span = quarantine_span(max(marker.max_ttl, self._longest))
         until = loss.since + span
-        told = f"forgot its locks ({'its marker is gone' if identity.blank else 'it restarted'}) and is in quarantine"
+        how = "its marker is gone" if identity.blank else "it was a replica" if identity.promoted else "it restarted"
+        told = f"forgot its locks ({how}) and is in quarantine"
         if len(others) < min(self.needed, len(self.names) - 1) and len(self._seen) < len(self.names):
             # A node that has not told yet may know of a longer max_ttl. When all have, and a majority forgot, the promise
             # of those that are left must do, or nobody would ever vote again.
@@ -409,6 +425,13 @@ class Admission:
         if at < until:
             detail = f"{told}: it votes again in {until - at:.1f} s"
             return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail), until)
+        # The largest max_ttl may have been raised while we saw nobody but this node.
+        asked = sum(
+            other not in self._faults and told_at >= loss.since for other, told_at in self._seen_at.items() if other != node
+        )
+        if asked < self.needed - 1:
+            detail = f"{told} until a majority has told that max_ttl was not raised meanwhile"
+            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail))
         floor = f"+{round(FLOOR_AHEAD * 1e6)}"
         return Standing(State.MARK, mark=marker.write(expected=identity.marker, floor=floor))
 
@@ -423,7 +446,7 @@ class Admission:
         unmarked = {
             other: identity
             for other, identity in self._seen.items()
-            if identity.unfit is None and not identity.loading and other not in self._faults
+            if identity.blank and not (identity.unfit or identity.loading or other in self._faults or self._twin(other, identity))
         }
         if len(unmarked) < self.needed:
             answered = f"{len(unmarked)} of {len(self.names)} nodes answered"
@@ -453,8 +476,7 @@ class Admission:
         is equal to nothing, also when somebody else marked, used and lost the node meanwhile.
         """
         nonce = identity.marker[len(_BLANK) :] or self._nonce()
-        mark = Mark(expected=identity.marker, head=_FORMAT, floor="blank", tail=nonce, asked=self.changes)
-        return Standing(State.MARK, mark=mark)
+        return Standing(State.MARK, mark=blank(nonce, expected=identity.marker, asked=self.changes))
 
     def _new_marker(self, identity: Identity) -> Marker:
         longest = self._max_ttl or max(MAX_TTL_DEFAULT, self._ttl, self._longest)

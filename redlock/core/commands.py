@@ -240,10 +240,13 @@ class Mark(Command):
         self.asked = asked
 
     def read(self, answer: Any) -> str:
-        """The marker that stands now; '' for none."""
+        """The marker that stands now; '' for none. Never what no script of ours answers: we would ask again for ever."""
+        expected, head = str(self.args[0]), str(self.args[1])
         match answer:
-            case [0 | 1, bytes(marker)]:
-                return marker.decode("utf-8", "replace")
+            case [0, bytes(marker)] if (stands := marker.decode("utf-8", "replace")) != expected:
+                return stands
+            case [1, bytes(marker)] if (stands := marker.decode("utf-8", "replace")).startswith(f"{head} "):
+                return stands
         raise Nonsense(_short(answer))
 
 

@@ -489,10 +489,9 @@ class AsyncDriver:
     def _poke(self) -> None:
         self._poked = self.cluster.admission.changes
         for index, link in enumerate(self.links):
-            if link.waiting:
-                data = link.poke(clock())
-                if data:
-                    self._write(index, data)
+            data = link.poke(clock())
+            if data:
+                self._write(index, data)
 
     def _make_sure(self, index: int, now: float) -> None:
         """The node owes an answer for too long, or the loop was blocked: what came and is unread decides."""

@@ -330,10 +330,9 @@ class ConnectionSet:
     def _poke(self) -> None:
         self._poked = self._admission.changes
         for index, link in enumerate(self.links):
-            if link.waiting:
-                data = link.poke(clock())
-                if data:
-                    self._write(index, data)
+            data = link.poke(clock())
+            if data:
+                self._write(index, data)
 
     def _discard_arrivals(self) -> None:
         while self._arrivals:

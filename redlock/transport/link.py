@@ -175,6 +175,7 @@ class Link:
         "_phase",
         "_quiet_since",
         "_reader",
+        "_run_id",
         "_silence",
         "_tail",
         "_unproven",
@@ -203,6 +204,7 @@ class Link:
         self._greeting = 0
         self._greeted = False
         self._marking = False
+        self._run_id = ""
         self._learned: dict[str, object] = {}
         self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
 
@@ -228,11 +230,6 @@ class Link:
     def _learning(self) -> bool:
         """Whether the node's standing is still to be learned, or to be written down on it: no vote goes there before."""
         return bool(self._greeting) or self._marking or not self._greeted
-
-    @property
-    def waiting(self) -> bool:
-        """Whether requests wait for the node to be admitted."""
-        return bool(self._waiting)
 
     def overdue(self, now: float) -> bool:
         """Whether the node has owed an answer for too long. Read its socket before believing that."""
@@ -332,7 +329,11 @@ class Link:
 
     def poke(self, now: float) -> bytes:
         """Something changed elsewhere, or time passed: write what may be written now."""
-        return self._flush(now) if self._waiting and self._phase is _Phase.UP and not self._learning else b""
+        if self._phase is not _Phase.UP or self._learning:
+            return b""
+        if self.node.admission.outdated(self.node.index):
+            return self._greet(now, voting=True)
+        return self._flush(now) if self._waiting else b""
 
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
@@ -458,10 +459,13 @@ class Link:
 
     # Admission
 
-    def _greet(self, now: float, *, load: bool = False) -> bytes:
-        """Ask who is there; *load*: also load the scripts, so that the first EVALSHA finds them. One write, no waiting."""
+    def _greet(self, now: float, *, load: bool = False, voting: bool = False) -> bytes:
+        """Ask who is there. One write, no waiting. *load*: also load the scripts, so that the first EVALSHA finds them.
+        *voting*: votes go on meanwhile; the script looks at the marker.
+        """
         self._greeting += 1
-        self._tail = None
+        if not voting:
+            self._tail = None
         self._learned = {}
         asked = [
             Plain("info", "INFO", shape=bytes),
@@ -480,6 +484,7 @@ class Link:
         if self._greeting:
             return b""
         self._greeted = True
+        self._tail = None
         self.node.reachable()
         faults = [fault for fault in self._learned.values() if isinstance(fault, Fault)]
         if faults:
@@ -491,14 +496,26 @@ class Link:
             if fault.kind is FaultKind.REFUSED:
                 self.node.tell(Standing(State.REFUSED, fault), now)
             return b""
-        self.node.admission.seen(self.node.index, _identity(self._learned), now)
+        identity = _identity(self._learned)
+        self._run_id = identity.run_id
+        self.node.admission.seen(self.node.index, identity, now)
         return self._settle(now, tell=True) + self._flush(now)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether what is known of the node is of the run behind this connection. Another connection may have been told of
+        another run since, by an answer that had waited there unread.
+        """
+        identity = self.node.admission.identity(self.node.index)
+        return identity is not None and identity.run_id == self._run_id
 
     def _settle(self, now: float, *, tell: bool = False) -> bytes:
         """Act on the node's standing: open the way for votes, write its marker, or look again later."""
         if self._learning:
             return b""
         node = self.node
+        if not self._is_known:
+            return self._greet(now) if self._run_id or node.recheck_due(now) else b""
         standing = node.admission.standing(node.index, now)
         if standing.state is State.ADMITTED:
             self._tail = bulk(standing.marker)
@@ -517,7 +534,8 @@ class Link:
     def _marked(self, mark: Mark, stands: str, now: float) -> bytes:
         """The marker was written, by us or, first, by somebody else: adopt what stands."""
         self._marking = self._unproven = False
-        self.node.admission.marked(self.node.index, mark, stands, now)
+        if self._is_known:
+            self.node.admission.marked(self.node.index, mark, stands, now)
         return self._settle(now) + self._flush(now)
 
     # Answers

@@ -383,6 +383,10 @@ def test_a_node_that_forgot_does_not_vote_until_its_locks_have_ended(loss: str) 
     assert admission.standing(1, 1.0).state is State.ADMITTED
     identity = LOSSES[loss]
     admission.seen(1, identity, 100.0)
+    assert admission.standing(1, 100.0).state is State.QUARANTINED
+    for other in (0, 2):
+        assert admission.outdated(other)
+        admission.seen(other, identity_of(other, 3), 100.0)
     for at in (100.0, 130.0, 100.0 + SPAN - 0.001):
         assert quarantined(admission.standing(1, at)) == pytest.approx(100.0 + SPAN)
     standing = admission.standing(1, 100.0 + SPAN + 0.001)
@@ -512,6 +516,44 @@ def test_a_quarantine_ends_only_when_enough_other_markers_are_known(nodes: int, 
     assert admission.standing(0, 1000.0).state is State.MARK
 
 
+def test_a_quarantine_does_not_end_on_what_the_others_told_before_the_loss() -> None:
+    """`max_ttl` was raised while this client saw nobody but the node, and what that forgot lives for longer."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3), 10.0)
+    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + SPAN)
+    for at in (10.0 + SPAN + 0.1, 1000.0):
+        standing = admission.standing(1, at)
+        assert quarantined(standing) is None
+        assert standing.fault is not None
+        assert standing.fault.detail.endswith("until a majority has told that max_ttl was not raised meanwhile")
+    raised = marker_of(2, 3, max_ttl=3000.0).text()
+    admission.seen(2, identity_of(2, 3, marker=raised), 1000.0)
+    assert quarantined(admission.standing(1, 1000.0)) == pytest.approx(10.0 + quarantine_span(3000.0))
+
+
+def test_who_told_before_a_loss_is_asked_again_and_who_cannot_be_is_not() -> None:
+    """Once for each loss; a node that failed is asked as any failed one is."""
+    admission = met(3)
+    assert not any(admission.outdated(node) for node in range(3))
+    before = admission.changes
+    admission.seen(1, flushed(1, 3), 10.0)
+    admission.standing(1, 10.0)
+    assert admission.changes > before + 1
+    assert [admission.outdated(node) for node in range(3)] == [True, False, True]
+    admission.failed(2, SILENT)
+    admission.seen(0, identity_of(0, 3), 10.0)
+    assert not any(admission.outdated(node) for node in range(3))
+
+
+def test_a_foreign_node_does_not_make_a_quarantine_longer() -> None:
+    """A wrong address in the list, of a cluster with locks of a day; its `max_ttl` is not ours, nor is it written."""
+    admission = met(3)
+    admission.seen(2, identity_of(2, 3, marker=marker_of(2, 5, max_ttl=86400.0).text()), 0.0)
+    admission.seen(1, flushed(1, 3), 0.0)
+    assert quarantined(admission.standing(1, 0.0)) == pytest.approx(SPAN)
+    assert written(admission.standing(1, 100.0).mark)[1] == "redlock1 run-2 3 60000 0 ... -"
+
+
 def test_a_majority_that_forgot_votes_again_when_all_nodes_have_told() -> None:
     """No marker can come any more that states a longer max_ttl; the ones that are left, and what was seen, must do."""
     admission = met(5)
@@ -519,6 +561,7 @@ def test_a_majority_that_forgot_votes_again_when_all_nodes_have_told() -> None:
         admission.seen(node, flushed(node, 5), 10.0)
     admission.seen(3, identity_of(3, 5, marker=marker_of(3, 5, max_ttl=100.0).text()), 10.0)
     assert [quarantined(admission.standing(node, 10.0)) for node in (0, 1, 2)] == [pytest.approx(10.0 + 103.0)] * 3
+    admission.seen(4, identity_of(4, 5), 10.0)
     assert states(admission, 113.1) == [State.MARK] * 3 + [State.ADMITTED] * 2
 
 
@@ -737,6 +780,18 @@ def test_only_nodes_that_may_vote_count_as_the_majority_of_a_new_cluster(changes
     assert admission.standing(0, 1000.0).state is State.QUARANTINED
 
 
+@pytest.mark.parametrize(
+    "other", [identity_of(2, 3, marker="nonsense"), identity_of(1, 3, marker=BLANK)], ids=["foreign", "twin"]
+)
+def test_nodes_that_nobody_asks_again_are_not_waited_for(other: Identity) -> None:
+    """A node with somebody else's marker, or one that is listed twice, is no member of a new cluster."""
+    admission = unmarked(5)
+    admission.seen(4, other, 0.0)
+    states_then = founders(admission, 0.1)
+    assert states_then[0] is State.MARK or other.marker == "nonsense"
+    assert State.UNKNOWN not in states_then
+
+
 def test_a_client_that_had_seen_a_marker_founds_nothing() -> None:
     """All nodes were flushed under it: they forgot, however long they are up, and are marked as they were."""
     admission = met(3, marker={"cluster": "blue", "max_ttl": 30.0})
@@ -834,6 +889,26 @@ def test_a_lost_race_for_a_new_marker_adopts_the_winners() -> None:
         admission.seen(node, identity_of(node, 3, marker=marker_of(node, 3, max_ttl=300.0).text()), 0.2)
     assert states(admission, 0.3) == [State.ADMITTED] * 3
     assert admission.max_ttl() == 300.0
+
+
+def test_a_promotion_is_a_new_memory_though_the_process_is_the_same() -> None:
+    """A master was demoted, got its own old marker back with the copy of its replica, and is promoted: that copy lacks what
+    was not replicated. Once it is marked as what it is now, it votes like any other, until the next promotion.
+    """
+    fields = {"run_id": "run-2", "role": "master", "maxmemory_policy": "noeviction", "uptime_in_seconds": "5000"}
+    admission = met(3)
+    assert admission.standing(1, 0.0).state is State.ADMITTED
+    for at, promoted_at in ((10.0, "1234"), (200.0, "5678")):
+        stands = marker_of(1, 3, run_id="run-2" if at == 10.0 else "run-2:1234").text()
+        admission.seen(1, Identity.parse({**fields, "second_repl_offset": promoted_at}, stands), at)
+        assert quarantined(admission.standing(1, at)) == pytest.approx(at + SPAN)
+        for other in (0, 2):
+            admission.seen(other, identity_of(other, 3), at)
+        mark = admission.standing(1, at + SPAN + 0.1).mark
+        assert written(mark) == (stands, f"redlock1 run-2:{promoted_at} 3 60000 0 ... -", FLOOR)
+        assert mark is not None
+        admission.marked(1, mark, marker_of(1, 3, run_id=f"run-2:{promoted_at}").text(), at + SPAN + 0.1)
+        assert admission.standing(1, at + SPAN + 0.1).state is State.ADMITTED
 
 
 def test_a_reconnect_to_the_same_run_and_marker_is_admitted_at_once() -> None:

@@ -95,7 +95,10 @@ def is_free(answer: Any) -> bool:
 
 
 def is_written(answer: Any) -> bool:
-    return len(answer) == 2 and answer[0] in (0, 1) and type(answer[1]) is bytes
+    """Ours, or another one than was expected to stand there."""
+    if len(answer) != 2 or type(answer[1]) is not bytes:
+        return False
+    return answer[1].startswith(b"redlock1 run 3 60000 0 ") if answer[0] == 1 else answer[0] == 0 and answer[1] != b""
 
 
 def is_code(*codes: int) -> Callable[[Any], bool]:
@@ -142,7 +145,7 @@ WELL_FORMED: dict[Command, list[list[Any]]] = {
     PEEK: [[4, 0], [4, TOKEN], [0, 7, 5000, b"=X:7"], [3, b""]],
     CANVASS: [[4, 0], [0, 7, 0, b"=X:7"], [3, b"redlock1 x"]],
     REPAIR: [[0], [1]],
-    MARK: [[0, b""], [0, b"redlock1 x"], [1, b"redlock1 x"]],
+    MARK: [[0, b"x"], [0, b"redlock1 x"], [1, b"redlock1 run 3 60000 0 0 -"]],
 }
 
 
@@ -189,7 +192,7 @@ NONSENSE: list[tuple[Command, Any]] = [
     *[(PEEK, answer) for answer in ([1, TOKEN, 0], [2, 7, 0, 99], [4], [4, -1], [4, TOKEN_MAX + 1], [4, None], [4, 7, 0])],
     *[(FREE, answer) for answer in ([3], [1, 0], [3, b""], [1, TOKEN, 0])],
     *[(REPAIR, answer) for answer in ([2], [1, 0])],
-    *[(MARK, answer) for answer in ([2, b""], [1, None], [1], [3, b""], [1, b"", b""])],
+    *[(MARK, answer) for answer in ([2, b""], [1, None], [1], [3, b""], [1, b"", b""], [0, b""], [1, b"redlock1 x"])],
 ]
 
 
@@ -229,7 +232,7 @@ def test_a_vote_carries_what_the_node_told() -> None:
     assert PEEK.read([0, 7, 0, b"==\xff"]) == Vote(Kind.BUSY, 7, 0.0, "=\ufffd")
     assert TAKE.read([2, 7, 0, 99]) == Vote(Kind.BEHIND, 7, time_us=99)
     assert PEEK.read([4, 7]) == Vote(Kind.FREE, 7)
-    assert MARK.read([0, b""]) == ""
+    assert MARK.read([0, b"\xff"]) == "\ufffd"
 
 
 def test_nonsense_is_quoted_shortly() -> None:

@@ -13,7 +13,7 @@ import hiredis
 import pytest
 
 from redlock.core import events
-from redlock.core.admission import Admission, Marker, quarantine_span
+from redlock.core.admission import Admission, Marker, State, quarantine_span
 from redlock.core.commands import Canvass, Command, Free, Greet, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind
@@ -592,9 +592,9 @@ def test_while_it_is_dialled_for_the_first_time_requests_wait() -> None:
     rig = Rig()
     for token in range(1, 4):
         rig.link.submit(rig.ask(take(token)), 0.0)
-    assert rig.dials == [0] and not rig.heard() and rig.link.waiting
+    assert rig.dials == [0] and not rig.heard() and rig.link._waiting
     rig.link.dial_failed(REFUSED, 0.1)
-    assert rig.kinds() == [FaultKind.UNREACHABLE] * 3 and not rig.link.waiting
+    assert rig.kinds() == [FaultKind.UNREACHABLE] * 3 and not rig.link._waiting
 
 
 # Silence
@@ -804,6 +804,44 @@ def test_a_new_cluster_is_marked_by_compare_and_set() -> None:
     assert rig.link.submit(rig.ask(take()), 0.2) == b"" and not request.written
     stands = marker_of()
     assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), 0.3))] == [stands, stands]
+
+
+def test_an_answer_that_waited_unread_admits_no_other_run() -> None:
+    """Two links to one node. It lost its power, kept its marker and lost its last lock: what an idle link was told of the
+    run before that, and reads only now, lets nobody vote on the link to the new run.
+    """
+    rig = Rig()
+    idle, link = rig.link, Link(rig.nodes[0], rig.mailbox, lambda: None, silence=SILENCE)
+    before, after = "a" * 40, "b" * 40
+    marker = marker_of(before)
+    idle.connected(0.0)
+    link.connected(0.1)
+    link.received(greeting(marker, run_id=after, uptime_in_seconds=0), 0.2)
+    assert rig.admission.standing(0, 0.2).state is State.QUARANTINED
+    idle.received(greeting(marker, run_id=before), 6.0)
+    assert verbs(link.submit(rig.ask(take()), 6.1)) == ["INFO", "GET", "TIME"]
+    assert link.received(greeting(marker, load=False, run_id=after, uptime_in_seconds=0), 6.2) == b""
+    assert rig.fault().kind is FaultKind.QUARANTINED
+
+
+def test_who_was_asked_before_another_one_forgot_is_asked_again() -> None:
+    """Though nothing waits for it: the other's quarantine ends only on what a majority tells after the loss."""
+    rig = Rig(3)
+    for place, link in enumerate(rig.links):
+        link.connected(0.0)
+        link.received(greeting(marker_of(str(place), 3), run_id=str(place)), 0.0)
+    for place, link in enumerate(rig.links):
+        assert verbs(link.submit(rig.ask(take(), node=place), 0.5)) == ["EVALSHA take"]
+        link.received(reply([1, 100, 0]), 0.6)
+    assert all(link.poke(1.0) == b"" for link in rig.links)
+    rig.links[0].lost(GONE, 1.0)
+    rig.links[0].connected(2.0)
+    rig.links[0].received(greeting(marker_of("0", 3), run_id="again", uptime_in_seconds=0), 2.0)
+    assert [verbs(link.poke(2.0)) for link in rig.links] == [[], ["INFO", "GET", "TIME"], ["INFO", "GET", "TIME"]]
+    assert verbs(rig.links[1].submit(rig.ask(take(), node=1), 2.0)) == ["EVALSHA take"], "it votes meanwhile"
+    for place, link in enumerate(rig.links[1:], 1):
+        link.received(greeting(marker_of(str(place), 3), run_id=str(place), load=False), 2.1)
+    assert all(link.poke(2.2) == b"" for link in rig.links)
 
 
 def test_whoever_loses_the_race_for_the_marker_adopts_what_stands() -> None:
