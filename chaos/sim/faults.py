@@ -160,7 +160,8 @@ def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
     for node in nodes:
         data = stage.world.nodes[node].data
         marker = Marker.parse(data[MARKER_KEY][0]) if MARKER_KEY in data else None
-        if marker is not None:
+        # Not over what another one wrote: that would be put back, and stay.
+        if marker is not None and (marker.nodes, marker.cluster) == (stage.plan.nodes, stage.plan.cluster):
             short = replace(marker, nodes=marker.nodes + 2).text()
             written[node] = (marker.text(), _SCRIBBLES[what].format(head=marker.head(), short=short))
             data[MARKER_KEY] = (written[node][1], None)
