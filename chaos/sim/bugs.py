@@ -177,8 +177,8 @@ BUGS: dict[str, Bug] = {
     "founded on old news": Bug(
         "who founds a cluster asks all nodes once more after it met the last blank",
         (
-            Edit(f"{_ADMISSION}:Admission._bootstrap", "if self._asked[node] < last:", "if False:"),
-            Edit(f"{_ADMISSION}:Admission._bootstrap", "if any(self._asked[other] < last for other in unmarked):", "if False:"),
+            Edit(f"{_ADMISSION}:Admission._bootstrap", "if self._as_of[node] < last:", "if False:"),
+            Edit(f"{_ADMISSION}:Admission._bootstrap", "if any(self._as_of[other] < last for other in unmarked):", "if False:"),
         ),
         plan="founded-late",
     ),

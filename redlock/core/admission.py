@@ -142,7 +142,7 @@ class State(Enum):
     """Not asked yet, or too few others have answered to tell."""
     ADMITTED = auto()
     MARK = auto()
-    """May vote as soon as its marker is written."""
+    """A marker must be written first, or a blank."""
     QUARANTINED = auto()
     REFUSED = auto()
 
@@ -178,9 +178,9 @@ def is_blank(marker: str) -> bool:
     return not marker or marker.startswith(_BLANK)
 
 
-def blank(nonce: str, *, expected: str = "", asked: int = -1) -> Mark:
+def blank(nonce: str, *, expected: str = "", as_of: int = -1) -> Mark:
     """The command that gives a node without a marker a blank one, or asks whether that one still stands (*expected*)."""
-    return Mark(expected=expected, head=_FORMAT, floor="blank", tail=nonce, asked=asked)
+    return Mark(expected=expected, head=_FORMAT, floor="blank", tail=nonce, as_of=as_of)
 
 
 def quarantine_span(max_ttl: float) -> float:
@@ -217,7 +217,7 @@ class Admission:
         self.names = names
         self.needed = majority(len(names))
         self.changes = 0
-        """Grows with everything that is told: who waits for another node's answer compares it."""
+        """Grows with everything that is told: who waits for another node's answer compares it, and who founds a cluster."""
         self._ttl = ttl
         self._max_ttl = max_ttl
         self._durable = durable
@@ -226,7 +226,7 @@ class Admission:
         self._seen: dict[int, Identity] = {}
         self._seen_at: dict[int, float] = {}
         self._news: dict[int, int] = {}
-        self._asked: dict[int, int] = {}
+        self._as_of: dict[int, int] = {}
         self._faults: dict[int, Fault] = {}
         self._trusted: set[int] = set()
         self._losses: dict[int, _Loss] = {}
@@ -249,7 +249,7 @@ class Admission:
         known = self._seen.get(node)
         if known is None or (known.run_id, known.marker) != (identity.run_id, identity.marker):
             self._news[node] = self.changes
-            self._asked[node] = -1
+            self._as_of[node] = -1
         self._seen[node] = identity
         self._seen_at[node] = at
         marker = Marker.parse(identity.marker)
@@ -262,7 +262,7 @@ class Admission:
         if known is not None:
             uptime = known.uptime + at - self._seen_at[node]
             self.seen(node, replace(known, marker=stands, uptime=uptime), at)
-            self._asked[node] = max(self._asked[node], mark.asked)
+            self._as_of[node] = max(self._as_of[node], mark.as_of)
 
     def failed(self, node: int, fault: Fault) -> None:
         """A node could not be asked."""
@@ -461,9 +461,9 @@ class Admission:
         # That none has a marker must have been so at one instant: each is asked once more after the last blank was met.
         # Else one that somebody else founded, used and lost meanwhile would meet what the others told before that.
         last = max(self._news[other] for other in unmarked)
-        if self._asked[node] < last:
+        if self._as_of[node] < last:
             return self._blank(self._seen[node])
-        if any(self._asked[other] < last for other in unmarked):
+        if any(self._as_of[other] < last for other in unmarked):
             return _UNKNOWN
         # All of them now: once the first is marked, the others would look as if they had forgotten.
         self._founding = {other: (identity.run_id, identity.marker) for other, identity in unmarked.items()}
@@ -476,7 +476,7 @@ class Admission:
         is equal to nothing, also when somebody else marked, used and lost the node meanwhile.
         """
         nonce = identity.marker[len(_BLANK) :] or self._nonce()
-        return Standing(State.MARK, mark=blank(nonce, expected=identity.marker, asked=self.changes))
+        return Standing(State.MARK, mark=blank(nonce, expected=identity.marker, as_of=self.changes))
 
     def _new_marker(self, identity: Identity) -> Marker:
         longest = self._max_ttl or max(MAX_TTL_DEFAULT, self._ttl, self._longest)

@@ -230,14 +230,14 @@ class Repair(Command):
 
 
 class Mark(Command):
-    """Compare-and-set a node's marker: see `lua/mark.lua`. *asked*: what `Admission.changes` was."""
+    """Compare-and-set a node's marker: see `lua/mark.lua`. *as_of*: what `Admission.changes` was."""
 
-    __slots__ = ("asked",)
+    __slots__ = ("as_of",)
     script = MARK
 
-    def __init__(self, *, expected: str, head: str, floor: str, tail: str, asked: int = -1) -> None:
+    def __init__(self, *, expected: str, head: str, floor: str, tail: str, as_of: int = -1) -> None:
         super().__init__((MARKER_KEY,), (expected, head, floor, tail))
-        self.asked = asked
+        self.as_of = as_of
 
     def read(self, answer: Any) -> str:
         """The marker that stands now; '' for none. Never what no script of ours answers: we would ask again for ever."""
@@ -272,7 +272,7 @@ class Plain(Command):
 class Greet(Command):
     """Ask whether a node may vote: answered by the connection itself once that is known, with a `Standing`.
 
-    *look*: tell what is known about the node after asking it anew, and write no marker.
+    *look*: tell what is known about the node after asking it anew, also while that is undecided.
     """
 
     __slots__ = ("look",)

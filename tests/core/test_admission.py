@@ -860,7 +860,7 @@ def test_an_unfit_or_foreign_node_gets_no_blank() -> None:
 def test_the_blank_of_a_founder_counts_the_uptime_on() -> None:
     """What was asked of a node when it was greeted grows older with our clock."""
     admission = unmarked(3, uptime=12.2, at=1.0)
-    mark = Mark(expected=BLANK, head="redlock1", floor="blank", tail=NONCE, asked=admission.changes)
+    mark = Mark(expected=BLANK, head="redlock1", floor="blank", tail=NONCE, as_of=admission.changes)
     for node in range(3):
         admission.marked(node, mark, BLANK, 31.0)
     assert quarantined(admission.standing(0, 31.0)) == pytest.approx(51.0)
