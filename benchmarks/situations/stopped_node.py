@@ -74,9 +74,9 @@ def _one(bench: Bench, contender: Contender, nodes: Nodes, patience: float) -> d
             figures["grown"] = ", ".join(f"{what} +{now[what] - had[what]}" for what in had if now[what] > had[what] + 1) or "-"
         except (Failed, Silent) as error:
             said = f"no answer in {patience:g} s" if isinstance(error, Silent) else str(error)
-            figures |= {"healthy": percentile(healthy, 50), "warm": said} if healthy else {"warm": said}
             if not healthy:
-                return figures
+                return {"warm": said}
+            figures |= {"healthy": percentile(healthy, 50), "warm": said}
     nodes[STOPPED].pause()
     try:
         figures["cold"] = _cold(bench, contender, nodes, patience)

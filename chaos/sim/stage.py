@@ -117,9 +117,8 @@ class Stage:
         for actor in self.actors:
             actor.healed = True
         fit = [actor for actor in self.actors if not actor.client.dead and actor.client.name != "x"]
-        if (
-            self.plan.workload and fit and self.plan.assumptions.timing and self.plan.assumptions.memory
-        ):  # Clocks far apart may fit no token for a while.
+        promised = self.plan.assumptions.timing and self.plan.assumptions.memory  # Clocks far apart may fit no token for a while.
+        if self.plan.workload and fit and promised:
             fit[self.plan.seed % len(fit)].last = last_word
 
     def end(self) -> Outcome:

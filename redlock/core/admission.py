@@ -151,13 +151,16 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether a node may vote, and why not. *until*: when its quarantine ends, on the lease clock, if that is known."""
+    """Whether a node may vote, and why not. *until*: when its quarantine ends, on the lease clock, if that is known.
+    *marker*, *run_id*: of a node that is admitted, what stands on it, and the run that it is admitted as.
+    """
 
     state: State
     fault: Fault | None = None
     until: float | None = None
     mark: Mark | None = None
     marker: str = ""
+    run_id: str = ""
 
 
 _UNKNOWN = Standing(State.UNKNOWN)
@@ -300,7 +303,7 @@ class Admission:
             self._founding.pop(node, None)  # A marker that stood and is gone is a loss, also for who founded the cluster.
             self._model = marker
             self._losses.pop(node, None)
-            return Standing(State.ADMITTED, marker=identity.marker)
+            return Standing(State.ADMITTED, marker=identity.marker, run_id=identity.run_id)
         renewed = replace(marker, run_id=identity.run_id)
         if marker.durable and not identity.promoted:  # It declares that a marked node has its data.
             return Standing(State.MARK, mark=renewed.write(expected=identity.marker))

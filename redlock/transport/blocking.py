@@ -71,6 +71,10 @@ class GuardedAdmission(Admission):
         with self._lock:
             return super().standing(node, at)
 
+    def outdated(self, node: int) -> bool:
+        with self._lock:
+            return super().outdated(node)
+
     def problem(self, since: float = float("-inf")) -> str | None:
         with self._lock:
             return super().problem(since)

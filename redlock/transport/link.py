@@ -501,23 +501,17 @@ class Link:
         self.node.admission.seen(self.node.index, identity, now)
         return self._settle(now, tell=True) + self._flush(now)
 
-    @property
-    def _is_known(self) -> bool:
-        """Whether what is known of the node is of the run behind this connection. Another connection may have been told of
-        another run since, by an answer that had waited there unread.
-        """
-        identity = self.node.admission.identity(self.node.index)
-        return identity is not None and identity.run_id == self._run_id
-
     def _settle(self, now: float, *, tell: bool = False) -> bytes:
         """Act on the node's standing: open the way for votes, write its marker, or look again later."""
         if self._learning:
             return b""
         node = self.node
-        if not self._is_known:
-            return self._greet(now) if self._run_id or node.recheck_due(now) else b""
         standing = node.admission.standing(node.index, now)
         if standing.state is State.ADMITTED:
+            if standing.run_id != self._run_id:
+                # Another connection was told of another run than the one behind this one, perhaps by an answer that had
+                # waited there unread. Asked of the standing itself: another thread may be told of it at any moment.
+                return self._greet(now)
             self._tail = bulk(standing.marker)
             node.admitted(now)
         elif standing.state is State.MARK and standing.mark is not None:
@@ -534,7 +528,8 @@ class Link:
     def _marked(self, mark: Mark, stands: str, now: float) -> bytes:
         """The marker was written, by us or, first, by somebody else: adopt what stands."""
         self._marking = self._unproven = False
-        if self._is_known:
+        identity = self.node.admission.identity(self.node.index)
+        if identity is not None and identity.run_id == self._run_id:
             self.node.admission.marked(self.node.index, mark, stands, now)
         return self._settle(now) + self._flush(now)
 
