@@ -433,7 +433,7 @@ class SimClient:
                 values[place] = self.true_time(values[place])
         self.world.history.append(Seen(now, self.name, kind(now, *values)))
         if kind is LeaseGranted:
-            self.world.granted(self.name, values[1], values[2])
+            self.world.granted(self.name, values[1], values[2], len(self.nodes))
         elif kind is events.TryFailed:
             self.world.failed(self.name, values[0], values[1])
 

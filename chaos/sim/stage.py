@@ -53,7 +53,7 @@ class Stage:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.world = world = World(plan.seed, plan.nodes)
+        self.world = world = World(plan.seed, plan.nodes, memory=plan.assumptions.memory)
         world.delay_mean, world.tail_share, world.tail, world.lossy = plan.delay, plan.tail_share, plan.tail, plan.lossy
         for node, rate in zip(world.nodes, plan.rates, strict=False):
             node.set_rate(rate, 0.0)

@@ -68,6 +68,12 @@ VISITS: dict[str, Plan] = {
         players=(Player("A"), Player("x", nodes=(0,))),
         steps=((0.1, "acquire", "x", 0.0), (0.2, "flush", (0,)), (0.3, "acquire", "x", 0.0)),
     ),
+    "a list too short founds a cluster where all markers are gone": Plan(
+        assumptions=Assumptions(memory=False),
+        uptime=100.0,
+        players=(Player("A"), Player("x", nodes=(0,))),
+        steps=((0.1, "flush", (0, 1, 2)), (0.2, "acquire", "x", 3.0)),
+    ),
     "names that are ours": Plan(steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))),
     "a client nobody listens to": Plan(
         players=(Player("A", quiet=True), Player("B", quiet=True)),

@@ -176,8 +176,10 @@ class Connection:
 class World:
     """The clock, the queue of what is to happen, the nodes and the network between them and the clients."""
 
-    def __init__(self, seed: int, nodes: int) -> None:
+    def __init__(self, seed: int, nodes: int, *, memory: bool = True) -> None:
         self.random = random.Random(seed)
+        self.memory = memory
+        """Whether nodes forget at most what admission sees, as `Assumptions` has it."""
         self.draw = self.random.random
         self.now = 0.0
         self.steps = 0
@@ -344,11 +346,15 @@ class World:
 
     # What the nodes say of a vote
 
-    def granted(self, client: str, owner: str, token: int) -> None:
-        """A client decided that it was granted *token*: whatever else went wrong, a majority of the servers must have."""
+    def granted(self, client: str, owner: str, token: int, nodes: int) -> None:
+        """A client of so many *nodes* decided that it was granted *token*: a majority of the servers must have granted it.
+
+        Every marker refuses a list of too few. Where they may be lost all at once it can found a cluster of its own.
+        """
         claims = sum(node.taken.get(owner) == token for node in self.nodes)
-        if 2 * claims <= len(self.nodes):
-            text = f"{client} counted token {token} as granted, and {claims} of {len(self.nodes)} servers had granted it"
+        nodes = len(self.nodes) if self.memory else nodes
+        if 2 * claims <= nodes:
+            text = f"{client} counted token {token} as granted, and {claims} of {nodes} servers had granted it"
             self.wrongs.append((self.now, "I9: a grant stands on a majority", text))
 
     def failed(self, client: str, resource: str, owner: str) -> None:

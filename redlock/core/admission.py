@@ -320,9 +320,11 @@ class Admission:
     def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
         """Why no majority can ever vote as things are configured, naming each node; None if one could.
 
-        Of what nodes told of themselves only what came after *since* counts: somebody may have mended it meanwhile.
+        Of what nodes told of themselves only what came after *since* counts: somebody may have mended it meanwhile. One
+        without a marker is refused for what the others told, so that must be as new.
         """
-        told = self._faults.keys() | {node for node, seen_at in self._seen_at.items() if seen_at >= since}
+        new = {node for node, seen_at in self._seen_at.items() if seen_at >= since}
+        told = self._faults.keys() | {node for node in new if not self._seen[node].blank or new == self._seen.keys()}
         faults = [(node, self.standing(node, at).fault) for node in sorted(told)]
         reasons = [
             f"{self.names[node]} {fault.detail}"

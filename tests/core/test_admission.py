@@ -155,6 +155,18 @@ def test_what_unfit_nodes_told_long_ago_is_no_reason_to_give_up() -> None:
     assert admission.out_of_reach(2.0, since=1.5) == "n1 is a slave, not a master; n3 refused our credentials"
 
 
+def test_a_refusal_that_rests_on_what_another_node_told_long_ago_is_no_reason_to_give_up() -> None:
+    """Nodes without markers are refused for the one marker that is another cluster's, which may be put back by now."""
+    admission = met(5)
+    admission.seen(0, identity_of(0, 5, marker=marker_of(0, 7).text()), 1.0)
+    for node in range(1, 5):
+        admission.seen(node, identity_of(node, 5, marker=""), 2.0)
+    assert refused(admission.standing(1, 2.0)) == "has no marker, and no other node is of this cluster"
+    assert admission.out_of_reach(2.0, since=1.5) is None
+    admission.seen(0, identity_of(0, 5, marker=marker_of(0, 7).text()), 2.0)
+    assert "no other node is of this cluster" in str(admission.out_of_reach(2.0, since=1.5))
+
+
 def test_nodes_that_are_down_or_in_quarantine_are_no_wrong_configuration() -> None:
     """They may be back at any time."""
     admission = met(5)
