@@ -155,8 +155,8 @@ static void close_nodes(void) {
 }
 
 static int is_yes(const char *reply, int releasing) {
-  if (ballot) return reply[1] == (releasing ? '1' : '3') && (releasing || reply[5] == '1');
-  return releasing ? reply[0] == ':' && reply[1] == '1' : reply[0] == '+';
+  if (releasing) return reply[0] == ':' && reply[1] == '1';
+  return reply[0] == (ballot ? ':' : '+');
 }
 
 /* Everything that *node* said; counts its answer to this round into *yes* or *no*. */

@@ -29,14 +29,14 @@ if held then
   return {0, tonumber(redis.call('GET', KEYS[2]) or 0), redis.call('PTTL', KEYS[1]), '=' .. held}
 end
 redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
-return {1, redis.call('INCR', KEYS[2]), 0}
+return redis.call('INCR', KEYS[2])
 """
 _DELETE = """
 local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, #ARGV[1] + 1) == ARGV[1] .. ':' then
-  return {redis.call('DEL', KEYS[1])}
+  return redis.call('DEL', KEYS[1])
 end
-return {held and 2 or 0}
+return held and 2 or 0
 """
 
 
@@ -61,7 +61,7 @@ def _incr_token() -> None:
 
     def read_count(self: Take, answer: Any) -> Vote:
         match answer:
-            case [1, int(count), 0]:
+            case int(count):
                 return Vote(Kind.GRANTED, count)
         return read(self, answer)
 

@@ -51,14 +51,14 @@ class Op(IntEnum):
 
 
 class Reply(NamedTuple):
-    """What a script answers: its first number, and the fence it tells."""
+    """What TAKE answers, and the number that it tells: the token that it granted, or the fence."""
 
     kind: int
     fence: int
 
 
 BUSY, GRANTED, BEHIND = 0, 1, 2
-"""First numbers of an answer, as in `take.lua`."""
+"""What `take.lua` answers; the first number of an answer, but for a grant."""
 
 
 class Rules(NamedTuple):

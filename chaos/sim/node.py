@@ -21,6 +21,8 @@ __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
 
 Value = tuple[str, float | None]
 """A string and, in milliseconds of the node's clock, when it expires."""
+Answer = int | list[Any]
+"""As hiredis gives it."""
 
 EPOCH_US = 1_800_000_000_000_000
 """Where simulated wall clocks start."""
@@ -151,7 +153,7 @@ class SimNode:
             return b"$-1\r\n" if value is None else _bulk(value.encode())
         if name == b"TIME":
             now = self.wall_us(at)
-            return _array([str(now // 1_000_000).encode(), str(now % 1_000_000).encode()])
+            return _reply([str(now // 1_000_000).encode(), str(now % 1_000_000).encode()])
         if name == b"INFO":
             if self.mumbles:
                 return b":7\r\n"
@@ -174,14 +176,14 @@ class SimNode:
             answer = self._run(script, keys, [word.decode() for word in words[count:]], at)
         except ScriptError as error:
             return f"-{error}\r\n".encode()
-        return _array(answer)
+        return _reply(answer)
 
-    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> list[Any]:
+    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> Answer:
         now = self.wall_us(at)
         if self.babbles:
             return [7, 7]
         before = self.data.get(keys[0])
-        answer: list[Any] = getattr(self, _SCRIPT_METHODS[script])(keys, arguments, now)
+        answer: Answer = getattr(self, _SCRIPT_METHODS[script])(keys, arguments, now)
         if script is TAKE:
             self._took(keys, arguments, answer, before, now, at)
         elif script is FREE:
@@ -204,11 +206,11 @@ class SimNode:
     # What it saw, for the audit
 
     def _took(
-        self, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], before: Value | None, now: int, at: float
+        self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
     ) -> None:
-        if answer[0] != 1 or arguments[4] == "verify":
-            return
         owner, number = arguments[0], int(arguments[1])
+        if answer != number or arguments[4] == "verify":
+            return
         self.taken[owner] = number
         if self.freed.get(owner, 0) >= number:
             self.wrongs.append((at, "R7: a release is final", f"n{self.index} was taken by {owner[:8]} after its release"))
@@ -224,7 +226,7 @@ class SimNode:
             self.wrongs.append((at, "I11: every lock expires", text))
 
     def _freed(
-        self, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], before: Value | None, now: int, at: float
+        self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
     ) -> None:
         owner, number = arguments[0], int(arguments[1])
         if before is not None and not before[0].startswith(f"{owner}:") and (before[1] is None or now // 1000 <= before[1]):
@@ -270,7 +272,7 @@ class SimNode:
 
     # take.lua and the others, line by line
 
-    def _take(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
+    def _take(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         owner, token, ttl_text, fence_text, mode, expected = arguments
         number, ttl, fence_ttl, now_ms = int(token), int(ttl_text), int(fence_text), now // 1000
         lock_key, fence_key, marker_key = keys
@@ -290,7 +292,7 @@ class SimNode:
                     left = self._pttl(fence_key, now_ms)
                     if fence_ttl > 0 and 0 <= left < fence_ttl:
                         self.data[fence_key] = (self.data[fence_key][0], now_ms + fence_ttl)
-                return [1, number, 0]
+                return number
             if not held.startswith(f"{owner}:"):
                 return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
         if mode == "verify":
@@ -306,7 +308,7 @@ class SimNode:
             partial(self._raise_fence, fence_key, str(token), fence_ttl, now_ms),
             partial(self._set, lock_key, f"{owner}:{token}", ttl, now_ms),
         )
-        return [1, number, 0]
+        return number
 
     def _claim(self, raise_fence: Callable[[], None], take_lock: Callable[[], None]) -> None:
         """Fence first: an abort between the two leaves a raised fence, which is harmless, never a lock without one."""
@@ -319,21 +321,21 @@ class SimNode:
             self.cut_short = False
             raise ScriptError("ERR aborted between two writes")
 
-    def _free(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
+    def _free(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         owner, number, fence_ttl, now_ms = arguments[0], int(arguments[1]), int(arguments[2]), now // 1000
         lock_key, fence_key = keys
         held = self._get(lock_key, now_ms)
         mine = held is not None and held.startswith(f"{owner}:")
         if held is not None and not mine:
-            return [2]
+            return 2
         if mine:
             del self.data[lock_key]
         fence = int(self._get(fence_key, now_ms) or 0)
         if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory:
             self._raise_fence(fence_key, str(number + 1), fence_ttl, now_ms)
-        return [1 if mine else 0]
+        return int(mine)
 
-    def _peek(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
+    def _peek(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         now_ms = now // 1000
         lock_key, fence_key, marker_key = keys
         if arguments:
@@ -346,14 +348,14 @@ class SimNode:
             return [4, fence]
         return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
 
-    def _repair(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
+    def _repair(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         now_ms = now // 1000
         if self._pttl(keys[0], now_ms) != -1:
-            return [0]
+            return 0
         self.data[keys[0]] = (self.data[keys[0]][0], now_ms + int(arguments[0]))
-        return [1]
+        return 1
 
-    def _mark(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> list[Any]:
+    def _mark(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         expected, head, floor, tail = arguments
         current = self._get(keys[0], now // 1000) or ""
         if current != expected:
@@ -415,5 +417,7 @@ def _bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
-def _array(items: list[Any]) -> bytes:
-    return b"*%d\r\n" % len(items) + b"".join([b":%d\r\n" % item if type(item) is int else _bulk(item) for item in items])
+def _reply(answer: Answer | bytes) -> bytes:
+    if isinstance(answer, int):
+        return b":%d\r\n" % answer
+    return _bulk(answer) if isinstance(answer, bytes) else b"*%d\r\n" % len(answer) + b"".join(map(_reply, answer))

@@ -86,8 +86,8 @@ class Command:
         self.plain_yes = b""
 
     @property
-    def yes(self) -> tuple[int, ...] | None:
-        """The one answer of integers that is a grant, and what nodes say nearly always; None where there is none."""
+    def yes(self) -> int | None:
+        """The integer that is a grant, and what nodes say nearly always; None where there is none."""
         return None
 
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
@@ -130,13 +130,13 @@ class Take(Command):
         self.mode = mode
 
     @property
-    def yes(self) -> tuple[int, ...]:
-        return (1, self.token, 0)
+    def yes(self) -> int:
+        return self.token
 
     def read(self, answer: Any) -> Vote:
         """A vote. A grant must name our own token: a reply to somebody else's question is never ours."""
         match answer:
-            case [1, token, 0] if token == self.token:
+            case int(token) if token == self.token:
                 return GRANTED
             case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
                 return _busy(fence, pttl, holder)
@@ -167,15 +167,15 @@ class Free(Command):
         return super().words(whole=whole or self.unattended)
 
     @property
-    def yes(self) -> tuple[int, ...] | None:
-        return None if self.unattended else (1,)
+    def yes(self) -> int | None:
+        return None if self.unattended else 1
 
     def read(self, answer: Any) -> Vote:
         """A vote: GRANTED, this node holds nothing of ours any more; BUSY, it is somebody else's."""
         match answer:
-            case [int(code)] if code in (0, 1):
+            case int(code) if code in (0, 1):
                 return GRANTED
-            case [2]:
+            case 2:
                 return Vote(Kind.BUSY)
         raise Nonsense(_short(answer))
 
@@ -224,7 +224,7 @@ class Repair(Command):
     def read(self, answer: Any) -> bool:
         """Whether there was something to repair."""
         match answer:
-            case [int(done)] if done in (0, 1):
+            case int(done) if done in (0, 1):
                 return bool(done)
         raise Nonsense(_short(answer))
 

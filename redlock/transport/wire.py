@@ -17,9 +17,8 @@ REPLY_MAX = 1 << 18  # INFO of a busy server is some 10 KiB; our scripts answer 
 ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
 _TEMPLATES_MAX = 1024
-_INTEGERS = {size: (b"*%d\r\n" % size) + b":%d\r\n" * size for size in (1, 3)}
 # What a node says nearly always, to TAKE and to FREE: worth no closer look.
-_ORDINARY = re.compile(rb"(?:\*3\r\n:1\r\n:[0-9]{1,16}\r\n:0\r\n|\*1\r\n:[0-9]\r\n)+")
+_ORDINARY = re.compile(rb"(?::[0-9]{1,16}\r\n)+")
 
 
 class ServerError(Exception):
@@ -45,7 +44,7 @@ def encode(command: Command) -> bytes:
             data = _pack(command.words(), marked=command.marked)
         else:
             data = _pack_vote(command)
-            command.plain_yes = _INTEGERS[len(yes)] % yes
+            command.plain_yes = b":%d\r\n" % yes
         command.packed = data
     return data
 

@@ -75,7 +75,7 @@ def _ttl_ms(options: dict[str, str]) -> int:
 
 ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
     # What TAKE says, as the bytes of `lua/take.lua` come out of the reader.
-    "granted": lambda command, options: [1, command.token, 0],
+    "granted": lambda command, options: command.token,
     "busy": lambda command, options: [
         0,
         int(options.get("fence", "7")),
@@ -87,10 +87,10 @@ ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
     # What PEEK says besides.
     "free": lambda command, options: [4, int(options.get("fence", "0"))],
     # What FREE says.
-    "freed": lambda command, options: [1],
-    "nothing": lambda command, options: [0],
-    "others": lambda command, options: [2],
-    "repaired": lambda command, options: [1],
+    "freed": lambda command, options: 1,
+    "nothing": lambda command, options: 0,
+    "others": lambda command, options: 2,
+    "repaired": lambda command, options: 1,
     "nonsense": lambda command, options: [9],
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from chaos.model.protocol import SHIPPED, Lock, Op, Reply, Rules, free, take
+from chaos.model.protocol import GRANTED, SHIPPED, Lock, Op, Reply, Rules, free, take
 from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY, Free, Take
 from redlock.embedded import Nodes
@@ -88,7 +88,10 @@ def real_take(server: Server) -> list[tuple[Memory, Reply]]:
     for lock, fence, floor, op, owner, token, until in TAKES:
         command = Take(LOCK, FENCE, str(owner), token, ttl=until * UNIT, fence_ttl=0, mode=MODES[op])
         server.put(lock, fence, floor, command)
-    return [(memory, Reply(answer[0], answer[1])) for memory, answer in server.outcomes()]
+    return [
+        (memory, Reply(GRANTED, answer) if isinstance(answer, int) else Reply(*answer[:2]))
+        for memory, answer in server.outcomes()
+    ]
 
 
 def test_take_is_what_ships(real_take: list[tuple[Memory, Reply]]) -> None:

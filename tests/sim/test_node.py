@@ -53,6 +53,8 @@ def alike(real: Any, simulated: Any) -> bool:
     """The same answer, but for clocks that were read one after the other."""
     if isinstance(real, Exception):
         return isinstance(simulated, hiredis.ReplyError)
+    if isinstance(real, int) or isinstance(simulated, int):
+        return bool(real == simulated)
     if real[:2] != simulated[:2] or len(real) != len(simulated):
         return False
     match real:

@@ -150,8 +150,8 @@ def test_requests_are_written_in_order_and_answered_first_in_first_out() -> None
     data = b"".join(rig.link.submit(request, 1.0) for request in asked)
     assert verbs(data) == ["EVALSHA take", "EVALSHA free", "EVALSHA peek", "EVALSHA take"]
     assert [words[words.index(OWNER) + 1] for words in commands(data) if OWNER in words] == ["1", "1", "2"]
-    rig.link.received(reply([1, 1, 0]) + reply([1]), 1.1)
-    rig.link.received(reply([4, 1]) + reply([1, 2, 0]), 1.2)
+    rig.link.received(reply(1) + reply(1), 1.1)
+    rig.link.received(reply([4, 1]) + reply(2), 1.2)
     found = rig.heard()
     assert [entry.request for entry in found] == asked
     assert [entry.at for entry in found] == [1.1, 1.1, 1.2, 1.2]
@@ -172,7 +172,7 @@ def _granted(rig: Rig, run: _Waiting) -> list[Request]:
         command = take(token=7)
         asked.append(Request(link.node.index, command, 1000.0, run=run))
         link.submit(asked[-1], 1.0)
-        link.received(reply([1, 7, 0]), 2.0)
+        link.received(reply(7), 2.0)
     return asked
 
 
@@ -204,7 +204,7 @@ def test_a_grant_of_another_token_breaks_the_connection() -> None:
     rig = Rig().admit()
     for token in (1, 2):
         rig.link.submit(rig.ask(take(token)), 1.0)
-    rig.link.received(reply([1, 2, 0]) + reply([1, 2, 0]), 1.1)
+    rig.link.received(reply(2) + reply(2), 1.1)
     assert rig.kinds() == [FaultKind.NONSENSE]
     assert rig.link.broken is not None and rig.link.broken.kind is FaultKind.NONSENSE
     rig.link.lost(rig.link.broken, 1.1)
@@ -214,7 +214,7 @@ def test_a_grant_of_another_token_breaks_the_connection() -> None:
 def test_an_answer_to_no_question_breaks_the_connection() -> None:
     """A server that speaks unasked is not one whose order of answers can be relied on."""
     rig = Rig().admit()
-    assert rig.link.received(reply([1, 100, 0]), 1.0) == b""
+    assert rig.link.received(reply(100), 1.0) == b""
     assert rig.link.broken is not None and not rig.heard()
 
 
@@ -305,7 +305,7 @@ def test_a_release_needs_no_admission() -> None:
     rig = Rig()
     rig.link.connected(0.0)
     assert verbs(rig.link.submit(rig.ask(free()), 0.0)) == ["EVALSHA free"]
-    rig.link.received(greeting(marker_of(), role="slave") + reply([1]), 0.1)
+    rig.link.received(greeting(marker_of(), role="slave") + reply(1), 0.1)
     assert rig.kinds() == [Kind.GRANTED]
     rig.link.submit(rig.ask(take()), 0.11)
     assert rig.fault().kind is FaultKind.REFUSED
@@ -331,9 +331,9 @@ def test_a_lost_script_is_answered_with_its_text_on_that_node_alone() -> None:
         rig.links[index].submit(rig.ask(command, node=index), 1.0)
     again = commands(rig.links[0].received(b"-NOSCRIPT No matching script.\r\n", 1.1))
     assert [words[0] for words in again] == ["EVAL"] and again[0][-1] == marker_of("0" * 40, 3)
-    assert rig.links[1].received(reply([1, 100, 0]), 1.1) == b""
+    assert rig.links[1].received(reply(100), 1.1) == b""
     assert verbs(rig.links[2].submit(rig.ask(command, node=2), 1.1)) == ["EVALSHA take"]
-    rig.links[0].received(reply([1, 100, 0]), 1.2)
+    rig.links[0].received(reply(100), 1.2)
     assert rig.kinds() == [Kind.GRANTED, Kind.GRANTED]
 
 
@@ -426,7 +426,7 @@ def test_a_node_that_takes_our_rights_away_is_refused_until_it_gives_them_back(w
     assert verbs(rig.link.submit(rig.ask(free()), 1.01)) == ["EVALSHA free"]
     asked = rig.link.submit(rig.ask(take()), 1.0 + RECHECK_MIN)
     assert verbs(asked) == ["INFO", "GET", "TIME"]
-    rig.link.received(reply([1]), 1.1)
+    rig.link.received(reply(1), 1.1)
     data = rig.link.received(greeting(marker_of("0" * 40), load=False, run_id="0" * 40), 1.2)
     assert verbs(data) == ["EVALSHA take"]
 
@@ -473,9 +473,9 @@ def test_a_release_in_flight_stays_owed_and_goes_with_the_next_connection() -> N
     data = rig.link.connected(1.2, owed=list(rig.node.owed))
     assert verbs(data)[-2:] == ["EVAL free", "EVAL free"]
     assert [words[words.index(OWNER) + 1] for words in commands(data)[-2:]] == ["1", "2"]
-    rig.link.received(greeting(marker_of("0" * 40), run_id="0" * 40) + reply([1]), 1.3)
+    rig.link.received(greeting(marker_of("0" * 40), run_id="0" * 40) + reply(1), 1.3)
     assert list(rig.node.owed) == [second]
-    rig.link.received(reply([0]), 1.3)
+    rig.link.received(reply(0), 1.3)
     assert not rig.node.owed and not rig.heard()
 
 
@@ -532,7 +532,7 @@ def test_nothing_of_an_old_connection_is_believed_on_the_next() -> None:
     """The half of a reply, the questions in flight and the admission end with their connection."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(take(1)), 1.0)
-    rig.link.received(reply([1, 1, 0])[:-4], 1.1)
+    rig.link.received(reply(1)[:-1], 1.1)
     rig.link.lost(GONE, 1.2)
     rig.heard()
     rig.link.submit(rig.ask(take(2)), 1.2)
@@ -608,9 +608,9 @@ def test_a_node_is_overdue_when_it_owes_an_answer_for_longer_than_the_silence() 
         rig.link.submit(rig.ask(take(token)), 100.0)
     assert not rig.link.overdue(100.0 + SILENCE)
     assert rig.link.overdue(100.1 + SILENCE)
-    rig.link.received(reply([1, 1, 0]), 100.5)
+    rig.link.received(reply(1), 100.5)
     assert not rig.link.overdue(100.1 + SILENCE)
-    rig.link.received(b"*3\r\n:1\r\n", 101.4)
+    rig.link.received(reply(2)[:-1], 101.4)
     assert rig.link.overdue(100.6 + SILENCE), "half a reply is no answer"
     rig.link.heard(101.5)
     assert not rig.link.overdue(101.6)
@@ -832,7 +832,7 @@ def test_who_was_asked_before_another_one_forgot_is_asked_again() -> None:
         link.received(greeting(marker_of(str(place), 3), run_id=str(place)), 0.0)
     for place, link in enumerate(rig.links):
         assert verbs(link.submit(rig.ask(take(), node=place), 0.5)) == ["EVALSHA take"]
-        link.received(reply([1, 100, 0]), 0.6)
+        link.received(reply(100), 0.6)
     assert all(link.poke(1.0) == b"" for link in rig.links)
     rig.links[0].lost(GONE, 1.0)
     rig.links[0].connected(2.0)
@@ -911,7 +911,7 @@ def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> Non
         rig.link.submit(request, 0.2)
     stream = b"".join(
         [
-            reply([1, 1, 0]) + b"-NOSCRIPT x\r\n" + reply([0, 9, 100, "=*1000"]) + reply([1]) + reply([3, "gone"]),
+            reply(1) + b"-NOSCRIPT x\r\n" + reply([0, 9, 100, "=*1000"]) + reply(1) + reply([3, "gone"]),
             reply([2, 5, 0, 7]),
             greeting(marker_of(), load=False),
         ]

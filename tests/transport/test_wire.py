@@ -117,9 +117,9 @@ def as_bulk(data: bytes) -> bytes:
 
 
 REPLIES: list[tuple[bytes, Any]] = [
-    (b"*3\r\n:1\r\n:1763927834123456\r\n:0\r\n", [1, 1763927834123456, 0]),
+    (b":1763927834123456\r\n", 1763927834123456),
     (b"*4\r\n:0\r\n:5\r\n:-1\r\n" + as_bulk(b"=somebody:12"), [0, 5, -1, b"=somebody:12"]),
-    (b"*1\r\n:1\r\n", [1]),
+    (b":1\r\n", 1),
     (b"*2\r\n:3\r\n$0\r\n\r\n", [3, b""]),
     (b":-7\r\n", -7),
     (b"+OK\r\n", b"OK"),

@@ -1,14 +1,14 @@
 -- FREE: give back every lock of this owner, and make that final on this node.
 -- KEYS  lock, fence
 -- ARGV  owner, token (the largest of the try), fence_ttl_ms
--- Gives {1} it was ours and is gone | {0} nothing was held | {2} somebody else holds it.
+-- Gives 1 it was ours and is gone | 0 nothing was held | 2 somebody else holds it.
 local call = redis.call
 local number, fence_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = call('GET', KEYS[1])
 if held then
   local owner = ARGV[1] .. ':'
   if string.sub(held, 1, #owner) ~= owner then
-    return {2} -- Raising the fence past a holder's token would stop it from topping up here.
+    return 2 -- Raising the fence past a holder's token would stop it from topping up here.
   end
   call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
 end
@@ -32,4 +32,4 @@ if fence and fence <= number then
     end
   end
 end
-return {held and 1 or 0}
+return held and 1 or 0

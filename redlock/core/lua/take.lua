@@ -1,7 +1,7 @@
 -- TAKE: claim a larger token and take the lock, in one atomic step. Also extends, and verifies without writing.
 -- KEYS  lock, fence, marker
 -- ARGV  owner, token, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), marker
--- Gives {1, token, 0} taken | {0, fence, pttl, '=' .. holder} busy | {2, fence, 0, time_us} token too small, or too far ahead
+-- Gives token taken | {0, fence, pttl, '=' .. holder} busy | {2, fence, 0, time_us} token too small, or too far ahead
 --       | {3, marker} not the node that was admitted.
 local call = redis.call
 local token, ttl, mode = ARGV[2], tonumber(ARGV[3]), ARGV[5]
@@ -31,7 +31,7 @@ if held == value then
     local left = call('PTTL', KEYS[2])
     if left >= 0 and left < fence_ttl then call('PEXPIRE', KEYS[2], ARGV[4]) end
   end
-  return {1, number, 0}
+  return number
 end
 if held and string.sub(held, 1, #owner) ~= owner then
   local shown = '=' .. string.gsub(string.sub(held, 1, 128), '%c', '?')
@@ -65,4 +65,4 @@ else
   call('SET', KEYS[2], token, 'PX', ARGV[4])
 end
 call('SET', KEYS[1], value, 'PX', ARGV[3])
-return {1, number, 0}
+return number
