@@ -14,7 +14,7 @@ import redis
 
 from chaos.history import NodeSeen, Record
 from chaos.live.backend import Node, side_client
-from redlock.core.admission import Marker
+from redlock.core.admission import Identity, Marker
 from redlock.core.commands import MARKER_KEY
 from redlock.transport.clock import now
 
@@ -44,19 +44,21 @@ class Observer:
     def _watch(self, node: Node) -> None:
         last: tuple[str, str, int] | None = None
         client: redis.Redis | None = None
-        run_id = ""
+        identity: Identity | None = None
         while not self._ending.is_set():
             at = now()
             try:
                 if client is None:
-                    client = side_client(node, timeout=_PATIENCE)
-                    info: Any = client.info("server")
-                    run_id = info["run_id"]
+                    client, identity = side_client(node, timeout=_PATIENCE), None
                 pipeline = client.pipeline(transaction=False)
                 pipeline.get(self._lock_key)
                 pipeline.get(MARKER_KEY)
-                held, marker = pipeline.execute()
-                state = _state(run_id, marker)
+                held, found = pipeline.execute()
+                marker = (found or b"").decode("utf-8", "replace")
+                if identity is None or identity.marker != marker:
+                    info: Any = client.info()
+                    identity = Identity.parse({name: str(value) for name, value in info.items()}, marker)
+                state = _state(identity)
                 owner, token = _holder(held)
             except (redis.RedisError, OSError) as error:
                 if client is not None:
@@ -73,10 +75,10 @@ class Observer:
             client.close()
 
 
-def _state(run_id: str, marker: bytes | None) -> str:
+def _state(identity: Identity) -> str:
     """A server whose marker is gone, or was written for another run, forgot: it does not vote yet."""
-    known = Marker.parse(marker.decode("utf-8", "replace")) if marker else None
-    return "up" if known is not None and known.run_id == run_id else "quarantined"
+    marker = Marker.parse(identity.marker)
+    return "up" if marker is not None and marker.run_id == identity.run_id else "quarantined"
 
 
 def _holder(held: bytes | None) -> tuple[str, int]:
