@@ -183,9 +183,9 @@ class Fake:
             case "TIME":
                 return b"*2\r\n" + _bulk(b"1763927834") + _bulk(b"123456")
             case "TAKE":
-                return b"*3\r\n:1\r\n:%b\r\n:0\r\n" % words[7]
+                return b":%b\r\n" % words[7]
             case "FREE":
-                return b"*1\r\n:1\r\n"
+                return b":1\r\n"
             case "PEEK":
                 return b"*2\r\n:4\r\n:0\r\n"
         return _bulk(b"f" * 40)
@@ -248,7 +248,7 @@ def dribble(pause: float) -> Answer:
 
 
 STALL = 60.0
-HALF = b"*3\r\n:1\r\n:17639"
+HALF = b":17639"
 NONSENSE = "nonsense|not RESP|no command of ours|nobody asked|a line of more than"
 GONE = "closed the connection|lost the connection"
 SILENT = "did not answer|was not connected"
@@ -256,8 +256,8 @@ SILENT = "did not answer|was not connected"
 FAULTS: dict[str, tuple[Answer, str]] = {
     "speaks another protocol": (always(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), NONSENSE),
     "speaks first": (at_connect(b"+hello\r\n"), NONSENSE),
-    "grants another token": (to_take(b"*3\r\n:1\r\n:17\r\n:0\r\n"), NONSENSE),
-    "grants in another type": (to_take(b"*3\r\n#t\r\n:17\r\n#f\r\n"), NONSENSE),
+    "grants another token": (to_take(b":17\r\n"), NONSENSE),
+    "grants in another type": (to_take(b"#t\r\n"), NONSENSE),
     "says OK": (to_take(b"+OK\r\n"), NONSENSE),
     "answers twice": (lambda command, answer: [answer, answer], NONSENSE),
     "announces a billion elements": (to_take(b"*1000000000\r\n"), NONSENSE),
