@@ -55,7 +55,8 @@ if refused or (mode == 'acquire' and number > low + 2048) then -- The clock is a
 end
 
 -- Fence first: an abort between the two writes leaves a raised fence, which is harmless, never a lock without one.
--- Its expiry is left alone while it is no more than a thousandth short: writing one costs as much as the rest of the lock.
+-- Its expiry is never shortened: another client may keep its fences for longer. One that is no more than a thousandth short is
+-- left alone, which costs half of writing it.
 local left = call('PTTL', KEYS[2])
 if left == -1 or (fence_ttl > 0 and left > fence_ttl * 0.999) then
   call('SET', KEYS[2], token, 'KEEPTTL')
