@@ -79,6 +79,7 @@ def _changed(function: Any, edits: list[Edit]) -> Any:
 
 _ACQUIRE = "redlock.core.acquire"
 _ADMISSION = "redlock.core.admission"
+_COMMANDS = "redlock.core.commands"
 _EXTEND = "redlock.core.extend"
 _LEASE = "redlock.core.lease"
 _NODE = "chaos.sim.node:SimNode"
@@ -245,6 +246,11 @@ BUGS: dict[str, Bug] = {
         "a missing lock is put back only where nobody newer has been",
         (Edit(f"{_NODE}._take", "if fence > number:", "if False:"),),
         plan="top-up",
+    ),
+    "any number is a grant": Bug(
+        "a grant names the token that was asked for",
+        (Edit(f"{_COMMANDS}:Take.read", "case int(token) if token == self.token:", "case int(_):"),),
+        plan="any-number",
     ),
     "token not compared": Bug(
         "a node takes only a token that is larger than its fence",

@@ -181,7 +181,7 @@ class SimNode:
     def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> Answer:
         now = self.wall_us(at)
         if self.babbles:
-            return [7, 7]
+            return 7  # A number, because a grant is one.
         before = self.data.get(keys[0])
         answer: Answer = getattr(self, _SCRIPT_METHODS[script])(keys, arguments, now)
         if script is TAKE:

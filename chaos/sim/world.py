@@ -178,9 +178,9 @@ class World:
 
     def __init__(self, seed: int, nodes: int, *, memory: bool = True) -> None:
         self.random = random.Random(seed)
+        self.draw = self.random.random
         self.memory = memory
         """Whether nodes forget at most what admission sees, as `Assumptions` has it."""
-        self.draw = self.random.random
         self.now = 0.0
         self.steps = 0
         self.history: list[Record] = []
