@@ -36,6 +36,8 @@ class Cluster:
     emit: Callable[[Record], None] | None = None
     fences: Fences = field(default_factory=Fences)
     met: bool = False
+    longest_ttl: float = 0.0
+    """The longest ttl that a lock was asked for: a release that a node missed matters for as long as that."""
     everyone: frozenset[int] = field(init=False)
     """The numbers of all nodes; one set, because every lease refers to it, and one of its own would be half of its memory."""
 

@@ -7,7 +7,6 @@ waiting task only picks up the result. One timer serves all of them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import os
 import select
@@ -75,11 +74,12 @@ class _Protocol(asyncio.BufferedProtocol):
 class AsyncDriver:
     """Runs flows for the tasks of one coordinator, on the event loop that used it first."""
 
-    def __init__(self, cluster: Cluster, found: Sequence[Endpoint], owed_for: float) -> None:
+    def __init__(self, cluster: Cluster, found: Sequence[Endpoint]) -> None:
         self.cluster = cluster
         self.buffer = memoryview(bytearray(_BUFFER))
         self.silence = max(1.0, 4 * cluster.patience)
         self._endpoints = found
+        self._lookups = [endpoint.lookup() for endpoint in found]
         self._dial_timeout = min(1.0, max(0.5, 4 * cluster.patience))
         self.closed = False
         size = len(cluster.names)
@@ -98,7 +98,6 @@ class AsyncDriver:
         self._poked = -1
         self._dials: set[asyncio.Task[None]] = set()
         self._retry_handle: asyncio.TimerHandle | None = None
-        self._owed_for = owed_for
         self._retry_until = 0.0
         self._timers: list[tuple[float, int, _AsyncRun[Any]]] = []
         self._order = count()
@@ -223,12 +222,14 @@ class AsyncDriver:
 
         Their loop knows them by number, so the numbers stay taken, by nothing.
         """
-        nothing = os.open(os.devnull, os.O_RDWR)
         for transport in self._transports:
-            with contextlib.suppress(OSError):
-                if transport is not None:
-                    os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
-        os.close(nothing)
+            fd = transport.get_extra_info("socket").fileno() if transport is not None else -1
+            if fd >= 0:
+                os.close(fd)  # First, as there may be no descriptor left: then its number is the one that `open` gives.
+                nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                if nothing != fd:
+                    os.dup2(nothing, fd, inheritable=False)
+                    os.close(nothing)
 
     # From runs
 
@@ -432,19 +433,25 @@ class AsyncDriver:
     async def _dial_one(self, index: int) -> None:
         endpoint, link = self._endpoints[index], self.links[index]
         protocol = _Protocol(self, index)
+        fault: Fault | None = Fault(FaultKind.UNREACHABLE, "could not be dialled (the dial was cancelled)")
         try:
-            keep, transport = await endpoint.open(self._dial_timeout, protocol)
+            keep, transport = await endpoint.open(self._dial_timeout, protocol, self._lookups[index])
+            fault = None
         except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
-            link.dial_failed(endpoint.fault(error), clock())
-        else:
+            fault = endpoint.fault(error)
+        finally:  # Also if somebody cancels every task of the loop: a link that hears nothing waits for ever.
+            if fault is not None and not self.closed:
+                link.dial_failed(fault, clock())
+                self._settle()
+        if fault is None:
             protocol.keep = keep
             self._protocols[index], self._transports[index] = protocol, transport
             self._write(index, link.connected(clock(), owed=list(link.node.owed)))
-        self._settle()
+            self._settle()
 
     def _owed(self) -> None:
         """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""
-        self._retry_until = clock() + self._owed_for
+        self._retry_until = clock() + 2 * self.cluster.longest_ttl
         self._retry_later()
 
     def _retry_later(self) -> None:

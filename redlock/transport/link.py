@@ -216,6 +216,11 @@ class Link:
         return self._phase is _Phase.UP
 
     @property
+    def dialling(self) -> bool:
+        """Whether a connection was asked for and has not come."""
+        return self._phase is _Phase.DIALLING
+
+    @property
     def in_flight(self) -> int:
         """Requests written and not answered."""
         return len(self.owing)
@@ -410,7 +415,13 @@ class Link:
         if self._phase is _Phase.DOWN and now >= self.node.redial_at:
             self.node.admission.asked(now)
             self._phase = _Phase.DIALLING
-            self._dial()
+            try:
+                self._dial()
+            except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
+                self.dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error or type(error).__name__})"), now)
+            except BaseException:  # Ctrl-C: the next request asks again.
+                self._phase = _Phase.DOWN
+                raise
 
     def _wait(self, request: Request, now: float) -> None:
         waiting = self._waiting
