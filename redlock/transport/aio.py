@@ -7,6 +7,7 @@ waiting task only picks up the result. One timer serves all of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import select
@@ -35,6 +36,8 @@ URGENT_MAX = 1024
 _BUFFER = 1 << 16
 _LOOK = 0.002
 _TIMERS_SLACK = 4096
+
+_log = logging.getLogger("redlock")
 
 
 class _AsyncRun(Run[T]):
@@ -428,25 +431,30 @@ class AsyncDriver:
             return
         task = self._loop.create_task(self._dial_one(index), name=f"redlock-dial-{self.cluster.names[index]}")
         self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
+        task.add_done_callback(partial(self._dial_ended, index))
 
     async def _dial_one(self, index: int) -> None:
         endpoint, link = self._endpoints[index], self.links[index]
         protocol = _Protocol(self, index)
-        fault: Fault | None = Fault(FaultKind.UNREACHABLE, "could not be dialled (the dial was cancelled)")
         try:
             keep, transport = await endpoint.open(self._dial_timeout, protocol, self._lookups[index])
-            fault = None
         except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
-            fault = endpoint.fault(error)
-        finally:  # Also if somebody cancels every task of the loop: a link that hears nothing waits for ever.
-            if fault is not None and not self.closed:
-                link.dial_failed(fault, clock())
-                self._settle()
-        if fault is None:
+            link.dial_failed(endpoint.fault(error), clock())
+        else:
             protocol.keep = keep
             self._protocols[index], self._transports[index] = protocol, transport
             self._write(index, link.connected(clock(), owed=list(link.node.owed)))
+        self._settle()
+
+    def _dial_ended(self, index: int, task: asyncio.Task[None]) -> None:
+        """A dial that did not end by itself, as when somebody cancels every task of the loop, must end for its link too."""
+        self._dials.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a dial failed", exc_info=error)
+        if (error is not None or task.cancelled()) and self.links[index].dialling and not self.closed:
+            why = "the dial was cancelled" if error is None else type(error).__name__
+            self.links[index].dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({why})"), clock())
             self._settle()
 
     def _owed(self) -> None:

@@ -77,7 +77,7 @@ class Worker:
 
         It is begun later then. Raises only what strikes from outside, a Ctrl-C.
         """
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             return None
         try:
             self._prepare()
