@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+import redlock
 from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, RedlockError
-from tests.contract.api import PATIENCE, Api, Servers, until
+from tests.contract.api import BLOCKING, PATIENCE, Api, Servers, until
 
 # Newer Pythons warn of any fork beside a thread; web servers do it all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -184,3 +186,25 @@ async def test_a_closed_coordinator_stays_closed_in_the_child(api: Api, nodes: N
             await locks.lock("orders").acquire()
 
     await in_child(api, child)
+
+
+async def test_a_child_is_told_though_a_thread_of_the_parent_held_the_lock_of_lost(nodes: Nodes) -> None:
+    """That thread does not exist in the child, and would never let go."""
+    with redlock.Redlock(nodes.urls, ttl=30.0) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None
+        lost = lease.lost
+
+        async def child() -> bool:
+            assert lease.lost is lost
+            return lost.wait(0) and lost.is_set()
+
+        with lost._cond:  # type: ignore[attr-defined]
+            reader, writer = os.pipe()
+            holding = threading.Thread(target=os.read, args=(reader, 1))
+            holding.start()
+            assert await in_child(BLOCKING, child)
+            os.close(writer)
+            holding.join()
+            os.close(reader)
+        assert not lost.is_set() and lease.release()

@@ -1,0 +1,554 @@
+"""The blocking driver from the inside: which set carries what, what is bounded, and what an interrupt leaves behind.
+
+Real servers; where a test has to see how something happens, and not only that, it looks into the driver.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import redlock
+from redlock import QuorumUnavailable
+from redlock.base import _bring_owed
+from redlock.core.effects import Request
+from redlock.embedded import Node, Nodes
+from redlock.observe import NodeDisconnected
+from redlock.transport import blocking
+from redlock.transport.blocking import ConnectionSet
+from redlock.transport.clock import now
+from redlock.transport.dial import Endpoint
+from redlock.transport.keeper import Crowd
+from tests.proxy import LateProxy
+
+PATIENCE = 20.0
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait until *holds*; for what other threads and servers do by themselves."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.01)
+
+
+def taken(locks: redlock.Redlock, name: str = "orders", **options: Any) -> redlock.Lease:
+    lease = locks.lock(name, **options).acquire(blocking=False)
+    assert lease is not None
+    return lease
+
+
+def pair(locks: redlock.Redlock, name: str = "orders") -> bool:
+    return taken(locks, name).release()
+
+
+def held(node: Node, name: str = "orders") -> bool:
+    with node.client() as client:
+        return bool(client.exists(f"redlock:{name}"))
+
+
+@contextmanager
+def paused(*nodes: Node) -> Iterator[None]:
+    for node in nodes:
+        node.pause()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.resume()
+
+
+@contextmanager
+def in_hand(locks: redlock.Redlock, prefer: ConnectionSet | None = None) -> Iterator[ConnectionSet]:
+    """A set of connections in the hands of somebody who does nothing with it."""
+    port = locks._driver._check_out(prefer)
+    try:
+        yield port
+    finally:
+        locks._driver._check_in(port)
+
+
+@pytest.fixture
+def locks(nodes: Nodes) -> Iterator[redlock.Redlock]:
+    """A coordinator that knows its nodes."""
+    with redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=0.5) as found:
+        assert pair(found)
+        yield found
+
+
+class Sent:
+    """What went out on which set."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.finals: list[tuple[ConnectionSet, int]] = []
+        send = ConnectionSet.send
+
+        def sending(port: ConnectionSet, requests: Sequence[Request], run: Any) -> None:
+            self.finals += [(port, request.node) for request in requests if request.command.final]
+            send(port, requests, run)
+
+        patch.setattr(ConnectionSet, "send", sending)
+
+
+# Rule 7: a release travels behind its acquire
+
+
+def test_a_release_goes_on_the_set_that_carried_its_acquire(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the one that was used last."""
+    lease = taken(locks)
+    first = lease._port
+    assert first is not None
+    with in_hand(locks, first), in_hand(locks) as other:
+        assert other is not first
+    locks._driver._idle.remove(other)
+    locks._driver._idle.append(other)  # It would be the next.
+    sent = Sent(monkeypatch)
+    assert lease.release()
+    assert sent.finals == [(first, node) for node in range(5)]
+
+
+@pytest.mark.parametrize("came_back", [False, True], ids=["in other hands", "came back meanwhile"])
+def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, came_back: bool
+) -> None:
+    """To the node that owes an answer there; before whoever has the set gives it to the next."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
+        assert pair(locks)
+        with paused(own_nodes[0]):
+            lease = taken(locks)
+            port = lease._port
+            assert port is not None
+            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            sent = Sent(monkeypatch)
+            with in_hand(locks, port):
+                if came_back:
+                    follow = locks._driver.follow
+
+                    def late(port: ConnectionSet, *behind: Any) -> None:
+                        locks._driver._check_in(port)
+                        follow(port, *behind)
+                        locks._driver._idle.remove(port)
+
+                    monkeypatch.setattr(locks._driver, "follow", late)
+                assert lease.release()
+                assert [node for used, node in sent.finals if used is not port] == [0, 1, 2, 3, 4]
+                assert ([node for used, node in sent.finals if used is port] == [0]) is came_back
+            assert [node for used, node in sent.finals if used is port] == [0]
+            assert [request.command.final for request in port.links[0].owing] == [False, True]
+            assert not port.following
+        until(lambda: not held(own_nodes[0]), "the release")
+
+
+def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> None:
+    """The acquire that it undoes waits unread in the stopped node's socket: a new connection might overtake it."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
+        assert pair(locks)
+        with paused(own_nodes[0]):
+            lease = taken(locks)
+            port = lease._port
+            assert port is not None
+            port.links[0]._silence = 0.0
+            descriptor = port.descriptor(0)
+            assert lease.release()
+            assert port.descriptor(0) == descriptor
+            assert port.links[0].releasing
+        until(lambda: not held(own_nodes[0]), "the release")
+
+
+# Rule 10: what an exception leaves behind
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before the write", "after the write"])
+def test_a_torn_connection_is_closed_and_no_answer_drifts(
+    locks: redlock.Redlock, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """A Ctrl-C between the note of a request and its write: the next answers would be taken for that of the one before."""
+    (port,) = locks._driver._idle
+    write = port._write
+    sock = port._socks[2]
+    assert sock is not None
+
+    def torn(index: int, data: bytes) -> None:
+        if index != 2:
+            write(index, data)
+            return
+        port._write = write  # type: ignore[method-assign]
+        if written:
+            write(index, data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(port, "_write", torn)
+    with pytest.raises(KeyboardInterrupt):
+        locks.lock("orders").acquire()
+    assert sock.fileno() == -1
+    until(lambda: not any(map(held, nodes)), "nothing on the nodes")
+    until(lambda: all(report.votes for report in locks.nodes()), "five nodes that vote")
+    for _ in range(5):
+        lease = taken(locks)
+        until(lambda: all(map(held, nodes)), "five nodes that hold it")
+        assert locks.status("orders").held
+        assert lease.release()
+        until(lambda: not any(map(held, nodes)), "five nodes that hold it no more")
+
+
+def test_an_interrupt_while_a_connection_is_taken_over_does_not_lose_the_node(nodes: Nodes) -> None:
+    """Its dial was answered, and the answer is gone: it is dialled anew."""
+    with redlock.Redlock(nodes.urls) as locks:
+        with in_hand(locks) as port:
+            register = port._by_fd
+
+            class Torn(dict[int, int]):
+                def __setitem__(self, fd: int, index: int) -> None:
+                    port._by_fd = register
+                    raise KeyboardInterrupt
+
+            port._by_fd = Torn()
+        with pytest.raises(KeyboardInterrupt):
+            locks.lock("orders").acquire()
+        until(lambda: pair(locks) and all(report.votes for report in locks.nodes()), "five nodes that vote")
+
+
+# Rule 11: bounds
+
+
+def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sets for eight threads: all have their turn, and nobody makes a third."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 2)
+    with redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
+        seen: list[int] = []
+        failed: list[BaseException] = []
+
+        def work(number: int) -> None:
+            try:
+                for _ in range(20):
+                    lease = locks.lock(f"orders:{number}").acquire(timeout=PATIENCE)
+                    assert lease is not None
+                    seen.append(len(locks._driver._shared))
+                    lease.release()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed and len(seen) == 160
+        assert max(seen) == 2
+        with in_hand(locks), in_hand(locks), pytest.raises(QuorumUnavailable, match="all 2 sets of connections are in use"):
+            locks.lock("orders").acquire(timeout=0.05)
+
+
+def test_a_set_that_comes_back_wakes_who_waits_for_it(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself: here nobody looks again after a while."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    with redlock.Redlock(nodes.urls) as locks:
+        assert pair(locks)
+        queue_up = locks._driver._queue_up
+        monkeypatch.setattr(locks._driver, "_queue_up", lambda longest: queue_up(1000.0))
+        got: list[bool] = []
+        waiting = threading.Thread(target=lambda: got.append(pair(locks)), daemon=True)
+        with in_hand(locks):
+            waiting.start()
+            until(lambda: locks._driver._waiters, "somebody who waits")
+        waiting.join(PATIENCE)
+        assert got == [True]
+        assert not locks._driver._waiters
+
+
+def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten leases are due, the nodes do not answer, and two renewals are under way at any time."""
+    monkeypatch.setattr("redlock.transport.keeper.TOGETHER_MAX", 2)
+    under_way: list[int] = []
+    start = Crowd.start
+
+    def starting(crowd: Crowd, *flow: Any) -> None:
+        start(crowd, *flow)
+        under_way.append(len(crowd))
+
+    monkeypatch.setattr(Crowd, "start", starting)
+    with redlock.Redlock(own_nodes.urls, ttl=3.0, node_timeout=0.1) as locks:
+        leases = [taken(locks, f"orders:{number}", auto_extend=True) for number in range(10)]
+        with paused(*own_nodes[:3]):
+            until(lambda: len(under_way) >= 10, "ten renewals")
+        assert max(under_way) == 2
+        for lease in leases:
+            lease.release()
+
+
+def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests in flight, those that vote, and releases owed: each limit is reached, and not passed."""
+    monkeypatch.setattr("redlock.transport.link.IN_FLIGHT_MAX", 12)
+    monkeypatch.setattr("redlock.transport.link.TAKES_MAX", 6)
+    monkeypatch.setattr("redlock.transport.link.OWED_MAX", 4)
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
+        assert pair(locks)
+        (port,) = locks._driver._idle
+        link = port.links[0]
+        link._silence = 1000.0
+        leases = [taken(locks, f"before:{number}") for number in range(20)]
+        until(lambda: locks._driver.tend(port) and not port.late(), "all answers")
+        flying, owed = [], []
+        with paused(own_nodes[0]):
+            for number in range(10):
+                assert pair(locks, f"orders:{number}")
+                flying.append(link.in_flight)
+            assert max(flying) == 6, "a vote is asked for only where its release would still fit"
+            for lease in leases:
+                assert lease.release()
+                flying.append(link.in_flight)
+                owed.append(len(link.node.owed))
+            assert max(flying) == 12
+            assert max(owed) == 4
+
+
+def test_no_descriptors_are_kept_beside_a_stopped_node(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts, and says nothing; it is given up and dialled again, many times, and what was given up is closed."""
+    lost: list[str] = []
+    opened: list[socket.socket] = []
+    connect = Endpoint.connect
+
+    def connecting(endpoint: Endpoint, *args: Any) -> Any:
+        connection, sock = connect(endpoint, *args)
+        opened.append(sock)
+        return connection, sock
+
+    monkeypatch.setattr(Endpoint, "connect", connecting)
+
+    def heard(event: object) -> None:
+        if isinstance(event, NodeDisconnected):
+            lost.append(event.reason)
+
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.1, on_event=heard) as locks:
+        locks._driver.silence = 0.02
+        assert pair(locks)
+        with paused(own_nodes[0]):
+            before = len(opened)
+            deadline = time.monotonic() + PATIENCE
+            while len(opened) < before + 6:
+                assert time.monotonic() < deadline
+                assert pair(locks)
+                time.sleep(0.02)
+                assert sum(sock.fileno() >= 0 for sock in opened) <= 5 + 1
+        assert any("did not answer for 0.02 s" in reason for reason in lost)
+
+
+# Sockets
+
+
+class Dribbling:
+    """A socket that takes a few bytes at a time, and then none for once."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._turns = 0
+        self.refused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def send(self, data: bytes) -> int:
+        self._turns += 1
+        if self._turns % 3 == 0:
+            self.refused += 1
+            raise BlockingIOError
+        return self._sock.send(data[:37])
+
+
+def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """37 bytes at a time, to all nodes, and every vote comes; afterwards nobody waits for room any more."""
+    found: list[Dribbling] = []
+    connect = Endpoint.connect
+
+    def dribbling(endpoint: Endpoint, *args: Any) -> Any:
+        connection, sock = connect(endpoint, *args)
+        found.append(Dribbling(sock))
+        return connection, found[-1]
+
+    monkeypatch.setattr(Endpoint, "connect", dribbling)
+    with redlock.Redlock(nodes.urls, node_timeout=3.0) as locks:
+        for _ in range(10):
+            lease = taken(locks)
+            until(lambda: all(map(held, nodes)), "five nodes that hold it")
+            lease.extend()
+            assert lease.release()
+            locks._driver.bring_owed()
+            until(lambda: not any(map(held, nodes)), "five nodes that hold it no more")
+        assert all(report.votes for report in locks.nodes())
+        assert len(found) == 5 and all(sock.refused for sock in found)
+        with in_hand(locks) as port:
+            assert not any(port._unsent)
+            assert port._poll.poll(0) == [], "a poller that waits for room where there is room never sleeps"
+
+
+def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instant of a grant is read after its bytes: one from before would make the lease valid for as long as we slept."""
+    with (
+        Nodes(1) as nodes,
+        pytest.warns(UserWarning, match="plain lock"),
+        redlock.Redlock(nodes.urls, ttl=1.0, node_timeout=0.05) as locks,
+    ):
+        assert pair(locks)
+        (port,) = locks._driver._idle
+
+        class Sleepy(Dribbling):
+            def send(self, data: bytes) -> int:
+                return self._sock.send(data)
+
+            def recv(self, size: int) -> bytes:
+                data = self._sock.recv(size)
+                time.sleep(0.5)
+                return data
+
+        sock = port._socks[0]
+        assert sock is not None
+        port._socks[0] = Sleepy(sock)  # type: ignore[call-overload]
+        with pytest.raises(QuorumUnavailable, match="validity was over"):
+            locks.lock("orders", ttl=0.3).acquire(blocking=False)
+        port._socks[0] = sock
+
+
+# The end
+
+
+class Closed:
+    """Whether a release was unanswered on any set that was closed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.releasing: list[bool] = []
+        close = ConnectionSet.close
+
+        def closing(port: ConnectionSet) -> None:
+            if not port.closed:
+                self.releasing.append(any(link.releasing for link in port.links))
+            close(port)
+
+        patch.setattr(ConnectionSet, "close", closing)
+
+
+@pytest.fixture
+def slow(nodes: Nodes) -> Iterator[list[str]]:
+    """The nodes, the last of them behind a round trip of 0.4 s."""
+    with LateProxy(nodes[4].port, delay=0.2) as proxy:
+        yield [*nodes.urls[:4], proxy.url]
+
+
+def test_a_release_on_its_way_is_heard_of_before_the_close(slow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that is closed with an answer unread may take with it what the node has not read."""
+    closed = Closed(monkeypatch)
+    with redlock.Redlock(slow, ttl=60.0, node_timeout=10.0) as locks:
+        lease = taken(locks)
+        assert lease.release()
+        (port,) = locks._driver._idle
+        assert port.links[4].releasing
+    assert closed.releasing == [False]
+
+
+def test_a_release_on_its_way_is_heard_of_when_the_set_comes_back_after_the_close(
+    slow: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was in use when its coordinator was closed."""
+    closed = Closed(monkeypatch)
+    locks = redlock.Redlock(slow, ttl=60.0, node_timeout=10.0)
+    lease = taken(locks)
+    assert lease.release()
+    with in_hand(locks) as port:
+        assert port.links[4].releasing
+        locks.close()
+        assert not port.closed
+    assert port.closed and closed.releasing == [False]
+
+
+def test_a_release_on_its_way_is_heard_of_before_the_interpreter_ends(slow: list[str]) -> None:
+    """Of a coordinator that nobody closed."""
+    locks = redlock.Redlock(slow, ttl=60.0, node_timeout=10.0)
+    assert taken(locks).release()
+    (port,) = locks._driver._idle
+    assert port.links[4].releasing
+    _bring_owed()
+    assert not port.links[4].releasing
+    locks.close()
+
+
+def test_a_connection_that_comes_after_the_close_is_closed(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """The dial had begun before."""
+    with in_hand(locks) as port:
+        pass
+    locks.close()
+    connection, sock = locks._endpoints[0].connect(1.0)
+    port.arrive(0, connection, sock, None)
+    assert sock.fileno() == -1
+
+
+def test_close_does_not_wait_for_a_callback_that_hangs(nodes: Nodes) -> None:
+    """Its program wants to end."""
+    end, began = threading.Event(), threading.Event()
+
+    def hangs(lease: redlock.Lease) -> None:
+        began.set()
+        end.wait(PATIENCE)
+
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = taken(locks, ttl=0.3, on_lost=hangs)
+        assert began.wait(PATIENCE)
+        assert not lease.is_held()
+    thread = locks._errands._thread
+    assert thread is not None and thread.is_alive()
+    end.set()
+    thread.join(PATIENCE)
+
+
+def test_a_coordinator_that_is_dropped_leaves_no_thread(nodes: Nodes) -> None:
+    """Nobody closed it; the thread that watches for hang-ups ends with it, and so do its connections."""
+    locks = redlock.Redlock(nodes.urls)
+    assert pair(locks)
+    (port,) = locks._driver._idle
+    sock = port._socks[0]
+    assert sock is not None
+    name = "redlock-hangups"
+    assert any(thread.name == name for thread in threading.enumerate())
+    del locks, port
+    gc.collect()
+    until(lambda: not any(thread.name.startswith("redlock") for thread in threading.enumerate()), "the end of our threads")
+    assert sock.fileno() == -1
+
+
+# How long a release is owed
+
+
+def owed_for(locks: redlock.Redlock, node: Node, lease: redlock.Lease) -> float:
+    """Seconds for which a dead node is to be brought the release of *lease*."""
+    node.kill()
+    deadline = time.monotonic() + PATIENCE
+    while locks._driver.nodes[0].fault is None:
+        assert time.monotonic() < deadline
+        lease.verify()
+    at = now()
+    assert lease.release() and locks._driver.nodes[0].owed
+    return locks._driver.dialers[0]._bring_until - at
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["acquired", "extended"])
+def test_a_release_is_owed_for_as_long_as_its_lock_may_live(own_nodes: Nodes, extended: bool) -> None:
+    """The ttl of the lock, or of its extension, where that is longer than the coordinator's; and again, for a slow node."""
+    with redlock.Redlock(own_nodes.urls, ttl=5.0) as locks:
+        lease = taken(locks, ttl=5.0 if extended else 50.0)
+        if extended:
+            lease.extend(50.0)
+        assert owed_for(locks, own_nodes[0], lease) >= 100.0
+
+
+def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
+    """The lock has expired by then: the thread that would dial a dead node for it ends."""
+    with redlock.Redlock(own_nodes.urls, ttl=0.5, node_timeout=0.1) as locks:
+        lease = taken(locks)
+        assert owed_for(locks, own_nodes[0], lease) <= 1.0 + 0.5
+        until(lambda: locks._driver.dialers[0]._thread is None, "the end of the dial thread")
+        assert locks._driver.nodes[0].owed
