@@ -1,9 +1,9 @@
 """One process that runs out of threads, of descriptors or of nodes, again and again: its coordinator must outlive all of it.
 
-    python tests/exhausted.py blocking|asyncio EPISODES SEED
+    python -m tests.exhausted blocking|asyncio EPISODES SEED
 
-It has servers of its own, and limits of its own that the kernel enforces: RLIMIT_NOFILE for descriptors, and RLIMIT_AS for
-threads, whose stacks then find no room. It prints one line of JSON; `tests/test_exhaustion.py` judges it.
+It has servers of its own, and limits of its own that the kernel enforces (`chaos/live/shortages.py`). It prints one line of
+JSON; `tests/test_exhaustion.py` judges it.
 """
 
 from __future__ import annotations
@@ -13,68 +13,24 @@ import contextlib
 import inspect
 import json
 import logging
-import os
 import random
-import resource
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import redis
 
 import redlock
 import redlock.asyncio
+from chaos.live.shortages import descriptors, short_of
 from redlock.embedded import Nodes
 
-STACK = 96 << 20
-"""Larger than what libc keeps of the stacks of threads that ended, so that each thread needs room of its own."""
-HEADROOM = 64 << 20
-"""For everything that is no stack."""
 PATIENCE = 20.0
 TTL = 1.5
 NODE_TIMEOUT = 0.15
 CAUSES = ("threads", "descriptors", "nodes", "threads nodes", "descriptors nodes", "threads descriptors nodes")
-
-
-@contextlib.contextmanager
-def no_threads() -> Iterator[None]:
-    """No thread can be had, for want of room for its stack."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    size = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-class Hog:
-    """Takes every descriptor that there is, and every one that becomes free."""
-
-    def __init__(self) -> None:
-        self.taken: list[int] = []
-
-    def eat(self) -> None:
-        """Take what is free."""
-        with contextlib.suppress(OSError):
-            while True:
-                self.taken.append(os.dup(2))
-
-    @contextlib.contextmanager
-    def meal(self) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 8, hard))
-        self.eat()
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for fd in self.taken:
-                os.close(fd)
-            self.taken.clear()
 
 
 class Raw:
@@ -134,7 +90,6 @@ class Play:
         self.kept: list[tuple[Any, list[Any]]] = []
         self.back: list[float] = []
         self.released: list[str] = []
-        self.hog = Hog()
 
     async def keep(self, number: int) -> None:
         """One more lease that is renewed, and watched, whatever comes."""
@@ -170,10 +125,7 @@ class Play:
                     self.nodes[index].pause()
             if stops and down:
                 await self.pair(f"unanswered-{number}")  # Releases that nobody answered, while there are threads.
-            if "threads" in cause:
-                stack.enter_context(no_threads())
-            if "descriptors" in cause:
-                stack.enter_context(self.hog.meal())
+            short = stack.enter_context(short_of(*[each for each in cause if each != "nodes"]))
             for index, admin in enumerate(self.admins):
                 if index not in down and self.dice.random() < 0.7:  # So that something must be dialled.
                     with contextlib.suppress(redis.RedisError):
@@ -182,7 +134,7 @@ class Play:
                 self.nodes[index].kill()
             for _ in range(self.dice.randint(1, 4)):
                 if "descriptors" in cause:
-                    self.hog.eat()
+                    short.of_descriptors()
                 await self.pair(f"during-{number}")
                 if self.dice.random() < 0.3:
                     with self.raw.watching():
@@ -235,10 +187,6 @@ class Play:
         return found
 
 
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 async def run(api: str, episodes: int, seed: int, nodes: Nodes) -> dict[str, Any]:
     before = descriptors(), sorted(thread.name for thread in threading.enumerate())
     logged = Logged()
@@ -271,7 +219,6 @@ async def run(api: str, episodes: int, seed: int, nodes: Nodes) -> dict[str, Any
 
 
 def main(api: str, episodes: int, seed: int) -> None:
-    threading.stack_size(STACK)
     with Nodes(3, durable=True) as nodes:
         body = run(api, episodes, seed, nodes)
         if api == "asyncio":

@@ -7,21 +7,27 @@ of history. A process stays broken until its end.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import redlock.core.acquire
 import redlock.core.admission
+import redlock.transport.link
 from redlock.core import commands
 from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
+from redlock.transport.blocking import ConnectionSet
 from redlock.transport.clock import Entropy
+from redlock.transport.link import Link
+from redlock.transport.threads import Worker
 
 __all__ = ["PLANTS", "plant"]
 
 acquire_module: Any = redlock.core.acquire
 admission_module: Any = redlock.core.admission
+link_module: Any = redlock.transport.link
 
 _INCR = """
 local held = redis.call('GET', KEYS[1])
@@ -119,6 +125,41 @@ def _any_cluster() -> None:
     Admission._foreign = lambda self, node, marker: None  # type: ignore[method-assign]
 
 
+def _threads_that_die() -> None:
+    """A thread ends with the first exception, and asking for one that cannot be had raises into whoever asked."""
+    begin = Worker._begin
+
+    def work(self: Worker) -> None:
+        while self._goes_on(threading.current_thread()):
+            self._step()
+
+    def raising(self: Worker) -> None:
+        problem = begin(self)
+        if problem is not None:
+            raise RuntimeError(problem)
+
+    Worker._work = work  # type: ignore[method-assign]
+    Worker._begin = raising  # type: ignore[method-assign]
+    Link._ask_dial = _ask_dial  # type: ignore[method-assign]
+
+
+def _ask_dial(self: Link, now: float) -> None:
+    if not self.up and not self.dialling and now >= self.node.redial_at:
+        self._phase = link_module._Phase.DIALLING
+        self._dial()
+
+
+def _dials_that_tell_nobody() -> None:
+    """Who asked for a connection that could not be made is not told."""
+    arrive = ConnectionSet.arrive
+
+    def connections_alone(self: ConnectionSet, index: int, connection: Any, sock: Any, fault: Any) -> None:
+        if connection is not None:
+            arrive(self, index, connection, sock, fault)
+
+    ConnectionSet.arrive = connections_alone  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "incr token": _incr_token,
     "non-strict": _non_strict,
@@ -127,6 +168,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "no validity check": _no_validity_check,
     "no quarantine": _no_quarantine,
     "any cluster": _any_cluster,
+    "threads that die": _threads_that_die,
+    "dials that tell nobody": _dials_that_tell_nobody,
 }
 
 assert commands.TAKE is TAKE  # The one object whose text the links read; a plant elsewhere would change nothing.

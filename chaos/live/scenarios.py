@@ -217,6 +217,33 @@ _NETWORK = (
         script=Steady([Flapping(of=black_hole(among(("c1", "c3", "c4"), MAJORITY)), on=0.25, off=0.25)], during=6.0),
         also=frozenset({DEGRADED}),
     ),
+    puppets(
+        "S70",
+        "no threads while a node dies that owes an answer",
+        DEGRADED,
+        directed.no_threads,
+        ttl=2.0,
+        roles=PUPPETS[:2],
+        needs=KILLS | {Ability.PAUSE},
+    ),
+    puppets(
+        "S70b",
+        "control of S70: threads end with their first exception",
+        DEGRADED,
+        directed.dead_renewal,
+        ttl=2.0,
+        roles=(Role("puppet", "blocking", plants=("threads that die",)), PUPPETS[1]),
+        needs=KILLS | {Ability.PAUSE},
+    ),
+    puppets("S71", "no descriptors while all connections end", UNAVAILABLE, directed.no_descriptors, ttl=2.0, roles=PUPPETS[:2]),
+    puppets(
+        "S71b",
+        "control of S71: a dial that fails tells nobody",
+        UNAVAILABLE,
+        directed.dead_dials,
+        ttl=2.0,
+        roles=(Role("puppet", "blocking", plants=("dials that tell nobody",)), PUPPETS[1]),
+    ),
 )
 
 _SERVERS = (

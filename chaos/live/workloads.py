@@ -16,6 +16,7 @@ from typing import Any
 from chaos.history import Believed, Note
 from chaos.live import worker
 from chaos.live.program import Held, Locks, Refusal
+from chaos.live.shortages import Shortage
 from chaos.live.store import StoreClient
 from chaos.live.worker import Session, client, drive, emit, note, true_now
 
@@ -196,6 +197,7 @@ class _Puppet:
         self.leases: dict[str, Held] = {}
         self.bases: dict[str, dict[str, Any]] = {}
         self.store = StoreClient(session.task.store, client())
+        self.shortage = Shortage()
 
     async def obey(self, order: dict[str, Any]) -> None:
         """Do one thing, and say when it is done."""
@@ -265,6 +267,13 @@ class _Puppet:
 
     async def do_leap(self, resource: str, order: dict[str, Any]) -> None:
         worker.leap(order["seconds"])
+
+    async def do_starve(self, resource: str, order: dict[str, Any]) -> None:
+        """Run out of threads or descriptors until `feed`."""
+        getattr(self.shortage, f"of_{order['of']}")()
+
+    async def do_feed(self, resource: str, order: dict[str, Any]) -> None:
+        self.shortage.end()
 
     async def do_fork(self, resource: str, order: dict[str, Any]) -> str:
         """Fork; the child tells what its copy of the lease says, takes a lock of its own, and ends."""

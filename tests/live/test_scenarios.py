@@ -13,6 +13,7 @@ SHARE = (
     *("S25b", "S26", "S33", "S34", "S35", "S36", "S37"),
     *("S40", "S41", "S41b", "S45", "S47b", "S48", "S48b", "S49"),
     *("S53", "S54", "S55", "S58", "S59"),
+    *("S70", "S70b", "S71", "S71b"),
 )
 """At least one of each kind of fault, and of each way a script decides; the others run in campaigns."""
 CONTROLS = tuple(name for name, scenario in SCENARIOS.items() if scenario.expected is Expected.MUST_FAIL)

@@ -21,6 +21,7 @@ from chaos.live.directed.servers import (
     strobe,
     wrong_password,
 )
+from chaos.live.directed.shortages import dead_dials, dead_renewal, no_descriptors, no_threads
 
 __all__ = [
     "amnesia",
@@ -29,6 +30,8 @@ __all__ = [
     "check_and_stop",
     "clock_jump_on_a_majority",
     "clock_jump_on_a_minority",
+    "dead_dials",
+    "dead_renewal",
     "duplicate_node",
     "evicted",
     "flushed_majority",
@@ -42,6 +45,8 @@ __all__ = [
     "late_requests",
     "max_hold",
     "moved_address",
+    "no_descriptors",
+    "no_threads",
     "non_strict",
     "other_list",
     "out_of_memory",
