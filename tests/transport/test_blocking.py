@@ -49,6 +49,13 @@ def pair(locks: redlock.Redlock, name: str = "orders") -> bool:
     return taken(locks, name).release()
 
 
+def settled(locks: redlock.Redlock) -> ConnectionSet:
+    """The only set, when no node owes an answer on it."""
+    (port,) = locks._driver._idle
+    until(lambda: locks._driver.tend(port) and not port.late(), "all answers")
+    return port
+
+
 def held(node: Node, name: str = "orders") -> bool:
     with node.client() as client:
         return bool(client.exists(f"redlock:{name}"))
@@ -121,6 +128,7 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
     """To the node that owes an answer there; before whoever has the set gives it to the next."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
+        settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
             port = lease._port
@@ -150,6 +158,7 @@ def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> No
     """The acquire that it undoes waits unread in the stopped node's socket: a new connection might overtake it."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
+        settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
             port = lease._port
@@ -290,11 +299,11 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
     monkeypatch.setattr("redlock.transport.link.OWED_MAX", 4)
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
-        (port,) = locks._driver._idle
+        port = settled(locks)
         link = port.links[0]
         link._silence = 1000.0
         leases = [taken(locks, f"before:{number}") for number in range(20)]
-        until(lambda: locks._driver.tend(port) and not port.late(), "all answers")
+        settled(locks)
         flying, owed = [], []
         with paused(own_nodes[0]):
             for number in range(10):
@@ -344,7 +353,7 @@ def test_no_descriptors_are_kept_beside_a_stopped_node(own_nodes: Nodes, monkeyp
 
 
 class Dribbling:
-    """A socket that takes a few bytes at a time, and then none for once."""
+    """A socket that takes a few bytes at a time, at every third attempt."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -356,7 +365,7 @@ class Dribbling:
 
     def send(self, data: bytes) -> int:
         self._turns += 1
-        if self._turns % 3 == 0:
+        if self._turns % 3:
             self.refused += 1
             raise BlockingIOError
         return self._sock.send(data[:37])
