@@ -526,7 +526,7 @@ def test_a_connection_costs_authentication_selection_and_our_questions(
 
 
 def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> None:
-    """If this fails, a new redis-py wants `dial.py` looked at: `_taken_over` and `_taken_over_async`."""
+    """If this fails, a new redis-py wants `dial.py` looked at: `_taken_over`, `_taken_over_async` and `_send_to`."""
     connection = redis.Connection(port=trio[0].port)
     connection.connect()
     sock = connection._get_socket()
@@ -542,6 +542,8 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
         assert isinstance(reader._buffer, bytearray) and not reader._buffer
         assert hasattr(writer.transport, "set_protocol") and hasattr(writer.transport, "abort")
         await connection.disconnect()
+        assert connection._connection_arguments() == {"host": connection.host, "port": connection.port}
+        assert async_connections.SSLConnection(host="h")._connection_arguments().keys() == {"host", "port", "ssl"}
 
     asyncio.run(talk())
     for name in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):

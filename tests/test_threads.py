@@ -6,6 +6,7 @@ Shortages are made here by a `Thread.start` that raises what the real one raises
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import threading
@@ -139,6 +140,34 @@ def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes,
         assert NodeDisconnected.__name__ in caplog.text
         stays_renewed(lease)
         is_told_of_its_loss(lease, own_nodes, told)
+
+
+def test_a_connection_that_an_exception_tore_in_the_renewal_thread_is_closed(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between the note of a request and its write: the next answers would be taken for that of the one before."""
+    with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
+        lease = locks.lock("kept", auto_extend=True).acquire()
+        assert lease is not None
+        stays_renewed(lease)
+        crowd = locks._keeper._crowd
+        assert crowd is not None
+        port = crowd._port
+        sock, write = port._socks[2], port._write
+        assert sock is not None
+
+        def torn(index: int, data: bytes) -> None:
+            if index != 2:
+                write(index, data)
+                return
+            port._write = write  # type: ignore[method-assign]
+            raise SystemExit
+
+        port._write = torn  # type: ignore[method-assign]
+        until(lambda: "redlock-renewal failed, and goes on" in caplog.text, "a word about it")
+        assert sock.fileno() == -1
+        stays_renewed(lease)
+        assert lease.release()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -300,6 +329,14 @@ def test_a_dial_without_a_thread_is_a_vote_with_a_reason(nodes: Nodes, shortage:
         assert lease is not None and lease.release()
 
 
+def confirmed(lease: redlock.Lease) -> bool:
+    """Use the connections. While another thread looks after them a call needs connections of its own, and may have none."""
+    with contextlib.suppress(QuorumUnavailable):
+        lease.verify()
+        return True
+    return False
+
+
 def test_a_release_is_brought_when_there_is_a_thread_to_bring_it(own_nodes: Nodes, shortage: Shortage) -> None:
     """Nobody calls: the thread that watches for hang-ups begins the dial."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
@@ -307,7 +344,7 @@ def test_a_release_is_brought_when_there_is_a_thread_to_bring_it(own_nodes: Node
         assert lease is not None
         shortage.of("redlock-dial")
         disconnect(own_nodes[0])
-        until(lambda: shortage.refused or not lease.verify(), "a connection that is gone and cannot be dialled")  # type: ignore[func-returns-value]
+        until(lambda: shortage.refused or not confirmed(lease), "a connection that is gone and cannot be dialled")
         lease.release()
         until(lambda: locks._driver.nodes[0].owed or not held(own_nodes[0], "owed"), "the release, or a debt")
         shortage.over()

@@ -474,11 +474,13 @@ class AsyncDriver:
 
     def _retry(self) -> None:
         self._retry_handle = None
-        for index, link in enumerate(self.links):
-            if link.node.owed and link.overdue(clock()):
-                self._make_sure(index, clock())
-            link.retry(clock())
-        self._retry_later()
+        try:
+            for index, link in enumerate(self.links):
+                if link.node.owed and link.overdue(clock()):
+                    self._make_sure(index, clock())
+                link.retry(clock())
+        finally:  # Whatever was raised: somebody is still owed a release.
+            self._retry_later()
 
     def _write(self, index: int, data: bytes) -> None:
         transport = self._transports[index]

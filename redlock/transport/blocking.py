@@ -414,9 +414,9 @@ class Dialer(Worker):
             if self._dialled is not None:
                 cut(self._dialled)
 
-    def join(self) -> None:
-        """Wait for a dial in progress. One that is still waiting for TCP ends by itself, within its timeout."""
-        self._join(_JOIN)
+    def join(self, until: float) -> None:
+        """Wait for a dial in progress, at most until *until*. One that waits for TCP or for a name server ends by itself."""
+        self._join(max(0.0, until - clock()))
 
     def _dialling(self, connection: redis.Connection | None) -> None:
         with self._lock:
@@ -633,8 +633,9 @@ class Driver:
                 self._idle.pop().close()
         for gate in list(self._waiters):
             self._open(gate)
+        until = clock() + _JOIN  # For all of them together.
         for dialer in self.dialers:
-            dialer.join()
+            dialer.join(until)
         self.hangups.close()
 
     def abandon(self) -> None:
@@ -675,7 +676,7 @@ class Driver:
             except OSError as error:  # No descriptor to be had.
                 port = None
                 why = f"no more connections can be made ({error.strerror or error})"
-                comes = bool(self._shared) or patient or give_up_at != math.inf
+                comes = bool(self._shared) or patient
             if port is not None:
                 return port
             left = give_up_at - clock()

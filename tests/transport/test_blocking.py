@@ -19,6 +19,7 @@ import redlock
 from redlock import QuorumUnavailable
 from redlock.base import _bring_owed
 from redlock.core.effects import Request
+from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
 from redlock.transport import blocking
@@ -390,8 +391,15 @@ def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, m
             assert lease.release()
             locks._driver.bring_owed()
             until(lambda: not any(map(held, nodes)), "five nodes that hold it no more")
+        names = [f"behind:{number}" for number in range(6)]
+        leases = [taken(locks, name) for name in names]
+        locks._driver.write([request for each in leases for request in abandon(locks._cluster, each._holding, now())])
+        locks._driver.bring_owed()
+        until(lambda: not any(held(node, name) for node in nodes for name in names), "releases behind each other")
+        assert not any(node.fault for node in locks._driver.nodes)
         assert all(report.votes for report in locks.nodes())
-        assert len(found) == 5 and all(sock.refused for sock in found)
+        assert len(found) == 5, "no connection was broken by it"
+        assert all(sock.refused for sock in found)
         with in_hand(locks) as port:
             assert not any(port._unsent)
             assert port._poll.poll(0) == [], "a poller that waits for room where there is room never sleeps"
