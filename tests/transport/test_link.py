@@ -600,6 +600,31 @@ def test_while_it_is_dialled_for_the_first_time_requests_wait() -> None:
 # Silence
 
 
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=["shortage", "Ctrl-C"])
+def test_a_dial_that_cannot_begin_is_no_dial(error: BaseException) -> None:
+    """Its link would wait for ever. A shortage fails what waits; a Ctrl-C goes on its way; each is tried again."""
+    rig = Rig()
+    dial = rig.link._dial
+    begins = False
+
+    def dialling() -> None:
+        if not begins:
+            raise error
+        dial()
+
+    rig.link._dial = dialling
+    if isinstance(error, Exception):
+        rig.link.submit(rig.ask(take()), 0.0)
+        assert rig.fault() == Fault(FaultKind.UNREACHABLE, "could not be dialled (can't start new thread)")
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            rig.link.submit(rig.ask(take()), 0.0)
+    assert not rig.link.dialling and not rig.dials
+    begins = True
+    rig.link.submit(rig.ask(take()), 1.0)
+    assert rig.link.dialling and rig.dials == [0]
+
+
 def test_a_node_is_overdue_when_it_owes_an_answer_for_longer_than_the_silence() -> None:
     """Counted from the question or the last whole reply; without a question there is no silence."""
     rig = Rig().admit()
