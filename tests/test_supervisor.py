@@ -305,6 +305,51 @@ def test_a_lease_that_has_no_time_left_begins_nothing() -> None:
     assert process.returncode == 6
 
 
+def test_a_gate_that_is_opened_too_late_lets_nothing_through() -> None:
+    """The command's own process looks at the clock last: the one that opened the gate may have slept since its own look."""
+    program = """
+import sys
+from redlock.supervise import Child
+from redlock.transport.clock import now
+for late in (0.0, -60.0):
+    with Child(["echo", "began"], "job") as child:
+        child.begin(7, now() - late)
+        print(child.wait(), child.trouble(), flush=True)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.stdout.splitlines() == ["126 -1", "began", "0 0"]
+
+
+def test_a_child_whose_gate_is_never_opened_leaves_nothing_behind() -> None:
+    """Nobody got a lease: its process ends without having been anything."""
+    program = """
+import os
+from redlock.supervise import Child
+with Child(["echo", "began"], "job") as child:
+    pass
+try:
+    os.kill(child.pid, 0)
+except ProcessLookupError:
+    print("gone")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.stdout == "gone\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"), [("#!/no/such/interpreter\n", 127, "No such file"), ("\x7fELF", 126, "Exec format error")]
+)
+def test_a_command_that_turns_out_not_to_run_is_said(lone: Nodes, tmp_path: Path, text: str, status: int, said: str) -> None:
+    """Found and executable, and still nothing that the kernel can start: known only after the lock was taken."""
+    script = tmp_path / "script"
+    script.write_text(text)
+    script.chmod(0o755)
+    result = run(lone, "lock", "broken", "--", str(script))
+    assert result.returncode == status
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_guard_that_is_dead_is_said_and_the_command_goes_on(lone: Nodes) -> None:
     """Its supervisor still watches the lease, and finds out when there is a new deadline to tell."""
     script = 'kill -KILL $(cut -d" " -f1 /proc/$PPID/task/$PPID/children); sleep 2.5; exit 3'
