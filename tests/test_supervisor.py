@@ -378,7 +378,9 @@ def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
     """As a terminal would send them: what the command itself started hears them too."""
     script = "(trap 'echo below; exit' TERM; echo ready; while :; do sleep 0.02; done) & trap : TERM; wait; wait; exit 5"
     words = [sys.executable, "-m", "redlock.cli", "lock", "group", "--", "sh", "-c", script]
-    with subprocess.Popen(words, env=environment(lone), stdout=subprocess.PIPE, text=True) as process:
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(words, env=environment(lone), stdout=subprocess.PIPE, text=True))
+        stack.callback(process.kill)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
