@@ -35,6 +35,7 @@ from redlock.supervise import (
     MISUSED,
     OK,
     TTL_MIN,
+    Child,
     Guard,
     Interrupted,
     Signals,
@@ -252,15 +253,20 @@ def _lock(
             jeopardy[:] = [event.votes]
 
     signals = Signals()
-    # The guard is forked first: the coordinator starts threads.
-    with contextlib.suppress(Interrupted), Guard(margin=ttl * GUARD_SHARE) as guard, signals:
+    # Both are forked before the coordinator starts threads.
+    with (
+        contextlib.suppress(Interrupted),
+        Guard(margin=ttl * GUARD_SHARE) as guard,
+        Child(command, resource) as child,
+        signals,
+    ):
         try:
             with (
                 redlock.Redlock(nodes, ttl=ttl, key_prefix=key_prefix, on_event=hear) as locks,
                 locks.lock(resource, timeout=timeout, auto_extend=True) as lease,
             ):
                 signals.hold()
-                return supervise(command, lease, signals, guard, jeopardy)
+                return supervise(child, lease, signals, guard, jeopardy)
         except LockContended as error:
             say(f"{resource!r} is somebody else's: {error}")
             return CONTENDED

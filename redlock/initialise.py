@@ -17,7 +17,7 @@ import redis
 from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker, blank
 from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, Mark
 from redlock.errors import ConfigurationError
-from redlock.policy import check_duration
+from redlock.policy import check_duration, check_text
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 __all__ = ["initialise"]
@@ -45,6 +45,7 @@ def initialise(
         check_duration("max_ttl", max_ttl)
     if cluster is not None and (not cluster.strip() or any(char.isspace() for char in cluster) or cluster == "-"):
         raise ConfigurationError(f"cluster={cluster!r} must be a word")
+    check_text("cluster", cluster or "")
     found = endpoints(nodes)
     with ExitStack() as stack:
         clients = [stack.enter_context(endpoint.client(_TIMEOUT)) for endpoint in found]

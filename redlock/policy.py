@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redlock.core.lease import validity
 from redlock.errors import ConfigurationError
 
-__all__ = ["Policy", "check_duration", "warn_about_nodes"]
+__all__ = ["Policy", "check_duration", "check_text", "warn_about_nodes"]
 
 NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
 NODE_TIMEOUT_MAX = 0.25
@@ -46,6 +46,7 @@ class Policy:
             check_duration("fence_ttl", self.fence_ttl)
         if not isinstance(self.key_prefix, str):
             raise ConfigurationError(f"key_prefix={self.key_prefix!r} must be a string")
+        check_text("key_prefix", self.key_prefix)
         if self.durable not in (None, True, False):
             raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
         self.check_ttl(self.ttl, self.max_ttl)
@@ -77,6 +78,14 @@ def check_duration(name: str, value: float) -> None:
     """Refuse what is not a positive, finite number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ConfigurationError(f"{name}={value!r} must be a positive, finite number of seconds")
+
+
+def check_text(name: str, value: str) -> None:
+    """Refuse what no bytes can be made of: half of a surrogate pair, as bytes that are no UTF-8 become in `sys.argv`."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{name}={value!r} cannot be encoded as UTF-8: {error.reason} at {error.start}") from None
 
 
 def warn_about_nodes(nodes: int) -> None:

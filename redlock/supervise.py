@@ -1,19 +1,21 @@
 """Running a command under a lease: it is stopped before the lease ends, whatever happens to whoever supervises it.
 
 The decision to stop reads the lease's clock and waits for nothing. A second process, the guard, knows the deadline too, and
-stands in when the supervisor is killed or stopped.
+stands in when the supervisor is killed or stopped. So that there is no instant at which a command runs and the guard does not
+know it, the command's process exists before: it waits at a gate, which is opened only once the guard was told, and by nobody
+when the supervisor is dead.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -31,6 +33,7 @@ __all__ = [
     "NOT_FOUND",
     "OK",
     "TTL_MIN",
+    "Child",
     "Guard",
     "Interrupted",
     "Signals",
@@ -54,6 +57,7 @@ TTL_MIN = 0.5
 """Seconds; below this the shares above are shorter than a busy machine keeps a process waiting."""
 _LOOK_AGAIN = 0.25
 """At most this long between looks at the lease: timers sleep through a suspend, the lease clock does not."""
+_TOO_LATE = -1
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -61,23 +65,19 @@ class Interrupted(BaseException):
     """A signal came while nothing was running yet."""
 
 
-def supervise(command: Sequence[str], lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()) -> int:
-    """Run *command* to its end, or stop it before the lease ends; give the exit status."""
-    environment = {
-        **os.environ,
-        "REDLOCK_FENCING_TOKEN": str(lease.fencing_token),
-        "REDLOCK_RESOURCE": lease.resource,
-    }
-    try:
-        # close_fds: what the caller lets us inherit is meant for the command; of ours nothing is inheritable.
-        child = subprocess.Popen(command, env=environment, start_new_session=True, close_fds=False)
-    except OSError as error:
-        return cannot_run(command[0], found=not isinstance(error, FileNotFoundError), reason=error.strerror)
+def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()) -> int:
+    """Run the command of *child* to its end, or stop it before the lease ends; give the exit status."""
     stop_at, kill_at = lease.ttl * STOP_SHARE, lease.ttl * KILL_SHARE
-    asked = killed = False
+    asked = killed = heard = False
     try:
-        while child.poll() is None:
-            guard.tell(child.pid, lease.valid_until)
+        # The guard first: from here on whatever befalls this process, the command is stopped, or never begins.
+        if not guard.tell(child.pid, lease.valid_until):
+            return cannot_run(child.name, found=True, reason="its guard does not hear")
+        child.begin(lease.fencing_token, lease.valid_until - kill_at)
+        while not child.ended():
+            if not guard.tell(child.pid, lease.valid_until) and not heard:
+                heard = True
+                say_if_heard("the guard does not hear: nobody would stop the command if redlock were killed now")
             for signum in signals.take():
                 signal_group(child.pid, signum)
             left = lease.remaining()
@@ -98,8 +98,11 @@ def supervise(command: Sequence[str], lease: LeaseBase, signals: Signals, guard:
         signal_group(child.pid, signal.SIGKILL)
         code = child.wait()
         guard.tell(0, 0.0)
-    if asked:
+    trouble = child.trouble()
+    if asked or trouble == _TOO_LATE:
         return LOST
+    if trouble:
+        return cannot_run(child.name, found=trouble != errno.ENOENT, reason=os.strerror(trouble))
     return code if code >= 0 else 128 - code
 
 
@@ -180,6 +183,101 @@ def _wake(signum: int, frame: FrameType | None) -> None:
     """SIGCHLD needs a handler for the wakeup descriptor to be written."""
 
 
+class Child:
+    """The process that becomes the command: in a session of its own, at a gate that only a living supervisor can open.
+
+    It is forked at once, while this process has no thread and no connection yet, and waits. The supervisor's end ends the wait
+    as well, and then the command never begins. It does not begin either when the lease was over as the gate was opened: this
+    process may have been stopped between its last look at the clock and that.
+    """
+
+    _GO = struct.Struct("=qd")
+    _TOLD = struct.Struct("=i")
+
+    def __init__(self, command: Sequence[str], resource: str) -> None:
+        self.name = command[0]
+        self._command = command
+        self._resource = resource
+        self._code: int | None = None
+
+    def __enter__(self) -> Child:
+        reader, self._gate = os.pipe()
+        self._report, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(reader, writer)
+        os.close(reader)
+        os.close(writer)
+        os.read(self._report, self._TOLD.size)  # Until it has its own session, so that whoever signals its group finds it.
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._gate)
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        os.close(self._report)
+
+    def begin(self, token: int, until: float) -> None:
+        """Open the gate: become the command, if that is before *until* on the lease clock. Returns at once."""
+        with contextlib.suppress(BrokenPipeError):  # Somebody killed it; its status will tell.
+            os.write(self._gate, self._GO.pack(token, until))
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Its exit status, negative for a signal, once it has ended."""
+        self._reap(0)
+        assert self._code is not None
+        return self._code
+
+    def trouble(self) -> int:
+        """Of one that has ended: the errno with which it could not become the command, `_TOO_LATE`, or 0."""
+        told = os.read(self._report, self._TOLD.size)
+        number: int = self._TOLD.unpack(told)[0] if told else 0
+        return number
+
+    def _reap(self, options: int) -> bool:
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, options)
+            except ChildProcessError:  # Whoever started us may have had SIGCHLD ignored, and it ended before we changed that.
+                pid, status = self.pid, CANNOT_RUN << 8
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code is not None
+
+    def _become(self, reader: int, writer: int) -> NoReturn:
+        """The life of the forked process up to the command."""
+        trouble = errno.ECANCELED
+        try:
+            os.setsid()
+            os.close(self._gate)  # Or its own copy would keep the gate from ever being closed.
+            # As for any program that is started: what this interpreter ignores or handles is not the command's business. What
+            # was ignored before, it keeps.
+            for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+                signal.signal(signum, signal.SIG_DFL)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.write(writer, self._TOLD.pack(0))
+            go = os.read(reader, self._GO.size)
+            if go:
+                token, until = self._GO.unpack(go)
+                if now() < until:
+                    words = {"REDLOCK_FENCING_TOKEN": str(token), "REDLOCK_RESOURCE": self._resource}
+                    os.execvpe(self.name, list(self._command), {**os.environ, **words})
+                trouble = _TOO_LATE
+        except OSError as error:
+            trouble = error.errno or trouble
+        finally:
+            with contextlib.suppress(OSError):
+                os.write(writer, self._TOLD.pack(trouble))
+            os._exit(CANNOT_RUN)
+
+
 class Guard:
     """A process that stops the command's group when this process is killed, or is stopped past the deadline.
 
@@ -207,12 +305,15 @@ class Guard:
         with contextlib.suppress(ChildProcessError):  # Whoever started us may have had SIGCHLD ignored.
             os.waitpid(self._pid, 0)
 
-    def tell(self, group: int, valid_until: float) -> None:
-        """The group to stop, 0 for none, and the deadline. Never blocks."""
+    def tell(self, group: int, valid_until: float) -> bool:
+        """The group to stop, 0 for none, and the deadline. Never blocks. False if the guard cannot hear it."""
         if self._told != (group, valid_until):
-            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            try:
                 os.write(self._pipe, self._MESSAGE.pack(group, valid_until))
-                self._told = (group, valid_until)
+            except (BlockingIOError, BrokenPipeError):
+                return False
+            self._told = (group, valid_until)
+        return True
 
     def _stand(self, reader: int) -> NoReturn:
         """The life of the guard, in the forked process."""
@@ -231,15 +332,16 @@ class Guard:
     def _watch(self, reader: int) -> None:
         group, kill_at = 0, 0.0
         while True:
-            if group and now() >= kill_at:
-                signal_group(group, signal.SIGKILL)
-                return
+            # What it was told meanwhile comes before what it knew: a guard that slept past an old deadline may have a new one.
             if select.select([reader], [], [], min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None)[0]:
                 told = os.read(reader, self._MESSAGE.size * 256)
                 if not told:
                     break
                 group, valid_until = self._MESSAGE.unpack(told[-self._MESSAGE.size :])
                 kill_at = valid_until - self._margin
+            elif group and now() >= kill_at:
+                signal_group(group, signal.SIGKILL)
+                return
         if group and signal_group(group, signal.SIGTERM) and signal_group(group, signal.SIGCONT):
             while now() < kill_at:
                 if not signal_group(group, 0):

@@ -927,6 +927,8 @@ def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
     for cluster in ("", " ", "-", "two words"):
         with pytest.raises(ConfigurationError, match="must be a word"):
             initialise(veterans.urls, cluster=cluster)
+    with pytest.raises(ConfigurationError, match=r"cluster='\\udc80' cannot be encoded"):
+        initialise(veterans.urls, cluster="\udc80")
     ask(veterans[1], "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     with pytest.raises(ConfigurationError, match="must be noeviction"):
         initialise(veterans.urls)

@@ -113,10 +113,10 @@ def test_lock_is_held_while_the_command_runs_and_released_when_it_ends(
     script = "echo $REDLOCK_FENCING_TOKEN; read _ < $0; echo done"
     fifo = Path(nodes.folder, "fifo")
     os.mkfifo(fifo)
-    process = start(nodes, "lock", "job", "--ttl", "0.5", "--", "sh", "-c", script, str(fifo))
+    process = start(nodes, "lock", "job", "--ttl", "2", "--", "sh", "-c", script, str(fifo))
     token = int(line(process))
     with Redlock(nodes.urls) as locks:
-        until = now() + 0.8  # More than one ttl.
+        until = now() + 2.5  # More than one ttl.
         while now() < until:
             status = locks.status("job")
             assert (status.held, status.fencing_token) == (True, token)
@@ -196,7 +196,7 @@ def test_a_command_that_ignores_sigterm_is_killed_before_the_validity_ends(
     own_nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """With a majority of the nodes stopped: first SIGTERM, then SIGKILL, all before the last confirmed deadline."""
-    ttl = 1.5
+    ttl = 2.0
     process = start(own_nodes, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT)
     assert line(process).startswith("ready")
     stopped_at = now()
@@ -215,7 +215,7 @@ def test_a_command_that_ignores_sigterm_is_killed_before_the_validity_ends(
 
 def test_a_full_stderr_keeps_no_command_alive(own_nodes: Nodes) -> None:
     """What redlock would like to say must not delay what it has to do."""
-    ttl = 1.0
+    ttl = 2.0
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with contextlib.suppress(BlockingIOError):
@@ -250,7 +250,7 @@ def test_a_command_that_obeys_sigterm_ends_in_order_when_the_lease_cannot_be_ren
 ) -> None:
     """It has time for its own clean-up, and the status still says that the lease was lost."""
     script = "trap 'echo cleaned up; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
-    process = start(own_nodes, "lock", "job", "--ttl", "1.0", "--", "sh", "-c", script)
+    process = start(own_nodes, "lock", "job", "--ttl", "2", "--", "sh", "-c", script)
     assert line(process) == "ready"
     for node in own_nodes[:3]:
         node.pause()
@@ -311,7 +311,7 @@ def test_what_the_command_leaves_running_in_its_group_is_killed(nodes: Nodes) ->
 
 def test_the_command_is_stopped_when_its_supervisor_is_killed(nodes: Nodes, start: Callable[..., subprocess.Popen[str]]) -> None:
     """SIGKILL for redlock: the command gets SIGTERM at once, and SIGKILL before the validity ends."""
-    ttl = 1.0
+    ttl = 2.0
     process = start(nodes, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT)
     assert line(process).startswith("ready")
     process.kill()
@@ -325,7 +325,7 @@ def test_the_command_is_stopped_when_its_supervisor_sleeps_past_the_deadline(
     nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """SIGSTOP for redlock, as Ctrl-Z sends it: nobody renews, so the command must not go on."""
-    ttl = 1.0
+    ttl = 2.0
     process = start(nodes, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT)
     command = os.pidfd_open(int(line(process).split()[1]))
     process.send_signal(signal.SIGSTOP)

@@ -8,6 +8,7 @@ commands, so that the two cannot drift apart. From outside the scripts it also n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import hiredis
 
 from redlock.core.admission import Identity, is_blank
+from redlock.core.ballot import TOKEN_MAX
 from redlock.core.commands import FREE, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
 
 __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
@@ -261,6 +263,14 @@ class SimNode:
             raise ScriptError("OOM command not allowed when used memory > 'maxmemory'.")
         self.data[key] = (value, None if ttl_ms is None else now_ms + ttl_ms)
 
+    def _fence(self, key: str, now_ms: float) -> int:
+        text = self._get(key, now_ms)
+        if text is None:
+            return 0
+        if not _DIGITS.fullmatch(text) or int(text) > TOKEN_MAX:
+            raise ScriptError("REDLOCK the fence is not a number from 0 to 2^53 - 1")
+        return int(text)
+
     def _raise_fence(self, key: str, token: str, fence_ttl: int, now_ms: float) -> None:
         left = self._pttl(key, now_ms)
         if left == -1 or (fence_ttl > 0 and left > fence_ttl * 0.999):
@@ -282,7 +292,7 @@ class SimNode:
         max_ttl, floor = _limits(marker)
         if ttl > max_ttl:
             raise ScriptError(f"REDLOCK a ttl of {ttl} ms is above this cluster's max_ttl of {max_ttl} ms")
-        fence = int(self._get(fence_key, now_ms) or 0)
+        fence = self._fence(fence_key, now_ms)
         held = self._get(lock_key, now_ms)
         if held is not None:
             if held == f"{owner}:{token}":
@@ -330,7 +340,8 @@ class SimNode:
             return 2
         if mine:
             del self.data[lock_key]
-        fence = int(self._get(fence_key, now_ms) or 0)
+        text = self._get(fence_key, now_ms)
+        fence = 0 if text is None else int(text) if _DIGITS.fullmatch(text) else math.inf
         if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory:
             self._raise_fence(fence_key, str(number + 1), fence_ttl, now_ms)
         return int(mine)
@@ -342,7 +353,7 @@ class SimNode:
             marker = self._get(marker_key, now_ms)
             if marker != arguments[0]:
                 return [3, (marker or "").encode()]
-        fence = int(self._get(fence_key, now_ms) or 0)
+        fence = self._fence(fence_key, now_ms)
         held = self._get(lock_key, now_ms)
         if held is None:
             return [4, fence]
@@ -376,6 +387,7 @@ class ScriptError(Exception):
     """An error reply."""
 
 
+_DIGITS = re.compile("[0-9]+")
 _SCRIPTS = (TAKE, FREE, PEEK, REPAIR, MARK)
 _BY_SHA: dict[bytes, Script] = {script.sha.encode(): script for script in _SCRIPTS}
 _SCRIPT_METHODS = {script: f"_{script.name}" for script in _SCRIPTS}

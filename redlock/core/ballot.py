@@ -24,7 +24,7 @@ _FENCES_MAX = 4096
 def propose(source: Source, last_fence: int) -> int:
     """A token of now with random low bits, or the next few past *last_fence* when that is ahead of our clock."""
     token = (source.wall_us() >> _RANDOM_BITS << _RANDOM_BITS) + source.below(1 << _RANDOM_BITS)
-    return token if token > last_fence else last_fence + 1 + source.below(_STEP)
+    return token if token > last_fence else _past(last_fence, source)
 
 
 def outbid(source: Source, token: int, votes: Iterable[Vote | None]) -> int:
@@ -32,9 +32,14 @@ def outbid(source: Source, token: int, votes: Iterable[Vote | None]) -> int:
     seen = [vote for vote in votes if vote is not None]
     fence = max((vote.fence for vote in seen), default=0)
     if fence >= token:
-        return fence + 1 + source.below(_STEP)
+        return _past(fence, source)
     times = [vote.time_us for vote in seen if vote.kind is Kind.BEHIND and vote.time_us]
-    return max(min(times, default=0), fence) + 1 + source.below(_STEP)
+    return _past(max(min(times, default=0), fence), source)
+
+
+def _past(fence: int, source: Source) -> int:
+    """A little past *fence*; never beyond `TOKEN_MAX`, where no node could tell one token from the next."""
+    return min(fence + 1 + source.below(_STEP), TOKEN_MAX)
 
 
 class Fences:

@@ -250,6 +250,12 @@ def _check_address(connection_class: type[redis.Connection], arguments: Mapping[
         raise ValueError(f"port={arguments['port']!r} must be from 1 to 65535")
     elif not arguments.get("host", "localhost"):
         raise ValueError("host is empty")
+    for key in ("host", "path", "username", "password"):
+        try:
+            str(arguments.get(key) or "").encode("idna" if key == "host" else "utf-8")
+        except UnicodeError:
+            # Not its own words, which may quote a part of a password. A thread that dials would die of it.
+            raise ValueError(f"the {key} cannot be encoded" + (" as a domain name" if key == "host" else "")) from None
 
 
 def _name(connection_class: type[redis.Connection], arguments: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from redlock.errors import (
     NodeUnreachable,
     QuorumUnavailable,
 )
-from redlock.observe import TryFailed
+from redlock.observe import NodeDisconnected, TryFailed
 from redlock.transport.clock import now
 from tests.contract.api import BLOCKING, Api, Journal, Servers, majority, paused, until
 
@@ -353,3 +353,26 @@ def test_both_apis_export_the_same_names() -> None:
     """What `redlock` has beyond `redlock.asyncio` is its version."""
     assert set(redlock.__all__) - {"__version__"} == set(redlock.asyncio.__all__)
     assert BLOCKING.module.QuorumUnavailable is redlock.asyncio.QuorumUnavailable
+
+
+@pytest.mark.parametrize("fence", ["inf", "nan", "0x10", "-1", " 7", str(2**53), "broken"])
+async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
+    api: Api, nodes: Nodes, servers: Servers, fence: str
+) -> None:
+    """No lease, an error that says why, the same from `status`; a lease of before ends in order, and other locks go on."""
+    journal = Journal(api)
+    async with api.redlock(nodes.urls, on_event=journal) as locks:
+        lease = await locks.lock("orders").acquire()
+        for client in servers.clients:
+            client.set("redlock:orders:fence", fence)
+        assert await lease.release()
+        assert servers.holders("orders") == [None] * len(nodes)
+        with pytest.raises(QuorumUnavailable, match="said REDLOCK the fence is not a number from 0 to 2"):
+            await locks.lock("orders").acquire(blocking=False)
+        status = await locks.status("orders")
+        assert status.held is None
+        assert all("the fence is not a number" in vote.reason for vote in status.votes)
+        async with locks.lock("other"):
+            pass
+    assert journal.of(NodeDisconnected) == []
+    assert [client.get("redlock:orders:fence") for client in servers.clients] == [fence.encode()] * len(nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 from typing import Any
 
@@ -48,6 +49,7 @@ URLS = [f"redis://127.0.0.1:{port}" for port in (1, 2, 3)]
         ({"durable": "yes"}, "durable='yes'"),
         ({"key_prefix": None}, "key_prefix=None"),
         ({"key_prefix": b"locks:"}, "key_prefix=b'locks:'"),
+        ({"key_prefix": "locks\udc80:"}, r"key_prefix='locks\\udc80:'"),
     ],
     ids=str,
 )
@@ -70,6 +72,12 @@ def test_an_argument_that_cannot_work_is_named(api: Api, arguments: dict[str, An
         ([*URLS, "redis://127.0.0.1:port"], r"nodes\[3\]"),
         ([*URLS, 7], r"nodes\[3\].*int"),
         ([*URLS, {"hostname": "x"}], r"nodes\[3\]"),
+        ([*URLS, "redis://caf\udce9:6379"], r"nodes\[3\].*host"),
+        ([*URLS, {"host": "a..b"}], r"nodes\[3\].*host"),
+        ([*URLS, {"host": f"{'x' * 64}.example"}], r"nodes\[3\].*host"),
+        ([*URLS, "unix:///tmp/\udcff.sock"], r"nodes\[3\].*path"),
+        ([*URLS, {"username": "\udc80", "password": "x"}], r"nodes\[3\].*username"),
+        ([*URLS, {"password": "s3cret\udc80"}], r"nodes\[3\].*password cannot be encoded$"),
         ([*URLS, URLS[0]], "twice.*:1"),
         ([*URLS, {"host": "127.0.0.1", "port": 2}], "twice.*:2"),
     ],
@@ -93,13 +101,13 @@ def test_a_malformed_url_keeps_its_password(api: Api) -> None:
     assert "127.0.0.1:3" in repr(locks)
 
 
-@pytest.mark.parametrize("resource", ["", None, 7, b"orders", "node", "x:fence", "fence:fence"], ids=str)
+@pytest.mark.parametrize("resource", ["", None, 7, b"orders", "node", "x:fence", "fence:fence", "a\udcff"], ids=repr)
 async def test_a_resource_whose_key_is_not_free_is_named(api: Api, resource: Any) -> None:
-    """Empty, no string, the nodes' marker, or what would be another lock's fence; from `lock` and `status` alike."""
+    """Empty, no string, no text, the nodes' marker, or what would be another lock's fence; from `lock` and `status` alike."""
     locks = api.redlock(URLS)
-    with pytest.raises(ConfigurationError, match=f"resource.*{resource!r}"):
+    with pytest.raises(ConfigurationError, match=f"resource.*{re.escape(repr(resource))}"):
         locks.lock(resource)
-    with pytest.raises(ConfigurationError, match=f"resource.*{resource!r}"):
+    with pytest.raises(ConfigurationError, match=f"resource.*{re.escape(repr(resource))}"):
         await locks.status(resource)
     await locks.close()
 

@@ -70,6 +70,14 @@ def test_a_proposal_that_equals_the_fence_would_be_refused() -> None:
     assert propose(Dice([5], NOW), 0) == now + 5
 
 
+def test_nobody_proposes_beyond_the_largest_token() -> None:
+    """A double cannot tell 2^53 from its neighbour: past a fence there, the largest is proposed, and refused."""
+    for fence in (TOKEN_MAX - 1, TOKEN_MAX):
+        assert propose(Dice([5], NOW), fence) == TOKEN_MAX
+        assert outbid(Dice([5], NOW), NOW, [Vote(Kind.BEHIND, fence, time_us=NOW)]) == TOKEN_MAX
+    assert propose(Dice([0], NOW), TOKEN_MAX - 2) == TOKEN_MAX - 1
+
+
 @settings(deadline=None)
 @given(DICE, WALLS, KNOWN)
 def test_steps_past_a_known_fence_are_small(dice: list[int], wall: int, last: int) -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from redlock.core.admission import Marker
+from redlock.core.ballot import TOKEN_MAX
 from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Peek, Repair, Take
 from redlock.core.quorum import Kind, Vote
 from redlock.embedded import Nodes
@@ -18,6 +19,24 @@ from redlock.embedded import Nodes
 LOCK, FENCE = "redlock:r", "redlock:r:fence"
 TTL, FENCE_TTL = 10.0, 600.0
 FOREVER = -1
+NO_FENCES = [
+    "broken",
+    "",
+    "inf",
+    "-inf",
+    "nan",
+    "0x10",
+    "-1",
+    " 7",
+    "7\n",
+    "7\0",
+    "1e3",
+    "7.0",
+    str(2**53),
+    str(2**64),
+    "9" * 400,
+]
+"""What cannot be compared with a token, though most of it is a number to Lua."""
 MINUTE_US = 60_000_000
 
 
@@ -487,13 +506,17 @@ def test_free_works_on_a_node_that_is_out_of_memory(server: Server) -> None:
         server.client.config_set("maxmemory", 0)
 
 
-def test_free_gives_the_lock_back_although_the_fence_is_broken(server: Server) -> None:
-    """Somebody wrote over the fence: the lock goes all the same."""
+@pytest.mark.parametrize("fence", NO_FENCES)
+def test_free_gives_the_lock_back_although_the_fence_is_broken(server: Server, fence: str) -> None:
+    """Somebody wrote over the fence: the lock goes all the same. The fence stays, and shuts the door as it stands."""
     token = server.now_us()
     server.take("A", token)
-    server.client.set(FENCE, "broken")
+    server.client.set(FENCE, fence)
     assert server.free("A", token) == 1
     assert server.lock is None
+    assert server.free("A", token) == 0
+    assert server.client.get(FENCE) == fence.encode()
+    assert server.expiry(FENCE) == FOREVER
 
 
 def test_free_needs_no_marker(server: Server) -> None:
@@ -525,12 +548,6 @@ def test_peek_tells_who_holds_the_lock_and_writes_nothing(server: Server) -> Non
     assert server.ask(Canvass(LOCK, FENCE), marker="other").kind is Kind.STRANGER
     server.client.delete(MARKER_KEY)
     assert server.ask(Peek(LOCK, FENCE)).kind is Kind.FREE
-
-
-def test_peek_reads_a_broken_fence_as_none(server: Server) -> None:
-    """It only looks."""
-    server.client.set(FENCE, "broken")
-    assert server.ask(Peek(LOCK, FENCE)) == Vote(Kind.FREE)
 
 
 # What others write
@@ -574,12 +591,34 @@ def test_a_key_of_another_type_is_an_error_reply(server: Server, key: str) -> No
     assert server.everything() == before
 
 
-def test_a_fence_that_is_no_number_is_an_error_reply(server: Server) -> None:
-    """Taking it for 0 would let tokens fall."""
-    server.client.set(FENCE, "broken")
-    with pytest.raises(redis.ResponseError, match="the fence is not a number"):
-        server.take("A", server.now_us())
-    assert server.lock is None
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("fence", NO_FENCES)
+def test_a_fence_that_is_no_number_is_an_error_reply(server: Server, fence: str, held: bool) -> None:
+    """Taking it for 0 would let tokens fall; an answer with it would be taken for nonsense, and cost the connection.
+
+    A look is refused as well: nobody can take such a lock, and whoever asks why should read it.
+    """
+    token = server.now_us()
+    if held:
+        server.take("A", token)
+    server.client.set(FENCE, fence)
+    before = server.everything()
+    for mode in ("acquire", "extend", "verify"):
+        with pytest.raises(redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"):
+            server.take("A", token, mode)
+    for command in (Peek(LOCK, FENCE), Canvass(LOCK, FENCE)):
+        with pytest.raises(redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"):
+            server.ask(command)
+    assert server.everything() == before
+
+
+def test_the_largest_fence_is_answered_and_never_passed(server: Server) -> None:
+    """2^53 - 1 is exact in a double and an answer like any other; the next token would not be told from its neighbours."""
+    server.client.set(FENCE, TOKEN_MAX)
+    vote = server.take("A", TOKEN_MAX)
+    assert (vote.kind, vote.fence) == (Kind.BEHIND, TOKEN_MAX)
+    assert server.ask(Peek(LOCK, FENCE)) == Vote(Kind.FREE, TOKEN_MAX)
+    assert server.take("A", TOKEN_MAX, "extend").kind is Kind.GRANTED
 
 
 # REPAIR

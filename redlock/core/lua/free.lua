@@ -14,7 +14,9 @@ if held then
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.
-local fence = tonumber(call('GET', KEYS[2]) or 0)
+-- A fence that is no number (see TAKE) is left as it stands: no TAKE passes it, ours included.
+local text = call('GET', KEYS[2]) or '0'
+local fence = string.find(text, '^%d+$') and tonumber(text)
 if fence and fence <= number then
   local plausible = number <= fence + 2048
   if not plausible then

@@ -8,7 +8,12 @@ if ARGV[1] then
     return {3, marker or ''}
   end
 end
-local fence = tonumber(redis.call('GET', KEYS[2]) or 0) or 0
+-- As in TAKE: a lock that nobody can take is not free, and a status should show why.
+local text = redis.call('GET', KEYS[2]) or '0'
+local fence = tonumber(text)
+if not string.find(text, '^%d+$') or fence > 9007199254740991 then
+  return redis.error_reply('REDLOCK the fence is not a number from 0 to 2^53 - 1')
+end
 local held = redis.call('GET', KEYS[1])
 if not held then
   return {4, fence}

@@ -17,9 +17,11 @@ if ttl > tonumber(max_ttl) then
   return redis.error_reply('REDLOCK a ttl of ' .. ARGV[3] .. ' ms is above this cluster\'s max_ttl of ' .. max_ttl .. ' ms')
 end
 
-local fence = tonumber(call('GET', KEYS[2]) or 0)
-if not fence then
-  return redis.error_reply('REDLOCK the fence is not a number')
+-- Digits alone, and no more than a double holds exactly: inf, nan, 0x10 and -1 are numbers to Lua, and no fences of ours.
+local text = call('GET', KEYS[2]) or '0'
+local fence = tonumber(text)
+if not string.find(text, '^%d+$') or fence > 9007199254740991 then
+  return redis.error_reply('REDLOCK the fence is not a number from 0 to 2^53 - 1')
 end
 
 local owner = ARGV[1] .. ':'
