@@ -7,7 +7,8 @@ and a simulator run the same flows.
 The contract of a driver:
 
 - It writes the requests of a `Wait` in order, each on the one ordered connection it has to that node.
-- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`.
+- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`, never
+  before: a tick made for an earlier wait is not for this one.
   After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped. Where a `Wait` says that single grants decide
   nothing, the driver may keep them until there are enough, or until something else happens, and send them as one `Grants`.
 - An event's `at` is the lease clock, read *after* the event happened, and never falls.

@@ -137,11 +137,12 @@ class Round:
 def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...], *, majority: bool = False) -> Flow[float]:
     """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event.
 
-    *majority*: short of one, grants alone are never enough, so they need not be told one by one.
+    *majority*: short of one, grants alone are never enough, so they need not be told one by one; unless some node asked for a
+    larger token, where one grant more may be all that a second round needs.
     """
     tally = round.tally
     while True:
-        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority else 1)
+        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority and not tally.behind else 1)
         send = round.hear(event)
         if round.timed_out or enough(tally):
             round.withdraw(event.at)

@@ -319,6 +319,24 @@ def test_a_second_round_keeps_the_owner_and_outbids_every_fence() -> None:
     """)
 
 
+def test_one_grant_begins_a_second_round_where_a_node_asked_for_a_larger_token() -> None:
+    """One busy, one behind, one granting: a larger token would win, and that is known at once, not at the end of the time."""
+    check("""
+        3 nodes
+        0.000 acquire
+            TAKE A:1024000 -> 1 2 3
+            wait until 0.25
+        0.010 1 busy
+        0.020 2 behind fence=1024500
+        0.030 3 granted
+            TAKE A:1024501 -> 1 2 3
+            wait until 0.28
+        0.040 1 busy
+        0.050 2 3 granted
+            held A:1024501 until 9.928, touched 1 2 3
+    """)
+
+
 def test_a_larger_token_is_not_tried_while_the_vote_is_open() -> None:
     """One node is ahead; the others may still grant."""
     check("""
