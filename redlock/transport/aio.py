@@ -89,7 +89,7 @@ class AsyncDriver:
         nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
         self.links = [Link(node, self.mailbox, partial(self._dial, node.index), silence=self.silence) for node in nodes]
         for node in nodes:
-            node.on_owed = self._owed
+            node.on_owed, node.owed_for = self._retry_later, owed_for
         self._protocols: list[_Protocol | None] = [None] * size
         self._transports: list[asyncio.Transport | None] = [None] * size
         self._unsent: list[list[bytes]] = [[] for _ in range(size)]
@@ -98,8 +98,6 @@ class AsyncDriver:
         self._poked = -1
         self._dials: set[asyncio.Task[None]] = set()
         self._retry_handle: asyncio.TimerHandle | None = None
-        self._owed_for = owed_for
-        self._retry_until = 0.0
         self._timers: list[tuple[float, int, _AsyncRun[Any]]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
@@ -182,8 +180,8 @@ class AsyncDriver:
         deadline = clock() + self.cluster.patience
         try:
             while self._loop is not None and any(map(_owing, self.links)) and clock() < deadline:
-                for link in self.links:
-                    link.retry(clock())
+                for index in range(len(self.links)):
+                    self._bring(index)
                 await asyncio.sleep(_LOOK)
         finally:
             self._shut()
@@ -442,28 +440,29 @@ class AsyncDriver:
             self._write(index, link.connected(clock(), owed=list(link.node.owed)))
         self._settle()
 
-    def _owed(self) -> None:
-        """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""
-        self._retry_until = clock() + self._owed_for
-        self._retry_later()
-
     def _retry_later(self) -> None:
-        if (
-            self._retry_handle is None
-            and self._loop is not None
-            and not self.closed
-            and clock() < self._retry_until
-            and any(link.node.owed for link in self.links)
-        ):
+        """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""
+        if self._retry_handle is not None or self._loop is None or self.closed:
+            return
+        if any(link.node.owed for link in self.links):
             self._retry_handle = self._loop.call_later(REDIAL_MAX, self._retry)
 
     def _retry(self) -> None:
         self._retry_handle = None
         for index, link in enumerate(self.links):
+            link.node.forgive(clock())
             if link.node.owed and link.overdue(clock()):
                 self._make_sure(index, clock())
-            link.retry(clock())
+            self._bring(index)
         self._retry_later()
+
+    def _bring(self, index: int) -> None:
+        """Bring a node what it is owed, on the connection that it has or on a new one."""
+        link = self.links[index]
+        data = link.bring(clock())
+        if data:
+            self._write(index, data)
+        link.retry(clock())
 
     def _write(self, index: int, data: bytes) -> None:
         transport = self._transports[index]

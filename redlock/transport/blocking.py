@@ -30,7 +30,7 @@ from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint, cut, hang_up
 from redlock.transport.hangups import Hangups
-from redlock.transport.link import REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
+from redlock.transport.link import BRING_MAX, REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
 from redlock.transport.run import Run, saturated
 from redlock.transport.wire import encode_whole
 
@@ -362,12 +362,13 @@ class Dialer:
         self._endpoint = endpoint
         self._node = node
         self._hangups = hangups
-        node.on_owed = self.bring
+        node.on_owed, node.owed_for = self.bring, owed_for
         self._timeout = timeout
-        self._owed_for = owed_for
         self._lock = threading.Lock()
         self._wanted: deque[ConnectionSet] = deque()
         self._dialled: redis.Connection | None = None
+        self._kept: tuple[redis.Connection, socket.socket] | None = None
+        """Our own connection to a node that refuses releases: it is asked again and again, and not dialled as often."""
         self._thread: threading.Thread | None = None
         self._closing = False
         self._gate = threading.Lock()  # Opened by `close`; no Event, see `Driver`.
@@ -416,48 +417,69 @@ class Dialer:
             self._dialled = connection
 
     def _work(self) -> None:
-        pause, give_up_at = REDIAL_MIN, clock() + self._owed_for
+        try:
+            self._serve()
+        finally:
+            self._let_go()
+
+    def _serve(self) -> None:
+        pause = REDIAL_MIN
         while True:
+            self._node.forgive(clock())
             with self._lock:
                 if self._thread is not threading.current_thread():
                     return
                 port = self._wanted.popleft() if self._wanted else None
-                if self._closing or (port is None and (not self._node.owed or clock() > give_up_at)):
+                if self._closing or (port is None and not self._node.owed):
                     self._thread = None
                     return
             if port is None and self._gate.acquire(timeout=pause):
                 continue
             try:
-                connection, sock = self._endpoint.connect(self._timeout, self._dialling)
-                self._bring_owed(connection)
+                if port is not None:
+                    self._let_go()  # It may be as dead as the one that is to be replaced.
+                connection, sock = self._kept or self._endpoint.connect(self._timeout, self._dialling)
+                self._kept = None
+                refused = not self._bring_owed(connection)
                 self._dialling(None)
-                sock.setblocking(False)
             except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
                 pause = min(pause * 2, REDIAL_MAX)
                 if port is not None:
                     port.arrive(self._node.index, None, None, self._endpoint.fault(error))
             else:
-                pause = REDIAL_MIN
+                pause = min(pause * 2, BRING_MAX) if refused else REDIAL_MIN
                 if port is not None:
+                    sock.setblocking(False)
                     self._hangups.begin()
                     port.arrive(self._node.index, connection, sock, None)
+                elif refused:
+                    self._kept = connection, sock
                 else:
                     hang_up(connection)
 
-    def _bring_owed(self, connection: redis.Connection) -> None:
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            hang_up(kept[0])
+
+    def _bring_owed(self, connection: redis.Connection) -> bool:
+        """Whether the node took all that it is owed; what it refuses stays owed, and is brought again after a pause."""
         owed = list(self._node.owed)
-        if not owed:
-            return
         try:
             for command in owed:
                 connection.send_packed_command([encode_whole(command)], check_health=False)  # type: ignore[no-untyped-call]
             for command in owed:
-                with contextlib.suppress(redis.ResponseError):
+                try:
                     connection.read_response()
+                except redis.ResponseError as error:
+                    if not str(error).startswith("WRONGTYPE"):  # What stands there cannot be ours.
+                        self._node.refused(command, clock())
+                        continue
                 self._node.answered(command)
         except BaseException:
             hang_up(connection)
             raise
+        return all(command not in self._node.owed for command in owed)
 
 
 class Driver:

@@ -2097,12 +2097,12 @@ def happen(play: Play, what: str, node: int, which: int) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), st.sampled_from([1.0, 10.0]), st.sets(st.integers(0, 4)), steps(EVENTS), st.booleans())
+@given(st.integers(1, 5), st.sampled_from([1.0, 10.0]), st.sets(st.integers(0, 4)), steps(EVENTS), st.booleans(), st.booleans())
 def test_no_schedule_of_an_acquire_breaks_a_rule(
-    nodes: int, ttl: float, unconnected: set[int], events: list[Step], cancel: bool
+    nodes: int, ttl: float, unconnected: set[int], events: list[Step], cancel: bool, keeps: bool
 ) -> None:
     """Whatever the nodes answer, and whenever: a majority or no lease, nothing left behind, and good manners."""
-    play = Play(nodes, ttl=ttl)
+    play = Play(nodes, ttl=ttl, keeps=keeps)
     for node in unconnected:
         play.dialling(node % nodes)
     course = play.acquire()
@@ -2126,10 +2126,10 @@ def test_no_schedule_of_an_acquire_breaks_a_rule(
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), steps(EVENTS + HOLDING * 2))
-def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: list[Step]) -> None:
+@given(st.integers(1, 5), steps(EVENTS + HOLDING * 2), st.booleans())
+def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: list[Step], keeps: bool) -> None:
     """The deadline is one that a majority confirmed before the old one was over; it never moves back, and an end is an end."""
-    play = Play(nodes, ttl=1.0)
+    play = Play(nodes, ttl=1.0, keeps=keeps)
     play.acquire()
     for node in range(nodes):
         play.answer(node, "granted")
