@@ -337,7 +337,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._set_up()
 
     def _set_up(self) -> None:
-        self._driver = AsyncDriver(self._cluster, self._endpoints, self._owed_for)
+        self._driver = AsyncDriver(self._cluster, self._endpoints)
         self._renewal = Renewal()
         self._renewing = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -465,12 +465,20 @@ class Redlock(CoordinatorBase[Lease]):
     def _renew_due(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         extend_now, lost = self._renewal.due(now(), ROUNDS_MAX - self._renewing)
-        for watch in lost:
+        try:
+            for watch in lost:
+                self._lapse(watch)
+            for watch in extend_now:
+                self._renewing += 1
+                self._driver.start(functools.partial(self._renew, watch), functools.partial(self._renewed, watch))
+        finally:  # Whatever was raised: other leases are under watch.
+            self._arm(self._renewal.next_at)
+
+    def _lapse(self, watch: Watch) -> None:
+        try:
             watch.lapsed(watch.holding)
-        for watch in extend_now:
-            self._renewing += 1
-            self._driver.start(functools.partial(self._renew, watch), functools.partial(self._renewed, watch))
-        self._arm(self._renewal.next_at)
+        except Exception:
+            _log.exception("reporting the loss of %r failed", watch.holding.resource)
 
     def _renew(self, watch: Watch, at: float) -> Flow[None]:
         return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
@@ -479,7 +487,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._renewing -= 1
         holding = watch.holding
         if self._renewal.extended(watch, error, now()):
-            watch.lapsed(holding)
+            self._lapse(watch)
         elif error is not None:
             self._cluster.note(
                 LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
@@ -488,9 +496,9 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _tell_lapsed(self, holding: Holding) -> None:
         holding.lose("its validity ended")
-        lease = self.lapsed(holding)
-        if lease is None:
-            return
+        self.lapsed(holding, self._tell_holder)
+
+    def _tell_holder(self, lease: Lease) -> None:
         if lease._lost is not None:
             lease._lost.set()
         lease._cancel_body()

@@ -187,8 +187,6 @@ class CoordinatorBase(Generic[L]):
         )
         self._endpoints: list[Endpoint] = endpoints(nodes)
         warn_about_nodes(len(self._endpoints))
-        # As long as a lock may live, and again for a node that was slow to take it.
-        self._owed_for = 2 * max(ttl, max_ttl or 0.0)
         self._observer = Observer(on_event)
         self._admission_class = admission
         self._entropy = Entropy()
@@ -208,7 +206,8 @@ class CoordinatorBase(Generic[L]):
             nonce=source.owner,
         )
         emit = self._observer if self._observer.wants_all else None
-        return Cluster(names, policy, source, admission, note=self._observer, emit=emit)
+        longest = max(policy.ttl, policy.max_ttl or 0.0)
+        return Cluster(names, policy, source, admission, note=self._observer, emit=emit, longest_ttl=longest)
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.Redlock on {', '.join(self._cluster.names)}>"
@@ -234,14 +233,18 @@ class CoordinatorBase(Generic[L]):
         text = f"the lease on {holding.resource!r} with token {holding.token} was dropped without being released"
         warnings.warn(f"{text}; it expires by itself in {left:.3g} s", ResourceWarning, stacklevel=2)
 
-    def lapsed(self, holding: Holding) -> L | None:
-        """Note that a lease was lost, once; give its handle if somebody still has it."""
+    def lapsed(self, holding: Holding, tell: Callable[[L], None]) -> None:
+        """Note that a lease was lost, once, and *tell* its handle if somebody still has it."""
         if holding.told:
-            return None
+            return
         holding.told = True
-        self._cluster.note(LeaseLapsed(now(), holding.resource, holding.owner, holding.token, holding.reason))
         _, handle = self._leases.get(id(holding), (None, None))
-        return handle() if handle is not None else None
+        lease = handle() if handle is not None else None
+        try:
+            self._cluster.note(LeaseLapsed(now(), holding.resource, holding.owner, holding.token, holding.reason))
+        finally:  # Whatever an observer raised, the holder hears of it.
+            if lease is not None:
+                tell(lease)
 
     # Flows
 
@@ -249,11 +252,14 @@ class CoordinatorBase(Generic[L]):
         self, resource: str, keys: tuple[str, str], ttl: float, timeout: float | None, max_hold: float | None, *, once: bool
     ) -> Ask:
         give_up_at = float("inf") if once or timeout is None else now() + timeout
+        if ttl > self._cluster.longest_ttl:
+            self._cluster.longest_ttl = ttl
         return Ask(resource, keys[0], keys[1], ttl, give_up_at, once, max_hold)
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
         self._policy.check_ttl(wanted, self._cluster.admission.max_ttl())
+        self._cluster.longest_ttl = max(self._cluster.longest_ttl, wanted)
         return lambda at: extend(self._cluster, holding, wanted, at)
 
     def _verification(self, holding: Holding) -> Callable[[float], Flow[None]]:

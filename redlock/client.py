@@ -30,7 +30,7 @@ from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
-from redlock.errors import LeaseError, LeaseLost, LockContended, LockInUse, RedlockError
+from redlock.errors import LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
 from redlock.transport.blocking import ConnectionSet, Driver, GuardedAdmission
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
@@ -285,9 +285,9 @@ class Redlock(CoordinatorBase[Lease]):
         self._set_up()
 
     def _set_up(self) -> None:
-        self._driver = Driver(self._cluster, self._endpoints, self._owed_for)
+        self._driver = Driver(self._cluster, self._endpoints)
         self._keeper = Keeper(self._driver, self._renew, self._jeopardy)
-        self._errands = Errands()
+        self._errands = Errands(self._driver.threads)
         self._closed = False
 
     def lock(
@@ -349,7 +349,9 @@ class Redlock(CoordinatorBase[Lease]):
         ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
         port: ConnectionSet | None = None
         try:
-            holding, port = self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
+            holding, port = self._driver.run(
+                lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at, patient=not once
+            )
             lease = Lease(self, holding, port, on_lost)
             self.remember(holding, lease)
             if auto_extend or on_lost is not None:
@@ -381,6 +383,8 @@ class Redlock(CoordinatorBase[Lease]):
             released, _ = self._driver.run(self._release(holding), prefer=port, late=late)
             if port is not None and late:
                 self._driver.follow(port, late, abandon(self._cluster, holding, now()))
+        except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.
+            self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
         except RedlockError:
             pass  # Closed: the connections are gone.
         except BaseException:  # Ctrl-C: the confirmation is lost, the release is not.
@@ -407,12 +411,13 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _tell_lapsed(self, holding: Holding) -> None:
         holding.lose("its validity ended")
-        lease = self.lapsed(holding)
-        if lease is not None:
-            if lease._lost is not None:
-                lease._lost.set()
-            if lease._on_lost is not None:
-                self._errands.run(functools.partial(lease._on_lost, lease))
+        self.lapsed(holding, self._tell_holder)
+
+    def _tell_holder(self, lease: Lease) -> None:
+        if lease._lost is not None:
+            lease._lost.set()
+        if lease._on_lost is not None:
+            self._errands.run(functools.partial(lease._on_lost, lease))
 
     def _release_all(self) -> None:
         confirmed = True

@@ -36,11 +36,17 @@ class Cluster:
     emit: Callable[[Record], None] | None = None
     fences: Fences = field(default_factory=Fences)
     met: bool = False
+    longest_ttl: float = 0.0
+    """The longest ttl that a lock was asked for: a release that a node missed matters for as long as that."""
     everyone: frozenset[int] = field(init=False)
     """The numbers of all nodes; one set, because every lease refers to it, and one of its own would be half of its memory."""
 
     def __post_init__(self) -> None:
         self.everyone = frozenset(range(len(self.names)))
+
+    def owed_for(self) -> float:
+        """Seconds for which a release is owed: a lock lives for its ttl, and a node may have been slow to take it."""
+        return 2 * self.longest_ttl
 
     @property
     def patience(self) -> float:

@@ -7,7 +7,7 @@ waiting task only picks up the result. One timer serves all of them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import math
 import os
 import select
@@ -36,6 +36,8 @@ URGENT_MAX = 1024
 _BUFFER = 1 << 16
 _LOOK = 0.002
 _TIMERS_SLACK = 4096
+
+_log = logging.getLogger("redlock")
 
 
 class _AsyncRun(Run[T]):
@@ -75,11 +77,12 @@ class _Protocol(asyncio.BufferedProtocol):
 class AsyncDriver:
     """Runs flows for the tasks of one coordinator, on the event loop that used it first."""
 
-    def __init__(self, cluster: Cluster, found: Sequence[Endpoint], owed_for: float) -> None:
+    def __init__(self, cluster: Cluster, found: Sequence[Endpoint]) -> None:
         self.cluster = cluster
         self.buffer = memoryview(bytearray(_BUFFER))
         self.silence = max(1.0, 4 * cluster.patience)
         self._endpoints = found
+        self._lookups = [endpoint.lookup() for endpoint in found]
         self._dial_timeout = min(1.0, max(0.5, 4 * cluster.patience))
         self.closed = False
         size = len(cluster.names)
@@ -89,7 +92,7 @@ class AsyncDriver:
         nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
         self.links = [Link(node, self.mailbox, partial(self._dial, node.index), silence=self.silence) for node in nodes]
         for node in nodes:
-            node.on_owed, node.owed_for = self._retry_later, owed_for
+            node.on_owed, node.owed_for = self._retry_later, cluster.owed_for
         self._protocols: list[_Protocol | None] = [None] * size
         self._transports: list[asyncio.Transport | None] = [None] * size
         self._unsent: list[list[bytes]] = [[] for _ in range(size)]
@@ -221,12 +224,14 @@ class AsyncDriver:
 
         Their loop knows them by number, so the numbers stay taken, by nothing.
         """
-        nothing = os.open(os.devnull, os.O_RDWR)
         for transport in self._transports:
-            with contextlib.suppress(OSError):
-                if transport is not None:
-                    os.dup2(nothing, transport.get_extra_info("socket").fileno(), inheritable=False)
-        os.close(nothing)
+            fd = transport.get_extra_info("socket").fileno() if transport is not None else -1
+            if fd >= 0:
+                os.close(fd)  # First, as there may be no descriptor left: then its number is the one that `open` gives.
+                nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                if nothing != fd:
+                    os.dup2(nothing, fd, inheritable=False)
+                    os.close(nothing)
 
     # From runs
 
@@ -425,13 +430,13 @@ class AsyncDriver:
             return
         task = self._loop.create_task(self._dial_one(index), name=f"redlock-dial-{self.cluster.names[index]}")
         self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
+        task.add_done_callback(partial(self._dial_ended, index))
 
     async def _dial_one(self, index: int) -> None:
         endpoint, link = self._endpoints[index], self.links[index]
         protocol = _Protocol(self, index)
         try:
-            keep, transport = await endpoint.open(self._dial_timeout, protocol)
+            keep, transport = await endpoint.open(self._dial_timeout, protocol, self._lookups[index])
         except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
             link.dial_failed(endpoint.fault(error), clock())
         else:
@@ -439,6 +444,17 @@ class AsyncDriver:
             self._protocols[index], self._transports[index] = protocol, transport
             self._write(index, link.connected(clock(), owed=list(link.node.owed)))
         self._settle()
+
+    def _dial_ended(self, index: int, task: asyncio.Task[None]) -> None:
+        """A dial that did not end by itself, as when somebody cancels every task of the loop, must end for its link too."""
+        self._dials.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("a dial failed", exc_info=error)
+        if (error is not None or task.cancelled()) and self.links[index].dialling and not self.closed:
+            why = "the dial was cancelled" if error is None else type(error).__name__
+            self.links[index].dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({why})"), clock())
+            self._settle()
 
     def _retry_later(self) -> None:
         """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""

@@ -32,6 +32,7 @@ from redlock.transport.dial import Endpoint, cut, hang_up
 from redlock.transport.hangups import Hangups
 from redlock.transport.link import BRING_MAX, REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
 from redlock.transport.run import Run, saturated
+from redlock.transport.threads import AGAIN, Threads, Worker
 from redlock.transport.wire import encode_whole
 
 __all__ = ["Driver", "GuardedAdmission"]
@@ -318,6 +319,10 @@ class ConnectionSet:
             self._busy = self._arrivals[0][0]
             index, connection, sock, fault = self._arrivals.popleft()
             link = self.links[index]
+            if not link.dialling:  # Answers of another connection would be taken for those of the one that it has.
+                if connection is not None:
+                    hang_up(connection)
+                continue
             if connection is None or sock is None:
                 link.dial_failed(fault or Fault(FaultKind.UNREACHABLE, "could not be reached"), clock())
                 continue
@@ -352,50 +357,50 @@ def _ask(dialer: Dialer, port: weakref.ref[ConnectionSet]) -> None:
         dialer.ask(alive)
 
 
-class Dialer:
+class Dialer(Worker):
     """Connects to one node, for whichever set asks, in a thread that lives while there is something to do.
 
     It also brings the node the releases it is still owed when nobody else is about to talk to it.
     """
 
-    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, owed_for: float, hangups: Hangups) -> None:
+    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, threads: Threads, hangups: Hangups) -> None:
+        super().__init__(threads, threading.Lock())
+        self._name = f"redlock-dial-{node.name}"
         self._endpoint = endpoint
         self._node = node
         self._hangups = hangups
-        node.on_owed, node.owed_for = self.bring, owed_for
+        node.on_owed = self.bring
         self._timeout = timeout
-        self._lock = threading.Lock()
         self._wanted: deque[ConnectionSet] = deque()
         self._dialled: redis.Connection | None = None
         self._kept: tuple[redis.Connection, socket.socket] | None = None
         """Our own connection to a node that refuses releases: it is asked again and again, and not dialled as often."""
-        self._thread: threading.Thread | None = None
+        self._pause = REDIAL_MIN
         self._closing = False
         self._gate = threading.Lock()  # Opened by `close`; no Event, see `Driver`.
         self._gate.acquire()
 
     def ask(self, port: ConnectionSet) -> None:
-        """Bring *port* a connection, or a fault."""
+        """Bring *port* a connection, or a fault, which it gets at once if no thread can be had."""
         with self._lock:
             if self._closing:
                 return
             self._wanted.append(port)
-            if self._thread is None:
-                self._begin()
+            try:
+                problem = self._begin()
+            except BaseException:  # Ctrl-C: the link asks again, and must not be answered twice.
+                self._wanted.remove(port)
+                raise
+            if problem is not None:
+                self._wanted.remove(port)
+        if problem is not None:
+            port.arrive(self._node.index, None, None, Fault(FaultKind.UNREACHABLE, f"could not be dialled ({problem})"))
 
     def bring(self) -> None:
         """Bring the node what it is owed, soon."""
         with self._lock:
-            if self._thread is None and not self._closing:
+            if not self._closing:
                 self._begin()
-
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=f"redlock-dial-{self._node.name}", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:  # Ctrl-C, or no thread to be had: who asks next begins anew.
-            self._thread = None
-            raise
 
     def close(self) -> None:
         """Dial no more."""
@@ -408,91 +413,107 @@ class Dialer:
 
     def join(self) -> None:
         """Wait for a dial in progress. One that is still waiting for TCP ends by itself, within its timeout."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN)
+        self._join(_JOIN)
 
     def _dialling(self, connection: redis.Connection | None) -> None:
         with self._lock:
             self._dialled = connection
 
-    def _work(self) -> None:
-        try:
-            self._serve()
-        finally:
-            self._let_go()
+    def _due(self) -> bool:
+        self._node.forgive(clock())
+        return not self._closing and bool(self._wanted or self._node.owed)
 
-    def _serve(self) -> None:
-        pause = REDIAL_MIN
-        while True:
-            self._node.forgive(clock())
-            with self._lock:
-                if self._thread is not threading.current_thread():
-                    return
-                port = self._wanted.popleft() if self._wanted else None
-                if self._closing or (port is None and not self._node.owed):
-                    self._thread = None
-                    return
-            if port is None and self._gate.acquire(timeout=pause):
-                continue
-            try:
-                if port is not None:
-                    self._let_go()  # It may be as dead as the one that is to be replaced.
-                connection, sock = self._kept or self._endpoint.connect(self._timeout, self._dialling)
-                self._kept = None
-                refused = not self._bring_owed(connection)
-                self._dialling(None)
-            except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
-                pause = min(pause * 2, REDIAL_MAX)
-                if port is not None:
-                    port.arrive(self._node.index, None, None, self._endpoint.fault(error))
-            else:
-                pause = min(pause * 2, BRING_MAX) if refused else REDIAL_MIN
-                if port is not None:
-                    sock.setblocking(False)
-                    self._hangups.begin()
-                    port.arrive(self._node.index, connection, sock, None)
-                elif refused:
-                    self._kept = connection, sock
-                else:
-                    hang_up(connection)
+    def _prepare(self) -> None:
+        self._pause = REDIAL_MIN
 
-    def _let_go(self) -> None:
+    def _tidy(self) -> None:
         kept, self._kept = self._kept, None
         if kept is not None:
             hang_up(kept[0])
 
-    def _bring_owed(self, connection: redis.Connection) -> bool:
-        """Whether the node took all that it is owed; what it refuses stays owed, and is brought again after a pause."""
-        owed = list(self._node.owed)
+    def _step(self) -> None:
+        with self._lock:
+            port = self._wanted.popleft() if self._wanted else None
+        if port is None and self._gate.acquire(timeout=self._pause):
+            return
+        connection: redis.Connection | None = None
+        sock: socket.socket | None = None
+        fault = Fault(FaultKind.UNREACHABLE, "could not be dialled")
         try:
-            for command in owed:
-                connection.send_packed_command([encode_whole(command)], check_health=False)  # type: ignore[no-untyped-call]
-            for command in owed:
-                try:
-                    connection.read_response()
-                except redis.ResponseError as error:
-                    if not str(error).startswith("WRONGTYPE"):  # What stands there cannot be ours.
-                        self._node.refused(command, clock())
-                        continue
-                self._node.answered(command)
+            if port is None:
+                self._bring()
+            else:
+                connection, sock = self._dial()
+                self._pause = REDIAL_MIN
+        except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
+            self._pause = min(self._pause * 2, REDIAL_MAX)
+            fault = self._endpoint.fault(error)
+        finally:  # Whatever happened: a link that hears nothing would wait for this dial for ever.
+            if port is not None:
+                port.arrive(self._node.index, connection, sock, fault)
+        self._threads.try_again()
+
+    def _dial(self) -> tuple[redis.Connection, socket.socket]:
+        connection, sock = self._endpoint.connect(self._timeout, self._dialling)
+        try:
+            self._bring_owed(connection)
+            self._dialling(None)
+            sock.setblocking(False)
+            self._hangups.begin()
         except BaseException:
             hang_up(connection)
             raise
-        return all(command not in self._node.owed for command in owed)
+        return connection, sock
+
+    def _bring(self) -> None:
+        """Bring what is owed when nobody else is about to talk to the node, on a connection that is kept while it refuses."""
+        kept, self._kept = self._kept, None
+        connection, sock = kept or self._endpoint.connect(self._timeout, self._dialling)
+        taken = True
+        try:
+            taken = self._bring_owed(connection)
+            self._dialling(None)
+        except BaseException:
+            hang_up(connection)
+            raise
+        if taken:
+            self._pause = REDIAL_MIN
+            hang_up(connection)
+        else:
+            self._pause = min(self._pause * 2, BRING_MAX)
+            self._kept = connection, sock
+
+    def _bring_owed(self, connection: redis.Connection) -> bool:
+        """Whether the node took all that it is owed; what it refuses stays owed, and is brought again after a pause."""
+        owed, taken = list(self._node.owed), True
+        for command in owed:
+            connection.send_packed_command([encode_whole(command)], check_health=False)  # type: ignore[no-untyped-call]
+        for command in owed:
+            try:
+                connection.read_response()
+            except redis.ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):  # What stands there cannot be ours.
+                    self._node.refused(command, clock())
+                    taken = False
+                    continue
+            self._node.answered(command)
+        return taken
 
 
 class Driver:
     """Runs flows for the threads of one coordinator."""
 
-    def __init__(self, cluster: Cluster, found: Sequence[Endpoint], owed_for: float) -> None:
+    def __init__(self, cluster: Cluster, found: Sequence[Endpoint]) -> None:
         self.cluster = cluster
         self.silence = max(1.0, 4 * cluster.patience)
         timeout = min(1.0, max(0.5, 4 * cluster.patience))
         self.nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
-        self.hangups = Hangups(self)
+        for node in self.nodes:
+            node.owed_for = cluster.owed_for
+        self.threads = Threads()
+        self.hangups = Hangups(self, self.threads)
         self.dialers = [
-            Dialer(endpoint, node, timeout, owed_for, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
+            Dialer(endpoint, node, timeout, self.threads, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
         ]
         # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. A plain lock is safe in a `with`.
         self._lock = threading.Lock()
@@ -513,15 +534,18 @@ class Driver:
         *,
         prefer: ConnectionSet | None = None,
         give_up_at: float = math.inf,
+        patient: bool = False,
         late: list[int] | None = None,
     ) -> tuple[T, ConnectionSet]:
         """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
 
         *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
-        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*. *late* takes the nodes that owe
-        an answer on *prefer*, if that is in other hands.
+        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*, and at once if there is none and
+        none can be made, unless *patient*. *late* takes the nodes that owe an answer on *prefer*, if that is in other hands.
         """
-        port = self._check_out(prefer, give_up_at, late)
+        if self.threads.missing:
+            self.threads.try_again()
+        port = self._check_out(prefer, give_up_at, late, patient=patient)
         ours = True
         run: Run[T] | None = None
         try:
@@ -536,7 +560,7 @@ class Driver:
                     run.move(None)
                     self._check_in(port)
                     self._sleep(wait.until)
-                    port = self._check_out(port, give_up_at)
+                    port = self._check_out(port, give_up_at, patient=patient)
                     ours = True
                     run.move(port)
                 if run.wait is wait and not run.done and clock() >= wait.until:
@@ -555,9 +579,15 @@ class Driver:
                 self._check_in(port)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
-        """Write requests whose answers nobody waits for."""
+        """Write requests whose answers nobody waits for; releases that cannot be written stay owed."""
         late: list[int] = []
-        port = self._check_out(prefer, late=late)
+        try:
+            port = self._check_out(prefer, late=late)
+        except QuorumUnavailable:
+            for request in requests:
+                if request.command.final:
+                    self.nodes[request.node].owe(request.command, clock())
+            return
         try:
             port.send(requests, None)
         except BaseException:
@@ -598,6 +628,12 @@ class Driver:
         finally:
             self._check_in(port)
         return True
+
+    def hear_releases(self) -> None:
+        """Read the answers to releases that came on idle sets after whoever asked had enough."""
+        for port in list(self._idle):
+            if port.late():
+                self.tend(port)
 
     def bring_owed(self) -> None:
         """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
@@ -646,7 +682,12 @@ class Driver:
     # Sets of connections
 
     def _check_out(
-        self, prefer: ConnectionSet | None, give_up_at: float = math.inf, late: list[int] | None = None
+        self,
+        prefer: ConnectionSet | None,
+        give_up_at: float = math.inf,
+        late: list[int] | None = None,
+        *,
+        patient: bool = False,
     ) -> ConnectionSet:
         idle = self._idle
         if prefer is not None:
@@ -662,15 +703,21 @@ class Driver:
             try:
                 return idle.pop()
             except IndexError:
+                pass
+            comes = True  # Whether waiting may bring one: those that are in use come back.
+            try:
                 port = self._make()
+                why = f"all {SETS_MAX} sets of connections are in use"
+            except OSError as error:  # No descriptor to be had.
+                port = None
+                why = f"no more connections can be made ({error.strerror or error})"
+                comes = bool(self._shared) or patient or give_up_at != math.inf
             if port is not None:
                 return port
             left = give_up_at - clock()
-            if left <= 0:
-                raise QuorumUnavailable(
-                    saturated(self.cluster.names, f"was not asked: all {SETS_MAX} sets of connections are in use")
-                )
-            self._queue_up(min(left, 1.0))
+            if left <= 0 or not comes:
+                raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
+            self._queue_up(min(left, 1.0 if self._shared else AGAIN))
 
     def _make(self) -> ConnectionSet | None:
         """A new set for the threads; None: there are as many as there may be."""

@@ -1,14 +1,15 @@
 """Dialling: from whatever names a node to an authenticated connection that is ours alone.
 
 redis-py knows URLs, TLS, ACL users, unix sockets and credential providers; its retries and long timeouts must not reach
-us. After the handshake the socket, or the transport, is taken over; that touches two private names of redis-py, in the
-two functions `_taken_over` and `_taken_over_async`, and nowhere else.
+us. After the handshake the socket, or the transport, is taken over; that touches private names of redis-py in the three
+functions `_taken_over`, `_taken_over_async` and `_send_to`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from redis.retry import Retry
 
 from redlock.core.quorum import Fault, FaultKind
 from redlock.errors import ConfigurationError
+from redlock.transport.lookup import Lookup
 
 __all__ = ["Endpoint", "NodeSpec", "cut", "endpoints", "hang_up"]
 
@@ -99,17 +101,38 @@ class Endpoint:
         del ours["driver_info"]
         return redis.Redis.from_pool(redis.ConnectionPool(connection_class=self._class, **self._arguments, **ours))
 
-    async def open(self, timeout: float, protocol: asyncio.BufferedProtocol) -> tuple[Any, asyncio.Transport]:
+    def lookup(self) -> Lookup | None:
+        """What looks up the node's name for `open`; None where there is none to look up."""
+        host = self._arguments.get("host", "localhost")
+        return None if "path" in self._arguments or _is_address(host) else Lookup(host, self._arguments.get("port", 6379))
+
+    async def open(
+        self, timeout: float, protocol: asyncio.BufferedProtocol, lookup: Lookup | None = None
+    ) -> tuple[Any, asyncio.Transport]:
         """The same for asyncio: the transport speaks to *protocol* from now on.
 
         The first of the two must be kept until the transport is closed: a stream writer that is collected closes it.
         """
+        addresses: list[str | None] = [None] if lookup is None else [*await lookup.addresses(timeout)]
+        async with asyncio.timeout(timeout):
+            for address in addresses[:-1]:
+                try:
+                    return await self._open(timeout, protocol, address)
+                except redis.ConnectionError as error:
+                    if not isinstance(error.__context__, OSError):  # It was reached, and said no.
+                        raise
+            return await self._open(timeout, protocol, addresses[-1])
+
+    async def _open(
+        self, timeout: float, protocol: asyncio.BufferedProtocol, address: str | None
+    ) -> tuple[Any, asyncio.Transport]:
         async_class = getattr(async_connections, self._class.__name__)
         retry = redis.asyncio.retry.Retry(NoBackoff(), 0)
         connection = async_class(**self._arguments, **_ours(timeout, retry))
+        if address is not None:
+            _send_to(connection, address)
         try:
-            async with asyncio.timeout(timeout):
-                await connection.connect()
+            await connection.connect()
             return _taken_over_async(connection, protocol)
         except BaseException:
             _drop(connection)
@@ -274,6 +297,23 @@ def _taken_over_async(connection: Any, protocol: asyncio.BufferedProtocol) -> tu
     transport.set_protocol(protocol)
     connection._reader = connection._writer = None  # redis-py must not think that it still owns either.
     return (connection, writer), transport
+
+
+def _send_to(connection: Any, address: str) -> None:
+    """Connect to *address*, with the name for the certificate alone: redis-py would have the loop look it up."""
+    arguments = dict(connection._connection_arguments())
+    if "ssl" in arguments:
+        arguments["server_hostname"] = arguments["host"]
+    arguments["host"] = address
+    connection._connection_arguments = lambda: arguments
+
+
+def _is_address(host: str) -> bool:
+    """Whether *host* can be connected to without being looked up."""
+    try:
+        return not getattr(ipaddress.ip_address(host), "scope_id", None)
+    except ValueError:
+        return False
 
 
 def _drop(connection: Any) -> None:

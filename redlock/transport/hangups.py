@@ -2,8 +2,11 @@
 
 The blocking driver reads its sockets only while a flow waits on them, and a flow returns at the q-th answer. If a node
 breaks off before it answered a release, and nobody uses the lock again, nobody would learn that the release is still owed.
-epoll is told of hang-ups alone, so ordinary answers never wake this thread, and an acquire pays nothing for it. Where there
+epoll is told of hang-ups alone, so ordinary answers never wake this thread, and an acquire pays nothing for it. Twice a
+second it reads what came for releases on idle sets, because an answer may say that the node refuses one. Where there
 is no epoll, a broken connection is noticed at the next use.
+
+The same thread begins other threads that could not be begun before. It is the one that is always there.
 """
 
 from __future__ import annotations
@@ -17,69 +20,56 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from redlock.transport.threads import AGAIN, Threads, Worker
+
 if TYPE_CHECKING:
     from redlock.transport.blocking import ConnectionSet, Driver
 
 __all__ = ["Hangups"]
 
-_AGAIN = 0.05
+_LOOK_AGAIN = 0.05
 _JOIN = 0.25
+_READ_AGAIN = 0.5
+"""A release returns at the q-th answer. One of the others may say that a node refuses it, and nobody else might read that."""
 
 _log = logging.getLogger("redlock")
 
 
-class Hangups:
+class Hangups(Worker):
     """Looks after the idle sets of *driver* whose connections end."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
+    _name = "redlock-hangups"
+
+    def __init__(self, driver: Driver, threads: Threads) -> None:
         # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a `with` on it.
-        self._lock = threading.RLock()
+        super().__init__(threads, threading.RLock())
+        self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
         self._watched: dict[int, tuple[weakref.ref[ConnectionSet], int]] = {}
+        self._ended_fds: set[int] = set()
         self._epoll: select.epoll | None = None
         self._bell = -1
-        self._thread: threading.Thread | None = None
         self._closing = False
+        threads.on_missing = self._ring
 
     def watch(self, port: ConnectionSet, index: int, sock: socket.socket) -> None:
         """Tell *port*, should it be idle then, when its connection to node *index* ends."""
         with self._lock:
-            if self._epoll is not None and not self._closing:
+            if not self._closing and hasattr(select, "epoll"):
                 # A closed descriptor leaves the epoll by itself; its number is overwritten here when it comes again.
                 self._watched[sock.fileno()] = (weakref.ref(port), index)
-                with contextlib.suppress(OSError):
-                    self._epoll.register(sock.fileno(), select.EPOLLRDHUP | select.EPOLLET)
+                if self._epoll is not None:
+                    _register(self._epoll, sock.fileno())
 
     def begin(self) -> None:
         """Start the thread, if it does not run; by a thread that no Ctrl-C can strike."""
         with self._lock:
-            if self._epoll is None and not self._closing and hasattr(select, "epoll"):
+            if self._due():
                 self._begin()
-
-    def _begin(self) -> None:
-        epoll, bell = select.epoll(), os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        epoll.register(bell, select.EPOLLIN)
-        thread = threading.Thread(target=self._work, args=(epoll, bell), name="redlock-hangups", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # No thread to be had: the next connection tries again.
-            epoll.close()
-            os.close(bell)
-        else:
-            self._epoll, self._bell, self._thread = epoll, bell, thread
 
     def close(self) -> None:
         """End the thread. Idempotent."""
         self._stop()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN)
-
-    def _stop(self) -> None:
-        with self._lock:
-            self._closing = True
-            if self._bell >= 0:
-                os.eventfd_write(self._bell, 1)
+        self._join(_JOIN)
 
     def abandon(self) -> None:
         """After a fork, in the child, which has no such thread: let go of the descriptors."""
@@ -87,30 +77,74 @@ class Hangups:
         if self._epoll is not None and self._bell >= 0:
             self._epoll.close()
             os.close(self._bell)
-            self._bell = -1
+            self._epoll, self._bell = None, -1
 
-    def _work(self, epoll: select.epoll, bell: int) -> None:
-        ended: set[int] = set()
-        try:
-            while not self._closing:
-                # Its edge comes once. A set that is in use may have looked at its sockets for the last time.
-                ready = epoll.poll(_AGAIN if ended else None)
-                ended.update(fd for fd, _ in ready if fd != bell)
-                ended = {fd for fd in ended if not self._tell(fd)}
-        finally:
-            with self._lock:
-                self._closing, self._bell = True, -1
-                epoll.close()
-                os.close(bell)
+    def _stop(self) -> None:
+        with self._lock:
+            self._closing = True
+            self._ring()
+
+    def _ring(self) -> None:
+        with self._lock:
+            if self._bell >= 0:
+                with contextlib.suppress(BlockingIOError):  # It rings already.
+                    os.eventfd_write(self._bell, 1)
+
+    def _due(self) -> bool:
+        return not self._closing and hasattr(select, "epoll")
+
+    def _prepare(self) -> None:
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        for fd in list(self._watched):  # Of connections that came while there was no thread to be had, nor a descriptor.
+            if self._port_behind(fd) is not None:
+                _register(self._epoll, fd)
+
+    def _tidy(self) -> None:
+        epoll, bell = self._epoll, self._bell
+        self._epoll, self._bell = None, -1
+        if epoll is not None:
+            epoll.close()
+        if bell >= 0:
+            os.close(bell)
+
+    def _step(self) -> None:
+        epoll, bell = self._epoll, self._bell
+        if epoll is None:  # Closed by a fork's child, or by the end.
+            return
+        # An edge comes once. A set that is in use may have looked at its sockets for the last time.
+        pause = _LOOK_AGAIN if self._ended_fds else AGAIN if self._threads.missing else _READ_AGAIN
+        for fd, _ in epoll.poll(pause):
+            if fd != bell:
+                self._ended_fds.add(fd)
+            elif not self._closing:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(bell)
+        self._threads.try_again()
+        self._ended_fds = {fd for fd in self._ended_fds if not self._tell(fd)}
+        driver = self._driver()
+        if driver is not None:
+            driver.hear_releases()
+
+    def _port_behind(self, fd: int) -> ConnectionSet | None:
+        """The set that still uses *fd*."""
+        entry = self._watched.get(fd)
+        port = entry[0]() if entry is not None else None
+        return port if entry is not None and port is not None and port.descriptor(entry[1]) == fd and not port.closed else None
 
     def _tell(self, fd: int) -> bool:
         """Whether the set behind *fd* knows by now, or is gone."""
-        entry, driver = self._watched.get(fd), self._driver()
-        port = entry[0]() if entry is not None else None
-        if driver is None or entry is None or port is None or port.closed or port.descriptor(entry[1]) != fd:
+        driver, port = self._driver(), self._port_behind(fd)
+        if driver is None or port is None:
             return True
         try:
             return driver.tend(port)
         except Exception:
             _log.exception("looking after a closed connection failed")
             return True
+
+
+def _register(epoll: select.epoll, fd: int) -> None:
+    with contextlib.suppress(OSError):
+        epoll.register(fd, select.EPOLLRDHUP | select.EPOLLET)

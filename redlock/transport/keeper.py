@@ -1,7 +1,7 @@
 """The threads behind blocking leases: one renewal loop per coordinator, and one that runs the callers' callbacks.
 
 Both live while there is something to do. The renewal loop multiplexes all extensions on one set of connections, so a
-node that does not answer delays nobody's deadline.
+node that does not answer delays nobody's deadline; nor does an exception, whoever raised it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 
 from redlock.core.effects import Flow, Tick
 from redlock.core.renewal import Renewal, Watch
+from redlock.errors import RedlockError
 from redlock.transport.blocking import Driver
 from redlock.transport.clock import now as clock
 from redlock.transport.run import Run
+from redlock.transport.threads import AGAIN, Threads, Worker
 
 __all__ = ["Crowd", "Errands", "Keeper"]
 
@@ -40,7 +42,7 @@ class Crowd:
         return len(self._runs)
 
     def start(self, start: Callable[[float], Flow[Any]], finished: Callable[[BaseException | None], None]) -> None:
-        """Begin a flow; *finished* gets its error, if any, from within a later `pump`."""
+        """Begin a flow; *finished*, which must not raise, gets its error, if any, from within a later `pump`."""
         run = Run(start(clock()), self._port, clock)
         self._runs.append((run, finished))
         run.begin()
@@ -60,6 +62,10 @@ class Crowd:
             for run, finished in ended:
                 finished(run.error)
 
+    def interrupted(self) -> None:
+        """An exception tore through `start` or `pump`: give up the connection it was on. The flows go on."""
+        self._port.interrupted()
+
     def wake(self) -> None:
         """From another thread: look up."""
         self._port.wake()
@@ -69,8 +75,10 @@ class Crowd:
         self._port.close()
 
 
-class Keeper:
+class Keeper(Worker):
     """Renews leases and tells when one is lost. *jeopardy* hears of failed renewals; *extension* makes their flows."""
+
+    _name = "redlock-renewal"
 
     def __init__(
         self,
@@ -78,133 +86,134 @@ class Keeper:
         extension: Callable[[Watch, float], Flow[None]],
         jeopardy: Callable[[Watch, BaseException], None],
     ) -> None:
+        super().__init__(driver.threads, threading.Lock())
         self._driver = driver
         self._extension = extension
         self._jeopardy = jeopardy
-        self._lock = threading.Lock()
         self._incoming: deque[Watch] = deque()
         self._renewal = Renewal()
+        # What is due and was not begun, or told, yet: an exception in between must not lose a lease out of sight.
+        self._starting: deque[Watch] = deque()
+        self._lapsing: deque[Watch] = deque()
         self._crowd: Crowd | None = None
-        self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
+        self._idle_since = 0.0
         self._closing = False
 
     def watch(self, watch: Watch) -> None:
-        """Keep an eye on a lease until it ends."""
+        """Keep an eye on a lease until it ends. Raises RedlockError if no thread can be had for that."""
         with self._lock:  # Also around the append: the loop ends only if it sees nothing incoming with this held.
             self._incoming.append(watch)
-            if self._thread is None and not self._closing:
-                self._begin()
+            problem: str | None = "it was interrupted"
+            try:
+                problem = self._begin() if not self._closing else None
+            finally:
+                if problem is not None:
+                    self._incoming.remove(watch)
+        if problem is not None:
+            raise RedlockError(f"the lease on {watch.holding.resource!r} cannot be watched: {problem}")
         crowd = self._crowd
         if crowd is not None and min(watch.renew_at, watch.holding.valid_until) < self._wakes_at:
             crowd.wake()
-
-    def _begin(self) -> None:
-        self._crowd = Crowd(self._driver)
-        self._thread = threading.Thread(target=self._work, args=(self._crowd,), name="redlock-renewal", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:  # Ctrl-C, or no thread to be had: the next watch begins anew.
-            self._thread = self._crowd = None
-            raise
 
     def close(self) -> None:
         """End the loop; nothing is renewed any more."""
         with self._lock:
             self._closing = True
-            thread, crowd = self._thread, self._crowd
+            crowd = self._crowd
         if crowd is not None:
             crowd.wake()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        self._join(None)
 
-    def _work(self, crowd: Crowd) -> None:
-        try:
-            with self._lock:
-                if self._thread is not threading.current_thread():
-                    return
-            idle_since = clock()
-            while not self._closing:
-                now = clock()
-                self._take_in()
-                self._begin_due(crowd, now)
-                if self._renewal or crowd:
-                    idle_since = now
-                elif now - idle_since > _IDLE:
-                    with self._lock:
-                        if not self._incoming:
-                            self._thread = self._crowd = None
-                            return
-                until = min(self._renewal.next_at, now + _LOOK_AGAIN)
-                self._wakes_at = until
-                if not self._incoming:
-                    crowd.pump(until)
-        finally:
+    def _due(self) -> bool:
+        if self._closing:
+            return False
+        if self._incoming or self._renewal or self._starting or self._lapsing or self._crowd:
+            self._idle_since = clock()
+        return clock() - self._idle_since <= _IDLE
+
+    def _prepare(self) -> None:
+        self._crowd = Crowd(self._driver)
+
+    def _tidy(self) -> None:
+        crowd, self._crowd = self._crowd, None
+        if crowd is not None:
             crowd.close()
+
+    def _step(self) -> None:
+        crowd = self._crowd
+        if crowd is None:
+            return
+        try:
+            now = clock()
+            self._threads.try_again()
+            self._take_in()
+            self._begin_due(crowd, now)
+            until = min(self._renewal.next_at, now + (AGAIN if self._threads.missing else _LOOK_AGAIN))
+            self._wakes_at = until
+            if not self._incoming:
+                crowd.pump(until)
+        except BaseException:
+            crowd.interrupted()
+            raise
 
     def _take_in(self) -> None:
         while self._incoming:
-            self._renewal.add(self._incoming.popleft())
+            self._renewal.add(self._incoming[0])
+            self._incoming.popleft()
 
     def _begin_due(self, crowd: Crowd, now: float) -> None:
-        extend, lost = self._renewal.due(now, TOGETHER_MAX - len(crowd))
-        for watch in lost:
-            self._lapse(watch)
-        for watch in extend:
+        extend, lost = self._renewal.due(now, TOGETHER_MAX - len(crowd) - len(self._starting))
+        self._lapsing += lost
+        self._starting += extend
+        while self._lapsing:
+            self._lapse(self._lapsing[0])
+            self._lapsing.popleft()
+        while self._starting:
+            watch = self._starting.popleft()
             crowd.start(partial(self._extension, watch), partial(self._extended, watch))
 
     def _extended(self, watch: Watch, error: BaseException | None) -> None:
-        if self._renewal.extended(watch, error, clock()):
-            self._lapse(watch)
-        elif error is not None:
-            self._jeopardy(watch, error)
+        try:
+            if self._renewal.extended(watch, error, clock()):
+                self._lapse(watch)
+            elif error is not None:
+                self._jeopardy(watch, error)
+        except BaseException:  # A user's `on_event`; the renewals that ended with this one are still to be heard.
+            _log.exception("reporting the renewal of %r failed", watch.holding.resource)
 
     def _lapse(self, watch: Watch) -> None:
         try:
             watch.lapsed(watch.holding)
-        except Exception:
+        except BaseException:  # A user's `on_event`; other leases are lost at this moment, and to be told of.
             _log.exception("reporting the loss of %r failed", watch.holding.resource)
 
 
-class Errands:
+class Errands(Worker):
     """Runs callables one after the other, away from the threads that must not wait for them."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    _name = "redlock-callbacks"
+
+    def __init__(self, threads: Threads) -> None:
+        super().__init__(threads, threading.Lock())
         self._todo: deque[Callable[[], object]] = deque()
-        self._thread: threading.Thread | None = None
 
     def run(self, errand: Callable[[], object]) -> None:
         """Run *errand* soon; its exception is logged."""
         with self._lock:
             self._todo.append(errand)
-            if self._thread is None:
-                self._begin()
-
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, name="redlock-callbacks", daemon=True)
-        try:
-            self._thread.start()
-        except BaseException:  # No thread to be had: the next errand begins anew.
-            self._thread = None
-            raise
+            self._begin()
 
     def close(self) -> None:
         """Wait a moment for what runs; a callback that hangs must not hang its program's end."""
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(1.0)
+        self._join(1.0)
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if self._thread is not threading.current_thread():
-                    return
-                if not self._todo:
-                    self._thread = None
-                    return
-                errand = self._todo.popleft()
-            try:
-                errand()
-            except Exception:
-                _log.exception("a callback failed")
+    def _due(self) -> bool:
+        return bool(self._todo)
+
+    def _step(self) -> None:
+        errand = self._todo.popleft()
+        try:
+            errand()
+        except BaseException:  # Also a SystemExit: others still wait to be told.
+            _log.exception("a callback failed")

@@ -78,8 +78,8 @@ class Node:
         self.recheck_at = NEVER
         self.owed: dict[Command, float] = {}
         """Releases without an answer, and until when each is worth bringing."""
-        self.owed_for = OWED_FOR
-        """Seconds for which a release is owed at least: a lock lives for its ttl, and the node may have been slow to take it."""
+        self.owed_for: Callable[[], float] = lambda: OWED_FOR
+        """Seconds for which a release is owed, as the driver knows them."""
         self.bring_at = NEVER
         self.on_owed: Callable[[], None] | None = None
         """Called when something is owed: the driver sees to it that the node gets it, though nobody may call again."""
@@ -141,8 +141,7 @@ class Node:
     def owe(self, command: Command, now: float) -> None:
         """Remember a release whose answer is missing; the oldest is dropped when there are too many, and leaks a ttl."""
         if command not in self.owed:
-            # Twice the longest ttl that the cluster allows, whatever this coordinator's own locks are asked for.
-            self.owed[command] = now + max(self.owed_for, 2 * (self.admission.max_ttl() or 0.0))
+            self.owed[command] = now + self.owed_for()
         if len(self.owed) > OWED_MAX:
             with contextlib.suppress(StopIteration, RuntimeError):  # Another thread may have changed it.
                 self.owed.pop(next(iter(self.owed)), None)
@@ -244,6 +243,11 @@ class Link:
     def up(self) -> bool:
         """Whether there is a connection."""
         return self._phase is _Phase.UP
+
+    @property
+    def dialling(self) -> bool:
+        """Whether a connection was asked for and has not come."""
+        return self._phase is _Phase.DIALLING
 
     @property
     def in_flight(self) -> int:
@@ -448,7 +452,13 @@ class Link:
         if self._phase is _Phase.DOWN and now >= self.node.redial_at:
             self.node.admission.asked(now)
             self._phase = _Phase.DIALLING
-            self._dial()
+            try:
+                self._dial()
+            except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
+                self.dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error or type(error).__name__})"), now)
+            except BaseException:  # Ctrl-C: the next request asks again.
+                self._phase = _Phase.DOWN
+                raise
 
     def _wait(self, request: Request, now: float) -> None:
         waiting = self._waiting

@@ -1,0 +1,662 @@
+"""The threads and tasks behind a coordinator: none ends in silence, and what one of them was to do is done all the same.
+
+Shortages are made here by a `Thread.start` that raises what the real one raises; `test_exhaustion.py` has the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import redlock
+import redlock.asyncio
+from redlock import QuorumUnavailable, RedlockError
+from redlock.embedded import Node, Nodes
+from redlock.observe import NodeDisconnected
+from redlock.transport.threads import Threads, Worker
+
+PATIENCE = 20.0
+TTL = 2.0
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait until *holds*; for what other threads and servers do by themselves."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.01)
+
+
+def ours(name: str = "redlock") -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(name)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """No thread of ours outlives its test."""
+    yield
+    until(lambda: not ours(), "the end of our threads")
+
+
+class Shortage:
+    """No thread whose name begins with one of *names* can be had."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.names: tuple[str, ...] = ()
+        self.refused: list[str] = []
+        start = threading.Thread.start
+
+        def refusing(thread: threading.Thread) -> None:
+            if self.names and thread.name.startswith(self.names):
+                self.refused.append(thread.name)
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        patch.setattr(threading.Thread, "start", refusing)
+
+    def of(self, *names: str) -> None:
+        self.names = names
+
+    def over(self) -> None:
+        self.names = ()
+
+
+@pytest.fixture
+def shortage(monkeypatch: pytest.MonkeyPatch) -> Shortage:
+    return Shortage(monkeypatch)
+
+
+def disconnect(node: Node) -> None:
+    with node.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+def held(node: Node, name: str) -> bool:
+    with node.client() as client:
+        return bool(client.exists(f"redlock:{name}"))
+
+
+def stays_renewed(lease: redlock.Lease) -> None:
+    """It is renewed twice more, so the renewal that was under way is not the last one."""
+    for _ in range(2):
+        before = lease.valid_until
+        until(lambda before=before: lease.valid_until > before, "a renewal")
+
+
+def is_told_of_its_loss(lease: redlock.Lease, nodes: Nodes, told: list[Any]) -> None:
+    for node in list(nodes)[:3]:
+        node.pause()
+    try:
+        assert lease.lost.wait(PATIENCE)
+        until(lambda: told, "on_lost")
+    finally:
+        for node in list(nodes)[:3]:
+            node.resume()
+
+
+# The renewal thread
+
+
+def test_a_node_that_dies_while_no_thread_can_be_had_does_not_end_renewal(own_nodes: Nodes, shortage: Shortage) -> None:
+    """Its link asks for a dial, in the renewal thread, and there is a release to be brought: neither raises into it."""
+    told: list[Any] = []
+    with redlock.Redlock(own_nodes.urls, ttl=TTL) as locks:
+        lease = locks.lock("kept", auto_extend=True, on_lost=told.append).acquire()
+        assert lease is not None
+        stays_renewed(lease)
+        own_nodes[4].pause()
+        assert locks.lock("other").acquire().release()  # type: ignore[union-attr]
+        shortage.of("redlock")
+        own_nodes[4].kill()
+        until(lambda: shortage.refused, "a dial that could not begin")
+        stays_renewed(lease)
+        shortage.over()
+        stays_renewed(lease)
+        is_told_of_its_loss(lease, own_nodes, told)
+
+
+def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    """A SystemExit out of the middle of the renewal thread's reading: logged, and the lease is renewed, and told of its loss."""
+    told: list[Any] = []
+
+    def exits(event: object) -> None:
+        if threading.current_thread().name == "redlock-renewal":
+            raise SystemExit(type(event).__name__)
+
+    with redlock.Redlock(own_nodes.urls, ttl=TTL, on_event=exits) as locks:
+        lease = locks.lock("kept", auto_extend=True, on_lost=told.append).acquire()
+        assert lease is not None
+        stays_renewed(lease)
+        disconnect(own_nodes[0])
+        until(lambda: "redlock-renewal failed, and goes on" in caplog.text, "a word about it")
+        assert NodeDisconnected.__name__ in caplog.text
+        stays_renewed(lease)
+        is_told_of_its_loss(lease, own_nodes, told)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_renewal_thread_that_ends_is_begun_again(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ended it, wherever: thrown into the thread itself, where no handler of ours is."""
+    told: list[Any] = []
+    with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
+        lease = locks.lock("kept", auto_extend=True, on_lost=told.append).acquire()
+        assert lease is not None
+        keeper = locks._keeper
+        thread = keeper._thread
+        goes_on = keeper._goes_on
+
+        def ends(me: threading.Thread) -> bool:
+            keeper._goes_on = goes_on  # type: ignore[method-assign]
+            raise MemoryError
+
+        keeper._goes_on = ends  # type: ignore[method-assign]
+        until(lambda: keeper._thread not in (thread, None), "another thread")
+        assert "redlock-renewal ended before its time" in caplog.text
+        stays_renewed(lease)
+        is_told_of_its_loss(lease, nodes, told)
+
+
+def test_a_lease_is_not_handed_out_unwatched(nodes: Nodes, shortage: Shortage) -> None:
+    """No thread to renew it: an error of ours, and nothing stays on the nodes."""
+    with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
+        lease = locks.lock("unwatched").acquire()
+        assert lease is not None
+        shortage.of("redlock-renewal")
+        with pytest.raises(RedlockError, match="on 'kept' cannot be watched: can't start new thread"):
+            locks.lock("kept", auto_extend=True).acquire()
+        with pytest.raises(RedlockError, match="on 'unwatched' cannot be watched"):
+            _ = lease.lost
+        assert lease.release()
+        until(lambda: not any(held(node, name) for node in nodes for name in ("kept", "unwatched")), "nothing on the nodes")
+        shortage.over()
+        again = locks.lock("kept", auto_extend=True).acquire(timeout=PATIENCE)
+        assert again is not None and again.release()
+
+
+def test_a_loss_is_told_when_there_is_a_thread_to_tell_it(nodes: Nodes, shortage: Shortage) -> None:
+    """`on_lost` is not called without a thread of its own; it is later, and nobody has to call anything for that."""
+    told: list[Any] = []
+    with redlock.Redlock(nodes.urls) as locks:
+        shortage.of("redlock-callbacks")
+        lease = locks.lock("short", ttl=0.3, on_lost=told.append).acquire()
+        assert lease is not None and lease.lost.wait(PATIENCE)
+        until(lambda: shortage.refused, "a callback without a thread")
+        assert not told
+        shortage.over()
+        until(lambda: told == [lease], "on_lost")
+
+
+def test_a_callback_that_exits_does_not_end_the_others(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    """SystemExit ends a thread in silence, and the next one who lost a lease would never hear of it."""
+    told: list[Any] = []
+
+    def exits(lease: redlock.Lease) -> None:
+        told.append(lease.resource)
+        raise SystemExit
+
+    with redlock.Redlock(nodes.urls) as locks:
+        for name in ("one", "two"):
+            lease = locks.lock(name, ttl=0.3, on_lost=exits).acquire()
+            assert lease is not None and lease.lost.wait(PATIENCE)
+            until(lambda name=name: told[-1:] == [name], f"on_lost of {name}")
+    assert caplog.text.count("a callback failed") == 2
+
+
+def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds a connection to every node, and a thread, for nothing."""
+    monkeypatch.setattr("redlock.transport.keeper._IDLE", 0.1)
+    with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
+        for _ in range(2):
+            lease = locks.lock("kept", auto_extend=True).acquire()
+            assert lease is not None
+            stays_renewed(lease)
+            assert ours("redlock-renewal") and lease.release()
+            until(lambda: not ours("redlock-renewal"), "the end of the renewal thread")
+            assert locks._keeper._crowd is None
+
+
+# The thread that watches for hang-ups
+
+
+def swallow(locks: redlock.Redlock, node: Node) -> None:
+    """A release that *node* has not answered, nor will on this connection."""
+    lease = locks.lock("swallowed", ttl=60.0).acquire()
+    assert lease is not None
+    node.pause()
+    try:
+        assert lease.release()
+    except BaseException:
+        node.resume()
+        raise
+
+
+def test_connections_that_came_in_a_shortage_are_watched_after_it(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor for the watching thread: the dials succeed, and it begins by itself when there is one."""
+    short = True
+    epoll = redlock.transport.hangups.select.epoll  # type: ignore[attr-defined]
+
+    def refusing() -> Any:
+        if short:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return epoll()
+
+    monkeypatch.setattr("redlock.transport.hangups.select.epoll", refusing)
+    with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
+        swallow(locks, own_nodes[0])
+        assert not ours("redlock-hangups") and locks._driver.threads.missing
+        short = False
+        _ = locks.status("any")  # A thread of ours, or a call: there is no other one here.
+        assert ours("redlock-hangups")
+        ended = own_nodes[0].pid
+        assert ended is not None
+        own_nodes[0].kill()
+        until(lambda: locks._driver.nodes[0].owed, "a debt that nobody called for")
+
+
+def test_an_exception_does_not_end_the_watch(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the next connection that ends is heard of."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
+        hangups = locks._driver.hangups
+        tell = hangups._tell
+        told: list[int] = []
+
+        def exits(fd: int) -> bool:
+            told.append(fd)
+            if len(told) == 1:
+                raise SystemExit
+            return tell(fd)
+
+        monkeypatch.setattr(hangups, "_tell", exits)
+        swallow(locks, own_nodes[0])
+        own_nodes[0].kill()
+        until(lambda: locks._driver.nodes[0].owed, "a debt that nobody called for")
+        assert "redlock-hangups failed, and goes on" in caplog.text and len(told) > 1
+
+
+# Dialling
+
+
+def test_a_dial_without_a_thread_is_a_vote_with_a_reason(nodes: Nodes, shortage: Shortage) -> None:
+    """From the first use on, and the same coordinator works as soon as there are threads."""
+    with redlock.Redlock(nodes.urls) as locks:
+        shortage.of("redlock")
+        for _ in range(3):
+            with pytest.raises(QuorumUnavailable) as raised:
+                locks.lock("orders").acquire(blocking=False)
+            reasons = [vote.reason for vote in raised.value.votes]
+            assert reasons.count("could not be dialled (can't start new thread)") >= 3
+            assert set(reasons) <= {"could not be dialled (can't start new thread)", "was not waited for"}
+        shortage.over()
+        lease = locks.lock("orders").acquire(timeout=PATIENCE)
+        assert lease is not None and lease.release()
+
+
+def test_a_release_is_brought_when_there_is_a_thread_to_bring_it(own_nodes: Nodes, shortage: Shortage) -> None:
+    """Nobody calls: the thread that watches for hang-ups begins the dial."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
+        lease = locks.lock("owed").acquire()
+        assert lease is not None
+        shortage.of("redlock-dial")
+        disconnect(own_nodes[0])
+        until(lambda: shortage.refused or not lease.verify(), "a connection that is gone and cannot be dialled")  # type: ignore[func-returns-value]
+        lease.release()
+        until(lambda: locks._driver.nodes[0].owed or not held(own_nodes[0], "owed"), "the release, or a debt")
+        shortage.over()
+        until(lambda: not held(own_nodes[0], "owed") and not locks._driver.nodes[0].owed, "the release")
+
+
+def test_a_dial_that_raises_what_nobody_expects_is_that_nodes_fault(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The set that waits is told, the thread goes on, and the node votes again when dialling works."""
+    with redlock.Redlock(nodes.urls) as locks:
+        broken = locks._driver.dialers[0]
+        dial = broken._dial
+
+        def exits() -> Any:
+            raise SystemExit("nobody catches this")
+
+        monkeypatch.setattr(broken, "_dial", exits)
+        lease = locks.lock("orders").acquire()
+        assert lease is not None and lease.release()
+        report = locks.nodes()[0]
+        assert not report.votes and report.reason == "could not be dialled"
+        assert f"{broken._name} failed, and goes on" in caplog.text
+        monkeypatch.setattr(broken, "_dial", dial)
+        until(lambda: locks.nodes()[0].votes, "the node's vote")
+
+
+def test_dial_threads_end(nodes: Nodes) -> None:
+    """When everybody has a connection nobody dials."""
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None and lease.release()
+        until(lambda: not ours("redlock-dial"), "the end of the dial threads")
+
+
+def test_a_dial_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: Nodes) -> None:
+    """And it goes on until then, though the node is away for long."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
+        lease = locks.lock("owed").acquire()
+        assert lease is not None
+        own_nodes[0].kill()
+        lease.verify()
+        until(lambda: not lease.verify() and locks._driver.nodes[0].fault, "the node is known to be down")  # type: ignore[func-returns-value]
+        assert lease.release() and locks._driver.nodes[0].owed
+        assert ours(f"redlock-dial-{own_nodes[0].url}")
+        own_nodes[0].start()
+        until(lambda: not locks._driver.nodes[0].owed, "the release, crossed off")
+        until(lambda: not ours("redlock-dial"), "the end of the dial threads")
+
+
+def test_dials_that_fail_are_further_and_further_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that brings what is owed to a dead node dials it after 40 ms, 80, 160, and every 250 from then on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"redis://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.warns(UserWarning, match="plain lock"):
+        locks = redlock.Redlock([url])
+    dialer = locks._driver.dialers[0]
+    pauses: list[float] = []
+    dialer._wanted.clear()
+    for _ in range(6):
+        pauses.append(dialer._pause)
+        dialer._gate = Passed()  # type: ignore[assignment]
+        dialer._step()
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25]
+    dialer._prepare()
+    assert dialer._pause == 0.02
+    locks.close()
+
+
+class Passed:
+    """A gate at which the time passes at once."""
+
+    def acquire(self, timeout: float) -> bool:
+        return False
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
+    """Otherwise the answers of the one that is there would be taken for those of the other."""
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None
+        (port,) = locks._driver._idle
+        before = port.descriptor(0)
+        connection, sock = locks._endpoints[0].connect(1.0)
+        sock.setblocking(False)
+        port.arrive(0, connection, sock, None)
+        lease.verify()
+        assert port.descriptor(0) == before
+        assert sock.fileno() == -1
+        assert lease.release()
+
+
+# Sets of connections
+
+
+class NoPairs:
+    """No descriptors for another set of connections."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.short = False
+        pair = socket.socketpair
+
+        def refusing(*args: Any) -> Any:
+            if self.short:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return pair(*args)
+
+        patch.setattr("redlock.transport.blocking.socket.socketpair", refusing)
+
+
+@pytest.fixture
+def no_pairs(monkeypatch: pytest.MonkeyPatch) -> NoPairs:
+    return NoPairs(monkeypatch)
+
+
+def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(nodes: Nodes, no_pairs: NoPairs) -> None:
+    """For one who tries once; who has time waits for the end of the shortage."""
+    with redlock.Redlock(nodes.urls) as locks:
+        no_pairs.short = True
+        for ask in (lambda: locks.lock("orders").acquire(blocking=False), locks.nodes, lambda: locks.status("orders")):
+            with pytest.raises(QuorumUnavailable) as raised:
+                ask()
+            reasons = {vote.reason for vote in raised.value.votes}
+            assert reasons == {"was not asked: no more connections can be made (Too many open files)"}
+        with pytest.raises(QuorumUnavailable):
+            locks.lock("orders").acquire(timeout=0.2)
+        for timeout in (PATIENCE, None):
+            no_pairs.short = True
+            locks._driver._idle.clear()
+            waits = threading.Timer(0.3, lambda: setattr(no_pairs, "short", False))
+            waits.start()
+            lease = locks.lock("orders").acquire(timeout=timeout)
+            waits.join()
+            assert lease is not None and lease.release()
+
+
+def test_where_no_set_can_be_made_one_in_use_is_waited_for(nodes: Nodes, no_pairs: NoPairs) -> None:
+    """It comes back; and it is handed over."""
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None and lease.release()
+        no_pairs.short = True
+        port = locks._driver._idle.pop()
+        found: list[Any] = []
+        other = threading.Thread(target=lambda: found.append(locks.lock("orders").acquire(blocking=False)))
+        other.start()
+        until(lambda: locks._driver._waiters, "somebody who waits")
+        locks._driver._check_in(port)
+        other.join(PATIENCE)
+        assert found[0] is not None and found[0].release()
+
+
+def test_a_release_without_connections_stays_owed(nodes: Nodes, no_pairs: NoPairs) -> None:
+    """It returns False, the lease is over, and the nodes get it nevertheless."""
+    with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None
+        lease._port = None
+        locks._driver._idle.clear()  # Its sets are gone with their connections.
+        no_pairs.short = True
+        assert not lease.release()
+        assert not lease.is_held()
+        until(lambda: not any(held(node, "orders") for node in nodes), "the release")
+
+
+# Names
+
+
+class Hung:
+    """Name look-ups of `hung.invalid` that end when they are told to."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.end = threading.Event()
+        self.asked: list[str] = []
+        look_up = socket.getaddrinfo
+
+        def hanging(host: Any, *args: Any, **options: Any) -> Any:
+            if host == "hung.invalid":
+                self.asked.append(threading.current_thread().name)
+                assert self.end.wait(PATIENCE)
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return look_up(host, *args, **options)
+
+        patch.setattr(socket, "getaddrinfo", hanging)
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hung]:
+    found = Hung(monkeypatch)
+    yield found
+    found.end.set()
+
+
+def test_a_hung_name_fills_no_executor_of_the_loop(nodes: Nodes, hung: Hung, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is dialled, one thread of ours waits for it; the others vote, and close is not held up."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+
+        def refused(*_: Any) -> Any:
+            raise AssertionError("the loop's threads are not ours")
+
+        monkeypatch.setattr(loop, "run_in_executor", refused)
+        urls = [*nodes.urls[:3], nodes.urls[3].replace("127.0.0.1", "localhost"), "redis://hung.invalid:6379"]
+        locks = redlock.asyncio.Redlock(urls, ttl=TTL, node_timeout=0.1)
+        dials = 0
+        dial = locks._driver._dial
+
+        def counted(index: int) -> None:
+            nonlocal dials
+            dials += index == 4
+            dial(index)
+
+        locks._driver.links[4]._dial = lambda: counted(4)
+        deadline = loop.time() + PATIENCE
+        while dials < 4:
+            assert loop.time() < deadline
+            lease = await locks.lock("orders").acquire(timeout=PATIENCE)
+            assert lease is not None and await lease.release()
+            await asyncio.sleep(0.01)
+        assert hung.asked == ["redlock-lookup-hung.invalid"]
+        assert "was not looked up" in (await locks.nodes())[4].reason
+        await locks.close()
+        assert len(ours("redlock-lookup")) == 1, "close waited for the look-up"
+
+    asyncio.run(run())
+
+
+def test_a_name_that_is_not_known_is_that_nodes_fault(nodes: Nodes, hung: Hung) -> None:
+    """With the resolver's words; and looked up anew by the next dial."""
+    hung.end.set()
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock([*nodes.urls[:4], "redis://hung.invalid:6379"]) as locks:
+            for asked in (1, 2):
+                while len(hung.asked) < asked:
+                    lease = await locks.lock("orders").acquire(timeout=PATIENCE)
+                    assert lease is not None and await lease.release()
+                    await asyncio.sleep(0.01)
+                deadline = time.monotonic() + PATIENCE
+                while "Name or service not known" not in (await locks.nodes())[4].reason:
+                    assert time.monotonic() < deadline
+
+    asyncio.run(run())
+
+
+def test_a_hung_name_keeps_its_node_away_and_nobody_else_for_threads(nodes: Nodes, hung: Hung) -> None:
+    """One dial thread waits for it; the others vote, and close is not held up."""
+    locks = redlock.Redlock([*nodes.urls[:4], "redis://hung.invalid:6379"], node_timeout=0.1)
+    for _ in range(5):
+        lease = locks.lock("orders").acquire(timeout=PATIENCE)
+        assert lease is not None and lease.release()
+    assert hung.asked == ["redlock-dial-redis://hung.invalid:6379"]
+    locks.close()
+    assert len(ours("redlock-dial")) == 1, "close waited for the look-up"
+
+
+def test_a_dial_that_somebody_cancels_is_not_waited_for(nodes: Nodes) -> None:
+    """Programs cancel every task of their loop; the coordinator dials again."""
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock(nodes.urls) as locks:
+            first = asyncio.create_task(locks.lock("orders").acquire(blocking=False))
+            await asyncio.sleep(0)
+            dials = [task for task in asyncio.all_tasks() if task.get_name().startswith("redlock-dial")]
+            assert len(dials) == 5
+            for task in dials:
+                task.cancel()
+            with pytest.raises(QuorumUnavailable, match="the dial was cancelled"):
+                await first
+            lease = await locks.lock("orders").acquire(timeout=PATIENCE)
+            assert lease is not None and await lease.release()
+
+    asyncio.run(run())
+
+
+# A worker alone
+
+
+class Counting(Worker):
+    """Has *left* steps to do; *fails* holds what each of them raises."""
+
+    def __init__(self) -> None:
+        super().__init__(Threads(), threading.Lock())
+        self.left = 0
+        self.fails: list[BaseException] = []
+        self.dies = False
+        self.tidied = 0
+
+    def ask(self) -> str | None:
+        with self._lock:
+            self.left += 1
+            return self._begin()
+
+    def _due(self) -> bool:
+        if self.dies:
+            self.dies = False
+            raise MemoryError
+        return self.left > 0
+
+    def _step(self) -> None:
+        if self.fails:
+            raise self.fails.pop()
+        self.left -= 1
+
+    def _tidy(self) -> None:
+        self.tidied += 1
+
+
+def test_a_step_that_raises_is_done_again() -> None:
+    """Whatever it raises, and the thread ends when nothing is left."""
+    worker = Counting()
+    worker.fails = [MemoryError(), SystemExit(), ValueError("no")]
+    assert worker.ask() is None
+    until(lambda: not worker.left and worker._thread is None, "the work")
+    assert worker.tidied == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_before_its_time_is_begun_again() -> None:
+    """Where no handler of ours is: who comes by begins another one, and who asks does."""
+    for asks in (False, True):
+        worker = Counting()
+        worker.dies = True
+        worker.ask()
+        until(lambda worker=worker: worker._thread is None, "the end of the thread")
+        assert worker.left and worker._threads.missing
+        if asks:
+            worker.ask()
+        else:
+            worker._threads.try_again()
+        until(lambda worker=worker: not worker.left, "the work")
+
+
+def test_a_shortage_is_remembered_once_and_ends(shortage: Shortage) -> None:
+    """Asked for a hundred times, begun once."""
+    worker = Counting()
+    rung: list[int] = []
+    worker._threads.on_missing = lambda: rung.append(1)
+    shortage.of("redlock")
+    for _ in range(100):
+        assert worker.ask() == "can't start new thread"
+    assert len(worker._threads.missing) == 1 and rung
+    worker._threads.try_again()
+    assert len(worker._threads.missing) == 1, "it is still missing"
+    shortage.over()
+    worker._threads.try_again()
+    until(lambda: not worker.left, "the work")
+    assert not worker._threads.missing
