@@ -41,12 +41,13 @@ _log = logging.getLogger("redlock")
 
 
 class _AsyncRun(Run[T]):
-    """A run, with its timer and whether it is one of the rounds under way."""
+    """A run, with its timer and whether it is one of the rounds under way. *final*: of a release."""
 
-    __slots__ = ("timer_at", "turn")
+    __slots__ = ("final", "timer_at", "turn")
 
-    def __init__(self, flow: Flow[T], driver: AsyncDriver, on_done: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow[T], driver: AsyncDriver, on_done: Callable[[], None], *, final: bool = False) -> None:
         super().__init__(flow, driver, clock, on_done)
+        self.final = final
         self.timer_at = NEVER
         self.turn = True
 
@@ -84,7 +85,7 @@ class AsyncDriver:
         self._endpoints = found
         self._lookups = [endpoint.lookup() for endpoint in found]
         self._dial_timeout = min(1.0, max(0.5, 4 * cluster.patience))
-        self.closed = False
+        self.closing = self.closed = False
         size = len(cluster.names)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -113,20 +114,22 @@ class AsyncDriver:
 
     # For tasks
 
-    async def run(self, start: Callable[[float], Flow[T]], *, give_up_at: float = math.inf, urgent: bool = False) -> T:
+    async def run(
+        self, start: Callable[[float], Flow[T]], *, give_up_at: float = math.inf, urgent: bool = False, final: bool = False
+    ) -> T:
         """Run a flow to its end and give its result.
 
         A cancel lets the flow write its last requests first. *urgent*: for a lease that is held; a holder, and least of
-        all one who makes room, does not queue behind those who want locks. Raises QuorumUnavailable if too many others
-        are under way until *give_up_at*.
+        all one who makes room, does not queue behind those who want locks. *final*: a release, which goes on where `refuse`
+        ends everything else. Raises QuorumUnavailable if too many others are under way until *give_up_at*.
         """
-        loop = self._bind()
+        loop = self._bind(final=final)
         if self._rounds < (URGENT_MAX if urgent else ROUNDS_MAX) and (urgent or not self._queue):
             self._rounds += 1
         else:
-            await self._queue_up(loop, give_up_at)
+            await self._queue_up(loop, give_up_at, final=final)
         done = loop.create_future()
-        run = _AsyncRun(start(clock()), self, partial(_wake, done))
+        run = _AsyncRun(start(clock()), self, partial(_wake, done), final=final)
         self._runs.add(run)
         try:
             run.begin()
@@ -152,15 +155,17 @@ class AsyncDriver:
         self._bind()
 
         def begin() -> None:
-            if self.closed:
+            if self.closing:
                 self._rounds -= 1
                 return
             run: _AsyncRun[T] = _AsyncRun(start(clock()), self, lambda: ended(run))
+            self._runs.add(run)
             run.begin()
             self._went_on(run)
             self._settle()
 
         def ended(run: _AsyncRun[T]) -> None:
+            self._runs.discard(run)
             self._leave(run)
             finished(run.error)
 
@@ -178,11 +183,21 @@ class AsyncDriver:
         """The loop this driver belongs to, from its first use on."""
         return self._bind()
 
+    def refuse(self) -> None:
+        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        self.closing = True
+        for run in [run for run in self._runs if not run.final]:
+            run.cancel()  # Or it has ended, and whoever waits for it has not run yet.
+            run.error = _closed()
+        self._settle()
+        self._admit()
+
     async def close(self) -> None:
         """Close all connections and end what still dials; reachable nodes first get the releases they are owed."""
         deadline = clock() + self.cluster.patience
+        self.closing = True
         try:
-            while self._loop is not None and any(map(_owing, self.links)) and clock() < deadline:
+            while self._loop is not None and (self._runs or any(map(_owing, self.links))) and clock() < deadline:
                 for index in range(len(self.links)):
                     self._bring(index)
                 await asyncio.sleep(_LOOK)
@@ -192,13 +207,13 @@ class AsyncDriver:
 
     def _shut(self) -> None:
         """Everything that needs no waiting, so that a cancel of `close` leaves nothing open."""
-        self.closed = True
+        self.closing = self.closed = True
         for handle in (self._timer, self._retry_handle):
             if handle is not None:
                 handle.cancel()
         for run in list(self._runs):
             run.cancel()
-            run.error = RedlockError("this Redlock was closed")
+            run.error = _closed()
         self._admit()
         self._flush()
         for task in self._dials:
@@ -275,9 +290,9 @@ class AsyncDriver:
 
     # Turns
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        if self.closed:
-            raise RedlockError("this Redlock is closed")
+    def _bind(self, *, final: bool = False) -> asyncio.AbstractEventLoop:
+        if self.closed or (self.closing and not final):
+            raise _closed()
         # The same as `get_running_loop() is self._loop`, which asks the kernel for the process id each time.
         loop = self._loop
         if loop is None or self._thread != get_ident() or not loop.is_running():
@@ -287,7 +302,7 @@ class AsyncDriver:
             self._loop, self._thread = loop, get_ident()
         return loop
 
-    async def _queue_up(self, loop: asyncio.AbstractEventLoop, give_up_at: float) -> None:
+    async def _queue_up(self, loop: asyncio.AbstractEventLoop, give_up_at: float, *, final: bool) -> None:
         turn = loop.create_future()
         self._queue.append(partial(_wake, turn))
         left = give_up_at - clock()
@@ -300,13 +315,13 @@ class AsyncDriver:
                 self._admit()
             else:
                 turn.add_done_callback(lambda _: self._pass_on())
-            if isinstance(error, TimeoutError) and not self.closed:
+            if isinstance(error, TimeoutError) and not self.closing:
                 detail = f"was not asked: {ROUNDS_MAX} rounds are under way"
                 raise QuorumUnavailable(saturated(self.cluster.names, detail)) from None
             raise
-        if self.closed:
+        if self.closed or (self.closing and not final):
             self._pass_on()
-            raise RedlockError("this Redlock is closed")
+            raise _closed()
 
     def _pass_on(self) -> None:
         """A turn came for one who no longer wants it."""
@@ -531,6 +546,10 @@ class AsyncDriver:
     def _forget(self, index: int) -> None:
         self._protocols[index] = self._transports[index] = None
         self._unsent[index].clear()
+
+
+def _closed() -> RedlockError:
+    return RedlockError("this Redlock is closed")
 
 
 def _owing(link: Link) -> bool:

@@ -521,7 +521,12 @@ class Driver:
         self._all: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
         self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()  # Weak, so that a set lost to Ctrl-C frees its place.
         self._waiters: deque[threading.Lock] = deque()
-        self._closed = False
+        self._closing = self._closed = False
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing but releases is taken any more."""
+        return self._closing
 
     @property
     def closed(self) -> bool:
@@ -536,22 +541,26 @@ class Driver:
         give_up_at: float = math.inf,
         patient: bool = False,
         late: list[int] | None = None,
+        final: bool = False,
     ) -> tuple[T, ConnectionSet]:
         """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
 
         *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
         last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*, and at once if there is none and
         none can be made, unless *patient*. *late* takes the nodes that owe an answer on *prefer*, if that is in other hands.
+        *final*: a release, which goes on where `refuse` ends everything else.
         """
         if self.threads.missing:
             self.threads.try_again()
-        port = self._check_out(prefer, give_up_at, late, patient=patient)
+        port = self._check_out(prefer, give_up_at, late, patient=patient, final=final)
         ours = True
         run: Run[T] | None = None
         try:
             run = Run(start(clock()), port, clock)
             run.begin()
             while not run.done:
+                if self._closing and not final:  # Asked before each wait: whoever closes wakes the set after it set this.
+                    raise _closed()
                 wait = run.wait
                 if not wait.pause:
                     port.pump(wait.until)
@@ -560,7 +569,7 @@ class Driver:
                     run.move(None)
                     self._check_in(port)
                     self._sleep(wait.until)
-                    port = self._check_out(port, give_up_at, patient=patient)
+                    port = self._check_out(port, give_up_at, patient=patient, final=final)
                     ours = True
                     run.move(port)
                 if run.wait is wait and not run.done and clock() >= wait.until:
@@ -582,7 +591,7 @@ class Driver:
         """Write requests whose answers nobody waits for; releases that cannot be written stay owed."""
         late: list[int] = []
         try:
-            port = self._check_out(prefer, late=late)
+            port = self._check_out(prefer, late=late, final=True)
         except QuorumUnavailable:
             for request in requests:
                 if request.command.final:
@@ -654,11 +663,28 @@ class Driver:
         while any(node.owed_soon for node in self.nodes) and clock() < deadline:
             time.sleep(_LOOK)
 
+    def refuse(self) -> None:
+        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        self._closing = True
+        with self._lock:
+            ports = list(self._shared)
+        for port in ports:
+            port.wake()
+        for gate in list(self._waiters):
+            self._open(gate)
+
+    def quieten(self) -> None:
+        """Wait, at most the node timeout, until no thread uses a set any more."""
+        deadline = clock() + self.cluster.patience
+        while len(self._idle) < len(self._shared) and clock() < deadline:
+            time.sleep(_LOOK)
+
     def close(self) -> None:
         """Close all connections, and wait for what still dials. A set in use is closed when it comes back.
 
         May be called again, to go on where an interrupt ended it.
         """
+        self._closing = True
         if not self._closed:
             self.bring_owed()
         self._closed = True
@@ -688,7 +714,10 @@ class Driver:
         late: list[int] | None = None,
         *,
         patient: bool = False,
+        final: bool = False,
     ) -> ConnectionSet:
+        if self._closing and not final:
+            raise _closed()
         idle = self._idle
         if prefer is not None:
             # The set that carried the acquire, so that its release cannot overtake it.
@@ -718,11 +747,13 @@ class Driver:
             if left <= 0 or not comes:
                 raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
             self._queue_up(min(left, 1.0 if self._shared else AGAIN))
+            if self._closing and not final:
+                raise _closed()
 
     def _make(self) -> ConnectionSet | None:
         """A new set for the threads; None: there are as many as there may be."""
         if self._closed:
-            raise RedlockError("this Redlock is closed")
+            raise _closed()
         with self._lock:
             if len(self._shared) >= SETS_MAX:
                 return None
@@ -749,7 +780,7 @@ class Driver:
     def _sleep(self, until: float) -> None:
         """Until *until*, or until this is closed."""
         left = until - clock()
-        while left > 0 and not self._closed:
+        while left > 0 and not self._closing:
             time.sleep(min(left, _NAP))
             left = until - clock()
 
@@ -772,3 +803,7 @@ class Driver:
         elif self._waiters:
             with contextlib.suppress(IndexError):
                 self._open(self._waiters.popleft())
+
+
+def _closed() -> RedlockError:
+    return RedlockError("this Redlock is closed")
