@@ -37,7 +37,7 @@ NEVER = float("-inf")
 class Request:
     """One command for one node; compared by identity, so a late reply never matches a later round.
 
-    *not_after*: instant on the lease clock after which it must not be written any more.
+    *not_after*: instant on the lease clock after which it must not be written any more, nor written again.
     *written*: set by the driver when the bytes were handed to the connection, and from then on the node may execute it.
     *run*: the driver's own note of who waits for the answer. *whole*: and whether the script's text went out after all.
     """
@@ -50,7 +50,7 @@ class Request:
     whole: bool = field(default=False, repr=False)
 
     def withdraw(self) -> None:
-        """Never write it, if it is not written yet."""
+        """Never write it, or never again: also one that was written may be answered that the server lost the script."""
         self.not_after = NEVER
 
 

@@ -127,6 +127,12 @@ class Round:
                 if not request.written:
                     request.withdraw()
 
+    def revoke(self) -> None:
+        """What it asked for is given back: nothing of it may be written any more, or again behind the release."""
+        self.ask_no_more()
+        for request in self.sent:
+            request.withdraw()
+
     def ask_no_more(self) -> None:
         """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
         self._again.update(range(len(self.tally.names)))

@@ -35,7 +35,7 @@ ROUNDS_MAX = 256
 URGENT_MAX = 1024
 _BUFFER = 1 << 16
 _LOOK = 0.002
-_TIMERS_SLACK = 4096
+_TIMERS_MIN = 256
 
 _log = logging.getLogger("redlock")
 
@@ -103,6 +103,7 @@ class AsyncDriver:
         self._dials: set[asyncio.Task[None]] = set()
         self._retry_handle: asyncio.TimerHandle | None = None
         self._timers: list[tuple[float, int, _AsyncRun[Any]]] = []
+        self._timers_max = _TIMERS_MIN
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -378,9 +379,10 @@ class AsyncDriver:
             run.timer_at = wait.until
             heappush(self._timers, (wait.until, next(self._order), run))
             self._arm(wait.until)
-            if len(self._timers) > _TIMERS_SLACK:
+            if len(self._timers) > self._timers_max:  # Most of them have ended long before their time.
                 self._timers[:] = [entry for entry in self._timers if not entry[2].done and entry[2].timer_at == entry[0]]
                 heapify(self._timers)
+                self._timers_max = max(_TIMERS_MIN, 2 * len(self._timers))
 
     def _arm(self, until: float) -> None:
         if until >= self._timer_at or self._loop is None or self.closed:

@@ -612,7 +612,9 @@ class Link:
         word = text.split(" ", 1)[0]
         # Once: a server that says it to the script's text as well would keep us for ever.
         again = word == "NOSCRIPT" and command.script is not None and not request.whole
-        if again and (command.final or now <= request.not_after):
+        # A TAKE whose flow has ended is nobody's any more: its lease may have been given back, and it would follow the release.
+        ended = request.run is not None and request.run.done
+        if again and (command.final or (now <= request.not_after and not ended)):
             request.whole = True
             data = encode_whole(command)
             if not command.marked:

@@ -20,7 +20,7 @@ from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, RedlockError
 from redlock.observe import LeaseGranted, LeaseLapsed, TryStarted
 from redlock.transport.clock import now
-from tests.contract.api import PATIENCE, Api, Asyncio, Journal, Servers, majority, paused, until
+from tests.contract.api import ASYNCIO, PATIENCE, Api, Asyncio, Journal, Servers, majority, paused, until
 
 CLOSINGS = int(os.environ.get("REDLOCK_CLOSINGS", "3"))
 TASKS, THREADS = 300, 50
@@ -73,12 +73,12 @@ async def close_on_tasks(closing: int, nodes: Nodes, servers: Servers) -> None:
             ends.append(type(error))
 
     crowd = [asyncio.create_task(go(number)) for number in range(TASKS)]
-    await asyncio.sleep(0.1 + random.Random(closing).random() * 0.4)
+    assert await until(ASYNCIO, lambda: len(leases) > 100)
+    await asyncio.sleep(random.Random(closing).random() * 0.4)
     closed = True
     await locks.close()
     assert servers.lock_keys() == {}
     await asyncio.wait_for(asyncio.gather(*crowd), PATIENCE)
-    assert leases
     assert not any(lease.is_held() for lease in leases)
     assert len(ends) == TASKS
     assert set(ends) <= {RedlockError, LeaseLost}
@@ -136,7 +136,9 @@ def close_on_threads(closing: int, nodes: Nodes, servers: Servers) -> None:
     crowd = [threading.Thread(target=go, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in crowd:
         thread.start()
-    stop.wait(0.1 + random.Random(closing).random() * 0.4)
+    while len(leases) < 100:
+        stop.wait(0.002)
+    stop.wait(random.Random(closing).random() * 0.4)
     closed_at_once = threading.Thread(target=locks.close, daemon=True)  # Two threads close, as a signal's handler might.
     closed_at_once.start()
     locks.close()
@@ -145,7 +147,6 @@ def close_on_threads(closing: int, nodes: Nodes, servers: Servers) -> None:
     for thread in [*crowd, closed_at_once]:
         thread.join(PATIENCE)
         assert not thread.is_alive()
-    assert leases
     assert not any(lease.is_held() for lease in leases)
     assert late == []
     assert len(ends) == THREADS

@@ -11,7 +11,7 @@ import redis
 
 from redlock.embedded import Node, Nodes
 from redlock.transport.clock import now
-from tests.contract.api import Api, Servers, until
+from tests.contract.api import Api, Servers, paused, until
 
 RELEASES = 20
 
@@ -98,3 +98,23 @@ async def test_a_node_that_refuses_releases_is_not_kept_busy(api: Api, three_nod
                 assert refusals(watched) <= RELEASES * (12 + 2 * (now() - began_at))
                 assert watched.info("stats")["total_connections_received"] <= connections + 2
             assert await until(api, lambda: not servers.lock_keys())
+
+
+@pytest.mark.uvloop
+async def test_a_take_is_not_sent_again_behind_its_release(api: Api, three_nodes: Nodes) -> None:
+    """A server that stood still, and had lost the scripts: the text of the release is executed, and that of the TAKE is not."""
+    node = three_nodes[0]
+    with Servers(three_nodes) as servers:
+        watched = servers.clients[0]
+        async with api.redlock(three_nodes.urls, ttl=50.0, node_timeout=10.0) as locks:
+            async with locks.lock("warm"):
+                pass
+            assert await until(api, lambda: not servers.lock_keys())
+            watched.script_flush()
+            watched.config_resetstat()
+            with paused([node]):
+                lease = await locks.lock("orders").acquire()
+                assert await lease.release()
+            assert await until(api, lambda: "cmdstat_eval" in watched.info("commandstats"))
+        assert watched.info("commandstats")["cmdstat_eval"]["calls"] == 1
+        assert not servers.lock_keys()

@@ -12,7 +12,7 @@ from redlock.core.events import LeaseGranted, LeaseReleasing, LeaseRenewed, TryF
 from redlock.core.lease import Holding, Status
 from redlock.core.quorum import Kind, Tally, Vote, majority
 from redlock.core.release import abandon
-from redlock.errors import LockContended, QuorumUnavailable
+from redlock.errors import LeaseReleased, LockContended, QuorumUnavailable
 from tests.core.flows import Play, check, identity_of, replay
 
 # One try
@@ -1922,6 +1922,23 @@ def test_every_node_is_asked_anew_who_it_is() -> None:
     """)
 
 
+def test_a_release_revokes_the_extensions_under_way() -> None:
+    """Whoever lost the script may not put the lock back behind its release: neither what was written nor what waits is sent."""
+    play = Play(3)
+    play.acquire()
+    for node in range(3):
+        play.answer(node, "granted")
+    play.dialling(2)
+    extension = play.extend()
+    asked = [request for request in play.sent if getattr(request.command, "mode", "") == "extend"]
+    play.release()
+    assert len(asked) == 3
+    assert all(request.not_after == NEVER for request in asked)
+    play.fail(0, "lost")
+    assert extension.done and isinstance(extension.error, LeaseReleased)
+    assert play.holding is not None and play.holding.rounds == ()
+
+
 # What is told to observers
 
 
@@ -2013,6 +2030,8 @@ def check_given_back(play: Play, owner: str) -> None:
     for request in mine:
         if request.written and request.node in freed:
             assert requests.index(request) < freed[request.node][0], f"{owner} was taken behind its release"
+        if play.holding is None or play.holding.owner != owner:
+            assert request.not_after == NEVER, f"{owner} may be taken again behind its release, by a server that lost the script"
 
 
 def check_nothing_follows(play: Play) -> None:

@@ -356,6 +356,22 @@ def test_a_vote_whose_time_is_over_is_not_sent_again_and_a_release_is() -> None:
     assert rig.fault() == Fault(FaultKind.ERROR, "said NOSCRIPT No matching script.")
 
 
+def test_a_take_is_not_sent_again_behind_its_release() -> None:
+    """It was given back, or its flow has ended: NOSCRIPT sends the text of the release alone."""
+    noscript = b"-NOSCRIPT No matching script.\r\n"
+    rig = Rig().admit()
+    given_back = rig.ask(take())
+    rig.link.submit(given_back, 1.0)
+    given_back.withdraw()
+    rig.link.submit(rig.ask(free()), 1.0)
+    assert verbs(rig.link.received(noscript * 2, 1.1)) == ["EVAL free"]
+    rig.link.received(reply(1), 1.2)
+    rig.link.submit(rig.ask(take()), 2.0)
+    rig.link.submit(rig.ask(free()), 2.0)
+    rig.done = True
+    assert verbs(rig.link.received(noscript * 2, 2.1)) == ["EVAL free"]
+
+
 @pytest.mark.parametrize("command", [take(), free(), Peek(*KEYS)], ids=["take", "free", "peek"])
 def test_a_server_that_does_not_know_the_text_either_is_asked_once(command: Command) -> None:
     """A server, or what pretends to be one, that always says NOSCRIPT must not keep a link busy for ever."""
