@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,13 @@ async def test_no_more_rounds_are_under_way_than_allowed(
     """Those who want locks wait for their turn in order; one whose time ends in the queue is told why."""
     monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 3)
     journal = Journal(api)
-    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=2.0, on_event=journal) as locks:
+    under_way: list[int] = []
+
+    def count(record: Any) -> None:
+        journal(record)
+        under_way.append(locks._driver._rounds)
+
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=2.0, on_event=count) as locks:
         async with locks.lock("warm"):
             pass
         journal.records.clear()
@@ -40,7 +47,9 @@ async def test_no_more_rounds_are_under_way_than_allowed(
             with pytest.raises(QuorumUnavailable, match="3 rounds are under way"):
                 await locks.lock("others").acquire(timeout=0.2)
             assert [record.resource for record in journal.of(TryStarted)] == ["orders:0", "orders:1", "orders:2"]
-        for lease in [await api.join(other) for other in crowd]:
+        leases = [await api.join(other) for other in crowd]  # Each turn that ends is given to one more, and not to all.
+        assert max(under_way) == 3
+        for lease in leases:
             assert await lease.release()
 
 
