@@ -224,7 +224,7 @@ async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
 
 
 async def test_a_lock_stays_in_use_while_its_body_runs(api: Api, nodes: Nodes) -> None:
-    """Also when the lease is over and the body has not learned of it: a second body on the same Lock would leave with its lease."""
+    """Also when the lease is over and the body has not learned of it: a second body would leave with its lease."""
     async with api.redlock(nodes.urls, ttl=0.4) as locks:
         lock = locks.lock("orders")
         refused = False
