@@ -377,15 +377,17 @@ class Redlock(CoordinatorBase[Lease]):
                 self._watch(lease, auto_extend=auto_extend)
             if self._driver.closing:  # Asked when the lease is known: whoever closes looks for leases after it began to refuse.
                 raise RedlockError("this Redlock is closed")
+            self._asking.pop(id(ask), None)  # Not in a `finally`: an interrupt there would come after all that could give back.
             return lease
         except BaseException:
             # Closed, or an interrupt on the way to the caller: nobody would ever know of this lease.
-            if ask.granted is not None and not ask.granted.freed:
-                self.forget(ask.granted)
-                self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
+            try:
+                if ask.granted is not None and not ask.granted.freed:
+                    self.forget(ask.granted)
+                    self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
+            finally:
+                self._asking.pop(id(ask), None)
             raise
-        finally:
-            self._asking.pop(id(ask), None)
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
@@ -458,9 +460,9 @@ class Redlock(CoordinatorBase[Lease]):
                 self._tell_lapsed(holding)
         deadline = now() + self._cluster.patience
         for number, (holding, lease) in enumerate(held, 1):
-            if not holding.freed:
-                port = lease._port if lease is not None else None
-                self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
+            # Also where `freed` says that it was: whoever set that may have been interrupted before it was written.
+            port = lease._port if lease is not None else None
+            self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
             self.forget(holding)
             if number % _TOGETHER_MAX == 0 and now() < deadline:  # Lest more is in flight than a node may owe.
                 self._driver.bring_owed()
