@@ -17,6 +17,7 @@ import enum
 import functools
 import inspect
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -85,6 +86,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 _log = logging.getLogger("redlock")
+_CALLBACKS = 1.0
 _LOOK_AGAIN = 1.0
 """At most this long between looks: timers sleep through a suspend, and `lost` must follow within a second of waking."""
 
@@ -100,7 +102,7 @@ class _Body(enum.Enum):
 class Lease(LeaseBase):
     """A granted lock. An async context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
 
-    __slots__ = ("_body", "_cancels", "_lost", "_on_lost", "_task", "_watch")
+    __slots__ = ("_body", "_cancels", "_lost", "_on_lost", "_taker", "_task", "_watch")
     _coordinator: Redlock
 
     def __init__(self, coordinator: Redlock, holding: Holding, on_lost: Callable[[Lease], object] | None) -> None:
@@ -111,6 +113,8 @@ class Lease(LeaseBase):
         self._body = _Body.IDLE
         self._task: asyncio.Task[Any] | None = None
         self._cancels = 0
+        # Who needs not be told if it closes its coordinator. Weak: a task may end with its lease as its result.
+        self._taker = weakref.ref(task) if (task := asyncio.current_task()) is not None else None
 
     @property
     def lost(self) -> asyncio.Event:
@@ -342,6 +346,11 @@ class Redlock(CoordinatorBase[Lease]):
         self._renewing = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._asking = 0
+        """Acquires under way, until `close` can see what became of them."""
+        self._closers: set[asyncio.Task[Any] | None] = set()
+        self._closing: asyncio.Task[None] | None = None
+        self._given_back = asyncio.Event()
         self._callbacks: set[asyncio.Future[Any]] = set()
 
     def lock(
@@ -372,23 +381,26 @@ class Redlock(CoordinatorBase[Lease]):
         return self._reports(await self._driver.run(lambda at: inspect_nodes(self._cluster, at)))
 
     async def close(self) -> None:
-        """Release every lease this coordinator holds, and close its connections. Idempotent."""
+        """End what is under way, release every lease this coordinator holds, and close its connections. Idempotent.
+
+        From its first moment on everything but a release raises RedlockError, also where it waits already. A lease that another
+        task took or entered is lost for that: `is_held` says so, `lost` is set and `on_lost` called, and a body that runs under
+        it is cancelled and comes out with LeaseLost. Such a lease is given back only when its body has ended, and this waits
+        for that, but no longer than the lease would have been valid; nodes that do not answer are waited for at most the node
+        timeout, a few times, and a callback for a second. A cancel ends the waiting and not the closing, which goes on behind
+        it; called again, this waits for the rest.
+        """
         if self._driver.closed:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-        held = [holding for holding, _ in self._leases.values()]
+        task = asyncio.current_task()
+        self._closers.add(task)
         try:
-            for start in range(0, len(held), ROUNDS_MAX):
-                await asyncio.gather(*[self._release_holding(holding) for holding in held[start : start + ROUNDS_MAX]])
+            if self._closing is None or self._closing.done():
+                self._driver.refuse()  # At once: a grant that is decided now may be on its way to its task.
+                self._closing = asyncio.create_task(self._close(), name="redlock-close")
+            await asyncio.shield(self._closing)
         finally:
-            for holding, _ in list(self._leases.values()):
-                if not holding.freed:  # Cancelled before it had its turn.
-                    self._driver.write(abandon(self._cluster, holding, now()))
-                    self.forget(holding)
-            await self._driver.close()
-            for callback in self._callbacks:
-                callback.cancel()
+            self._closers.discard(task)
 
     async def __aenter__(self) -> Self:
         return self
@@ -410,6 +422,7 @@ class Redlock(CoordinatorBase[Lease]):
         on_lost: Callable[[Lease], object] | None,
     ) -> Lease:
         ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
+        self._asking += 1
         try:
             holding = await self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
             # No await from here on: a cancel cannot come between the grant and its holder.
@@ -419,11 +432,15 @@ class Redlock(CoordinatorBase[Lease]):
                 self._watch(lease, auto_extend=auto_extend)
             return lease
         except BaseException:
-            # A cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
+            # Closed, or a cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
                 self._driver.write(abandon(self._cluster, ask.granted, now()))
             raise
+        finally:
+            self._asking -= 1
+            if self._driver.closing:
+                self._given_back.set()
 
     async def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
@@ -438,14 +455,83 @@ class Redlock(CoordinatorBase[Lease]):
     async def _release_holding(self, holding: Holding) -> bool:
         released = False
         try:
-            released = await self._driver.run(self._release(holding), urgent=True)
+            released = await self._driver.run(self._release(holding), urgent=True, final=True)
         except RedlockError:
             pass  # Closed: the connections are gone.
         finally:
             if not holding.freed:  # Cancelled in the queue: without the confirmation, but not without the release.
                 self._driver.write(abandon(self._cluster, holding, now()))
             self.forget(holding)
+            if self._driver.closing:
+                self._given_back.set()
         return released
+
+    # The end
+
+    async def _close(self) -> None:
+        try:
+            self._tell_holders()
+            await self._await_acquires()
+            await self._release_free()
+            await self._await_bodies()
+            await self._await_callbacks()
+        finally:
+            for holding, lease in self._held():
+                if not (holding.freed or self._in_body(lease)):  # Cancelled before it had its turn.
+                    self._driver.write(abandon(self._cluster, holding, now()))
+                    self.forget(holding)
+            await self._driver.close()
+            for callback in self._callbacks - self._closers:
+                callback.cancel()
+
+    def _held(self) -> list[tuple[Holding, Lease | None]]:
+        return [(holding, handle()) for holding, handle in list(self._leases.values())]
+
+    def _in_body(self, lease: Lease | None) -> bool:
+        """Whether a body runs under *lease* that is not the one which closes."""
+        return lease is not None and lease._body is not _Body.IDLE and lease._task not in self._closers
+
+    def _tell_holders(self) -> None:
+        """Whoever holds a lease in another task hears that it is lost, before anybody else can have the lock."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for holding, lease in self._held():
+            if lease is None or not holding.held(now()):
+                continue
+            holder = lease._task if lease._task is not None else lease._taker and lease._taker()
+            if holder not in self._closers:
+                holding.lose("this Redlock was closed")
+                self._tell_lapsed(holding)
+
+    async def _await_acquires(self) -> None:
+        """Until what was under way has ended, and gave back what it was granted."""
+        deadline = now() + self._cluster.patience
+        await self._until(lambda: deadline - now() if self._asking else 0.0)
+
+    async def _release_free(self) -> None:
+        """Release what no body runs under."""
+        free = [holding for holding, lease in self._held() if not self._in_body(lease)]
+        for start in range(0, len(free), ROUNDS_MAX):
+            await asyncio.gather(*[self._release_holding(holding) for holding in free[start : start + ROUNDS_MAX]])
+
+    async def _await_bodies(self) -> None:
+        """Until the bodies that were cancelled have ended and given their leases back; each for as long as its lock lives."""
+        await self._until(
+            lambda: max((holding.valid_until - now() for holding, lease in self._held() if self._in_body(lease)), default=0.0)
+        )
+
+    async def _until(self, left: Callable[[], float]) -> None:
+        """Until *left* says that no seconds are left; it is asked again whenever something was given back."""
+        while (seconds := left()) > 0:
+            self._given_back.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._given_back.wait(), min(seconds, _LOOK_AGAIN))
+
+    async def _await_callbacks(self) -> None:
+        """Until those who heard of a loss have dealt with it; one that hangs must not hang its program's end."""
+        callbacks = self._callbacks - self._closers
+        if callbacks:
+            await asyncio.wait(callbacks, timeout=_CALLBACKS)
 
     # Renewal
 
@@ -456,7 +542,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._arm(watch.due_at)
 
     def _arm(self, due_at: float) -> None:
-        if due_at < self._timer_at and not self._driver.closed:
+        if due_at < self._timer_at and not self._driver.closing:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due_at
@@ -485,6 +571,8 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _renewed(self, watch: Watch, error: BaseException | None) -> None:
         self._renewing -= 1
+        if self._driver.closing:
+            return
         holding = watch.holding
         if self._renewal.extended(watch, error, now()):
             self._lapse(watch)
@@ -525,4 +613,4 @@ class Redlock(CoordinatorBase[Lease]):
         was_closed = self._driver.closed
         self._driver.abandon()
         self._set_up()
-        self._driver.closed = was_closed
+        self._driver.closing = self._driver.closed = was_closed

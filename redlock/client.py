@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
@@ -40,12 +41,14 @@ __all__ = ["Lease", "Lock", "Redlock"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_LOOK = 0.002
+_TOGETHER_MAX = 256
 
 
 class Lease(LeaseBase):
     """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
 
-    __slots__ = ("_lost", "_on_lost", "_port", "_watch")
+    __slots__ = ("_holder", "_lost", "_on_lost", "_port", "_watch")
     _coordinator: Redlock
 
     def __init__(
@@ -56,6 +59,7 @@ class Lease(LeaseBase):
         self._on_lost = on_lost
         self._lost: threading.Event | None = None
         self._watch: Watch | None = None
+        self._holder = threading.current_thread()  # Who needs not be told if it closes its coordinator.
 
     @property
     def lost(self) -> threading.Event:
@@ -95,6 +99,7 @@ class Lease(LeaseBase):
         if ended is not None:  # No body runs under a lease that has ended.
             self.release()
             raise ended
+        self._holder = threading.current_thread()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -288,6 +293,9 @@ class Redlock(CoordinatorBase[Lease]):
         self._driver = Driver(self._cluster, self._endpoints)
         self._keeper = Keeper(self._driver, self._renew, self._jeopardy)
         self._errands = Errands(self._driver.threads)
+        self._asking: dict[int, threading.Thread] = {}
+        """The acquires under way, by the identity of their `Ask`, until `close` can see what became of them."""
+        self._close_lock = threading.RLock()  # Reentrant: a callback, or the handler of a signal, may close once more.
         self._closed = False
 
     def lock(
@@ -318,14 +326,24 @@ class Redlock(CoordinatorBase[Lease]):
         return self._reports(self._driver.run(lambda at: inspect_nodes(self._cluster, at))[0])
 
     def close(self) -> None:
-        """Release every lease this coordinator holds, and close its connections. Idempotent."""
-        if self._closed:
-            return
-        self._keeper.close()
-        self._release_all()
-        self._driver.close()
-        self._errands.close()
-        self._closed = True  # Not before: who was interrupted can close again.
+        """End what is under way, release every lease this coordinator holds, and close its connections. Idempotent.
+
+        From its first moment on everything but a release raises RedlockError, also where it waits already. A lease that another
+        thread took or entered is lost for that: `is_held` says so, `lost` is set and `on_lost` called, and only then is it given
+        back. Python cannot stop a thread, so end the work first, and close then. Waits at most the node timeout, a few times,
+        for nodes that do not answer, and a second for a callback that does not end. Interrupted, it can be called again.
+        """
+        with self._close_lock:
+            if self._closed:
+                return
+            self._driver.refuse()
+            self._keeper.close()
+            self._await_acquires()
+            self._release_all()
+            self._driver.quieten()
+            self._driver.close()
+            self._errands.close()
+            self._closed = True  # Not before: who was interrupted can close again.
 
     def __enter__(self) -> Self:
         return self
@@ -348,6 +366,7 @@ class Redlock(CoordinatorBase[Lease]):
     ) -> Lease:
         ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
         port: ConnectionSet | None = None
+        self._asking[id(ask)] = threading.current_thread()
         try:
             holding, port = self._driver.run(
                 lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at, patient=not once
@@ -356,12 +375,18 @@ class Redlock(CoordinatorBase[Lease]):
             self.remember(holding, lease)
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
+            if self._driver.closing:  # Asked when the lease is known: whoever closes looks for leases after it began to refuse.
+                raise RedlockError("this Redlock is closed")
+            self._asking.pop(id(ask), None)  # Not in a `finally`: an interrupt there would come after all that could give back.
             return lease
         except BaseException:
-            # An interrupt on the way to the caller: nobody would ever know of this lease.
-            if ask.granted is not None and not ask.granted.freed:
-                self.forget(ask.granted)
-                self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
+            # Closed, or an interrupt on the way to the caller: nobody would ever know of this lease.
+            try:
+                if ask.granted is not None and not ask.granted.freed:
+                    self.forget(ask.granted)
+                    self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
+            finally:
+                self._asking.pop(id(ask), None)
             raise
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
@@ -380,7 +405,7 @@ class Redlock(CoordinatorBase[Lease]):
         released = False
         late: list[int] = []
         try:
-            released, _ = self._driver.run(self._release(holding), prefer=port, late=late)
+            released, _ = self._driver.run(self._release(holding), prefer=port, late=late, final=True)
             if port is not None and late:
                 self._driver.follow(port, late, abandon(self._cluster, holding, now()))
         except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.
@@ -419,17 +444,28 @@ class Redlock(CoordinatorBase[Lease]):
         if lease._on_lost is not None:
             self._errands.run(functools.partial(lease._on_lost, lease))
 
+    def _await_acquires(self) -> None:
+        """Until what was under way has ended, and what it was granted is known or given back; at most the node timeout."""
+        me, deadline = threading.current_thread(), now() + self._cluster.patience
+        while any(thread is not me for thread in list(self._asking.values())) and now() < deadline:
+            time.sleep(_LOOK)
+
     def _release_all(self) -> None:
-        confirmed = True
-        for holding, handle in list(self._leases.values()):
-            lease = handle()
+        """Give all leases back. Whoever holds one in another thread hears of it before anybody else can have the lock."""
+        me = threading.current_thread()
+        held = [(holding, handle()) for holding, handle in list(self._leases.values())]
+        for holding, lease in held:
+            if lease is not None and lease._holder is not me and holding.held(now()):
+                holding.lose("this Redlock was closed")
+                self._tell_lapsed(holding)
+        deadline = now() + self._cluster.patience
+        for number, (holding, lease) in enumerate(held, 1):
+            # Also where `freed` says that it was: whoever set that may have been interrupted before it was written.
             port = lease._port if lease is not None else None
-            was_held = holding.held(now())
-            if confirmed:
-                confirmed = self._release_holding(holding, port) or not was_held
-            else:  # The nodes do not answer: write the other releases, and wait for none of them.
-                self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
+            self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
             self.forget(holding)
+            if number % _TOGETHER_MAX == 0 and now() < deadline:  # Lest more is in flight than a node may owe.
+                self._driver.bring_owed()
 
     def _at_exit(self) -> None:
         if not self._driver.closed:

@@ -416,6 +416,7 @@ class SimClient:
         self._retrying = False
         now = self.clock()
         for link in self.links:
+            link.node.forgive(now)
             link.retry(now)
         if any(link.node.owed for link in self.links):
             self._retry_later()

@@ -80,6 +80,7 @@ class WireLink:
         # As the drivers do: a release that a black hole swallowed would stay owed for as long as nobody calls.
         if self.node.owed and self._link.overdue(now):
             self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
+        self._write(self._link.bring(now))
         self._link.retry(now)
 
     def dialled(self, connection: Connection | None, now: float) -> None:
@@ -229,8 +230,16 @@ class PlainLink:
     def retry(self, now: float) -> None:
         if self.node.owed and self._flight and now - self._quiet_since > self._silence:
             self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
+        releasing = any(isinstance(request, Request) and request.command.final for request in self._flight)
+        if self._connection is not None and self._greeted and not releasing and now >= self.node.bring_at:
+            self._bring(now)
         if self._waiting or self.node.owed:
             self._ask_dial(now)
+
+    def _bring(self, now: float) -> None:
+        for command in list(self.node.owed):
+            self._unproven = True
+            self._send(Request(self.node.index, command, float("inf")), "", now)
 
     def dialled(self, connection: Connection | None, now: float) -> None:
         self._dialling = False
@@ -240,9 +249,7 @@ class PlainLink:
         self._connection = connection
         self._greeted = self._unproven = False
         self._greet(now)
-        for command in list(self.node.owed):
-            self._unproven = True
-            self._send(Request(self.node.index, command, float("inf")), "", now)
+        self._bring(now)
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
             if request.command.marked or type(request.command) is Greet:
@@ -278,7 +285,7 @@ class PlainLink:
 
     def _submit_unconnected(self, request: Request, now: float) -> None:
         if request.command.final:
-            self.node.owe(request.command)
+            self.node.owe(request.command, now)
         if self.node.fault is None:
             self._waiting.append(request)
         else:
@@ -324,7 +331,7 @@ class PlainLink:
             value = command.read(answer)
         except Nonsense as error:
             if command.final:
-                node.owe(command)
+                node.owe(command, now)
             fault = Fault(FaultKind.NONSENSE, f"answered nonsense: {error}")
             self._fail(request, fault, now)
             self._lose(fault, now)
@@ -352,7 +359,7 @@ class PlainLink:
             self._fail_waiting(fault, now)
         elif command.final:
             self._unproven = False
-            self.node.answered(command)
+            self.node.refused(command, now)
         self._fail(request, fault, now)
 
     def _lose(self, fault: Fault, now: float) -> None:
@@ -368,7 +375,7 @@ class PlainLink:
         for request in flight:
             if isinstance(request, Request):
                 if request.command.final:
-                    self.node.owe(request.command)
+                    self.node.owe(request.command, now)
                 self._fail(request, fault, now)
         if was_greeting or self._unproven:
             self._unreachable(fault, now)

@@ -171,10 +171,9 @@ class _Attempt:
         nodes: set[int] = set()
         for round in self._rounds:
             for request in round.sent:
-                if not request.written:
-                    request.withdraw()
-                elif request not in round.settled:
+                if request.written and request not in round.settled:
                     nodes.add(request.node)
+                request.withdraw()  # Also one that was written: a server that lost the script would get it behind its release.
         ask = self._ask
         free = Free(
             ask.lock_key,

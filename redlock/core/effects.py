@@ -7,7 +7,8 @@ and a simulator run the same flows.
 The contract of a driver:
 
 - It writes the requests of a `Wait` in order, each on the one ordered connection it has to that node.
-- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`.
+- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`, never
+  before: a tick made for an earlier wait is not for this one.
   After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped. Where a `Wait` says that single grants decide
   nothing, the driver may keep them until there are enough, or until something else happens, and send them as one `Grants`.
 - An event's `at` is the lease clock, read *after* the event happened, and never falls.
@@ -36,7 +37,7 @@ NEVER = float("-inf")
 class Request:
     """One command for one node; compared by identity, so a late reply never matches a later round.
 
-    *not_after*: instant on the lease clock after which it must not be written any more.
+    *not_after*: instant on the lease clock after which it must not be written any more, nor written again.
     *written*: set by the driver when the bytes were handed to the connection, and from then on the node may execute it.
     *run*: the driver's own note of who waits for the answer. *whole*: and whether the script's text went out after all.
     """
@@ -49,7 +50,7 @@ class Request:
     whole: bool = field(default=False, repr=False)
 
     def withdraw(self) -> None:
-        """Never write it, if it is not written yet."""
+        """Never write it, or never again: also one that was written may be answered that the server lost the script."""
         self.not_after = NEVER
 
 

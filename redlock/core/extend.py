@@ -55,9 +55,13 @@ def _confirm(cluster: Cluster, holding: Holding, ttl: float, mode: str, now: flo
         # From here on any node may get the lock put back, also one that no TAKE of the acquire ever reached.
         holding.touched = cluster.everyone
     # Nothing is asked anew for a lease that ended meanwhile: it would follow the release.
-    now = yield from collect(
-        round, lambda tally: tally.won or tally.lost or holding.status is not Status.HELD, round.requests, majority=True
-    )
+    holding.rounds += (round,)
+    try:
+        now = yield from collect(
+            round, lambda tally: tally.won or tally.lost or holding.status is not Status.HELD, round.requests, majority=True
+        )
+    finally:
+        holding.rounds = tuple([other for other in holding.rounds if other is not round])
     error = holding.error(now)  # Released meanwhile, or the old validity ended before the q-th answer.
     if error is not None:
         raise error

@@ -6,6 +6,7 @@ The one place where validity is computed and where a lease can change its state.
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import Protocol
 
 from redlock.errors import LeaseError, LeaseLost, LeaseReleased
 
@@ -45,11 +46,19 @@ class Status(Enum):
     __hash__ = object.__hash__
 
 
+class Revocable(Protocol):
+    """A round that asks nodes to go on holding a lease."""
+
+    def revoke(self) -> None:
+        """Write nothing of it any more."""
+
+
 class Holding:
     """One granted lease, as the core sees it; the public `Lease` is a handle on it.
 
     *touched*: nodes that were ever sent a TAKE for this owner, and so are owed its release.
     *told*: the loss was reported; *freed*: the release was written; once is enough, it stays owed to a silent node.
+    *rounds*: extensions under way, which a release revokes.
     *hold_until*: instant past which no renewal may move `valid_until` (`max_hold`).
     """
 
@@ -62,6 +71,7 @@ class Holding:
         "owner",
         "reason",
         "resource",
+        "rounds",
         "status",
         "token",
         "told",
@@ -96,6 +106,7 @@ class Holding:
         self.told = False
         self.status = Status.HELD
         self.reason = ""
+        self.rounds: tuple[Revocable, ...] = ()
 
     def held(self, now: float) -> bool:
         """Whether the lease may be relied on at *now*: never at or after `valid_until`, never again once it ended."""
@@ -123,6 +134,8 @@ class Holding:
 
     def end(self) -> bool:
         """End it as released, before the first release is written; False if it had ended before."""
+        for round in self.rounds:
+            round.revoke()
         if self.status is not Status.HELD:
             return False
         self.status = Status.RELEASED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from redlock.core.lease import Holding, Status
@@ -19,6 +19,7 @@ RENEW_SHARE = 3
 """Renew when a third of the validity is over: two more chances before the last third (etcd, client-go, redlock-rb)."""
 RETRY_SHARE = 30
 RETRY_MIN, RETRY_MAX = 0.01, 0.5
+COMPACT_MIN = 64
 
 
 class Watch:
@@ -41,6 +42,7 @@ class Renewal:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Watch]] = []
         self._order = count()
+        self._compact_at = COMPACT_MIN
         self._ready: deque[Watch] = deque()
 
     def __len__(self) -> int:
@@ -62,6 +64,16 @@ class Renewal:
         renews = watch.ttl is not None and not watch.renewing and holding.valid_until < holding.hold_until
         watch.due_at = min(watch.renew_at, holding.valid_until) if renews else holding.valid_until
         heappush(self._heap, (watch.due_at, next(self._order), watch))
+        if len(self._heap) > self._compact_at:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Let go of what was released: it would stay until its deadline. Rarely, so that it costs each lease next to nothing."""
+        self._heap[:] = [
+            entry for entry in self._heap if entry[0] == entry[2].due_at and entry[2].holding.status is not Status.RELEASED
+        ]
+        heapify(self._heap)
+        self._compact_at = max(COMPACT_MIN, 2 * len(self._heap))
 
     def due(self, now: float, limit: int) -> tuple[list[Watch], list[Watch]]:
         """What is due at *now*: at most *limit* leases to extend, and all that are lost.

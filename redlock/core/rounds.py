@@ -44,6 +44,10 @@ class Cluster:
     def __post_init__(self) -> None:
         self.everyone = frozenset(range(len(self.names)))
 
+    def owed_for(self) -> float:
+        """Seconds for which a release is owed: a lock lives for its ttl, and a node may have been slow to take it."""
+        return 2 * self.longest_ttl
+
     @property
     def patience(self) -> float:
         """Seconds a node is waited for when nothing else sets a limit."""
@@ -123,6 +127,12 @@ class Round:
                 if not request.written:
                     request.withdraw()
 
+    def revoke(self) -> None:
+        """What it asked for is given back: nothing of it may be written any more, or again behind the release."""
+        self.ask_no_more()
+        for request in self.sent:
+            request.withdraw()
+
     def ask_no_more(self) -> None:
         """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
         self._again.update(range(len(self.tally.names)))
@@ -139,11 +149,12 @@ class Round:
 def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...], *, majority: bool = False) -> Flow[float]:
     """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event.
 
-    *majority*: short of one, grants alone are never enough, so they need not be told one by one.
+    *majority*: short of one, grants alone are never enough, so they need not be told one by one; unless some node asked for a
+    larger token, where one grant more may be all that a second round needs.
     """
     tally = round.tally
     while True:
-        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority else 1)
+        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority and not tally.behind else 1)
         send = round.hear(event)
         if round.timed_out or enough(tally):
             round.withdraw(event.at)

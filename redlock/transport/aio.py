@@ -35,18 +35,19 @@ ROUNDS_MAX = 256
 URGENT_MAX = 1024
 _BUFFER = 1 << 16
 _LOOK = 0.002
-_TIMERS_SLACK = 4096
+_TIMERS_MIN = 256
 
 _log = logging.getLogger("redlock")
 
 
 class _AsyncRun(Run[T]):
-    """A run, with its timer and whether it is one of the rounds under way."""
+    """A run, with its timer and whether it is one of the rounds under way. *final*: of a release."""
 
-    __slots__ = ("timer_at", "turn")
+    __slots__ = ("final", "timer_at", "turn")
 
-    def __init__(self, flow: Flow[T], driver: AsyncDriver, on_done: Callable[[], None]) -> None:
+    def __init__(self, flow: Flow[T], driver: AsyncDriver, on_done: Callable[[], None], *, final: bool = False) -> None:
         super().__init__(flow, driver, clock, on_done)
+        self.final = final
         self.timer_at = NEVER
         self.turn = True
 
@@ -84,7 +85,7 @@ class AsyncDriver:
         self._endpoints = found
         self._lookups = [endpoint.lookup() for endpoint in found]
         self._dial_timeout = min(1.0, max(0.5, 4 * cluster.patience))
-        self.closed = False
+        self.closing = self.closed = False
         size = len(cluster.names)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -92,7 +93,7 @@ class AsyncDriver:
         nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
         self.links = [Link(node, self.mailbox, partial(self._dial, node.index), silence=self.silence) for node in nodes]
         for node in nodes:
-            node.on_owed = self._owed
+            node.on_owed, node.owed_for = self._retry_later, cluster.owed_for
         self._protocols: list[_Protocol | None] = [None] * size
         self._transports: list[asyncio.Transport | None] = [None] * size
         self._unsent: list[list[bytes]] = [[] for _ in range(size)]
@@ -101,8 +102,8 @@ class AsyncDriver:
         self._poked = -1
         self._dials: set[asyncio.Task[None]] = set()
         self._retry_handle: asyncio.TimerHandle | None = None
-        self._retry_until = 0.0
         self._timers: list[tuple[float, int, _AsyncRun[Any]]] = []
+        self._timers_max = _TIMERS_MIN
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -114,20 +115,22 @@ class AsyncDriver:
 
     # For tasks
 
-    async def run(self, start: Callable[[float], Flow[T]], *, give_up_at: float = math.inf, urgent: bool = False) -> T:
+    async def run(
+        self, start: Callable[[float], Flow[T]], *, give_up_at: float = math.inf, urgent: bool = False, final: bool = False
+    ) -> T:
         """Run a flow to its end and give its result.
 
         A cancel lets the flow write its last requests first. *urgent*: for a lease that is held; a holder, and least of
-        all one who makes room, does not queue behind those who want locks. Raises QuorumUnavailable if too many others
-        are under way until *give_up_at*.
+        all one who makes room, does not queue behind those who want locks. *final*: a release, which goes on where `refuse`
+        ends everything else. Raises QuorumUnavailable if too many others are under way until *give_up_at*.
         """
-        loop = self._bind()
+        loop = self._bind(final=final)
         if self._rounds < (URGENT_MAX if urgent else ROUNDS_MAX) and (urgent or not self._queue):
             self._rounds += 1
         else:
-            await self._queue_up(loop, give_up_at)
+            await self._queue_up(loop, give_up_at, final=final)
         done = loop.create_future()
-        run = _AsyncRun(start(clock()), self, partial(_wake, done))
+        run = _AsyncRun(start(clock()), self, partial(_wake, done), final=final)
         self._runs.add(run)
         try:
             run.begin()
@@ -153,15 +156,17 @@ class AsyncDriver:
         self._bind()
 
         def begin() -> None:
-            if self.closed:
+            if self.closing:
                 self._rounds -= 1
                 return
             run: _AsyncRun[T] = _AsyncRun(start(clock()), self, lambda: ended(run))
+            self._runs.add(run)
             run.begin()
             self._went_on(run)
             self._settle()
 
         def ended(run: _AsyncRun[T]) -> None:
+            self._runs.discard(run)
             self._leave(run)
             finished(run.error)
 
@@ -179,13 +184,23 @@ class AsyncDriver:
         """The loop this driver belongs to, from its first use on."""
         return self._bind()
 
+    def refuse(self) -> None:
+        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        self.closing = True
+        for run in [run for run in self._runs if not run.final]:
+            run.cancel()  # Or it has ended, and whoever waits for it has not run yet.
+            run.error = _closed()
+        self._settle()
+        self._admit()
+
     async def close(self) -> None:
         """Close all connections and end what still dials; reachable nodes first get the releases they are owed."""
         deadline = clock() + self.cluster.patience
+        self.closing = True
         try:
-            while self._loop is not None and any(map(_owing, self.links)) and clock() < deadline:
-                for link in self.links:
-                    link.retry(clock())
+            while self._loop is not None and (self._runs or any(map(_owing, self.links))) and clock() < deadline:
+                for index in range(len(self.links)):
+                    self._bring(index)
                 await asyncio.sleep(_LOOK)
         finally:
             self._shut()
@@ -193,13 +208,13 @@ class AsyncDriver:
 
     def _shut(self) -> None:
         """Everything that needs no waiting, so that a cancel of `close` leaves nothing open."""
-        self.closed = True
+        self.closing = self.closed = True
         for handle in (self._timer, self._retry_handle):
             if handle is not None:
                 handle.cancel()
         for run in list(self._runs):
             run.cancel()
-            run.error = RedlockError("this Redlock was closed")
+            run.error = _closed()
         self._admit()
         self._flush()
         for task in self._dials:
@@ -276,9 +291,9 @@ class AsyncDriver:
 
     # Turns
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        if self.closed:
-            raise RedlockError("this Redlock is closed")
+    def _bind(self, *, final: bool = False) -> asyncio.AbstractEventLoop:
+        if self.closed or (self.closing and not final):
+            raise _closed()
         # The same as `get_running_loop() is self._loop`, which asks the kernel for the process id each time.
         loop = self._loop
         if loop is None or self._thread != get_ident() or not loop.is_running():
@@ -288,7 +303,7 @@ class AsyncDriver:
             self._loop, self._thread = loop, get_ident()
         return loop
 
-    async def _queue_up(self, loop: asyncio.AbstractEventLoop, give_up_at: float) -> None:
+    async def _queue_up(self, loop: asyncio.AbstractEventLoop, give_up_at: float, *, final: bool) -> None:
         turn = loop.create_future()
         self._queue.append(partial(_wake, turn))
         left = give_up_at - clock()
@@ -301,13 +316,13 @@ class AsyncDriver:
                 self._admit()
             else:
                 turn.add_done_callback(lambda _: self._pass_on())
-            if isinstance(error, TimeoutError) and not self.closed:
+            if isinstance(error, TimeoutError) and not self.closing:
                 detail = f"was not asked: {ROUNDS_MAX} rounds are under way"
                 raise QuorumUnavailable(saturated(self.cluster.names, detail)) from None
             raise
-        if self.closed:
+        if self.closed or (self.closing and not final):
             self._pass_on()
-            raise RedlockError("this Redlock is closed")
+            raise _closed()
 
     def _pass_on(self) -> None:
         """A turn came for one who no longer wants it."""
@@ -364,9 +379,10 @@ class AsyncDriver:
             run.timer_at = wait.until
             heappush(self._timers, (wait.until, next(self._order), run))
             self._arm(wait.until)
-            if len(self._timers) > _TIMERS_SLACK:
+            if len(self._timers) > self._timers_max:  # Most of them have ended long before their time.
                 self._timers[:] = [entry for entry in self._timers if not entry[2].done and entry[2].timer_at == entry[0]]
                 heapify(self._timers)
+                self._timers_max = max(_TIMERS_MIN, 2 * len(self._timers))
 
     def _arm(self, until: float) -> None:
         if until >= self._timer_at or self._loop is None or self.closed:
@@ -457,30 +473,31 @@ class AsyncDriver:
             self.links[index].dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({why})"), clock())
             self._settle()
 
-    def _owed(self) -> None:
-        """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""
-        self._retry_until = clock() + 2 * self.cluster.longest_ttl
-        self._retry_later()
-
     def _retry_later(self) -> None:
-        if (
-            self._retry_handle is None
-            and self._loop is not None
-            and not self.closed
-            and clock() < self._retry_until
-            and any(link.node.owed for link in self.links)
-        ):
+        """Somebody is owed a release: do not wait for the next caller, until the lock has expired by itself."""
+        if self._retry_handle is not None or self._loop is None or self.closed:
+            return
+        if any(link.node.owed for link in self.links):
             self._retry_handle = self._loop.call_later(REDIAL_MAX, self._retry)
 
     def _retry(self) -> None:
         self._retry_handle = None
         try:
             for index, link in enumerate(self.links):
+                link.node.forgive(clock())
                 if link.node.owed and link.overdue(clock()):
                     self._make_sure(index, clock())
-                link.retry(clock())
+                self._bring(index)
         finally:  # Whatever was raised: somebody is still owed a release.
             self._retry_later()
+
+    def _bring(self, index: int) -> None:
+        """Bring a node what it is owed, on the connection that it has or on a new one."""
+        link = self.links[index]
+        data = link.bring(clock())
+        if data:
+            self._write(index, data)
+        link.retry(clock())
 
     def _write(self, index: int, data: bytes) -> None:
         transport = self._transports[index]
@@ -533,6 +550,10 @@ class AsyncDriver:
     def _forget(self, index: int) -> None:
         self._protocols[index] = self._transports[index] = None
         self._unsent[index].clear()
+
+
+def _closed() -> RedlockError:
+    return RedlockError("this Redlock is closed")
 
 
 def _owing(link: Link) -> bool:

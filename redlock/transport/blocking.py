@@ -30,7 +30,7 @@ from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint, cut, hang_up
 from redlock.transport.hangups import Hangups
-from redlock.transport.link import REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
+from redlock.transport.link import BRING_MAX, REDIAL_MAX, REDIAL_MIN, Link, Mailbox, Node
 from redlock.transport.run import Run, saturated
 from redlock.transport.threads import AGAIN, Threads, Worker
 from redlock.transport.wire import encode_whole
@@ -363,21 +363,19 @@ class Dialer(Worker):
     It also brings the node the releases it is still owed when nobody else is about to talk to it.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, node: Node, timeout: float, cluster: Cluster, threads: Threads, hangups: Hangups
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, threads: Threads, hangups: Hangups) -> None:
         super().__init__(threads, threading.Lock())
         self._name = f"redlock-dial-{node.name}"
         self._endpoint = endpoint
         self._node = node
-        self._cluster = cluster
         self._hangups = hangups
         node.on_owed = self.bring
         self._timeout = timeout
         self._wanted: deque[ConnectionSet] = deque()
         self._dialled: redis.Connection | None = None
+        self._kept: tuple[redis.Connection, socket.socket] | None = None
+        """Our own connection to a node that refuses releases: it is asked again and again, and not dialled as often."""
         self._pause = REDIAL_MIN
-        self._bring_until = 0.0
         self._closing = False
         self._gate = threading.Lock()  # Opened by `close`; no Event, see `Driver`.
         self._gate.acquire()
@@ -399,10 +397,9 @@ class Dialer(Worker):
             port.arrive(self._node.index, None, None, Fault(FaultKind.UNREACHABLE, f"could not be dialled ({problem})"))
 
     def bring(self) -> None:
-        """Bring the node what it is owed, soon; for as long as a lock may live, and again for a node that was slow to take it."""
+        """Bring the node what it is owed, soon."""
         with self._lock:
             if not self._closing:
-                self._bring_until = clock() + 2 * self._cluster.longest_ttl
                 self._begin()
 
     def close(self) -> None:
@@ -423,10 +420,16 @@ class Dialer(Worker):
             self._dialled = connection
 
     def _due(self) -> bool:
-        return not self._closing and bool(self._wanted or (self._node.owed and clock() <= self._bring_until))
+        self._node.forgive(clock())
+        return not self._closing and bool(self._wanted or self._node.owed)
 
     def _prepare(self) -> None:
         self._pause = REDIAL_MIN
+
+    def _tidy(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            hang_up(kept[0])
 
     def _step(self) -> None:
         with self._lock:
@@ -437,16 +440,17 @@ class Dialer(Worker):
         sock: socket.socket | None = None
         fault = Fault(FaultKind.UNREACHABLE, "could not be dialled")
         try:
-            connection, sock = self._dial()
-            self._pause = REDIAL_MIN
+            if port is None:
+                self._bring()
+            else:
+                connection, sock = self._dial()
+                self._pause = REDIAL_MIN
         except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
             self._pause = min(self._pause * 2, REDIAL_MAX)
             fault = self._endpoint.fault(error)
         finally:  # Whatever happened: a link that hears nothing would wait for this dial for ever.
             if port is not None:
                 port.arrive(self._node.index, connection, sock, fault)
-            elif connection is not None:
-                hang_up(connection)
         self._threads.try_again()
 
     def _dial(self) -> tuple[redis.Connection, socket.socket]:
@@ -461,14 +465,39 @@ class Dialer(Worker):
             raise
         return connection, sock
 
-    def _bring_owed(self, connection: redis.Connection) -> None:
-        owed = list(self._node.owed)
+    def _bring(self) -> None:
+        """Bring what is owed when nobody else is about to talk to the node, on a connection that is kept while it refuses."""
+        kept, self._kept = self._kept, None
+        connection, sock = kept or self._endpoint.connect(self._timeout, self._dialling)
+        taken = True
+        try:
+            taken = self._bring_owed(connection)
+            self._dialling(None)
+        except BaseException:
+            hang_up(connection)
+            raise
+        if taken:
+            self._pause = REDIAL_MIN
+            hang_up(connection)
+        else:
+            self._pause = min(self._pause * 2, BRING_MAX)
+            self._kept = connection, sock
+
+    def _bring_owed(self, connection: redis.Connection) -> bool:
+        """Whether the node took all that it is owed; what it refuses stays owed, and is brought again after a pause."""
+        owed, taken = list(self._node.owed), True
         for command in owed:
             connection.send_packed_command([encode_whole(command)], check_health=False)  # type: ignore[no-untyped-call]
         for command in owed:
-            with contextlib.suppress(redis.ResponseError):
+            try:
                 connection.read_response()
+            except redis.ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):  # What stands there cannot be ours.
+                    self._node.refused(command, clock())
+                    taken = False
+                    continue
             self._node.answered(command)
+        return taken
 
 
 class Driver:
@@ -479,11 +508,12 @@ class Driver:
         self.silence = max(1.0, 4 * cluster.patience)
         timeout = min(1.0, max(0.5, 4 * cluster.patience))
         self.nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
+        for node in self.nodes:
+            node.owed_for = cluster.owed_for
         self.threads = Threads()
         self.hangups = Hangups(self, self.threads)
         self.dialers = [
-            Dialer(endpoint, node, timeout, cluster, self.threads, self.hangups)
-            for endpoint, node in zip(found, self.nodes, strict=True)
+            Dialer(endpoint, node, timeout, self.threads, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
         ]
         # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. A plain lock is safe in a `with`.
         self._lock = threading.Lock()
@@ -491,7 +521,12 @@ class Driver:
         self._all: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
         self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()  # Weak, so that a set lost to Ctrl-C frees its place.
         self._waiters: deque[threading.Lock] = deque()
-        self._closed = False
+        self._closing = self._closed = False
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing but releases is taken any more."""
+        return self._closing
 
     @property
     def closed(self) -> bool:
@@ -506,22 +541,26 @@ class Driver:
         give_up_at: float = math.inf,
         patient: bool = False,
         late: list[int] | None = None,
+        final: bool = False,
     ) -> tuple[T, ConnectionSet]:
         """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
 
         *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
         last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*, and at once if there is none and
         none can be made, unless *patient*. *late* takes the nodes that owe an answer on *prefer*, if that is in other hands.
+        *final*: a release, which goes on where `refuse` ends everything else.
         """
         if self.threads.missing:
             self.threads.try_again()
-        port = self._check_out(prefer, give_up_at, late, patient=patient)
+        port = self._check_out(prefer, give_up_at, late, patient=patient, final=final)
         ours = True
         run: Run[T] | None = None
         try:
             run = Run(start(clock()), port, clock)
             run.begin()
             while not run.done:
+                if self._closing and not final:  # Asked before each wait: whoever closes wakes the set after it set this.
+                    raise _closed()
                 wait = run.wait
                 if not wait.pause:
                     port.pump(wait.until)
@@ -530,7 +569,7 @@ class Driver:
                     run.move(None)
                     self._check_in(port)
                     self._sleep(wait.until)
-                    port = self._check_out(port, give_up_at, patient=patient)
+                    port = self._check_out(port, give_up_at, patient=patient, final=final)
                     ours = True
                     run.move(port)
                 if run.wait is wait and not run.done and clock() >= wait.until:
@@ -552,11 +591,11 @@ class Driver:
         """Write requests whose answers nobody waits for; releases that cannot be written stay owed."""
         late: list[int] = []
         try:
-            port = self._check_out(prefer, late=late)
+            port = self._check_out(prefer, late=late, final=True)
         except QuorumUnavailable:
             for request in requests:
                 if request.command.final:
-                    self.nodes[request.node].owe(request.command)
+                    self.nodes[request.node].owe(request.command, clock())
             return
         try:
             port.send(requests, None)
@@ -599,6 +638,12 @@ class Driver:
             self._check_in(port)
         return True
 
+    def hear_releases(self) -> None:
+        """Read the answers to releases that came on idle sets after whoever asked had enough."""
+        for port in list(self._idle):
+            if port.late():
+                self.tend(port)
+
     def bring_owed(self) -> None:
         """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
         deadline = clock() + self.cluster.patience
@@ -618,11 +663,28 @@ class Driver:
         while any(node.owed_soon for node in self.nodes) and clock() < deadline:
             time.sleep(_LOOK)
 
+    def refuse(self) -> None:
+        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        self._closing = True
+        with self._lock:
+            ports = list(self._shared)
+        for port in ports:
+            port.wake()
+        for gate in list(self._waiters):
+            self._open(gate)
+
+    def quieten(self) -> None:
+        """Wait, at most the node timeout, until no thread uses a set any more."""
+        deadline = clock() + self.cluster.patience
+        while len(self._idle) < len(self._shared) and clock() < deadline:
+            time.sleep(_LOOK)
+
     def close(self) -> None:
         """Close all connections, and wait for what still dials. A set in use is closed when it comes back.
 
         May be called again, to go on where an interrupt ended it.
         """
+        self._closing = True
         if not self._closed:
             self.bring_owed()
         self._closed = True
@@ -653,7 +715,10 @@ class Driver:
         late: list[int] | None = None,
         *,
         patient: bool = False,
+        final: bool = False,
     ) -> ConnectionSet:
+        if self._closing and not final:
+            raise _closed()
         idle = self._idle
         if prefer is not None:
             # The set that carried the acquire, so that its release cannot overtake it.
@@ -683,11 +748,13 @@ class Driver:
             if left <= 0 or not comes:
                 raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
             self._queue_up(min(left, 1.0 if self._shared else AGAIN))
+            if self._closing and not final:
+                raise _closed()
 
     def _make(self) -> ConnectionSet | None:
         """A new set for the threads; None: there are as many as there may be."""
         if self._closed:
-            raise RedlockError("this Redlock is closed")
+            raise _closed()
         with self._lock:
             if len(self._shared) >= SETS_MAX:
                 return None
@@ -714,7 +781,7 @@ class Driver:
     def _sleep(self, until: float) -> None:
         """Until *until*, or until this is closed."""
         left = until - clock()
-        while left > 0 and not self._closed:
+        while left > 0 and not self._closing:
             time.sleep(min(left, _NAP))
             left = until - clock()
 
@@ -737,3 +804,7 @@ class Driver:
         elif self._waiters:
             with contextlib.suppress(IndexError):
                 self._open(self._waiters.popleft())
+
+
+def _closed() -> RedlockError:
+    return RedlockError("this Redlock is closed")

@@ -2,7 +2,8 @@
 
 The blocking driver reads its sockets only while a flow waits on them, and a flow returns at the q-th answer. If a node
 breaks off before it answered a release, and nobody uses the lock again, nobody would learn that the release is still owed.
-epoll is told of hang-ups alone, so ordinary answers never wake this thread, and an acquire pays nothing for it. Where there
+epoll is told of hang-ups alone, so ordinary answers never wake this thread, and an acquire pays nothing for it. Twice a
+second it reads what came for releases on idle sets, because an answer may say that the node refuses one. Where there
 is no epoll, a broken connection is noticed at the next use.
 
 The same thread begins other threads that could not be begun before. It is the one that is always there.
@@ -28,6 +29,8 @@ __all__ = ["Hangups"]
 
 _LOOK_AGAIN = 0.05
 _JOIN = 0.25
+_READ_AGAIN = 0.5
+"""A release returns at the q-th answer. One of the others may say that a node refuses it, and nobody else might read that."""
 
 _log = logging.getLogger("redlock")
 
@@ -111,7 +114,7 @@ class Hangups(Worker):
         if epoll is None:  # Closed by a fork's child, or by the end.
             return
         # An edge comes once. A set that is in use may have looked at its sockets for the last time.
-        pause = _LOOK_AGAIN if self._ended_fds else AGAIN if self._threads.missing else None
+        pause = _LOOK_AGAIN if self._ended_fds else AGAIN if self._threads.missing else _READ_AGAIN
         for fd, _ in epoll.poll(pause):
             if fd != bell:
                 self._ended_fds.add(fd)
@@ -120,6 +123,9 @@ class Hangups(Worker):
                     os.eventfd_read(bell)
         self._threads.try_again()
         self._ended_fds = {fd for fd in self._ended_fds if not self._tell(fd)}
+        driver = self._driver()
+        if driver is not None:
+            driver.hear_releases()
 
     def _port_behind(self, fd: int) -> ConnectionSet | None:
         """The set that still uses *fd*."""

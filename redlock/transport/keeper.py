@@ -123,7 +123,7 @@ class Keeper(Worker):
             crowd = self._crowd
         if crowd is not None:
             crowd.wake()
-        self._join(None)
+        self._join(1.0)  # A callback that hangs must not hang its program's end.
 
     def _due(self) -> bool:
         if self._closing:

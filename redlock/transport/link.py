@@ -8,7 +8,8 @@ What a link guarantees:
 - Requests are written in the order they were submitted, and answers are matched first in, first out. So a release
   travels behind the acquire it undoes, also when that acquire was never answered.
 - Nothing that votes is written before the node behind this connection was admitted, nor after its `not_after`.
-- A release needs no admission, and one whose answer was lost stays owed and is sent again on the next connection.
+- A release needs no admission, and one whose answer was lost, or was an error, stays owed and is sent again: on the next
+  connection, or after a pause on this one, until it is answered or the lock has expired by itself.
 - Everything is bounded: in flight, waiting, owed, and how long a connected node may be silent.
 """
 
@@ -34,6 +35,9 @@ TAKES_MAX = IN_FLIGHT_MAX // 2
 OWED_MAX = 512
 REDIAL_MIN, REDIAL_MAX = 0.02, 0.25
 RECHECK_MIN, RECHECK_MAX = 0.05, 1.0
+BRING_MIN, BRING_MAX = 0.05, 1.0
+"""Seconds between two attempts to bring a node the releases that it refuses, because a script runs or a disk is full."""
+OWED_FOR = 120.0
 DETAIL_MAX = 160
 
 Mailbox = deque[Reply | Failure]
@@ -48,15 +52,18 @@ class Node:
 
     __slots__ = (
         "_backoff",
+        "_bring",
         "_recheck",
         "_told",
         "admission",
+        "bring_at",
         "emit",
         "fault",
         "index",
         "name",
         "on_owed",
         "owed",
+        "owed_for",
         "recheck_at",
         "redial_at",
     )
@@ -69,10 +76,15 @@ class Node:
         self.fault: Fault | None = None
         self.redial_at = NEVER
         self.recheck_at = NEVER
-        self.owed: dict[Command, None] = {}
+        self.owed: dict[Command, float] = {}
+        """Releases without an answer, and until when each is worth bringing."""
+        self.owed_for: Callable[[], float] = lambda: OWED_FOR
+        """Seconds for which a release is owed, as the driver knows them."""
+        self.bring_at = NEVER
         self.on_owed: Callable[[], None] | None = None
         """Called when something is owed: the driver sees to it that the node gets it, though nobody may call again."""
         self._backoff = REDIAL_MIN
+        self._bring = BRING_MIN
         self._recheck = RECHECK_MIN
         self._told: tuple[str, str] | None = None
 
@@ -126,9 +138,10 @@ class Node:
         else:
             self.emit(events.NodeRejected(now, self.name, fault.detail))
 
-    def owe(self, command: Command) -> None:
+    def owe(self, command: Command, now: float) -> None:
         """Remember a release whose answer is missing; the oldest is dropped when there are too many, and leaks a ttl."""
-        self.owed[command] = None
+        if command not in self.owed:
+            self.owed[command] = now + self.owed_for()
         if len(self.owed) > OWED_MAX:
             with contextlib.suppress(StopIteration, RuntimeError):  # Another thread may have changed it.
                 self.owed.pop(next(iter(self.owed)), None)
@@ -139,6 +152,22 @@ class Node:
         """The node executed a release: nothing is owed for it any more."""
         if self.owed:
             self.owed.pop(command, None)
+            self._bring = BRING_MIN
+
+    def refused(self, command: Command, now: float) -> None:
+        """The node answered a release with an error (BUSY, LOADING, MISCONF, NOPERM and the like), so the lock is still there.
+
+        What it refuses now it may take later. It is not asked again before `bring_at`.
+        """
+        self.bring_at = now + self._bring
+        self._bring = min(self._bring * 2, BRING_MAX)
+        self.owe(command, now)
+
+    def forgive(self, now: float) -> None:
+        """Cross off what is owed no more: those locks have expired by themselves."""
+        for command in list(self.owed):  # Another thread may change it.
+            if self.owed.get(command, now + 1.0) <= now:
+                self.owed.pop(command, None)
 
     @property
     def owed_soon(self) -> bool:
@@ -332,6 +361,14 @@ class Link:
         if self._waiting or self.node.owed:
             self._ask_dial(now)
 
+    def bring(self, now: float) -> bytes:
+        """Write once more what the node refused, if it is time, and what is owed besides."""
+        node = self.node
+        if not node.owed or self._phase is not _UP or not self._greeted or self.releasing or now < node.bring_at:
+            return b""
+        self._unproven = True
+        return b"".join(self._write(Request(node.index, each, float("inf")), encode_whole(each), now) for each in list(node.owed))
+
     def poke(self, now: float) -> bytes:
         """Something changed elsewhere, or time passed: write what may be written now."""
         if self._phase is not _Phase.UP or self._learning:
@@ -349,7 +386,7 @@ class Link:
         self.broken = None
         for request in fifo:
             if request.command.final:
-                self.node.owe(request.command)
+                self.node.owe(request.command, now)
             self._fail(request, fault, now)
         if was_greeting or unproven:
             # A port that accepts and says nothing is no better than one that refuses. Nor is one that greets, and then breaks
@@ -387,7 +424,7 @@ class Link:
         if len(self.owing) >= IN_FLIGHT_MAX:
             self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
             if command.final:
-                self.node.owe(command)
+                self.node.owe(command, now)
             self._fail(request, self.broken, now)
             return b""
         return self._write(request, encode(command), now)
@@ -395,7 +432,7 @@ class Link:
     def _submit_unconnected(self, request: Request, now: float) -> None:
         fault = self.node.fault
         if request.command.final:  # Owed even while it waits here: perhaps nobody ever looks at this link again.
-            self.node.owe(request.command)
+            self.node.owe(request.command, now)
         if fault is None:
             self._wait(request, now)
         else:
@@ -429,7 +466,7 @@ class Link:
             self._waiting = waiting = deque(other for other in waiting if other.not_after >= now)
         if len(waiting) >= TAKES_MAX:
             if request.command.final:
-                self.node.owe(request.command)
+                self.node.owe(request.command, now)
             self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests waiting for it"), now)
         else:
             waiting.append(request)
@@ -554,7 +591,7 @@ class Link:
             value = command.read(answer)
         except Nonsense as error:
             if command.final:
-                self.node.owe(command)
+                self.node.owe(command, now)
             self._fail(request, Fault(FaultKind.NONSENSE, f"answered nonsense: {_clean(str(error))}"), now)
             raise WireError(f"answered nonsense: {_clean(str(error))}") from error
         if request.run is not None:
@@ -575,7 +612,9 @@ class Link:
         word = text.split(" ", 1)[0]
         # Once: a server that says it to the script's text as well would keep us for ever.
         again = word == "NOSCRIPT" and command.script is not None and not request.whole
-        if again and (command.final or now <= request.not_after):
+        # A TAKE whose flow has ended is nobody's any more: its lease may have been given back, and it would follow the release.
+        ended = request.run is not None and request.run.done
+        if again and (command.final or (now <= request.not_after and not ended)):
             request.whole = True
             data = encode_whole(command)
             if not command.marked:
@@ -593,7 +632,10 @@ class Link:
             return b""
         if command.final:
             self._unproven = False
-            self.node.answered(command)
+            if word == "WRONGTYPE":  # What stands there cannot be ours.
+                self.node.answered(command)
+            else:
+                self.node.refused(command, now)
         self._fail(request, fault, now)
         if command.marked and self._tail is not None:
             if kind is FaultKind.REFUSED:  # Our rights changed: no vote until a later look finds them restored.
@@ -612,7 +654,7 @@ class Link:
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
             if isinstance(request.command, Free):
-                self.node.owe(request.command)
+                self.node.owe(request.command, now)
             self._fail(request, fault, now)
 
 

@@ -58,7 +58,11 @@ class Run(Generic[T]):
         self.mailbox = port.mailbox if port is not None else None
 
     def step(self, event: Event) -> None:
-        """Deliver one event, or keep it if the flow does not want to be woken for it yet."""
+        """Deliver one event, or keep it if the flow does not want to be woken for it yet.
+
+        Kept grants come first, and may bring the flow to another wait. The event behind them was for the wait before: a `Tick`
+        says nothing of a wait whose time is not over, and in a pause nothing is heard but a `Tick`.
+        """
         kept = self.kept
         if type(event) is Reply and event.value is GRANTED:
             if self.wanted > 1:
@@ -72,7 +76,8 @@ class Run(Generic[T]):
         elif kept:
             self.kept = []
             self._advance(self._send, Grants(kept, event.at))
-            if self.done:
+            wait = self.wait
+            if self.done or (event.at < wait.until if type(event) is Tick else wait.pause):
                 return
         self._advance(self._send, event)
 

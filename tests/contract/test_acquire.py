@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from typing import Any
 
@@ -12,6 +14,7 @@ import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import (
     ConfigurationError,
+    LeaseLost,
     LeaseReleased,
     LockContended,
     LockInUse,
@@ -218,6 +221,36 @@ async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
             await api.join(api.spawn(enter()))
         assert lease.is_held()
         assert await lock.release()
+
+
+async def test_a_lock_stays_in_use_while_its_body_runs(api: Api, nodes: Nodes) -> None:
+    """Also when the lease is over and the body has not learned of it: a second body would leave with its lease."""
+    async with api.redlock(nodes.urls, ttl=0.4) as locks:
+        lock = locks.lock("orders")
+        refused = False
+        with pytest.raises(LeaseLost):
+            async with lock as lease:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await api.sleep(0.6)
+                assert not lease.is_held()
+                with pytest.raises(LockInUse):
+                    await lock.acquire()
+                refused = True
+        assert refused
+        async with lock:
+            pass
+
+
+@pytest.mark.parametrize("module", [redlock, redlock.asyncio], ids=["blocking", "asyncio"])
+def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
+    """Every argument of the lock holds for each call."""
+    locks = module.Redlock([f"redis://127.0.0.1:{port}" for port in (1, 2, 3)])
+    lock = locks.lock("orders", ttl=7.0, timeout=3.0, auto_extend=True, max_hold=60.0, on_lost=print)
+    fresh = lock._fresh()
+    assert fresh is not lock
+    given = ("_resource", "_keys", "_ttl", "_timeout", "_auto_extend", "_max_hold", "_on_lost")
+    assert [getattr(fresh, name) for name in given] == [getattr(lock, name) for name in given]
+    assert lock._auto_extend and lock._max_hold == 60.0 and lock._on_lost is print
 
 
 async def test_a_lock_that_is_being_acquired_is_in_use(api: Api, nodes: Nodes) -> None:

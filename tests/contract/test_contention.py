@@ -23,8 +23,9 @@ import pytest
 import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
+from redlock.observe import TryStarted
 from redlock.transport.clock import now
-from tests.contract.api import ASYNCIO, PATIENCE, Servers, paused, until
+from tests.contract.api import ASYNCIO, PATIENCE, Api, Journal, Servers, paused, until
 
 SECONDS = float(os.environ.get("REDLOCK_CONTENTION_SECONDS", "8"))
 WORKERS = ("blocking", "asyncio", "blocking", "asyncio")
@@ -152,6 +153,34 @@ def test_more_threads_than_connection_sets(nodes: Nodes, servers: Servers) -> No
     assert len(tokens) == threads * 2
     assert tokens == sorted(set(tokens))
     assert not servers.lock_keys()
+
+
+@pytest.fixture(scope="module")
+def three_nodes() -> Iterator[Nodes]:
+    with Nodes(3) as nodes:
+        yield nodes
+
+
+async def test_one_busy_one_behind_one_granting_is_a_majority(api: Api, three_nodes: Nodes) -> None:
+    """Three healthy nodes, one in another's hands and one with a fence ahead of ours: the second round has its full time.
+
+    Whatever the order of the answers, so a few times. The grant of the first round decides nothing by itself, and may have been
+    kept back until its end.
+    """
+    tries: list[list[Any]] = []
+    for number in range(12):
+        resource = f"orders:{number}"
+        with Servers(three_nodes) as servers:
+            servers.clients[number % 3].set(f"redlock:{resource}", "somebody:1", px=60_000)
+            ahead = int(time.time() * 1e6) + 20_000_000
+            servers.clients[(number + 1) % 3].set(f"redlock:{resource}:fence", ahead)
+        journal = Journal(api)
+        async with api.redlock(three_nodes.urls, on_event=journal) as locks:
+            lease = await locks.lock(resource).acquire(blocking=False)
+            assert lease is not None
+            assert lease.fencing_token > ahead
+        tries.append([record.owner for record in journal.of(TryStarted)])
+    assert all(len(owners) == 2 and len(set(owners)) == 1 for owners in tries)
 
 
 async def test_a_thousand_tasks_with_a_lock_each(nodes: Nodes, servers: Servers) -> None:

@@ -15,6 +15,9 @@ Nodes are numbered from 1. The first owner of a play is A, the next B. The wall 
 0, unless a line says otherwise. The driver keeps the contract of `effects.py` to the letter: requests are written in order,
 each node answers in order, time never falls, and a request whose time has passed is never written.
 
+`check` plays every transcript twice: each grant is told at once, and as a driver may that keeps grants which decide nothing.
+A flow has to do the same both times.
+
 Input, after the instant:
 
     acquire [once] [timeout=S] [ttl=S]      start a flow; so do extend [ttl=S], verify, release, peek, meet, nodes
@@ -43,12 +46,12 @@ from redlock.core import commands
 from redlock.core.acquire import Ask, acquire
 from redlock.core.admission import Admission, Identity, Marker
 from redlock.core.commands import Command, Free, Greet, Mark, Nonsense, Repair, Take
-from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Reply, Request, Tick, Wait
+from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
 from redlock.core.events import Event as Record
 from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding, Status
 from redlock.core.look import inspect_nodes, peek
-from redlock.core.quorum import Fault, FaultKind, Tally
+from redlock.core.quorum import GRANTED, Fault, FaultKind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster, meet
 from redlock.errors import RedlockError
@@ -141,6 +144,8 @@ class Course:
     value: Any = None
     error: BaseException | None = None
     shown: tuple[float, bool] = (NEVER, False)
+    kept: list[Request] = field(default_factory=list)
+    """Grants that the flow has not heard of, because they decide nothing."""
 
     @property
     def wait(self) -> Wait:
@@ -149,9 +154,13 @@ class Course:
 
 
 class Play:
-    """Drives flows by hand and writes down what they do; *policy* as for `Policy`, *met*: the nodes are admitted."""
+    """Drives flows by hand and writes down what they do; *policy* as for `Policy`, *met*: the nodes are admitted.
 
-    def __init__(self, nodes: int = 5, *, met: bool = True, **policy: Any) -> None:
+    *keeps*: grants that decide nothing are kept until there are enough, or until something else happens.
+    """
+
+    def __init__(self, nodes: int = 5, *, met: bool = True, keeps: bool = False, **policy: Any) -> None:
+        self.keeps = keeps
         self.source = _Source()
         self.policy = Policy(**policy)
         names = tuple(f"n{node + 1}" for node in range(nodes))
@@ -291,7 +300,9 @@ class Play:
         ready = [course for course in self.courses if not course.done and course.wait.until <= self.now]
         assert ready, f"no wait is over at {self.now:g}"
         for course in ready:
-            self._go(course, course.flow.send, Tick(self.now))
+            self._tell_kept(course)
+            if not course.done and course.wait.until <= self.now:  # A tick belongs to the wait it was made for.
+                self._go(course, course.flow.send, Tick(self.now))
         self._settle()
 
     def cancel(self) -> None:
@@ -366,8 +377,22 @@ class Play:
             event = self._mailbox.popleft()
             assert not isinstance(event, Tick)
             course = event.request.run
-            if not course.done and not course.wait.pause:
+            if course.done or course.wait.pause:
+                continue
+            if self.keeps and isinstance(event, Reply) and event.value is GRANTED:
+                course.kept.append(event.request)
+                if len(course.kept) >= course.wait.grants:
+                    self._tell_kept(course)
+                continue
+            self._tell_kept(course)
+            if not (course.done or course.wait.pause):
                 self._go(course, course.flow.send, event)
+
+    def _tell_kept(self, course: Course) -> None:
+        """Let the flow hear of the grants that were kept back."""
+        if course.kept:
+            kept, course.kept = course.kept, []
+            self._go(course, course.flow.send, Grants(kept, self.now))
 
     def _introduce(self, node: int, word: str, options: dict[str, str]) -> None:
         size = len(self.cluster.names)
@@ -491,10 +516,10 @@ def _perform(play: Play, words: list[str]) -> None:
     return None
 
 
-def _begin(line: str) -> Play:
+def _begin(line: str, *, keeps: bool) -> Play:
     """`5 nodes ttl=10 unmet`: the cluster, and settings of its `Policy`."""
     count, _, *words = line.split()
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"keeps": keeps}
     for word in words:
         name, _, text = word.partition("=")
         if name == "unmet":
@@ -506,11 +531,11 @@ def _begin(line: str) -> Play:
     return Play(int(count), **settings)
 
 
-def replay(transcript: str, *, until: int | None = None) -> tuple[Play, str]:
+def replay(transcript: str, *, until: int | None = None, keeps: bool = False) -> tuple[Play, str]:
     """Play the input lines of *transcript*, or the first *until* of them; give the play, and the whole text as it went."""
     lines = [line for line in dedent(transcript).strip("\n").splitlines() if line.strip()]
     inputs = [line for line in lines if not line.startswith((" ", "#"))]
-    play = _begin(inputs[0])
+    play = _begin(inputs[0], keeps=keeps)
     text: list[str] = []
     done = 0
     for line in lines:
@@ -532,10 +557,13 @@ def replay(transcript: str, *, until: int | None = None) -> tuple[Play, str]:
 
 
 def check(transcript: str) -> Play:
-    """Play a transcript; fail, showing what went differently, unless everything went as it says."""
+    """Play a transcript, told every grant and with grants kept back; fail, showing what went differently, unless everything
+    went as it says both times. Give the play that was told every grant."""
     expected = "\n".join(line for line in dedent(transcript).strip("\n").splitlines() if line.strip())
-    play, actual = replay(transcript)
-    if actual != expected:
-        difference = difflib.unified_diff(expected.splitlines(), actual.splitlines(), "expected", "went", lineterm="", n=100)
-        raise AssertionError("the transcript went otherwise:\n" + "\n".join(difference))
+    for keeps in (True, False):
+        play, actual = replay(transcript, keeps=keeps)
+        if actual != expected:
+            difference = difflib.unified_diff(expected.splitlines(), actual.splitlines(), "expected", "went", lineterm="", n=100)
+            how = " where grants were kept back" if keeps else ""
+            raise AssertionError(f"the transcript went otherwise{how}:\n" + "\n".join(difference))
     return play

@@ -12,7 +12,7 @@ from redlock.core.events import LeaseGranted, LeaseReleasing, LeaseRenewed, TryF
 from redlock.core.lease import Holding, Status
 from redlock.core.quorum import Kind, Tally, Vote, majority
 from redlock.core.release import abandon
-from redlock.errors import LockContended, QuorumUnavailable
+from redlock.errors import LeaseReleased, LockContended, QuorumUnavailable
 from tests.core.flows import Play, check, identity_of, replay
 
 # One try
@@ -316,6 +316,24 @@ def test_a_second_round_keeps_the_owner_and_outbids_every_fence() -> None:
             wait until 0.275
         0.030 1 2 3 granted
             held A:1024601 until 9.923, touched 1 2 3 4 5
+    """)
+
+
+def test_one_grant_begins_a_second_round_where_a_node_asked_for_a_larger_token() -> None:
+    """One busy, one behind, one granting: a larger token would win, and that is known at once, not at the end of the time."""
+    check("""
+        3 nodes
+        0.000 acquire
+            TAKE A:1024000 -> 1 2 3
+            wait until 0.25
+        0.010 1 busy
+        0.020 2 behind fence=1024500
+        0.030 3 granted
+            TAKE A:1024501 -> 1 2 3
+            wait until 0.28
+        0.040 1 busy
+        0.050 2 3 granted
+            held A:1024501 until 9.928, touched 1 2 3
     """)
 
 
@@ -1904,6 +1922,23 @@ def test_every_node_is_asked_anew_who_it_is() -> None:
     """)
 
 
+def test_a_release_revokes_the_extensions_under_way() -> None:
+    """Whoever lost the script may not put the lock back behind its release: neither what was written nor what waits is sent."""
+    play = Play(3)
+    play.acquire()
+    for node in range(3):
+        play.answer(node, "granted")
+    play.dialling(2)
+    extension = play.extend()
+    asked = [request for request in play.sent if getattr(request.command, "mode", "") == "extend"]
+    play.release()
+    assert len(asked) == 3
+    assert all(request.not_after == NEVER for request in asked)
+    play.fail(0, "lost")
+    assert extension.done and isinstance(extension.error, LeaseReleased)
+    assert play.holding is not None and play.holding.rounds == ()
+
+
 # What is told to observers
 
 
@@ -1995,6 +2030,8 @@ def check_given_back(play: Play, owner: str) -> None:
     for request in mine:
         if request.written and request.node in freed:
             assert requests.index(request) < freed[request.node][0], f"{owner} was taken behind its release"
+        if play.holding is None or play.holding.owner != owner:
+            assert request.not_after == NEVER, f"{owner} may be taken again behind its release, by a server that lost the script"
 
 
 def check_nothing_follows(play: Play) -> None:
@@ -2079,12 +2116,12 @@ def happen(play: Play, what: str, node: int, which: int) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), st.sampled_from([1.0, 10.0]), st.sets(st.integers(0, 4)), steps(EVENTS), st.booleans())
+@given(st.integers(1, 5), st.sampled_from([1.0, 10.0]), st.sets(st.integers(0, 4)), steps(EVENTS), st.booleans(), st.booleans())
 def test_no_schedule_of_an_acquire_breaks_a_rule(
-    nodes: int, ttl: float, unconnected: set[int], events: list[Step], cancel: bool
+    nodes: int, ttl: float, unconnected: set[int], events: list[Step], cancel: bool, keeps: bool
 ) -> None:
     """Whatever the nodes answer, and whenever: a majority or no lease, nothing left behind, and good manners."""
-    play = Play(nodes, ttl=ttl)
+    play = Play(nodes, ttl=ttl, keeps=keeps)
     for node in unconnected:
         play.dialling(node % nodes)
     course = play.acquire()
@@ -2108,10 +2145,10 @@ def test_no_schedule_of_an_acquire_breaks_a_rule(
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), steps(EVENTS + HOLDING * 2))
-def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: list[Step]) -> None:
+@given(st.integers(1, 5), steps(EVENTS + HOLDING * 2), st.booleans())
+def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: list[Step], keeps: bool) -> None:
     """The deadline is one that a majority confirmed before the old one was over; it never moves back, and an end is an end."""
-    play = Play(nodes, ttl=1.0)
+    play = Play(nodes, ttl=1.0, keeps=keeps)
     play.acquire()
     for node in range(nodes):
         play.answer(node, "granted")

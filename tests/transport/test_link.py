@@ -356,6 +356,22 @@ def test_a_vote_whose_time_is_over_is_not_sent_again_and_a_release_is() -> None:
     assert rig.fault() == Fault(FaultKind.ERROR, "said NOSCRIPT No matching script.")
 
 
+def test_a_take_is_not_sent_again_behind_its_release() -> None:
+    """It was given back, or its flow has ended: NOSCRIPT sends the text of the release alone."""
+    noscript = b"-NOSCRIPT No matching script.\r\n"
+    rig = Rig().admit()
+    given_back = rig.ask(take())
+    rig.link.submit(given_back, 1.0)
+    given_back.withdraw()
+    rig.link.submit(rig.ask(free()), 1.0)
+    assert verbs(rig.link.received(noscript * 2, 1.1)) == ["EVAL free"]
+    rig.link.received(reply(1), 1.2)
+    rig.link.submit(rig.ask(take()), 2.0)
+    rig.link.submit(rig.ask(free()), 2.0)
+    rig.done = True
+    assert verbs(rig.link.received(noscript * 2, 2.1)) == ["EVAL free"]
+
+
 @pytest.mark.parametrize("command", [take(), free(), Peek(*KEYS)], ids=["take", "free", "peek"])
 def test_a_server_that_does_not_know_the_text_either_is_asked_once(command: Command) -> None:
     """A server, or what pretends to be one, that always says NOSCRIPT must not keep a link busy for ever."""
@@ -499,6 +515,62 @@ def test_a_release_answered_with_nonsense_stays_owed() -> None:
     rig.link.received(b"+OK\r\n", 1.1)
     assert rig.link.broken is not None
     assert list(rig.node.owed) == [command] and rig.kinds() == [FaultKind.NONSENSE]
+
+
+@pytest.mark.parametrize("word", ["BUSY", "LOADING", "MISCONF", "NOREPLICAS", "READONLY", "MASTERDOWN", "NOPERM", "ERR"])
+def test_a_release_answered_with_an_error_stays_owed(word: str) -> None:
+    """The lock is still there. It is written once more, as its text, after a pause that doubles, until it is answered."""
+    rig = Rig().admit()
+    command = free()
+    rig.link.submit(rig.ask(command), 1.0)
+    refusal = f"-{word} no.\r\n".encode()
+    now = 1.0
+    for pause in (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0):
+        assert rig.link.received(refusal, now) == b""
+        assert list(rig.node.owed) == [command]
+        assert rig.link.bring(now + pause - 0.001) == b""
+        now += pause
+        assert verbs(rig.link.bring(now)) == ["EVAL free"]
+        assert rig.link.bring(now + 5.0) == b"", "it is on its way"
+    assert rig.kinds() == [FaultKind.REFUSED if word == "NOPERM" else FaultKind.ERROR], "who waited was told once"
+    rig.link.received(reply(1), now)
+    assert not rig.node.owed and rig.link.bring(now + 5.0) == b""
+    rig.link.submit(rig.ask(free()), now)
+    rig.link.received(refusal, now)
+    assert verbs(rig.link.bring(now + 0.05)) == ["EVAL free"], "an answer begins the pauses anew"
+
+
+def test_a_release_that_can_never_work_is_not_brought_again() -> None:
+    """Where the key is of another type, what stands there is not our lock."""
+    rig = Rig().admit()
+    rig.link.submit(rig.ask(free()), 1.0)
+    rig.link.received(b"-WRONGTYPE no.\r\n", 1.1)
+    assert not rig.node.owed and rig.kinds() == [FaultKind.ERROR]
+
+
+def test_a_node_that_breaks_off_at_what_it_owes_is_dialled_with_growing_pauses() -> None:
+    """Also where the release was written once more on a living connection."""
+    rig = Rig().admit()
+    rig.link.submit(rig.ask(free()), 1.0)
+    rig.link.received(b"-BUSY no.\r\n", 1.0)
+    assert rig.link.bring(2.0)
+    rig.link.lost(GONE, 2.0)
+    assert rig.dials == [] and rig.node.redial_at > 2.0
+
+
+def test_a_release_is_owed_until_the_lock_has_expired_by_itself() -> None:
+    """Counted from the first time, however often it is brought until then."""
+    rig = Rig().admit()
+    rig.node.owed_for = lambda: 100.0
+    command = free()
+    rig.link.submit(rig.ask(command), 1.0)
+    for now in (1.0, 60.0, 100.0):
+        rig.link.received(b"-BUSY no.\r\n", now)
+        rig.link.bring(now + 1.0)
+    rig.node.forgive(101.0 - 0.1)
+    assert list(rig.node.owed) == [command]
+    rig.node.forgive(101.0)
+    assert not rig.node.owed
 
 
 def test_a_release_to_a_node_that_is_down_is_owed() -> None:
@@ -676,7 +748,7 @@ def test_what_is_owed_is_bounded_and_the_oldest_goes_first() -> None:
     node = Rig().node
     owed = [free(token) for token in range(1, OWED_MAX + 11)]
     for command in owed:
-        node.owe(command)
+        node.owe(command, 1.0)
     assert list(node.owed) == owed[10:]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import pytest
+
 from redlock.core.commands import Take
 from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
@@ -70,12 +72,12 @@ def test_grants_are_kept_until_there_are_enough() -> None:
 
 def test_anything_else_comes_behind_the_grants_that_were_kept() -> None:
     """A refusal, a failure and the end of the time wake it at once, and find the earlier grants already counted."""
-    others: list[Event] = [Reply(REQUESTS[1], BUSY, 2.0), Failure(REQUESTS[1], LOST, 2.0), Tick(2.0)]
-    for other, last in zip(others, ["busy of 1 at 2", "failure of 1 at 2", "tick at 2"], strict=True):
+    others: list[Event] = [Reply(REQUESTS[1], BUSY, 2.0), Failure(REQUESTS[1], LOST, 2.0), Tick(50.0)]
+    for other, last in zip(others, ["busy of 1 at 2", "failure of 1 at 2", "tick at 50"], strict=True):
         run = run_of(grants=3, events=2)
         run.step(Reply(REQUESTS[0], GRANTED, 1.0))
         run.step(other)
-        assert run.done and run.result() == ["grants of 0 at 2", last]
+        assert run.done and run.result() == [f"grants of 0 at {other.at:g}", last]
 
 
 def test_a_grant_is_told_once() -> None:
@@ -83,10 +85,39 @@ def test_a_grant_is_told_once() -> None:
     run = run_of(grants=2, events=4)
     for node, at in ((0, 1.0), (1, 2.0), (2, 3.0)):
         run.step(Reply(REQUESTS[node], GRANTED, at))
-    run.step(Tick(4.0))
-    run.step(Reply(REQUESTS[3], GRANTED, 5.0))
-    run.step(Reply(REQUESTS[4], GRANTED, 6.0))
-    assert run.result() == ["grants of 0 1 at 2", "grants of 2 at 4", "tick at 4", "grants of 3 4 at 6"]
+    run.step(Tick(54.0))
+    run.step(Reply(REQUESTS[3], GRANTED, 55.0))
+    run.step(Reply(REQUESTS[4], GRANTED, 56.0))
+    assert run.result() == ["grants of 0 1 at 2", "grants of 2 at 54", "tick at 54", "grants of 3 4 at 56"]
+
+
+def stages(second: Wait) -> Flow[list[str]]:
+    """Waits for three grants, at most until 50; whatever comes, goes on to *second*, and notes what ends that."""
+    first = yield Wait(50.0, REQUESTS, grants=3)
+    return [spelled(first), spelled((yield second))]
+
+
+def test_a_tick_belongs_to_the_wait_it_was_made_for() -> None:
+    """Kept grants that are told at the end of a wait may begin a second round: the end of the first is not the second's."""
+    run = Run(stages(Wait(75.0)), Port(), lambda: 0.0)
+    run.begin()
+    run.step(Reply(REQUESTS[0], GRANTED, 1.0))
+    run.step(Tick(50.0))
+    assert not run.done
+    run.step(Tick(75.0))
+    assert run.result() == ["grants of 0 at 50", "tick at 75"]
+
+
+@pytest.mark.parametrize("event", [Reply(REQUESTS[1], BUSY, 2.0), Failure(REQUESTS[1], LOST, 2.0)])
+def test_no_answer_ends_a_pause(event: Event) -> None:
+    """Nor does one that came behind the grants which led to the pause."""
+    run = Run(stages(Wait(75.0, pause=True)), Port(), lambda: 0.0)
+    run.begin()
+    run.step(Reply(REQUESTS[0], GRANTED, 1.0))
+    run.step(event)
+    assert not run.done
+    run.step(Tick(75.0))
+    assert run.result() == ["grants of 0 at 2", "tick at 75"]
 
 
 def test_a_flow_that_wants_each_grant_gets_each() -> None:

@@ -1,0 +1,156 @@
+"""Bounds and deadlines of the drivers that only show when many ask at once, or when timers and clocks part."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import redlock.asyncio
+from redlock.embedded import Nodes
+from redlock.errors import LeaseLost, QuorumUnavailable
+from redlock.observe import TryStarted
+from redlock.transport import clock
+from tests.contract.api import Api, Asyncio, Journal, Servers, majority, paused
+
+CLOCKS = (
+    "redlock.asyncio.now",
+    "redlock.base.now",
+    "redlock.client.now",
+    "redlock.transport.aio.clock",
+    "redlock.transport.blocking.clock",
+    "redlock.transport.keeper.clock",
+)
+
+
+@pytest.mark.loops
+async def test_no_more_rounds_are_under_way_than_allowed(
+    api: Asyncio, nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who want locks wait for their turn in order; one whose time ends in the queue is told why."""
+    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 3)
+    journal = Journal(api)
+    under_way: list[int] = []
+
+    def count(record: Any) -> None:
+        journal(record)
+        under_way.append(locks._driver._rounds)
+
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=2.0, on_event=count) as locks:
+        async with locks.lock("warm"):
+            pass
+        journal.records.clear()
+        with paused(majority(nodes)):
+            crowd = [api.spawn(locks.lock(f"orders:{number}").acquire()) for number in range(8)]
+            await asyncio.sleep(0)
+            with pytest.raises(QuorumUnavailable, match="3 rounds are under way"):
+                await locks.lock("others").acquire(timeout=0.2)
+            assert [record.resource for record in journal.of(TryStarted)] == ["orders:0", "orders:1", "orders:2"]
+        leases = [await api.join(other) for other in crowd]  # Each turn that ends is given to one more, and not to all.
+        assert max(under_way) == 3
+        for lease in leases:
+            assert await lease.release()
+
+
+@pytest.mark.loops
+async def test_holders_queue_too_when_very_many_ask_at_once(api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go before those who want locks, up to a bound of their own; and all are served."""
+    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 2)
+    monkeypatch.setattr("redlock.transport.aio.URGENT_MAX", 4)
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0) as locks:
+        leases = [await locks.lock(f"orders:{number}").acquire() for number in range(7)]
+        with paused(majority(nodes)):
+            wanted = [api.spawn(locks.lock(f"others:{number}").acquire()) for number in range(3)]
+            await asyncio.sleep(0)
+            asked = [api.spawn(lease.verify()) for lease in leases if lease is not None]
+            await asyncio.sleep(0.05)
+            assert locks._driver._rounds == 4
+            assert len(locks._driver._queue) == 1 + 5
+        for other in asked:
+            await api.join(other)
+        for other in wanted:
+            assert await (await api.join(other)).release()
+        assert locks._driver._rounds == 0
+
+
+@pytest.mark.loops
+@pytest.mark.parametrize("when", ["before its turn", "as its turn comes"])
+async def test_a_task_that_is_cancelled_in_the_queue_takes_no_turn_with_it(
+    api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Its turn goes to the next, also if it had been given it in that very moment."""
+    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    loop = asyncio.get_running_loop()
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0) as locks:
+        async with locks.lock("warm"):
+            pass
+        with paused(majority(nodes)):
+            first, second, third = [api.spawn(locks.lock(f"orders:{number}").acquire()) for number in range(3)]
+            await asyncio.sleep(0.05)
+            assert len(locks._driver._queue) == 2
+            if when == "before its turn":
+                second.cancel()
+                await asyncio.sleep(0)
+            first.cancel()
+            loop.call_soon(second.cancel)  # After the first one's end gave the turn away, and before the second could run.
+            await asyncio.wait([first, second])
+            assert first.cancelled()
+            assert second.cancelled()
+        lease = await api.join(third)
+        assert lease is not None
+        assert await lease.release()
+        assert locks._driver._rounds == 0
+
+
+@pytest.mark.loops
+async def test_a_lease_is_lost_in_a_task_that_was_cancelled_before(api: Asyncio, nodes: Nodes) -> None:
+    """A cancel that it swallowed earlier is not ours: LeaseLost comes out, and its own count stays as it was."""
+
+    async def work() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        with pytest.raises(LeaseLost):
+            async with locks.lock("orders"):
+                await asyncio.get_running_loop().create_future()
+        return task.cancelling()
+
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=0.4) as locks:
+        assert await api.join(api.spawn(work())) == 1
+
+
+@pytest.mark.parametrize("auto_extend", [False, True])
+async def test_a_short_lease_beside_a_long_one_is_told_in_time(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, auto_extend: bool
+) -> None:
+    """Watched after the long one and over before it; nobody looks by chance meanwhile."""
+    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    async with api.redlock(nodes.urls, ttl=50.0) as locks, locks.lock("long", auto_extend=auto_extend) as long:
+        assert not long.lost.is_set()
+        await api.sleep(0.1)  # Until the loop sleeps, for the long one.
+        short = await locks.lock("short", ttl=0.4).acquire()
+        assert await api.wait(short.lost)
+        assert long.is_held()
+
+
+async def test_a_clock_that_jumps_while_timers_sleep_is_noticed(api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on waking from a suspend: the lease clock ran on, and the timers did not."""
+    ahead = 0.0
+
+    def jumping() -> float:
+        return clock.now() + ahead
+
+    for name in CLOCKS:
+        monkeypatch.setattr(name, jumping)
+    async with api.redlock(nodes.urls, ttl=50.0) as locks:
+        told = api.event()
+        lease = await locks.lock("orders", on_lost=lambda lost: told.set()).acquire()
+        await api.sleep(0.1)
+        assert not lease.lost.is_set()
+        ahead = 100.0
+        assert await api.wait(told)
+        assert not lease.is_held()
