@@ -67,6 +67,9 @@ class ResourceStatus:
 class NodeReport:
     """One node as admission sees it. Times in seconds; None where the node did not tell.
 
+    *memory*: the replication id, which with *run_id* names what the node remembers; *memory_since*: when that was marked, by
+    the node's clock, seconds since the epoch. Two of them behind one name, at two looks, are two servers, or one that forgot.
+    *never_replicas*: the promise that no node is ever made a replica. *evicted*: keys that the server has evicted.
     *quarantine_left*: until it votes again. *round_trip* includes the check itself. *clock_offset*: the node's wall clock
     less ours; it matters to nothing but tokens.
     """
@@ -82,6 +85,10 @@ class NodeReport:
     max_ttl: float | None = None
     durable: bool | None = None
     cluster: str | None = None
+    memory: str | None = None
+    memory_since: float | None = None
+    never_replicas: bool | None = None
+    evicted: int | None = None
     quarantine_left: float | None = None
     round_trip: float | None = None
     clock_offset: float | None = None
@@ -312,13 +319,17 @@ class CoordinatorBase(Generic[L]):
             votes=look.standing.state is State.ADMITTED,
             reason=look.reason,
             role=identity.role,
-            run_id=identity.run_id,
+            run_id=identity.memory.run_id,
             version=identity.version,
             uptime=identity.uptime,
             policy=identity.policy,
             max_ttl=marker.max_ttl if marker else None,
             durable=marker.durable if marker else None,
             cluster=marker.cluster if marker and marker.cluster != "-" else None,
+            memory=identity.memory.replication_id,
+            memory_since=marker.since_us / 1e6 if marker and marker.since_us and marker.names(identity) else None,
+            never_replicas=marker.never_replicas if marker else None,
+            evicted=identity.evicted,
             quarantine_left=max(0.0, until - now()) if until is not None else None,
             round_trip=look.round_trip,
             clock_offset=look.clock_offset,

@@ -20,11 +20,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import redlock
-from redlock.core.admission import Marker
+from redlock.core.identity import Marker
 from redlock.core.quorum import CastVote, majority
 from redlock.errors import ConfigurationError, LeaseLost, LockContended, QuorumUnavailable, RedlockError
 from redlock.initialise import initialise
@@ -201,6 +202,12 @@ def _commands() -> click.Group:
     @node_option
     @click.option("--max-ttl", type=seconds, help="Longest ttl in seconds that anybody may ask for. Default: 60.")
     @click.option("--durable", is_flag=True, help="The nodes run appendfsync always: a restart costs no quarantine.")
+    @click.option(
+        "--never-replicas",
+        is_flag=True,
+        help="No node is ever made a replica: a backup of a node, which changes its replication id, costs nothing then. "
+        "Can be promised later too.",
+    )
     @click.option("--cluster", metavar="ID", help="An id that keeps clients with other node lists out.")
     @click.option("--replace", is_flag=True, help="Mark a marked cluster anew; refused while any lock lives.")
     @json_option
@@ -208,16 +215,20 @@ def _commands() -> click.Group:
         urls: tuple[str, ...],
         max_ttl: float | None,
         durable: bool,
+        never_replicas: bool,
         cluster: str | None,
         replace: bool,
         as_json: bool,
     ) -> int:
-        """Mark the nodes of a new cluster, so that it grants locks at once.
+        """Mark the nodes of a new cluster, so that it grants locks at once. All of them must answer.
 
-        On a cluster that is marked already, a larger --max-ttl raises it.
+        On a cluster that is marked already, a larger --max-ttl raises it, and --never-replicas promises that from now on. Run
+        it again if it broke off.
         """
         names = _nodes(urls)
-        made = initialise(names, max_ttl=max_ttl, durable=durable, cluster=cluster, replace=replace)
+        made = initialise(
+            names, max_ttl=max_ttl, durable=durable, never_replicas=never_replicas, cluster=cluster, replace=replace
+        )
         return _show_markers([endpoint.name for endpoint in endpoints(names)], made, as_json=as_json)
 
     @commands.command(epilog=_DEMO_STATUSES, short_help="Watch locks work while servers fail.")
@@ -378,11 +389,14 @@ _SHARED: dict[str, Callable[[redlock.NodeReport], str | None]] = {
     "version": lambda report: report.version,
     "eviction": lambda report: report.policy,
     "max ttl": lambda report: None if report.max_ttl is None else f"{report.max_ttl:g} s",
-    "durable": lambda report: None if report.durable is None else "yes" if report.durable else "no",
+    "durable": lambda report: _yes_or_no(report.durable),
+    "never replicas": lambda report: _yes_or_no(report.never_replicas),
     "cluster": lambda report: report.cluster,
 }
 _OWN: dict[str, Callable[[redlock.NodeReport], str | None]] = {
     "run id": lambda report: report.run_id and report.run_id[:8],
+    "memory": lambda report: report.memory and report.memory[:8],
+    "since": lambda report: None if report.memory_since is None else _instant(report.memory_since),
     "up": lambda report: None if report.uptime is None else _duration(report.uptime),
     "quarantine": lambda report: None if report.quarantine_left is None else f"{report.quarantine_left:.1f} s",
     "round trip": lambda report: None if report.round_trip is None else f"{report.round_trip * 1e3:.2f} ms",
@@ -415,6 +429,14 @@ def _nodes_table(reports: Sequence[redlock.NodeReport]) -> Table:
     return table
 
 
+def _yes_or_no(value: bool | None) -> str | None:
+    return None if value is None else "yes" if value else "no"
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _duration(seconds: float) -> str:
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if abs(seconds) >= 2 * size:
@@ -426,15 +448,20 @@ def _show_markers(names: Sequence[str], made: Sequence[Marker], *, as_json: bool
     first = made[0]
     cluster = None if first.cluster == "-" else first.cluster
     if as_json:
-        marked = [{"node": name, "run_id": marker.run_id} for name, marker in zip(names, made, strict=True)]
-        _print_json({"nodes": marked, "max_ttl": first.max_ttl, "durable": first.durable, "cluster": cluster})
+        marked = [
+            {"node": name, "run_id": marker.memory.run_id, "memory": marker.memory.replication_id}
+            for name, marker in zip(names, made, strict=True)
+        ]
+        promised = {"max_ttl": first.max_ttl, "durable": first.durable, "never_replicas": first.never_replicas}
+        _print_json({"nodes": marked, **promised, "cluster": cluster})
         return OK
     console = _console()
-    table = _table("node", "run id")
+    table = _table("node", "run id", "memory")
     for name, marker in zip(names, made, strict=True):
-        table.add_row(name, marker.run_id[:8])
+        table.add_row(name, marker.memory.run_id[:8], marker.memory.replication_id[:8])
     console.print(table)
     promises = f"max ttl {first.max_ttl:g} s, {'durable' if first.durable else 'not durable'}"
+    promises += ", never replicas" if first.never_replicas else ""
     console.print(f"{len(made)} nodes marked: {promises}" + (f", cluster {cluster}" if cluster else ""), style="bold")
     return OK
 

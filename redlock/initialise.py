@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace as changed
 from typing import Any
 
 import redis
 
-from redlock.core.admission import MAX_TTL_DEFAULT, Identity, Marker, blank
-from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, Mark
+from redlock.core.admission import FLOOR_AHEAD, MAX_TTL_DEFAULT
+from redlock.core.commands import FENCE_SUFFIX, Command, Look, Mark, Nonsense
+from redlock.core.identity import Identity, Marker, Memory, blank
 from redlock.errors import ConfigurationError
 from redlock.policy import check_duration, check_text
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
@@ -23,6 +24,7 @@ from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
+_NOBODY = Memory("", "")
 
 
 def initialise(
@@ -30,121 +32,211 @@ def initialise(
     *,
     max_ttl: float | None = None,
     durable: bool = False,
+    never_replicas: bool = False,
     cluster: str | None = None,
     replace: bool = False,
 ) -> list[Marker]:
     """Mark every node of a new cluster, and return the markers.
 
     *max_ttl*: longest ttl in seconds that anybody may ask for (None: 60). *durable*: the nodes run `appendfsync always`.
+    *never_replicas*: no node is ever made a replica, so that a backup, which changes a node's replication id, costs nothing.
     *cluster*: an id that keeps clients with other node lists out. On a cluster that is marked already, a larger *max_ttl*
-    raises it, and nothing else can be changed; *replace* marks it anew, and is refused while any lock lives, under
-    whatever prefix. Raises ConfigurationError. If it fails half-way, some nodes are marked and others look as if they had
-    forgotten: they wait out a quarantine, or *replace* marks all anew.
+    raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew, and is
+    refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new cluster
+    is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks all
+    anew. A raise that broke off goes on when it is run again.
     """
     if max_ttl is not None:
         check_duration("max_ttl", max_ttl)
-    if cluster is not None and (not cluster.strip() or any(char.isspace() for char in cluster) or cluster == "-"):
-        raise ConfigurationError(f"cluster={cluster!r} must be a word")
     check_text("cluster", cluster or "")
-    found = endpoints(nodes)
+    if cluster is not None and (not cluster.isprintable() or not cluster.strip() or " " in cluster or cluster == "-"):
+        raise ConfigurationError(f"cluster={cluster!r} must be a word")
     with ExitStack() as stack:
-        clients = [stack.enter_context(endpoint.client(_TIMEOUT)) for endpoint in found]
-        identities = _look(found, clients)
-        if replace or all(identity.blank for identity in identities):
-            _give_blanks(found, clients, identities)
-            identities = _look(found, clients)
-        marked = {
-            endpoint.name: Marker.parse(identity.marker)
-            for endpoint, identity in zip(found, identities, strict=True)
-            if not identity.blank
-        }
-        new = Marker("", len(found), max_ttl or MAX_TTL_DEFAULT, durable, 0, cluster or "-")
+        servers = [_Server(endpoint, stack.enter_context(endpoint.client(_TIMEOUT))) for endpoint in endpoints(nodes)]
+        _look(servers)
+        new = Marker(_NOBODY, len(servers), max_ttl or MAX_TTL_DEFAULT, durable=durable, never_replicas=never_replicas)
+        new = changed(new, cluster=cluster or "-")
+        marked = [server for server in servers if not server.identity.blank]
+        if replace or not marked:
+            _give_blanks(servers)
+            _look(servers)
+            if any(not server.identity.blank for server in servers) and not replace:
+                raise ConfigurationError("the nodes were marked while this was done: look again")
         if replace:
-            _refuse_live_locks(found, clients)
-        elif marked:
-            new = _raised(found, identities, marked, max_ttl)
-            _refuse_other_changes(marked, durable=durable, cluster=cluster)
-        return [
-            _write(endpoint, client, identity, new) for endpoint, client, identity in zip(found, clients, identities, strict=True)
-        ]
+            _refuse_live_locks(servers)
+            return _replaced(servers, new)
+        if not marked:
+            # The node of the smallest memory first, as every client does: its compare-and-set decides who founds the cluster.
+            written = {server: server.write(new) for server in sorted(servers, key=lambda server: server.identity.memory)}
+            return [written[server] for server in servers]
+        _refuse_other_changes(marked, durable=durable, cluster=cluster)
+        return _raised(servers, max_ttl, never_replicas=never_replicas)
 
 
-def _identify(endpoint: Endpoint, client: redis.Redis) -> Identity:
-    try:
-        info: Any = client.info()
-        marker: Any = client.get(MARKER_KEY)
-    except (redis.RedisError, OSError) as error:
-        raise ConfigurationError(
-            f"{endpoint.name} {endpoint.fault(error).detail}; every node must answer to be marked"
-        ) from error
-    identity = Identity.parse(
-        {key: str(value) for key, value in info.items()}, marker.decode("utf-8", "replace") if marker else ""
-    )
-    if identity.unfit is not None:
-        raise ConfigurationError(f"{endpoint.name} {identity.unfit}")
-    return identity
+class _Server:
+    """One node, and what it told last."""
+
+    identity: Identity
+
+    def __init__(self, endpoint: Endpoint, client: redis.Redis) -> None:
+        self.endpoint = endpoint
+        self.name = endpoint.name
+        self.client = client
+
+    @property
+    def marker(self) -> Marker | None:
+        return Marker.parse(self.identity.marker)
+
+    def look(self) -> None:
+        """Ask it who it is. Raises ConfigurationError for one that cannot be asked, or must not vote."""
+        try:
+            self.identity = Identity.parse(*self._run(Look()))
+        except (redis.RedisError, OSError) as error:
+            reason = self._unfit() or f"{self.endpoint.fault(error).detail}; every node must answer to be marked"
+            raise ConfigurationError(f"{self.name} {reason}") from error
+        if self.identity.unfit is not None:
+            raise ConfigurationError(f"{self.name} {self.identity.unfit}")
+
+    def _unfit(self) -> str | None:
+        """What a node tells of itself that refuses the script: a replica without its master, one in cluster mode."""
+        with suppress(redis.RedisError, OSError):
+            info: Any = self.client.info()
+            return Identity.parse({key: str(value) for key, value in info.items()}, "").unfit
+        return None
+
+    def put(self, mark: Mark) -> str | None:
+        """Carry out *mark*, and give what stands now."""
+        try:
+            stands: str | None = self._run(mark)
+        except (redis.RedisError, OSError) as error:
+            raise ConfigurationError(f"{self.name} {self.endpoint.fault(error).detail}") from error
+        return stands
+
+    def write(self, new: Marker) -> Marker:
+        """Put the promises of *new* where the marker or blank stands that was looked at, and look at what was written."""
+        stands = self.put(changed(new, memory=self.identity.memory, evicted=self.identity.evicted).write(self.identity))
+        written = Marker.parse(stands or "")
+        if written is None or changed(written, since_us=new.since_us) != changed(
+            new, memory=self.identity.memory, evicted=self.identity.evicted
+        ):
+            raise ConfigurationError(f"{self.name} was marked, or lost its marker or its memory, while this was done: look again")
+        self.identity = changed(self.identity, marker=stands or "")
+        return written
+
+    def _run(self, command: Command) -> Any:
+        try:
+            return command.read(self.client.execute_command(*command.words(whole=True)))  # type: ignore[no-untyped-call]
+        except Nonsense as error:
+            raise ConfigurationError(f"{self.name} answered nonsense: {error}") from error
 
 
-def _look(found: Sequence[Endpoint], clients: Sequence[redis.Redis]) -> list[Identity]:
-    identities = [_identify(endpoint, client) for endpoint, client in zip(found, clients, strict=True)]
-    _refuse_twins(found, identities)
-    return identities
+def _look(servers: Sequence[_Server]) -> None:
+    for server in servers:
+        server.look()
+    _refuse_twins(servers)
 
 
-def _give_blanks(found: Sequence[Endpoint], clients: Sequence[redis.Redis], identities: Sequence[Identity]) -> None:
-    """As every client does first (`Admission._blank`): who has no marker at the next look had none at one instant, and is
+def _give_blanks(servers: Sequence[_Server]) -> None:
+    """As every client does first (`identity.blank`): who is without a marker at the next look was so at one instant, and is
     marked only if it lost nothing since.
     """
-    for endpoint, client, identity in zip(found, clients, identities, strict=True):
-        if not identity.marker:
-            _put(endpoint, client, blank(secrets.token_hex(16)))
+    for server in servers:
+        if server.identity.blank:
+            server.put(blank(secrets.token_hex(16), server.identity))
 
 
-def _refuse_twins(found: Sequence[Endpoint], identities: Sequence[Identity]) -> None:
+def _replaced(servers: Sequence[_Server], new: Marker) -> list[Marker]:
+    """All nodes marked anew, with a floor that no token granted before can be beyond: some of them may have forgotten."""
+    latest = max(server.identity.clock for server in servers)
+    known = [server.marker.floor for server in servers if server.marker is not None]
+    floor = max([round((latest + FLOOR_AHEAD) * 1e6), *known])
+    return [server.write(changed(new, floor=floor)) for server in servers]
+
+
+def _refuse_twins(servers: Sequence[_Server]) -> None:
     seen: dict[str, str] = {}
-    for endpoint, identity in zip(found, identities, strict=True):
-        if identity.run_id in seen:
-            raise ConfigurationError(f"{endpoint.name} is the same server as {seen[identity.run_id]}")
-        seen[identity.run_id] = endpoint.name
+    for server in servers:
+        run_id = server.identity.memory.run_id
+        if run_id in seen:
+            raise ConfigurationError(f"{server.name} is the same server as {seen[run_id]}")
+        seen[run_id] = server.name
 
 
-def _raised(
-    found: Sequence[Endpoint], identities: Sequence[Identity], marked: dict[str, Marker | None], max_ttl: float | None
-) -> Marker:
-    names = ", ".join(marked)
-    if max_ttl is None:
+def _raised(servers: Sequence[_Server], max_ttl: float | None, *, never_replicas: bool) -> list[Marker]:
+    """Raise the `max_ttl` of all nodes, or promise for all that they are never replicas.
+
+    A quarantine must wait for the longest lock that can exist, and asks the other nodes. So all of them are told to wait for
+    longer ones before any node takes one, and that all are is looked at once more in between: a node that forgot meanwhile,
+    and was marked as before, would not know.
+    """
+    if max_ttl is None and not never_replicas:
+        names = ", ".join(server.name for server in servers if server.marker is not None)
         raise ConfigurationError(
             f"already marked: {names}; only a larger max_ttl can be set, or the cluster replaced once no lock lives"
         )
-    for endpoint, identity in zip(found, identities, strict=True):
-        marker = marked.get(endpoint.name)
-        if marker is None or marker.run_id != identity.run_id or marker.nodes != len(found):
-            raise ConfigurationError(f"{endpoint.name} is not an admitted node of this cluster, so its max_ttl cannot be raised")
-        if max_ttl < marker.max_ttl:
+    markers = _admitted(servers)
+    for server, marker in zip(servers, markers, strict=True):
+        if max_ttl is not None and max_ttl < marker.max_ttl:
             raise ConfigurationError(
-                f"max_ttl={max_ttl:g} is below the {marker.max_ttl:g} of {endpoint.name}: it may only be raised"
+                f"max_ttl={max_ttl:g} is below the {marker.max_ttl:g} of {server.name}: it may only be raised"
             )
-    first = next(marker for marker in marked.values() if marker is not None)
-    return changed(first, max_ttl=max_ttl)
+    wait_ttl = max([max_ttl or 0.0, *(marker.wait_ttl for marker in markers)])
+    for server, marker in zip(servers, markers, strict=True):
+        promised = marker.never_replicas or never_replicas
+        _write(server, changed(marker, wait_ttl=wait_ttl, never_replicas=promised, before=False))
+    _look(servers)
+    markers = _admitted(servers)
+    for server, marker in zip(servers, markers, strict=True):
+        if marker.wait_ttl < wait_ttl:
+            raise ConfigurationError(f"{server.name} forgot its marker while this was done, and was marked anew: look again")
+    return [
+        _write(server, changed(marker, max_ttl=max_ttl or marker.max_ttl, before=False))
+        for server, marker in zip(servers, markers, strict=True)
+    ]
 
 
-def _refuse_other_changes(marked: dict[str, Marker | None], *, durable: bool, cluster: str | None) -> None:
-    for name, marker in marked.items():
+def _admitted(servers: Sequence[_Server]) -> list[Marker]:
+    """The markers of nodes that all have their memory. Raises ConfigurationError."""
+    markers = []
+    for server in servers:
+        marker, identity = server.marker, server.identity
+        if (
+            marker is None
+            or not marker.names(identity)
+            or marker.nodes != len(servers)
+            or (not marker.before and identity.evicted > marker.evicted)
+        ):
+            raise ConfigurationError(
+                f"{server.name} is not an admitted node of this cluster, so nothing can be changed: wait until it votes "
+                "(`redlock nodes --wait`)"
+            )
+        markers.append(marker)
+    return markers
+
+
+def _write(server: _Server, new: Marker) -> Marker:
+    """Write *new*, unless it stands there."""
+    return new if server.identity.marker == new.text() else server.write(new)
+
+
+def _refuse_other_changes(marked: Sequence[_Server], *, durable: bool, cluster: str | None) -> None:
+    for server in marked:
+        marker, name = server.marker, server.name
         if marker is not None and cluster not in (None, marker.cluster):
             raise ConfigurationError(f"{name} belongs to cluster {marker.cluster!r}, not {cluster!r}: only max_ttl can be raised")
         if marker is not None and durable and not marker.durable:
             raise ConfigurationError(f"{name} belongs to a cluster that is not durable: only max_ttl can be raised")
 
 
-def _refuse_live_locks(found: Sequence[Endpoint], clients: Sequence[redis.Redis]) -> None:
-    for endpoint, client in zip(found, clients, strict=True):
+def _refuse_live_locks(servers: Sequence[_Server]) -> None:
+    for server in servers:
         try:
-            lock_key = next(_live_locks(client), None)
+            lock_key = next(_live_locks(server.client), None)
         except (redis.RedisError, OSError) as error:
-            raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}, when asked for its locks") from error
+            raise ConfigurationError(f"{server.name} {server.endpoint.fault(error).detail}, when asked for its locks") from error
         if lock_key is not None:
             raise ConfigurationError(
-                f"{endpoint.name} still holds a lock, {lock_key!r}: stop the clients and wait until all have expired"
+                f"{server.name} still holds a lock, {lock_key!r}: stop the clients and wait until all have expired"
             )
 
 
@@ -154,20 +246,3 @@ def _live_locks(client: redis.Redis) -> Iterator[str]:
         lock_key = fence_key[: -len(FENCE_SUFFIX)]
         if client.exists(lock_key):
             yield lock_key.decode("utf-8", "replace")
-
-
-def _write(endpoint: Endpoint, client: redis.Redis, identity: Identity, new: Marker) -> Marker:
-    before = Marker.parse(identity.marker)
-    marker = changed(new, run_id=identity.run_id, floor=before.floor if before else 0)
-    if identity.marker == marker.text():
-        return marker
-    if _put(endpoint, client, marker.write(expected=identity.marker)) != marker.text():
-        raise ConfigurationError(f"{endpoint.name} was marked, or lost its marker, while this was done: look again")
-    return marker
-
-
-def _put(endpoint: Endpoint, client: redis.Redis, mark: Mark) -> str:
-    try:
-        return mark.read(client.execute_command(*mark.words(whole=True)))  # type: ignore[no-untyped-call]
-    except (redis.RedisError, OSError) as error:
-        raise ConfigurationError(f"{endpoint.name} {endpoint.fault(error).detail}") from error

@@ -19,6 +19,7 @@ from redlock.core.events import (
     LeaseRenewed,
     NodeAdmitted,
     NodeDisconnected,
+    NodeMemoryChanged,
     NodeQuarantined,
     NodeRejected,
     TryFailed,
@@ -34,6 +35,7 @@ __all__ = [
     "LeaseRenewed",
     "NodeAdmitted",
     "NodeDisconnected",
+    "NodeMemoryChanged",
     "NodeQuarantined",
     "NodeRejected",
     "Observer",
@@ -73,6 +75,8 @@ def _write_log(event: Event) -> None:
             _nodes.debug("%s was admitted", node)
         case events.NodeQuarantined(node=node, reason=reason) | events.NodeRejected(node=node, reason=reason):
             _nodes.warning("%s does not vote: it %s", node, reason)
+        case events.NodeMemoryChanged(node=node, before=before, now=now):
+            _nodes.warning("%s has another memory: %s answers, and not %s any more", node, now, before)
         case events.NodeDisconnected(node=node, reason=reason):
             _nodes.warning("%s %s", node, reason)
         case events.LeaseLapsed(resource=resource, fencing_token=token, reason=reason):

@@ -1,145 +1,55 @@
 """Who may vote: the one place that decides whether a node remembers what it granted.
 
-A lock is only as good as its nodes' memory. On every new connection a node tells its run id, role, eviction policy and
-its *marker*, a key that says for which run of the server, for which cluster and with which promises it was set up. From
-these `Admission` derives a `Standing`. A node that forgot (restarted, flushed, replaced, restored) does not vote until
+A lock is only as good as its nodes' memory. Every look at a node (`lua/look.lua`) tells in one answer who it is and what
+its *marker* says; from all nodes' looks `Admission` derives each one's `Standing`. A node that forgot does not vote until
 every lock it may have forgotten has expired; a node that must not vote at all says why. Pure: time is passed in.
 
-The eight points of the protocol, and where they are:
+What it knows of a node is one `_Record`. Records change only when something is told (`seen`, `marked`, `failed`);
+`standing` is a question, and writes nothing. The rules of the protocol, and where they are:
 
-1. fit to vote: role, cluster mode, loading, eviction policy, the same server twice   `Identity.unfit`, `_twin`
-2. the marker is the cluster's: number of nodes, id, max_ttl, durable                `_foreign`
-3. admitted at once: the marker names this run, or the cluster is durable            `standing`
-4. quarantine, on the client's clock, then a marker with a floor                     `_quarantine`
-5. bootstrap of a new cluster                                                        `_bootstrap`
-6. every write of a marker is a compare-and-set, and never from nothing              `commands.Mark`, `lua/mark.lua`, `_blank`
-7. names                                                                             `names.py`
-8. after a reconnect the same questions are asked again                              `transport/link.py`
+1. a memory votes, not a server and not a text        `Identity.memory`, `Marker.names`; compared again in every script that votes
+2. anything else is a loss, but for what is promised  `_how_lost`, `_goes_on`
+3. who forgot waits, and then gets a floor            `_quarantine`, `_floor`
+4. a client that met the newer does not go back       `_how_returned`, `_judge`, `_put_blank`
+5. a quarantine waits by the others' `wait_ttl`       `_until`; raised by `initialise.py` before `max_ttl` is
+6. a cluster is founded by all its nodes together     `_unmarked`, `_confirmed`; no vote before a majority is: `standing`
+7. this is the only truth                             `changes`, `life`; `transport/link.py: Link._may_vote`, `_counts`
+
+Besides: fit to vote (`Identity.unfit`, `_twin`), of this cluster (`_foreign`), names (`names.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from functools import lru_cache
 
 from redlock.core.commands import Mark, to_ms
+from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.quorum import Fault, FaultKind, majority
 
-__all__ = [
-    "FLOOR_AHEAD",
-    "MAX_TTL_DEFAULT",
-    "Admission",
-    "Identity",
-    "Marker",
-    "Standing",
-    "State",
-    "blank",
-    "is_blank",
-    "quarantine_span",
-]
+__all__ = ["FLOOR_AHEAD", "MAX_TTL_DEFAULT", "Admission", "Standing", "State", "quarantine_span"]
 
 MAX_TTL_DEFAULT = 60.0
 FLOOR_AHEAD = 60.0
-"""Seconds past a node's clock for the floor written after a quarantine: the clamp of `take.lua`, so that no token granted
-before the node forgot can be beyond it."""
-_FORMAT = "redlock1"
-_BLANK = f"{_FORMAT} blank "
-
-
-@dataclass(frozen=True, slots=True)
-class Marker:
-    """What the key `redlock:node` says: the cluster's promises, and the run of the server it was written for."""
-
-    run_id: str
-    nodes: int
-    max_ttl: float
-    durable: bool
-    floor: int = 0
-    cluster: str = "-"
-
-    @classmethod
-    def parse(cls, text: str) -> Marker | None:
-        """Read a marker; None if *text* is not one of ours."""
-        return _read(text)
-
-    def text(self) -> str:
-        """The marker as it stands on the node."""
-        return f"{self.head()} {self.floor} {self.cluster}"
-
-    def head(self) -> str:
-        """All before the floor, which the node itself may have to compute."""
-        return f"{_FORMAT} {self.run_id} {self.nodes} {to_ms(self.max_ttl)} {int(self.durable)}"
-
-    def write(self, *, expected: str, floor: str | None = None) -> Mark:
-        """The command that puts this marker where *expected* stands ('' for none)."""
-        return Mark(expected=expected, head=self.head(), floor=floor or str(self.floor), tail=self.cluster)
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a node told about itself on a new connection.
-
-    *run_id*: of its memory: with every promotion of a replica it is another one, though the process is the same. *uptime*:
-    seconds of its wall clock, and so perhaps negative. *promoted*: it was a replica once in this run, so what it remembers
-    came by asynchronous replication, and its uptime says nothing about when it last forgot (F28).
-    """
-
-    run_id: str
-    role: str
-    cluster_mode: bool
-    loading: bool
-    policy: str
-    uptime: float
-    version: str
-    marker: str
-    clock: float = 0.0
-    promoted: bool = False
-
-    @classmethod
-    def parse(cls, info: Mapping[str, str], marker: str, clock: float = 0.0) -> Identity:
-        """Read the fields of INFO; a missing one reads as unfit. *clock*: the node's TIME, seconds since the epoch."""
-        try:
-            uptime = float(info.get("uptime_in_seconds", "0"))
-        except ValueError:
-            uptime = 0.0
-        run_id, promoted_at = info.get("run_id", ""), info.get("second_repl_offset", "-1")
-        return cls(
-            run_id=run_id if promoted_at == "-1" else f"{run_id}:{promoted_at}",
-            role=info.get("role", "unknown"),
-            cluster_mode=info.get("cluster_enabled", "0") != "0",
-            loading=info.get("loading", "0") != "0",
-            policy=info.get("maxmemory_policy", "unknown"),
-            uptime=uptime,
-            version=info.get("valkey_version") or info.get("redis_version", "?"),
-            marker=marker,
-            clock=clock,
-            promoted=promoted_at != "-1",
-        )
-
-    @property
-    def unfit(self) -> str | None:
-        """Why this node must not vote, whatever it remembers; None if nothing is wrong with it."""
-        if self.role != "master":
-            return f"is a {self.role}, not a master"
-        if self.cluster_mode:
-            return "runs in cluster mode"
-        if self.policy != "noeviction":
-            return f"may evict locks (maxmemory-policy {self.policy}, must be noeviction)"
-        return "gave no run id" if not self.run_id else None
-
-    @property
-    def blank(self) -> bool:
-        """Whether the node has no marker."""
-        return is_blank(self.marker)
+"""Seconds past the other nodes' clocks for the floor written after a quarantine: the clamp of `take.lua`, so that no token
+granted before the node forgot can be beyond it."""
+PAST_MAX = 32
+"""Memories of one node that are kept as seen before its present one. An older one comes back with a lower floor anyway; the list
+is for those that no quarantine lay between."""
+_GREW, _RESTARTED, _GONE = "it evicted keys", "it restarted", "its marker is gone"
+_PROMOTED = "it was a replica, and was promoted"
+_RENAMED = "its replication id changed: it was promoted, or a replica or a backup came or left"
+_RETURNED = "an older memory came back under its name"
+_UNPLACED = "its marker was written while we did not see it"
 
 
 class State(Enum):
     """How a node stands."""
 
     UNKNOWN = auto()
-    """Not asked yet, or too few others have answered to tell."""
+    """Not asked yet, or too few others have answered to tell: a vote waits."""
     ADMITTED = auto()
     MARK = auto()
     """A marker must be written first, or a blank."""
@@ -152,7 +62,8 @@ class State(Enum):
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Whether a node may vote, and why not. *until*: when its quarantine ends, on the lease clock, if that is known.
-    *marker*, *run_id*: of a node that is admitted, what stands on it, and the run that it is admitted as.
+    *marker*, *memory*: of a node that is admitted, what stands on it, and what it is admitted as. *redial*: another connection
+    may lead to another server, as this one need not be where the node's name leads to by now.
     """
 
     state: State
@@ -160,30 +71,18 @@ class Standing:
     until: float | None = None
     mark: Mark | None = None
     marker: str = ""
-    run_id: str = ""
+    memory: Memory | None = None
+    redial: bool = False
+
+    @property
+    def barred(self) -> bool:
+        """Whether the node is known to have no vote, also if it gives one: no script sees that it evicted keys."""
+        if self.state is State.MARK:
+            return self.mark is not None and self.mark.is_blank
+        return self.state in (State.QUARANTINED, State.REFUSED)
 
 
 _UNKNOWN = Standing(State.UNKNOWN)
-
-
-@lru_cache(maxsize=32)
-def _read(text: str) -> Marker | None:
-    # Every standing compares the markers of all nodes, and every look of a waiter asks for one while a node may not vote.
-    match text.split(" "):
-        case [form, run_id, nodes, max_ttl, ("0" | "1") as durable, floor, cluster] if form == _FORMAT:
-            if nodes.isdecimal() and max_ttl.isdecimal() and floor.isdecimal():
-                return Marker(run_id, int(nodes), int(max_ttl) / 1000.0, durable == "1", int(floor), cluster)
-    return None
-
-
-def is_blank(marker: str) -> bool:
-    """Whether *marker*, as it stands on a node, is none: nothing at all, or the one that says so (`Admission._blank`)."""
-    return not marker or marker.startswith(_BLANK)
-
-
-def blank(nonce: str, *, expected: str = "", as_of: int = -1) -> Mark:
-    """The command that gives a node without a marker a blank one, or asks whether that one still stands (*expected*)."""
-    return Mark(expected=expected, head=_FORMAT, floor="blank", tail=nonce, as_of=as_of)
 
 
 def quarantine_span(max_ttl: float) -> float:
@@ -193,10 +92,53 @@ def quarantine_span(max_ttl: float) -> float:
 
 @dataclass(slots=True)
 class _Loss:
-    """A node was found to have forgotten at *since* (lease clock); *key* tells one loss from the next."""
+    """A node was found to have forgotten at *since* (lease clock).
 
-    key: tuple[str, str]
+    *clock*: the node's own then. *memory*, *text*, *evicted*: what it told; anything else is another loss, unless it was
+    marked since. *certain*: whoever knows as much finds the same, so those who do not may be told, by a blank.
+    """
+
+    how: str
     since: float
+    clock: float
+    memory: Memory
+    text: str
+    evicted: int
+    certain: bool
+
+
+@dataclass(slots=True)
+class _Record:
+    """What this client knows of one node.
+
+    *seen_at*, *asked_at*: when what it told last was read, and asked for. *as_of*: what `Admission.changes` was then; *news*:
+    what it was when the node last told something new. *trusted*: the last marker under which it was admitted. *shown*:
+    whether it ever had a marker of this cluster. *past*: memories that were seen under this name before the present one.
+    *life*: how many losses were found, and runs. *stranger*: how its marker was another cluster's. *founding*: its memory and
+    blank at an instant at which all nodes were without a marker.
+    """
+
+    identity: Identity | None = None
+    seen_at: float = float("-inf")
+    asked_at: float = float("-inf")
+    as_of: int = -1
+    news: int = 0
+    fault: Fault | None = None
+    trusted: Marker | None = None
+    shown: bool = False
+    past: deque[Memory] = field(default_factory=lambda: deque(maxlen=PAST_MAX))
+    loss: _Loss | None = None
+    life: int = 0
+    stranger: str | None = None
+    founding: tuple[Memory, str] | None = None
+
+    @property
+    def marker(self) -> Marker | None:
+        return Marker.parse(self.identity.marker) if self.identity is not None else None
+
+    def clock(self, at: float) -> float:
+        """The node's wall clock at *at*, if it went on from its last look as ours did."""
+        return self.identity.clock + at - self.seen_at if self.identity is not None else 0.0
 
 
 class Admission:
@@ -220,24 +162,14 @@ class Admission:
         self.names = names
         self.needed = majority(len(names))
         self.changes = 0
-        """Grows with everything that is told: who waits for another node's answer compares it, and who founds a cluster."""
+        """Grows whenever something is told that may change a standing: a vote is written only as of the newest."""
         self._ttl = ttl
         self._max_ttl = max_ttl
         self._durable = durable
         self._patience = patience
         self._nonce = nonce
-        self._seen: dict[int, Identity] = {}
-        self._seen_at: dict[int, float] = {}
-        self._news: dict[int, int] = {}
-        self._as_of: dict[int, int] = {}
-        self._faults: dict[int, Fault] = {}
-        self._trusted: set[int] = set()
-        self._losses: dict[int, _Loss] = {}
-        self._founding: dict[int, tuple[str, str]] = {}
-        self._strangers: dict[int, str] = {}
+        self._records = [_Record() for _ in names]
         self._asked_at = float("inf")
-        self._longest = max_ttl or 0.0
-        self._model: Marker | None = None
 
     # What is told
 
@@ -245,86 +177,109 @@ class Admission:
         """The first question goes out: from now on silence counts."""
         self._asked_at = min(self._asked_at, at)
 
-    def seen(self, node: int, identity: Identity, at: float) -> None:
-        """A node told who it is."""
+    def seen(self, node: int, identity: Identity, at: float, *, asked_at: float | None = None, as_of: int | None = None) -> None:
+        """A node told who it is, asked at *asked_at*, when `changes` was *as_of*."""
+        record, before = self._records[node], self._records[node].identity
+        asked_at = at if asked_at is None else asked_at
+        if asked_at < record.asked_at and record.fault is None:
+            return  # An answer that waited unread on an idle connection while another one was told what came after it.
+        self._hold_founding()
+        same = before is not None and record.fault is None and before.tells_the_same(identity)
+        record.identity, record.seen_at, record.fault = identity, at, None
+        record.asked_at = asked_at
+        record.as_of = self.changes if as_of is None else as_of
+        if same and self._settled:
+            return
         self.changes += 1
-        self._faults.pop(node, None)
-        known = self._seen.get(node)
-        if known is None or (known.run_id, known.marker) != (identity.run_id, identity.marker):
-            self._news[node] = self.changes
-            self._as_of[node] = -1
-        self._seen[node] = identity
-        self._seen_at[node] = at
-        marker = Marker.parse(identity.marker)
-        if marker is not None and marker.nodes == len(self.names):
-            self._longest = max(self._longest, marker.max_ttl)
+        if not same:
+            record.news = self.changes
+        if before is not None and before.memory != identity.memory:
+            record.past.append(before.memory)
+            # In the same run it is a loss, which counts by itself, or promised to be none.
+            record.life += before.memory.run_id != identity.memory.run_id
+        for each in range(len(self.names)):
+            self._judge(each, at)
 
-    def marked(self, node: int, mark: Mark, stands: str, at: float) -> None:
-        """A node answered *mark*: *stands* is its marker now, whether that was written by us or, first, by somebody else."""
-        known = self._seen.get(node)
-        if known is not None:
-            uptime = known.uptime + at - self._seen_at[node]
-            self.seen(node, replace(known, marker=stands, uptime=uptime), at)
-            self._as_of[node] = max(self._as_of[node], mark.as_of)
+    def marked(self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None) -> None:
+        """A node answered *mark*, sent at *asked_at*: *stands* is its marker, written by us or, first, by somebody else."""
+        record = self._records[node]
+        known, loss = record.identity, record.loss
+        if known is None:
+            return
+        asked_at = at if asked_at is None else asked_at
+        if asked_at < record.asked_at:
+            return
+        if loss is not None and known.marker == loss.text == mark.expected and mark.wrote(stands):
+            # Ours, over the very text that we wait on. A blank: the wait goes on. A marker: it is over.
+            if mark.is_blank:
+                loss.text = stands
+            else:
+                _end_loss(record, known.memory)
+        identity = replace(known, marker=stands, uptime=known.uptime + at - record.seen_at, clock=record.clock(at))
+        self.seen(node, identity, at, asked_at=asked_at, as_of=record.as_of)
 
     def failed(self, node: int, fault: Fault) -> None:
         """A node could not be asked."""
+        self._hold_founding()
         self.changes += 1
-        self._faults[node] = fault
-        self._founding.pop(node, None)  # Somebody else may found, use and flush it while we do not see it.
+        self._records[node].fault = fault
 
     # What follows
 
     def standing(self, node: int, at: float) -> Standing:
-        """Whether *node* may vote at *at*, and what must be written first."""
-        self.asked(at)
-        fault = self._faults.get(node)
-        if fault is not None:
-            return Standing(State.REFUSED, fault)
-        identity = self._seen.get(node)
+        """Whether *node* may vote at *at*, and what must be written first. Writes nothing."""
+        record = self._records[node]
+        if record.fault is not None:
+            return Standing(State.REFUSED, record.fault)
+        identity = record.identity
         # Which cluster id is the common one, and whether the cluster is new, only all nodes together can tell.
         if identity is None or not self.met(at):
             return _UNKNOWN
-        unfit = identity.unfit or self._twin(node, identity)
-        if unfit is not None:
-            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, unfit))
+        twin = self._twin(node, identity)
+        if identity.unfit or twin:
+            return replace(_refused(identity.unfit or twin or ""), redial=twin is not None)
         if identity.loading:
             return Standing(State.REFUSED, Fault(FaultKind.ERROR, "is LOADING its data"))
-        if identity.blank:
-            return self._unmarked(node, identity, at)
-        marker = Marker.parse(identity.marker)
-        foreign = self._foreign(node, marker)
-        if marker is None or foreign is not None:
-            self._strangers[node] = reason = foreign or "has an unreadable marker"
-            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, reason))
-        if marker.run_id == identity.run_id:
-            self._trusted.add(node)
-            self._strangers.pop(node, None)
-            self._founding.pop(node, None)  # A marker that stood and is gone is a loss, also for who founded the cluster.
-            self._model = marker
-            self._losses.pop(node, None)
-            return Standing(State.ADMITTED, marker=identity.marker, run_id=identity.run_id)
-        renewed = replace(marker, run_id=identity.run_id)
-        if marker.durable and not identity.promoted:  # It declares that a marked node has its data.
-            return Standing(State.MARK, mark=renewed.write(expected=identity.marker))
-        return self._quarantine(node, identity, renewed, at)
+        marker = record.marker
+        if not identity.blank:
+            foreign = self._foreign(marker)
+            if marker is None or foreign is not None:
+                return _refused(foreign or "has an unreadable marker")
+        if record.loss is not None:
+            return self._quarantine(node, record, identity, record.loss, at)
+        if marker is None:
+            return self._unmarked(node, record, identity, at)
+        if not _is_up_to_date(marker, identity):  # `_judge` found that it goes on, or there would be a loss.
+            return Standing(State.MARK, mark=marker.written_for(identity).write(identity))
+        if sum(each.shown for each in self._records) < self.needed:
+            # While a cluster is founded, the first nodes have their markers and the others none. Should the first one forget
+            # then, all nodes look new again, and are founded anew: that must not happen after a vote was given.
+            held = "is not asked before a majority of the nodes has shown a marker"
+            return Standing(State.UNKNOWN, Fault(FaultKind.SILENT, held))
+        return Standing(State.ADMITTED, marker=identity.marker, memory=identity.memory)
 
     def problem(self, since: float = float("-inf")) -> str | None:
-        """What makes the whole list unusable: the same server twice, as a node told after *since*. None if nothing does."""
-        for node, identity in self._seen.items():
-            twin = self._twin(node, identity) if self._seen_at[node] >= since else None
-            if twin is not None:
-                return f"{self.names[node]} {twin}"
+        """What makes the whole list unusable: the same server twice, as both nodes told after *since*. None if nothing does.
+
+        What one of them told before may be over: an address that led there for a while, and is back.
+        """
+        for node, record in enumerate(self._records):
+            if record.identity is not None and record.fault is None and record.seen_at >= since:
+                twin = self._twin(node, record.identity, since)
+                if twin is not None:
+                    return f"{self.names[node]} {twin}"
         return None
 
     def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
         """Why no majority can ever vote as things are configured, naming each node; None if one could.
 
         Of what nodes told of themselves only what came after *since* counts: somebody may have mended it meanwhile. One
-        without a marker is refused for what the others told, so that must be as new.
+        without a marker is refused for what the other nodes told, so then all of that must have come after *since*.
         """
-        new = {node for node, seen_at in self._seen_at.items() if seen_at >= since}
-        told = self._faults.keys() | {node for node in new if not self._seen[node].blank or new == self._seen.keys()}
+        seen = {node: record for node, record in enumerate(self._records) if record.identity is not None}
+        new = {node for node, record in seen.items() if record.seen_at >= since}
+        told = {node for node, record in enumerate(self._records) if record.fault is not None}
+        told |= {node for node in new if (known := seen[node].identity) is not None and (not known.blank or new == seen.keys())}
         faults = [(node, self.standing(node, at).fault) for node in sorted(told)]
         reasons = [
             f"{self.names[node]} {fault.detail}"
@@ -335,7 +290,8 @@ class Admission:
 
     def max_ttl(self) -> float | None:
         """Longest ttl that a majority of the nodes accepts, as far as their markers are known."""
-        stated = sorted((marker.max_ttl for marker in self._markers().values()), reverse=True)
+        markers = (record.marker for record in self._records)
+        stated = sorted((marker.max_ttl for marker in markers if marker is not None), reverse=True)
         if len(stated) >= self.needed:
             return stated[self.needed - 1]
         return self._max_ttl
@@ -343,41 +299,280 @@ class Admission:
     @property
     def acquainted(self) -> bool:
         """Whether it has met a node of a cluster, its own or another: who has, takes none for a new one again."""
-        return bool(self._trusted or self._strangers)
+        return any(record.trusted is not None or record.stranger is not None for record in self._records)
 
     def outdated(self, node: int) -> bool:
-        """Whether *node* is to be asked again: what it told is older than the loss of another one."""
-        if not self._losses or node in self._faults or node not in self._seen_at:
+        """Whether *node* is to be asked again: what it told is older than another one's loss, or than the last blank."""
+        record = self._records[node]
+        if record.fault is not None or record.identity is None:
             return False
-        return any(self._seen_at[node] < loss.since for other, loss in self._losses.items() if other != node)
+        losses = (other.loss for other in self._records if other is not record)
+        if any(loss is not None and record.asked_at < loss.since for loss in losses):
+            return True
+        return self._all_blank() and record.as_of < max(other.news for other in self._records)
+
+    def life(self, node: int) -> int:
+        """Grows with every loss of *node*, and every other server: a vote from before may be an older memory's that is back."""
+        return self._records[node].life
 
     def identity(self, node: int) -> Identity | None:
         """What *node* told last."""
-        return self._seen.get(node)
+        return self._records[node].identity
 
     def marker(self, node: int) -> Marker | None:
         """The marker of *node*, if it told one."""
-        identity = self._seen.get(node)
-        return Marker.parse(identity.marker) if identity is not None else None
+        return self._records[node].marker
 
     def met(self, at: float) -> bool:
         """Whether every node has answered or failed, or had the time to."""
-        return len(self._seen.keys() | self._faults.keys()) == len(self.names) or at >= self._asked_at + self._patience
+        known = all(record.identity is not None or record.fault is not None for record in self._records)
+        return known or at >= self._asked_at + self._patience
 
-    # How
+    # What a look says of a node's memory
 
-    def _twin(self, node: int, identity: Identity) -> str | None:
-        for other, known in self._seen.items():
-            if other != node and known.run_id == identity.run_id and identity.run_id:
-                return f"is the same server as {self.names[other]} (run id {identity.run_id})"
+    @property
+    def _settled(self) -> bool:
+        """Whether nobody waits for another look of a node: no loss, and no cluster to be founded."""
+        return all(record.loss is None and record.trusted is not None for record in self._records if record.fault is None)
+
+    def _judge(self, node: int, at: float) -> None:
+        """Trust what *node* told last, or note its loss."""
+        record = self._records[node]
+        identity, marker = record.identity, record.marker
+        if identity is None or record.fault is not None or identity.loading or identity.unfit or self._twin(node, identity):
+            return
+        if identity.blank:
+            founding = record.founding == (identity.memory, identity.marker)
+            if record.trusted is not None or (self._kin(node) and not founding):
+                self._lose(record, _GONE, at, certain=False)
+            return
+        foreign = self._foreign(marker)
+        if marker is None or foreign is not None:
+            record.stranger = foreign or "has an unreadable marker"
+            return
+        record.shown = True
+        loss = record.loss
+        if loss is not None:
+            if marker.names(identity) and loss.memory == identity.memory and marker.since_us > loss.clock * 1e6:
+                # Marked since we saw it, by one who waited, or by the founder: the node's own clock says so.
+                _end_loss(record, identity.memory)
+            else:
+                self._lose(record, _UNPLACED, at, certain=False)
+                return
+        how = self._how_returned(record, identity, marker) or self._how_lost(node, identity, marker)
+        if how is not None:
+            self._lose(record, how, self._lost_at(node, record, identity, marker, at), certain=True)
+        elif marker.names(identity):
+            record.trusted, record.stranger, record.founding = marker, None, None
+
+    def _lose(self, record: _Record, how: str, since: float, *, certain: bool) -> None:
+        identity, loss = record.identity, record.loss
+        assert identity is not None
+        told = (identity.memory, identity.marker, identity.evicted)
+        if loss is None or (loss.memory, loss.text, loss.evicted) != told:
+            record.loss = _Loss(how, since, identity.clock, *told, certain)
+            record.life += 1
+            self.changes += 1
+
+    def _how_returned(self, record: _Record, identity: Identity, marker: Marker) -> str | None:
+        """Why this cannot follow what was known under the name before; None if it can (rule 4)."""
+        if identity.memory in record.past:
+            return _RETURNED
+        known = record.trusted
+        if known is None:
+            return None
+        lower = marker.floor < known.floor or marker.max_ttl < known.max_ttl or marker.wait_ttl < known.wait_ttl
+        return _RETURNED if lower or marker.cluster != known.cluster or marker.before > known.before else None
+
+    def _how_lost(self, node: int, identity: Identity, marker: Marker) -> str | None:
+        """How the node forgot what it had under *marker*; None if it did not (rules 1 and 2)."""
+        if marker.names(identity):
+            return _GREW if not marker.before and identity.evicted > marker.evicted else None
+        if self._goes_on(node, identity, marker):
+            return None
+        if identity.promoted:
+            return _PROMOTED
+        return _RENAMED if marker.memory.run_id == identity.memory.run_id else _RESTARTED
+
+    def _goes_on(self, node: int, identity: Identity, marker: Marker) -> bool:
+        """Whether it is promised that a memory with another name is the one that was marked (rule 2)."""
+        if identity.promoted:
+            return False
+        if marker.memory.run_id == identity.memory.run_id and not marker.before:
+            # A replica or a backup came or left. That it was no promotion only the operator can know.
+            return marker.never_replicas and identity.evicted <= marker.evicted
+        return marker.durable and not self._is_copy(node, marker)
+
+    def _is_copy(self, node: int, marker: Marker) -> bool:
+        """Whether the marker is another node's, and so came with a copy of that one's data."""
+        others = (record.identity for other, record in enumerate(self._records) if other != node)
+        return any(identity is not None and identity.memory.run_id == marker.memory.run_id for identity in others)
+
+    def _lost_at(self, node: int, record: _Record, identity: Identity, marker: Marker, at: float) -> float:
+        """Since when a node that is met for the first time has been without its locks: since its restart, by its own word."""
+        restarted = marker.memory.run_id != identity.memory.run_id and not identity.promoted and not self._is_copy(node, marker)
+        if restarted and not marker.names(identity) and record.trusted is None and not record.past and identity.uptime > 0:
+            return at - identity.uptime
+        return at
+
+    # Quarantine
+
+    def _quarantine(self, node: int, record: _Record, identity: Identity, loss: _Loss, at: float) -> Standing:
+        """The node forgot: it votes again once every lock it may have forgotten has expired on our clock (rule 3)."""
+        told = f"forgot its locks ({loss.how}) and is in quarantine"
+        others = {other: record for other, record in enumerate(self._records) if other != node}
+        asked = {other for other, each in others.items() if each.fault is None and each.identity and each.asked_at >= loss.since}
+        kin = self._kin(node)
+        informed = [others[other] for other in asked if other in kin and others[other].loss is None]
+        wanted = self.needed - 1
+        if identity.blank and not kin and any(each.identity and not each.identity.blank for each in others.values()):
+            # To mark it like them, or like our wrong list, would draw it out of its own cluster.
+            return _refused("has no marker, and no other node is of this cluster")
+        if identity.blank:
+            if not _has_blank(record):
+                return self._put_blank(node, identity, at)
+        elif loss.certain and informed and len(informed) >= wanted:
+            # Others may not know yet, and must not vote with what stands there. Its promises stand on the other nodes.
+            return self._put_blank(node, identity, at)
+        until, promises = self._until(record, identity, loss, informed, [*kin.values()], at)
+        if at < until:
+            return _quarantined(f"{told}: it votes again in {until - at:.1f} s", until)
+        # What a quarantine has to wait for may have been raised while we saw nobody but this node (rule 5). When all nodes
+        # have told, and a majority forgot, the promise of those that are left must do, or nobody would ever vote again.
+        if len(informed) < wanted and len(asked) < len(others):
+            return _quarantined(f"{told} until a majority has told that max_ttl was not raised meanwhile")
+        new = replace(
+            promises[0],
+            memory=identity.memory,
+            evicted=identity.evicted,
+            max_ttl=max(each.max_ttl for each in promises),
+            wait_ttl=max(each.wait_ttl for each in promises),
+            floor=self._floor(record, [others[other] for other in asked], at),
+            since_us=0,
+            before=False,
+        )
+        return Standing(State.MARK, mark=new.write(identity))
+
+    def _until(
+        self, record: _Record, identity: Identity, loss: _Loss, informed: Sequence[_Record], kin: Sequence[Marker], at: float
+    ) -> tuple[float, list[Marker]]:
+        """When the wait is over, and the markers whose promises the node gets."""
+        known = [marker for marker in (record.trusted, record.marker) if marker is not None]
+        promises = [*kin, *known] or [self._new_marker(identity)]
+        span = quarantine_span(max(marker.wait_ttl for marker in promises))
+        until = loss.since + span
+        placed = Blank.parse(identity.marker)
+        if placed is not None and record.trusted is None and len(informed) >= self.needed - 1:
+            # A client that never knew the node may count from when the blank was put there: by the latest clock then,
+            # and by the earliest now, so that no single clock which is wrong, or is put right, ends the wait too early.
+            waited = min(each.clock(at) for each in (record, *informed)) - placed.latest_us / 1e6
+            until = min(until, at + span - waited)
+        return until, promises
+
+    def _floor(self, record: _Record, asked: Iterable[_Record], at: float) -> int:
+        """What every token must be beyond that is granted after a loss: as far as a token can have been granted before.
+
+        By the other nodes' clocks, not by that of a node that may just have booted; by its own if there is no other.
+        """
+        latest = max([each.clock(at) for each in asked], default=record.clock(at))
+        known = [each.floor for each in (record.trusted, record.marker) if each is not None]
+        return max([round((latest + FLOOR_AHEAD) * 1e6), *known])
+
+    def _put_blank(self, node: int, identity: Identity, at: float) -> Standing:
+        others = [record for other, record in enumerate(self._records) if other != node and record.fault is None]
+        latest = max([record.clock(at) for record in others if record.identity is not None], default=0.0)
+        return Standing(State.MARK, mark=blank(self._nonce(), identity, latest_us=round(latest * 1e6)))
+
+    # A new cluster
+
+    def _unmarked(self, node: int, record: _Record, identity: Identity, at: float) -> Standing:
+        """A node without a marker that is no loss: of a new cluster, which all of its nodes found together (rule 6)."""
+        for other, known in enumerate(self._records):
+            if known.stranger is not None:  # Flushed since then: our list is wrong, or the cluster is not new.
+                # No advice to run `redlock init`: for a wrong list that would found the second cluster all the same.
+                return _refused(f"has no marker, and {self.names[other]} had another cluster's: it {known.stranger}")
+        kin = self._kin(node)
+        if kin and record.founding == (identity.memory, identity.marker):
+            return Standing(State.MARK, mark=_founded(identity, next(iter(kin.values()))).write(identity))
+        if any(other.identity is not None and other.identity.marker and not other.identity.blank for other in self._records):
+            return _refused("has no marker, and no other node is of this cluster")
+        if not _has_blank(record):
+            return self._put_blank(node, identity, at)
+        absent = self._absent(at)
+        if absent is not None:
+            return _quarantined(f"has no marker: {absent}")
+        model = self._new_marker(identity)
+        until = self._founded_at(quarantine_span(model.max_ttl), at)
+        if at < until and not self._durable:
+            # No advice to run `redlock init` here: a cluster that restarted as a whole and forgot looks the same.
+            return _quarantined(f"has no marker yet, as in a new cluster: it grants locks in {until - at:.1f} s", until)
+        # The node of the smallest memory goes first. Its compare-and-set decides whose promises all of them get.
+        first = min(self._records, key=lambda each: each.identity.memory if each.identity is not None else Memory("", ""))
+        if not self._confirmed() or first is not record:
+            return _UNKNOWN
+        return Standing(State.MARK, mark=_founded(identity, model).write(identity))
+
+    def _absent(self, at: float) -> str | None:
+        """Why not all nodes can found a cluster now, and what would help; None if they can."""
+        for node, record in enumerate(self._records):
+            name, identity = self.names[node], record.identity
+            if record.fault is not None or identity is None:
+                return f"the cluster is new and {name} cannot be asked: start it, or run `redlock init`"
+            unfit = identity.unfit or self._twin(node, identity) or ("is LOADING its data" if identity.loading else None)
+            if unfit is not None:
+                return f"the cluster is new and {name} {unfit}"
         return None
 
-    def _foreign(self, node: int, marker: Marker | None) -> str | None:
+    def _founded_at(self, span: float, at: float) -> float:
+        """When no lock can be left that the nodes forgot, should they all have forgotten: by their uptime, or their blanks."""
+        until = max(record.seen_at + span - max(0.0, record.identity.uptime) for record in self._records if record.identity)
+        puts = [put for record in self._records if record.identity and (put := Blank.parse(record.identity.marker))]
+        if len(puts) == len(self._records):
+            waited = min(record.clock(at) for record in self._records) - max(put.latest_us for put in puts) / 1e6
+            until = min(until, at + span - waited)
+        return until
+
+    def _all_blank(self) -> bool:
+        """Whether every node answers, and has a blank of today's format."""
+        return all(record.fault is None and _has_blank(record) for record in self._records)
+
+    def _confirmed(self) -> bool:
+        """Whether all nodes were without a marker at one instant: each was asked once more after the last blank was met.
+
+        Else a node that somebody else founded, used and lost meanwhile would meet what the others told before that.
+        """
+        last = max(record.news for record in self._records)
+        return self._all_blank() and all(record.as_of >= last for record in self._records)
+
+    def _hold_founding(self) -> None:
+        """Before anything changes: once the first is marked, the others would look as if they had forgotten."""
+        if self._confirmed() and not self.acquainted:
+            for record in self._records:
+                if record.identity is not None:
+                    record.founding = (record.identity.memory, record.identity.marker)
+
+    def _new_marker(self, identity: Identity) -> Marker:
+        longest = self._max_ttl or max(MAX_TTL_DEFAULT, self._ttl)
+        return Marker(identity.memory, len(self.names), longest, durable=bool(self._durable))
+
+    # The list as a whole
+
+    def _twin(self, node: int, identity: Identity, since: float = float("-inf")) -> str | None:
+        for other, record in enumerate(self._records):
+            # What a node told that cannot be asked now says nothing: its server may be the one that answers here.
+            if other == node or record.identity is None or record.fault is not None or record.seen_at < since:
+                continue
+            if record.identity.memory.run_id == identity.memory.run_id != "":
+                return f"is the same server as {self.names[other]} (run id {identity.memory.run_id})"
+        return None
+
+    def _foreign(self, marker: Marker | None) -> str | None:
+        """How *marker* is another cluster's; None if it is of this one."""
         if marker is None:
             return "has a marker of another format"
         if marker.nodes != len(self.names):
             return f"belongs to a cluster of {marker.nodes} nodes, and this list has {len(self.names)}"
-        ids = [known.cluster for known in self._markers().values()]
+        ids = [known.cluster for record in self._records if (known := record.marker) is not None]
         common = max(sorted(set(ids)), key=ids.count, default="-")
         if marker.cluster != common and ids.count(marker.cluster) < self.needed:
             return f"belongs to cluster {marker.cluster!r}, and the others to {common!r}"
@@ -387,102 +582,37 @@ class Admission:
             return f"belongs to a cluster with durable={marker.durable}, and durable={self._durable} was asked for"
         return None
 
-    def _markers(self, but: int = -1) -> dict[int, Marker]:
-        parsed = {node: Marker.parse(identity.marker) for node, identity in self._seen.items() if node != but}
-        return {node: marker for node, marker in parsed.items() if marker is not None}
+    def _kin(self, node: int) -> dict[int, Marker]:
+        """The markers of this cluster on the other nodes."""
+        markers = {other: record.marker for other, record in enumerate(self._records) if other != node}
+        return {other: marker for other, marker in markers.items() if marker is not None and self._foreign(marker) is None}
 
-    def _unmarked(self, node: int, identity: Identity, at: float) -> Standing:
-        if self._founding.get(node) == (identity.run_id, identity.marker):
-            return Standing(State.MARK, mark=self._new_marker(identity).write(expected=identity.marker))
-        others = self._markers(but=node)
-        if not others and not self._trusted:
-            return self._bootstrap(node, at)
-        kin = [others[other] for other in sorted(others) if self._foreign(other, others[other]) is None]
-        if others and not kin:  # To mark it like them, or like our wrong list, would draw it out of its own cluster.
-            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, "has no marker, and no other node is of this cluster"))
-        if not identity.marker:
-            return self._blank(identity)
-        model = kin[0] if kin else self._model or self._new_marker(identity)
-        longest = max([self._longest, *(marker.max_ttl for marker in kin)])
-        return self._quarantine(node, identity, replace(model, run_id=identity.run_id, max_ttl=longest), at)
 
-    def _quarantine(self, node: int, identity: Identity, marker: Marker, at: float) -> Standing:
-        """The node forgot: it votes again once every lock it may have forgotten has expired on our clock."""
-        key = (identity.run_id, identity.marker)
-        loss = self._losses.get(node)
-        if loss is None or loss.key != key:
-            since = at
-            never_seen = loss is None and node not in self._trusted
-            if not identity.blank and never_seen and not identity.promoted and identity.uptime > 0:
-                # Only the first time we see it, and only for a restart: a flush leaves no trace in the uptime.
-                since = at - identity.uptime
-            loss = self._losses[node] = _Loss(key, since)
-            self.changes += 1  # The others are asked again: `outdated`.
-        others = self._markers(but=node)
-        span = quarantine_span(max(marker.max_ttl, self._longest))
-        until = loss.since + span
-        how = "its marker is gone" if identity.blank else "it was a replica" if identity.promoted else "it restarted"
-        told = f"forgot its locks ({how}) and is in quarantine"
-        if len(others) < min(self.needed, len(self.names) - 1) and len(self._seen) < len(self.names):
-            # A node that has not told yet may know of a longer max_ttl. When all have, and a majority forgot, the promise
-            # of those that are left must do, or nobody would ever vote again.
-            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, f"{told} until the other nodes have answered"))
-        if at < until:
-            detail = f"{told}: it votes again in {until - at:.1f} s"
-            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail), until)
-        # The largest max_ttl may have been raised while we saw nobody but this node.
-        asked = sum(
-            other not in self._faults and told_at >= loss.since for other, told_at in self._seen_at.items() if other != node
-        )
-        if asked < self.needed - 1:
-            detail = f"{told} until a majority has told that max_ttl was not raised meanwhile"
-            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail))
-        floor = f"+{round(FLOOR_AHEAD * 1e6)}"
-        return Standing(State.MARK, mark=marker.write(expected=identity.marker, floor=floor))
+def _end_loss(record: _Record, memory: Memory) -> None:
+    """The wait is over, and *memory* is the node's present one: an older one that came back is no older one any more."""
+    record.loss = None
+    while memory in record.past:
+        record.past.remove(memory)
 
-    def _bootstrap(self, node: int, at: float) -> Standing:
-        """No node has a marker: a new cluster, unless all of them forgot just now."""
-        for stranger, was in self._strangers.items():  # Flushed since then: our list is wrong, or the cluster is not new.
-            # No advice to run `redlock init`: for a wrong list that would found the second cluster all the same.
-            detail = f"has no marker, and {self.names[stranger]} had another cluster's: it {was}"
-            return Standing(State.REFUSED, Fault(FaultKind.REFUSED, detail))
-        if not self._seen[node].marker:
-            return self._blank(self._seen[node])
-        unmarked = {
-            other: identity
-            for other, identity in self._seen.items()
-            if identity.blank and not (identity.unfit or identity.loading or other in self._faults or self._twin(other, identity))
-        }
-        if len(unmarked) < self.needed:
-            answered = f"{len(unmarked)} of {len(self.names)} nodes answered"
-            detail = f"has no marker, and only {answered}: too few to tell a new cluster from one that forgot"
-            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail))
-        span = quarantine_span(self._new_marker(self._seen[node]).max_ttl)
-        until = max(self._seen_at[other] + span - max(0.0, identity.uptime) for other, identity in unmarked.items())
-        if at < until and not self._durable:
-            # No advice to run `redlock init` here: a cluster that restarted as a whole and forgot looks the same.
-            detail = f"has no marker yet, as in a new cluster: it grants locks in {until - at:.1f} s"
-            return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail), until)
-        # That none has a marker must have been so at one instant: each is asked once more after the last blank was met.
-        # Else one that somebody else founded, used and lost meanwhile would meet what the others told before that.
-        last = max(self._news[other] for other in unmarked)
-        if self._as_of[node] < last:
-            return self._blank(self._seen[node])
-        if any(self._as_of[other] < last for other in unmarked):
-            return _UNKNOWN
-        # All of them now: once the first is marked, the others would look as if they had forgotten.
-        self._founding = {other: (identity.run_id, identity.marker) for other, identity in unmarked.items()}
-        return Standing(State.MARK, mark=self._new_marker(self._seen[node]).write(expected=self._seen[node].marker))
 
-    def _blank(self, identity: Identity) -> Standing:
-        """Give a node without a marker one that says so and is like no other, or ask whether that one still stands.
+def _is_up_to_date(marker: Marker, identity: Identity) -> bool:
+    return marker.names(identity) and not marker.before and marker.evicted == identity.evicted
 
-        A marker is then written where this very blank stands, and so only where nothing was lost since we met it: nothing
-        is equal to nothing, also when somebody else marked, used and lost the node meanwhile.
-        """
-        nonce = identity.marker[len(_BLANK) :] or self._nonce()
-        return Standing(State.MARK, mark=blank(nonce, expected=identity.marker, as_of=self.changes))
 
-    def _new_marker(self, identity: Identity) -> Marker:
-        longest = self._max_ttl or max(MAX_TTL_DEFAULT, self._ttl, self._longest)
-        return Marker(identity.run_id, len(self.names), longest, bool(self._durable))
+def _has_blank(record: _Record) -> bool:
+    """Whether the node has a blank that was put there in its present memory."""
+    identity = record.identity
+    placed = Blank.parse(identity.marker) if identity is not None else None
+    return identity is not None and placed is not None and placed.replication_id == identity.memory.replication_id
+
+
+def _founded(identity: Identity, model: Marker) -> Marker:
+    return replace(model, memory=identity.memory, evicted=identity.evicted, floor=0, since_us=0, before=False)
+
+
+def _refused(detail: str) -> Standing:
+    return Standing(State.REFUSED, Fault(FaultKind.REFUSED, detail))
+
+
+def _quarantined(detail: str, until: float | None = None) -> Standing:
+    return Standing(State.QUARANTINED, Fault(FaultKind.QUARANTINED, detail), until)

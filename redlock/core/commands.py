@@ -21,6 +21,7 @@ __all__ = [
     "Command",
     "Free",
     "Greet",
+    "Look",
     "Mark",
     "Nonsense",
     "Peek",
@@ -28,6 +29,7 @@ __all__ = [
     "Repair",
     "Script",
     "Take",
+    "fields",
     "scripts",
     "to_ms",
 ]
@@ -52,12 +54,12 @@ class Script:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-TAKE, FREE, PEEK, REPAIR, MARK = (Script(name) for name in ("take", "free", "peek", "repair", "mark"))
+TAKE, FREE, PEEK, LOOK, REPAIR, MARK = (Script(name) for name in ("take", "free", "peek", "look", "repair", "mark"))
 
 
 def scripts() -> tuple[Script, ...]:
     """The scripts that admission loads on a new connection."""
-    return TAKE, FREE, PEEK
+    return TAKE, FREE, PEEK, LOOK
 
 
 def to_ms(seconds: float) -> int:
@@ -230,24 +232,59 @@ class Repair(Command):
 
 
 class Mark(Command):
-    """Compare-and-set a node's marker: see `lua/mark.lua`. *as_of*: what `Admission.changes` was."""
+    """Compare-and-set a node's marker: see `lua/mark.lua`."""
 
-    __slots__ = ("as_of",)
+    __slots__ = ("expected", "head", "is_blank", "tail")
     script = MARK
 
-    def __init__(self, *, expected: str, head: str, floor: str, tail: str, as_of: int = -1) -> None:
-        super().__init__((MARKER_KEY,), (expected, head, floor, tail))
-        self.as_of = as_of
+    def __init__(self, *, expected: str, memory: str, head: str, stamp: str, tail: str) -> None:
+        super().__init__((MARKER_KEY,), (expected, memory, head, stamp, tail))
+        self.expected = expected
+        self.head = head
+        self.tail = tail
+        self.is_blank = stamp.startswith("+")
 
-    def read(self, answer: Any) -> str:
-        """The marker that stands now; '' for none. Never what no script of ours answers: we would ask again for ever."""
-        expected, head = str(self.args[0]), str(self.args[1])
+    def read(self, answer: Any) -> str | None:
+        """The marker that stands now, '' for none; None: the node has another memory than we thought.
+
+        Never what no script of ours answers: we would ask again for ever.
+        """
         match answer:
-            case [0, bytes(marker)] if (stands := marker.decode("utf-8", "replace")) != expected:
+            case [0, bytes(marker)] if (stands := marker.decode("utf-8", "replace")) != self.expected:
                 return stands
-            case [1, bytes(marker)] if (stands := marker.decode("utf-8", "replace")).startswith(f"{head} "):
+            case [1, bytes(marker)] if self.wrote(stands := marker.decode("utf-8", "replace")):
                 return stands
+            case [3, bytes()]:
+                return None
         raise Nonsense(_short(answer))
+
+    def wrote(self, stands: str) -> bool:
+        """Whether *stands* is what this command writes."""
+        return stands.startswith(f"{self.head} ") and stands.endswith(f" {self.tail}")
+
+
+class Look(Command):
+    """Ask who answers, and for its marker: see `lua/look.lua`."""
+
+    __slots__ = ()
+    script = LOOK
+
+    def __init__(self) -> None:
+        super().__init__((MARKER_KEY,), ())
+
+    def read(self, answer: Any) -> tuple[dict[str, str], str, float]:
+        """The fields of INFO, the marker ('' for none), and the node's clock in seconds since the epoch."""
+        match answer:
+            case [bytes(info), bytes(marker), bytes(seconds), bytes(micros)]:
+                if seconds.isdigit() and micros.isdigit() and len(seconds) < 16 and len(micros) < 16:
+                    return fields(info), marker.decode("utf-8", "replace"), int(seconds) + int(micros) / 1e6
+        raise Nonsense(_short(answer))
+
+
+def fields(info: bytes) -> dict[str, str]:
+    """The fields of an INFO answer."""
+    lines = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, _, value in lines}
 
 
 class Plain(Command):

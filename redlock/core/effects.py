@@ -39,13 +39,17 @@ class Request:
 
     *not_after*: instant on the lease clock after which it must not be written any more, nor written again.
     *written*: set by the driver when the bytes were handed to the connection, and from then on the node may execute it.
-    *run*: the driver's own note of who waits for the answer. *whole*: and whether the script's text went out after all.
+    *why*: why it was not written so far, if more is known than that there is no connection; completes "<node> ...".
+    *life*: `Admission.life` of the node when a vote was written. *run*: the driver's own note of who waits for the answer.
+    *whole*: and whether the script's text went out after all.
     """
 
     node: int
     command: Command
     not_after: float
     written: bool = False
+    why: str = ""
+    life: int = field(default=0, repr=False)
     run: Any = field(default=None, repr=False)
     whole: bool = field(default=False, repr=False)
 

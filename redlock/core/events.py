@@ -16,6 +16,7 @@ __all__ = [
     "LeaseRenewed",
     "NodeAdmitted",
     "NodeDisconnected",
+    "NodeMemoryChanged",
     "NodeQuarantined",
     "NodeRejected",
     "TryFailed",
@@ -132,3 +133,15 @@ class NodeDisconnected(Event):
 
     node: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMemoryChanged(Event):
+    """Another memory answers under the node's name: it restarted, was promoted, was replaced, or the name leads to two.
+
+    *before*, *now*: run id and replication id of the servers. A name must lead to one living memory at a time.
+    """
+
+    node: str
+    before: str
+    now: str

@@ -20,6 +20,7 @@ RENEW_SHARE = 3
 RETRY_SHARE = 30
 RETRY_MIN, RETRY_MAX = 0.01, 0.5
 COMPACT_MIN = 64
+"""Entries below which the schedule is not looked through for leases that are over; above, whenever it has doubled."""
 
 
 class Watch:
@@ -82,9 +83,9 @@ class Renewal:
         """
         extend: list[Watch] = []
         lost: list[Watch] = []
-        heap, ready = self._heap, self._ready
-        while heap and heap[0][0] <= now:
-            due_at, _, watch = heappop(heap)
+        ready = self._ready
+        while self._heap and self._heap[0][0] <= now:
+            due_at, _, watch = heappop(self._heap)
             holding = watch.holding
             if due_at != watch.due_at or holding.status is Status.RELEASED:
                 continue

@@ -114,18 +114,21 @@ class Round:
         """The time is over: who has not answered by now was silent."""
         self.timed_out = True
         waited = f"{at - self._started_at:.3g} s"
-        silent = {request.node: request.written for request in self.sent}
-        for node, written in silent.items():
-            detail = f"did not answer within {waited}" if written else f"was not connected within {waited}"
+        silent = {request.node: request for request in self.sent}
+        for node, request in silent.items():
+            unwritten = request.why or f"was not connected within {waited}"
+            detail = f"did not answer within {waited}" if request.written else unwritten
             self.tally.cast(node, Vote(Kind.FAULT, fault=Fault(FaultKind.SILENT, detail)))
 
     def withdraw(self, at: float) -> None:
-        """The round is decided: what was not written yet never will be, except a release, which stays owed."""
+        """The round is decided: what was not written yet never will be, except a release, which stays owed.
+
+        Nor is anything written again, for a node that has lost the script: a release may have been written behind it.
+        """
         self.tally.elapsed = at - self._started_at
         if not self.command.final:
             for request in self.sent:
-                if not request.written:
-                    request.withdraw()
+                request.withdraw()
 
     def revoke(self) -> None:
         """What it asked for is given back: nothing of it may be written any more, or again behind the release."""

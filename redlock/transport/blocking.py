@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 import redis
 
-from redlock.core.admission import Admission, Identity, Standing
+from redlock.core.admission import Admission, Standing
 from redlock.core.commands import Mark
 from redlock.core.effects import Flow, Request, Tick
+from redlock.core.identity import Identity
 from redlock.core.quorum import Fault, FaultKind
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
@@ -56,13 +57,13 @@ class GuardedAdmission(Admission):
         super().__init__(names, **settings)
         self._lock = threading.RLock()
 
-    def seen(self, node: int, identity: Identity, at: float) -> None:
+    def seen(self, node: int, identity: Identity, at: float, *, asked_at: float | None = None, as_of: int | None = None) -> None:
         with self._lock:
-            super().seen(node, identity, at)
+            super().seen(node, identity, at, asked_at=asked_at, as_of=as_of)
 
-    def marked(self, node: int, mark: Mark, stands: str, at: float) -> None:
+    def marked(self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None) -> None:
         with self._lock:
-            super().marked(node, mark, stands, at)
+            super().marked(node, mark, stands, at, asked_at=asked_at)
 
     def failed(self, node: int, fault: Fault) -> None:
         with self._lock:

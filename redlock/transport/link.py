@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum, auto
 
 from redlock.core import events
-from redlock.core.admission import Admission, Identity, Standing, State
-from redlock.core.commands import MARKER_KEY, Command, Free, Greet, Mark, Nonsense, Plain, scripts
+from redlock.core.admission import Admission, Standing, State
+from redlock.core.commands import Command, Free, Greet, Look, Mark, Nonsense, Plain, fields, scripts
 from redlock.core.effects import NEVER, Failure, Reply, Request
+from redlock.core.identity import Identity, Memory
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
 from redlock.transport.wire import NOT_YET, ReplyReader, ServerError, WireError, bulk, encode, encode_whole
 
@@ -35,6 +36,8 @@ TAKES_MAX = IN_FLIGHT_MAX // 2
 OWED_MAX = 512
 REDIAL_MIN, REDIAL_MAX = 0.02, 0.25
 RECHECK_MIN, RECHECK_MAX = 0.05, 1.0
+LOOK_EVERY = 1.0
+"""A connection in use looks at its node at least so often: an eviction policy may be set at run time, and no script sees that."""
 BRING_MIN, BRING_MAX = 0.05, 1.0
 """Seconds between two attempts to bring a node the releases that it refuses, because a script runs or a disk is full."""
 OWED_FOR = 120.0
@@ -86,7 +89,7 @@ class Node:
         self._backoff = REDIAL_MIN
         self._bring = BRING_MIN
         self._recheck = RECHECK_MIN
-        self._told: tuple[str, str] | None = None
+        self._told: tuple[Memory | None, str] | None = None
 
     def unreachable(self, fault: Fault, now: float) -> None:
         """The last dial failed: until the next one succeeds, requests fail at once."""
@@ -118,10 +121,15 @@ class Node:
         self._recheck = RECHECK_MIN
         self.recheck_at = NEVER
         identity = self.admission.identity(self.index)
-        told = (identity.run_id if identity else "", "admitted")
-        if self.emit is not None and told != self._told:
-            self.emit(events.NodeAdmitted(now, self.name, told[0]))
+        told = (identity.memory if identity else None, "admitted")
+        if self.emit is not None and identity is not None and told != self._told:
+            self.emit(events.NodeAdmitted(now, self.name, identity.memory.run_id))
         self._told = told
+
+    def met(self, before: Identity | None, identity: Identity, now: float) -> None:
+        """An event when another memory answers under this node's name than before."""
+        if self.emit is not None and before is not None and before.memory != identity.memory:
+            self.emit(events.NodeMemoryChanged(now, self.name, "/".join(before.memory), "/".join(identity.memory)))
 
     def tell(self, standing: Standing, now: float) -> None:
         """The node may not vote: an event for that, once for each reason, however often it is asked."""
@@ -129,7 +137,7 @@ class Node:
         if self.emit is None or fault is None:
             return
         quarantined = standing.state is State.QUARANTINED
-        told = (identity.run_id if identity else "", "in quarantine" if quarantined else fault.detail)
+        told = (identity.memory if identity else None, "in quarantine" if quarantined else fault.detail)
         if told == self._told:
             return
         self._told = told
@@ -195,16 +203,23 @@ class Link:
     """
 
     __slots__ = (
+        "_admission",
+        "_as_of",
+        "_barred",
         "_dial",
         "_greeted",
         "_greeting",
-        "_learned",
+        "_info",
+        "_life",
+        "_look_at",
+        "_looked",
         "_mailbox",
+        "_marked_at",
         "_marking",
+        "_memory",
         "_phase",
         "_quiet_since",
         "_reader",
-        "_run_id",
         "_silence",
         "_tail",
         "_unproven",
@@ -217,6 +232,7 @@ class Link:
     def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
         self.node = node
         self.broken: Fault | None = None
+        self._admission = node.admission
         self._mailbox = mailbox
         self._dial = dial
         self._silence = silence
@@ -230,11 +246,17 @@ class Link:
     def _reset(self) -> None:
         self._reader = ReplyReader()
         self._tail: bytes | None = None
+        self._barred = False  # Whether votes that come all the same do not count.
+        self._as_of = -1  # What `Admission.changes` was when it last admitted the node behind this connection,
+        self._life = 0  # and what `Admission.life` was.
         self._greeting = 0
         self._greeted = False
+        self._looked = (NEVER, -1)  # When the last look was sent, and what `Admission.changes` was.
+        self._look_at = NEVER
         self._marking = False
-        self._run_id = ""
-        self._learned: dict[str, object] = {}
+        self._marked_at = NEVER
+        self._memory: Memory | None = None
+        self._info: Fault | dict[str, str] | None = None
         self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
 
     # What the driver asks
@@ -280,8 +302,15 @@ class Link:
         command, owing = request.command, self.owing
         if command.marked:
             tail = self._tail
-            if tail is None or now > request.not_after or len(owing) >= TAKES_MAX:
+            if (
+                tail is None
+                or self._as_of != self._admission.changes
+                or now > self._look_at
+                or now > request.not_after
+                or len(owing) >= TAKES_MAX
+            ):
                 return self._submit_other(request, now)
+            request.life = self._life
             data = (command.packed or encode(command)) + tail
         elif command.final and self._phase is _UP and len(owing) < IN_FLIGHT_MAX:
             data = command.packed or encode(command)
@@ -314,9 +343,12 @@ class Link:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
         reader, owing = self._reader, self.owing
         # Nearly all answers say yes; they are known by their bytes. No whole reply is the beginning of another one.
+        as_of_now = self._as_of == self._admission.changes and not self._barred
         while owing and not reader.cut:
             request = owing[0]
             command = request.command
+            if command.marked and not (as_of_now and request.life == self._life):
+                break
             yes = command.plain_yes
             if data == yes:
                 data = b""
@@ -373,7 +405,7 @@ class Link:
         """Something changed elsewhere, or time passed: write what may be written now."""
         if self._phase is not _Phase.UP or self._learning:
             return b""
-        if self.node.admission.outdated(self.node.index):
+        if self._admission.outdated(self.node.index):
             return self._greet(now, voting=True)
         return self._flush(now) if self._waiting else b""
 
@@ -418,9 +450,7 @@ class Link:
         if isinstance(command, Greet):
             return self._submit_greet(request, command, now)
         if command.marked:
-            self._wait(request, now)
-            # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost: do not look at each.
-            return b"" if self._learning else self._flush(now)
+            return self._submit_vote(request, now)
         if len(self.owing) >= IN_FLIGHT_MAX:
             self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
             if command.final:
@@ -428,6 +458,44 @@ class Link:
             self._fail(request, self.broken, now)
             return b""
         return self._write(request, encode(command), now)
+
+    def _submit_vote(self, request: Request, now: float) -> bytes:
+        """A vote that cannot just be written: the time for a look has come, or something has changed, or it must wait."""
+        data = self._greet(now, voting=True) if now > self._look_at and not self._learning else b""
+        if self._may_vote(now) and len(self.owing) < TAKES_MAX:
+            return data + self._write_vote(request, encode(request.command), now)
+        self._wait(request, now)
+        # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost: do not look at each.
+        return data if self._learning else data + self._flush(now)
+
+    def _may_vote(self, now: float) -> bool:
+        """Whether the node behind this connection is the one that is admitted: asked of what all connections know.
+
+        Whoever found last that a node forgot, another connection or a report, has told it there; so no vote is written as of
+        anything older.
+        """
+        if self._tail is None or self._as_of == self._admission.changes:
+            return self._tail is not None
+        as_of = self._admission.changes  # Read first: what another thread tells from here on counts as not known.
+        standing = self._admission.standing(self.node.index, now)
+        if standing.state is State.ADMITTED and standing.memory == self._memory:
+            self._admit(standing, as_of)
+            return True
+        self._tail, self._barred = None, standing.barred
+        return False
+
+    def _admit(self, standing: Standing, as_of: int) -> None:
+        self._tail, self._as_of, self._life = bulk(standing.marker), as_of, self._admission.life(self.node.index)
+
+    def _write_vote(self, request: Request, data: bytes, now: float) -> bytes:
+        request.life = self._life
+        return self._write(request, data, now) + (self._tail or b"")
+
+    def _counts(self, request: Request, now: float) -> bool:
+        """Whether a vote that was just read is one: the node has lost nothing, as far as anybody knows, since it was written."""
+        if self._as_of != self._admission.changes:
+            self._barred = self._admission.standing(self.node.index, now).barred
+        return not self._barred and request.life == self._admission.life(self.node.index)
 
     def _submit_unconnected(self, request: Request, now: float) -> None:
         fault = self.node.fault
@@ -441,8 +509,8 @@ class Link:
             self._ask_dial(now)
 
     def _submit_greet(self, request: Request, command: Greet, now: float) -> bytes:
-        if self._tail is not None and not command.look:
-            self._mailbox.append(Reply(request, self.node.admission.standing(self.node.index, now), now))
+        if self._may_vote(now) and not command.look:
+            self._mailbox.append(Reply(request, self._admission.standing(self.node.index, now), now))
             return b""
         data = self._greet(now) if command.look and self._greeted and not self._greeting else b""
         self._wait(request, now)
@@ -476,7 +544,7 @@ class Link:
         out = b""
         if not self._waiting:
             return out
-        if self._tail is None:
+        if not self._may_vote(now):
             out += self._settle(now)
         standing = None
         for _ in range(len(self._waiting)):
@@ -490,9 +558,10 @@ class Link:
             elif self._learning:
                 self._waiting.append(request)
             else:
-                standing = standing or self.node.admission.standing(self.node.index, now)
+                standing = standing or self._admission.standing(self.node.index, now)
                 undecided = standing.state in (State.UNKNOWN, State.MARK)
                 if undecided and not late and not (isinstance(command, Greet) and command.look):
+                    request.why = standing.fault.detail if standing.fault is not None else ""
                     self._waiting.append(request)
                 elif isinstance(command, Greet):
                     self._mailbox.append(Reply(request, standing, now))
@@ -500,7 +569,7 @@ class Link:
                     # Also what nobody asks any more: a round that was lost may still wait to hear why.
                     self._fail(request, standing.fault or _too_late(request), now)
                 elif len(self.owing) < TAKES_MAX:
-                    out += self._write(request, encode(command), now) + self._tail
+                    out += self._write_vote(request, encode(command), now)
                 else:
                     self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"), now)
         return out
@@ -508,77 +577,84 @@ class Link:
     # Admission
 
     def _greet(self, now: float, *, load: bool = False, voting: bool = False) -> bytes:
-        """Ask who is there. One write, no waiting. *load*: also load the scripts, so that the first EVALSHA finds them.
-        *voting*: votes go on meanwhile; the script looks at the marker.
+        """Ask who is there. One write, no waiting. *load*: also load the scripts, so that the first EVALSHA finds them. INFO by
+        itself is asked for on a new connection and where the last look was refused: a node that refuses the script still
+        answers it, and so tells why.
+        *voting*: votes go on meanwhile; the script looks at the memory.
         """
         self._greeting += 1
         if not voting:
             self._tail = None
-        self._learned = {}
-        asked = [
-            Plain("info", "INFO", shape=bytes),
-            Plain("marker", "GET", MARKER_KEY, shape=(bytes, type(None))),
-        ]
+        self._info = None
+        self._looked = (now, self._admission.changes)
+        self._look_at = now + LOOK_EVERY
+        asked: list[Command] = [Look()]
         if load:
-            asked += [Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes) for script in scripts()]
-        asked.append(Plain("time", "TIME", shape=list))
+            asked = [*(Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes) for script in scripts()), *asked]
+        if load or self._memory is None:
+            asked = [Plain("info", "INFO", shape=bytes), *asked]
         return b"".join([self._write(Request(self.node.index, command, float("inf")), encode(command), now) for command in asked])
 
-    def _learn(self, command: Plain, value: object, now: float) -> bytes:
-        self._learned[command.name] = value
-        if command.name != "time":
-            return b""
+    def _learn(self, told: tuple[dict[str, str], str, float] | Fault, now: float) -> bytes:
+        """A look was answered, or refused."""
         self._greeting -= 1
         if self._greeting:
             return b""
         self._greeted = True
         self._tail = None
         self.node.reachable()
-        faults = [fault for fault in self._learned.values() if isinstance(fault, Fault)]
-        if faults:
-            # What a node in cluster mode, or a replica, says to our GET is less than what INFO tells of it.
-            unfit = _identity(self._learned).unfit if isinstance(self._learned.get("info"), bytes) else None
-            fault = Fault(FaultKind.REFUSED, unfit) if unfit is not None else faults[0]
-            self.node.admission.failed(self.node.index, fault)
+        if isinstance(told, Fault):
+            # What a node in cluster mode, or a replica, says to our script is less than what INFO tells of it.
+            self._memory = None
+            unfit = Identity.parse(self._info, "").unfit if isinstance(self._info, dict) else None
+            fault = Fault(FaultKind.REFUSED, unfit) if unfit is not None else told
+            self._admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
             if fault.kind is FaultKind.REFUSED:
                 self.node.tell(Standing(State.REFUSED, fault), now)
             return b""
-        identity = _identity(self._learned)
-        self._run_id = identity.run_id
-        self.node.admission.seen(self.node.index, identity, now)
+        identity, before = Identity.parse(*told), self._admission.identity(self.node.index)
+        self._memory = identity.memory
+        self._admission.seen(self.node.index, identity, now, asked_at=self._looked[0], as_of=self._looked[1])
+        self.node.met(before, identity, now)
         return self._settle(now, tell=True) + self._flush(now)
 
     def _settle(self, now: float, *, tell: bool = False) -> bytes:
         """Act on the node's standing: open the way for votes, write its marker, or look again later."""
         if self._learning:
             return b""
-        node = self.node
-        standing = node.admission.standing(node.index, now)
+        node, as_of = self.node, self._admission.changes
+        standing = self._admission.standing(node.index, now)
+        self._barred = standing.barred
         if standing.state is State.ADMITTED:
-            if standing.run_id != self._run_id:
-                # Another connection was told of another run than the one behind this one, perhaps by an answer that had
+            if standing.memory != self._memory:
+                # Another connection was told of another memory than the one behind this one, perhaps by an answer that had
                 # waited there unread. Asked of the standing itself: another thread may be told of it at any moment.
-                return self._greet(now)
-            self._tail = bulk(standing.marker)
+                return self._greet(now) if node.recheck_due(now) else b""
+            self._admit(standing, as_of)
             node.admitted(now)
         elif standing.state is State.MARK and standing.mark is not None:
             self._marking = self._unproven = True
+            self._marked_at = now
             return self._write(Request(node.index, standing.mark, float("inf")), encode_whole(standing.mark), now)
-        elif standing.fault is not None:
+        elif standing.state is not State.UNKNOWN and standing.fault is not None:
             due = node.recheck_due(now)
             if tell:  # It was asked just now.
                 node.tell(standing, now)
+            elif due and standing.redial:
+                self.broken = Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server")
             elif due:
                 return self._greet(now)
         return b""
 
-    def _marked(self, mark: Mark, stands: str, now: float) -> bytes:
-        """The marker was written, by us or, first, by somebody else: adopt what stands."""
+    def _marked(self, mark: Mark, stands: str | None, now: float) -> bytes:
+        """The marker was written, by us or, first, by somebody else: adopt what stands. None: the memory is another one."""
         self._marking = self._unproven = False
-        identity = self.node.admission.identity(self.node.index)
-        if identity is not None and identity.run_id == self._run_id:
-            self.node.admission.marked(self.node.index, mark, stands, now)
+        if stands is None:
+            return self._greet(now)
+        identity = self._admission.identity(self.node.index)
+        if identity is not None and identity.memory == self._memory:
+            self._admission.marked(self.node.index, mark, stands, now, asked_at=self._marked_at)
         return self._settle(now) + self._flush(now)
 
     # Answers
@@ -594,13 +670,19 @@ class Link:
                 self.node.owe(command, now)
             self._fail(request, Fault(FaultKind.NONSENSE, f"answered nonsense: {_clean(str(error))}"), now)
             raise WireError(f"answered nonsense: {_clean(str(error))}") from error
-        if request.run is not None:
+        if command.marked and value is GRANTED and not self._counts(request, now):
+            # The look that was written before this vote found what no script sees, evicted keys or a policy to evict some;
+            # or the node forgot meanwhile, and an older memory of it came back and executed what was on its way.
+            self._fail(request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now)
+        elif request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
             self._unproven = False
             self.node.answered(command)
+        elif type(command) is Look:
+            return self._learn(value, now)
         elif type(command) is Plain:
-            return self._learn(command, value, now)
+            self._info = fields(value) if command.name == "info" else self._info
         elif type(command) is Mark:
             return self._marked(command, value, now)
         elif type(value) is Vote and value.kind is Kind.STRANGER and self._tail is not None:
@@ -619,15 +701,19 @@ class Link:
             data = encode_whole(command)
             if not command.marked:
                 return self._write(request, data, now)
-            if self._tail is not None:
-                return self._write(request, data, now) + self._tail
+            # A server that lost its scripts may have lost more: look at it as well. The vote itself asks for the memory.
+            look = b"" if self._learning else self._greet(now, load=True, voting=True)
+            if self._may_vote(now):
+                return look + self._write_vote(request, data, now)
         kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
         fault = Fault(kind, f"said {_clean(text)}")
+        if type(command) is Look:
+            return self._learn(fault, now)
         if type(command) is Plain:
-            return self._learn(command, None if command.name == "load" else fault, now)
+            return b""
         if type(command) is Mark:
             self._marking = self._unproven = False
-            self.node.admission.failed(self.node.index, fault)
+            self._admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
             return b""
         if command.final:
@@ -640,7 +726,7 @@ class Link:
         if command.marked and self._tail is not None:
             if kind is FaultKind.REFUSED:  # Our rights changed: no vote until a later look finds them restored.
                 self._tail = None
-                self.node.admission.failed(self.node.index, fault)
+                self._admission.failed(self.node.index, fault)
                 self.node.recheck_due(now)
             elif word in _RECONSIDER:  # Its role changed: ask who it is now.
                 return self._greet(now)
@@ -661,20 +747,6 @@ class Link:
 def _too_late(request: Request) -> Fault:
     over = "the vote was decided" if request.not_after == NEVER else "the time for it was over"
     return Fault(FaultKind.EXPIRED, f"was not asked: {over}")
-
-
-def _identity(learned: dict[str, object]) -> Identity:
-    info, marker, clock = learned.get("info"), learned.get("marker"), learned.get("time")
-    fields: dict[str, str] = {}
-    if isinstance(info, bytes):
-        for line in info.decode("utf-8", "replace").splitlines():
-            name, _, value = line.partition(":")
-            fields[name] = value
-    seconds = 0.0
-    match clock:
-        case [bytes(whole), bytes(micros)] if whole.isdigit() and micros.isdigit() and len(whole) < 16:
-            seconds = int(whole) + int(micros) / 1e6
-    return Identity.parse(fields, marker.decode("utf-8", "replace") if isinstance(marker, bytes) else "", seconds)
 
 
 def _clean(text: str) -> str:

@@ -116,6 +116,8 @@ async def test_without_a_majority_acquire_raises_and_names_the_nodes(
 ) -> None:
     """Silence is an outage, not contention: QuorumUnavailable, with the votes and a message for the person on call."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks:
+        async with locks.lock("other"):
+            pass
         with paused(majority(nodes)), pytest.raises(QuorumUnavailable) as caught:
             await locks.lock("orders").acquire(**of_acquire)
         error = caught.value
@@ -130,6 +132,17 @@ async def test_without_a_majority_acquire_raises_and_names_the_nodes(
             else:
                 assert vote.error is None
         assert await until(api, lambda: not servers.lock_keys())
+
+
+async def test_a_new_client_asks_no_node_for_a_vote_before_a_majority_has_shown_a_marker(api: Api, nodes: Nodes) -> None:
+    """And says so of those that it could ask: a cluster that is being founded must not look new again after a vote."""
+    async with api.redlock(nodes.urls, ttl=2.0) as locks:
+        with paused(majority(nodes)), pytest.raises(QuorumUnavailable) as caught:
+            await locks.lock("orders").acquire(blocking=False)
+        reasons = [vote.reason for vote in caught.value.votes]
+        assert reasons[3:] == ["is not asked before a majority of the nodes has shown a marker"] * 2
+        async with locks.lock("orders", timeout=5.0):
+            pass
 
 
 async def test_nodes_that_refuse_the_connection_are_named(api: Api, nodes: Nodes, servers: Servers) -> None:

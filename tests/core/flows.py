@@ -44,11 +44,12 @@ from typing import Any
 
 from redlock.core import commands
 from redlock.core.acquire import Ask, acquire
-from redlock.core.admission import Admission, Identity, Marker
+from redlock.core.admission import Admission
 from redlock.core.commands import Command, Free, Greet, Mark, Nonsense, Repair, Take
 from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
 from redlock.core.events import Event as Record
 from redlock.core.extend import extend, verify
+from redlock.core.identity import Identity, Marker, Memory
 from redlock.core.lease import Holding, Status
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Tally
@@ -86,7 +87,7 @@ ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
         f"={options.get('by', 'X:7')}".encode(),
     ],
     "behind": lambda command, options: [2, int(options["fence"]), 0, int(options.get("time", str(WALL)))],
-    "stranger": lambda command, options: [3, b"redlock1 somebody else"],
+    "stranger": lambda command, options: [3, b"redlock2 somebody else"],
     # What PEEK says besides.
     "free": lambda command, options: [4, int(options.get("fence", "0"))],
     # What FREE says.
@@ -100,16 +101,17 @@ ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
 
 def identity_of(node: int, nodes: int, **changes: Any) -> Identity:
     """A node that may vote, as it introduces itself; *changes* are fields of `Identity`."""
-    run_id = f"run-{node + 1}"
+    memory = Memory(f"run-{node + 1}", f"repl-{node + 1}")
     known: dict[str, Any] = {
-        "run_id": run_id,
+        "memory": memory,
         "role": "master",
         "cluster_mode": False,
         "loading": False,
         "policy": "noeviction",
         "uptime": 1000.0,
         "version": "9.0.0",
-        "marker": Marker(run_id, nodes, 60.0, durable=False).text(),
+        "marker": Marker(memory, nodes, 60.0, since_us=1).text(),
+        "clock": 1_000_000.0,
     }
     return Identity(**{**known, **changes})
 
@@ -400,12 +402,13 @@ class Play:
             "admitted": {},
             "replica": {"role": "slave"},
             "evicting": {"policy": "allkeys-lru"},
-            "twin": {"run_id": f"run-{options.get('of', '1')}"},
+            "twin": {"memory": Memory(f"run-{options.get('of', '1')}", "repl")},
             "new": {"marker": "", "uptime": float(options.get("uptime", "1000"))},
         }
         changes = known[word]
         if "max_ttl" in options:
-            changes["marker"] = Marker(f"run-{node + 1}", size, float(options["max_ttl"]), durable=False).text()
+            memory = Memory(f"run-{node + 1}", f"repl-{node + 1}")
+            changes["marker"] = Marker(memory, size, float(options["max_ttl"])).text()
         self.admission.seen(node, identity_of(node, size, **changes), self.now)
 
     # What is written down

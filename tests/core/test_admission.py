@@ -1,4 +1,4 @@
-"""Who may vote: the eight points of admission, with every identity and every instant given by hand.
+"""Who may vote: the rules of admission, with every identity and every instant given by hand.
 
 The spans: a cluster's `max_ttl` of 60 s means 62.2 s of quarantine (drift, and a second).
 """
@@ -6,22 +6,24 @@ The spans: a cluster's `max_ttl` of 60 s means 62.2 s of quarantine (drift, and 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from redlock.core.admission import Admission, Identity, Marker, Standing, State, quarantine_span
+from redlock.core.admission import Admission, Standing, State, quarantine_span
 from redlock.core.commands import Mark
+from redlock.core.identity import Blank, Identity, Marker, Memory, is_blank
 from redlock.core.quorum import Fault, FaultKind, majority
 from tests.core.flows import identity_of
 
 SPAN = 62.2
 PATIENCE = 0.25
-FLOOR = "+60000000"
+WALL = 1_000_000.0
+"""What every node's clock says at 0; they go on with ours."""
 NONCE = "b1a4c"
-BLANK = f"redlock1 blank {NONCE}"
 SILENT = Fault(FaultKind.UNREACHABLE, "refused the connection")
 
 
@@ -34,10 +36,30 @@ def client_of(nodes: int, **settings: Any) -> Admission:
     return admission
 
 
+def memory_of(node: int, life: str = "") -> Memory:
+    """The memory of a node; *life*: another one than its first."""
+    return Memory(f"run-{node + 1}{life}", f"repl-{node + 1}{life}")
+
+
+def renamed(node: int) -> Memory:
+    """The same run under another replication id."""
+    return Memory(f"run-{node + 1}", f"repl-{node + 1}x")
+
+
 def marker_of(node: int, size: int, **changes: Any) -> Marker:
     """The marker that belongs on a node."""
-    known: dict[str, Any] = {"run_id": f"run-{node + 1}", "nodes": size, "max_ttl": 60.0, "durable": False}
+    known: dict[str, Any] = {"memory": memory_of(node), "nodes": size, "max_ttl": 60.0, "since_us": 1}
     return Marker(**{**known, **changes})
+
+
+def blank_of(memory: Memory, *, put_at: float = 0.0, nonce: str = NONCE) -> str:
+    """The blank that somebody gave to a node at *put_at*."""
+    return f"redlock2 blank {us(put_at)} {us(put_at)} {memory.replication_id} {nonce}"
+
+
+def us(at: float) -> int:
+    """What a node's clock says at *at*."""
+    return round((WALL + at) * 1e6)
 
 
 def met(nodes: int, *, marker: dict[str, Any] | None = None, **settings: Any) -> Admission:
@@ -68,21 +90,50 @@ def quarantined(standing: Standing) -> float | None:
     return standing.until
 
 
-def written(mark: Mark | None) -> tuple[str, str, str]:
-    """What a `Mark` expects, the marker it writes without its floor, and the floor."""
+def written(mark: Mark | None) -> tuple[str, Marker]:
+    """What a `Mark` expects, and the marker that it writes."""
     assert mark is not None
-    expected, head, floor, tail = (str(word) for word in mark.args)
-    return expected, f"{head} ... {tail}", floor
+    assert not mark.is_blank
+    marker = Marker.parse(finished(mark, 0.0))
+    assert marker is not None
+    return mark.expected, marker
+
+
+def finished(mark: Mark, at: float) -> str:
+    """What stands on a node that executes *mark* at *at*."""
+    _, _, head, stamp, tail = map(str, mark.args)
+    if mark.is_blank:
+        stamp = f"{max(int(stamp[1:]), us(at))} {us(at)}"
+    return f"{head} {us(at) if stamp == 'now' else stamp} {tail}"
+
+
+def obey(admission: Admission, node: int, at: float) -> Standing:
+    """Carry out what is to be written on a node, as its link does, and give how it stands then."""
+    for _ in range(3):
+        standing = admission.standing(node, at)
+        if standing.mark is None:
+            return standing
+        admission.marked(node, standing.mark, finished(standing.mark, at), at)
+    raise AssertionError("it wants to write again and again")
+
+
+def tell_again(admission: Admission, at: float) -> None:
+    """Every node that is to be asked again tells the same as before."""
+    for node in range(len(admission.names)):
+        known = admission.identity(node)
+        if known is not None and admission.outdated(node):
+            admission.seen(node, replace(known, clock=WALL + at), at)
 
 
 def restarted(node: int, nodes: int, **changes: Any) -> Identity:
     """The node in a new run, with the marker of the old one."""
-    return identity_of(node, nodes, **{"run_id": f"run-{node + 1}b", "uptime": 1.0, **changes})
+    return identity_of(node, nodes, **{"memory": memory_of(node, "b"), "uptime": 1.0, **changes})
 
 
 def flushed(node: int, nodes: int, **changes: Any) -> Identity:
     """The node in the same run, without its marker: with the blank that somebody gave it since."""
-    return identity_of(node, nodes, **{"marker": BLANK, **changes})
+    memory = changes.get("memory", memory_of(node))
+    return identity_of(node, nodes, **{"marker": blank_of(memory), **changes})
 
 
 # 1. Fit to vote
@@ -96,7 +147,8 @@ def flushed(node: int, nodes: int, **changes: Any) -> Identity:
         ({"cluster_mode": True}, "runs in cluster mode"),
         ({"policy": "allkeys-lru"}, "may evict locks (maxmemory-policy allkeys-lru, must be noeviction)"),
         ({"policy": "volatile-ttl"}, "may evict locks (maxmemory-policy volatile-ttl, must be noeviction)"),
-        ({"run_id": ""}, "gave no run id"),
+        ({"memory": Memory("", "repl-2")}, "gave no run id"),
+        ({"memory": Memory("run-2", "")}, "gave no replication id"),
     ],
 )
 def test_a_node_that_is_unfit_does_not_vote_and_costs_only_its_own_vote(changes: dict[str, Any], reason: str) -> None:
@@ -130,7 +182,7 @@ def test_unfit_nodes_are_a_wrong_configuration_when_they_put_a_majority_out_of_r
     assert reason == "n1 is a slave, not a master; n3 may evict locks (maxmemory-policy allkeys-lfu, must be noeviction)"
 
 
-@pytest.mark.parametrize("marker", ["", BLANK])
+@pytest.mark.parametrize("marker", ["", blank_of(memory_of(0))])
 def test_who_saw_a_marker_of_another_cluster_founds_none_when_it_is_gone(marker: str) -> None:
     """A wrong list of one node of three, and that node is flushed: it looks new, and the other two hold locks."""
     admission = client_of(1)
@@ -190,7 +242,7 @@ def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:
     """A "majority" of one machine: both entries are refused, and the whole list is wrong whatever the others say."""
     admission = met(5)
     assert admission.problem() is None
-    admission.seen(3, identity_of(3, 5, run_id="run-2"), 0.0)
+    admission.seen(3, identity_of(3, 5, memory=memory_of(1)), 0.0)
     problem = admission.problem()
     assert problem == "n2 is the same server as n4 (run id run-2)"
     assert refused(admission.standing(1, 1.0)) == "is the same server as n4 (run id run-2)"
@@ -200,18 +252,20 @@ def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:
 def test_a_twin_of_long_ago_is_no_reason_to_give_up_and_gets_nobody_a_second_vote() -> None:
     """Its address may have moved back meanwhile; until it tells who it is, it does not vote."""
     admission = met(5)
-    admission.seen(3, identity_of(3, 5, run_id="run-2"), 2.0)
+    admission.seen(3, identity_of(3, 5, memory=memory_of(1)), 2.0)
     assert admission.problem(2.5) is None
     assert refused(admission.standing(3, 3.0)) == "is the same server as n2 (run id run-2)"
-    admission.seen(3, identity_of(3, 5, run_id="run-2"), 3.0)
-    assert admission.problem(2.5) == "n4 is the same server as n2 (run id run-2)"
+    admission.seen(3, identity_of(3, 5, memory=memory_of(1)), 3.0)
+    assert admission.problem(2.5) is None, "that address may lead there for good, and the other one elsewhere by now"
+    admission.seen(1, identity_of(1, 5), 3.5)
+    assert admission.problem(2.5) == "n2 is the same server as n4 (run id run-2)"
 
 
 def test_two_nodes_that_gave_no_run_id_are_no_twins() -> None:
     """They are unfit, each for itself."""
     admission = met(3)
     for node in (0, 1):
-        admission.seen(node, identity_of(node, 3, run_id=""), 0.0)
+        admission.seen(node, identity_of(node, 3, memory=Memory("", "")), 0.0)
     assert admission.problem() is None
 
 
@@ -276,7 +330,16 @@ def test_a_client_that_insists_on_the_same_is_admitted() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "redlock2 run-2 3 60000 0 0 -", "redlock1 run-2 3 60000 0 0", "redlock1 run-2 3 sixty 0 0 -"]
+    "text",
+    [
+        "x",
+        "redlock3 repl-2 60000 0 1 run-2 60000 3 0 - -",
+        "redlock2 repl-2 60000 0 1 run-2 60000 3 0 - - more",
+        "redlock2 repl-2 sixty 0 1 run-2 60000 3 0 - -",
+        "redlock2 repl-2 60000 0 1 run-2 60000 3 0 x -",
+        "redlock1 run-2 3 60000 0 0",
+        "redlock1 run-2 3 sixty 0 0 -",
+    ],
 )
 def test_a_marker_that_cannot_be_read_is_refused_and_left_alone(text: str) -> None:
     """Perhaps a later version's: it is never written over."""
@@ -316,13 +379,14 @@ def test_a_ttl_that_only_a_minority_accepts_is_not_the_clusters(stated: list[flo
 # 3. Admitted at once
 
 
-def test_a_node_whose_marker_names_its_run_is_admitted_at_once() -> None:
-    """Whatever its uptime; the standing carries the marker that every vote must show."""
+def test_a_node_whose_marker_names_its_memory_is_admitted_at_once() -> None:
+    """Whatever its uptime; the standing carries the marker that every vote must show, and the memory that it is of."""
     admission = met(3)
     admission.seen(1, identity_of(1, 3, uptime=-3598.0), 0.0)
     standing = admission.standing(1, 0.0)
     assert standing.state is State.ADMITTED
     assert standing.marker == marker_of(1, 3).text()
+    assert standing.memory == memory_of(1)
     assert standing.mark is None
 
 
@@ -354,21 +418,70 @@ def test_a_failure_is_forgotten_when_the_node_answers() -> None:
     assert admission.standing(1, 2.0).state is State.ADMITTED
 
 
+@pytest.mark.parametrize(("nodes", "needed"), [(1, 1), (3, 2), (5, 3)])
+def test_nobody_votes_before_a_majority_has_shown_a_marker(nodes: int, needed: int) -> None:
+    """While a cluster is founded: should its first node forget then, all would look new again, and be founded anew."""
+    admission = client_of(nodes)
+    for node in range(needed):
+        for other in range(node, nodes):
+            admission.failed(other, SILENT)
+        if node:
+            standing = admission.standing(0, 1.0)
+            assert standing.state is State.UNKNOWN
+            assert standing.fault is not None
+            assert standing.fault.detail == "is not asked before a majority of the nodes has shown a marker"
+        admission.seen(node, identity_of(node, nodes), 1.0)
+    assert admission.standing(0, 1.0).state is State.ADMITTED
+    for node in range(1, nodes):
+        admission.failed(node, SILENT)
+    assert admission.standing(0, 1.0).state is State.ADMITTED, "once shown is enough"
+
+
+def test_asking_how_a_node_stands_changes_nothing() -> None:
+    """However often, and at whatever instant: only what is told does."""
+    admission = met(3)
+    admission.seen(1, restarted(1, 3), 10.0)
+    before = admission.changes
+    first = [str(admission.standing(node, 20.0)) for node in range(3)]
+    for at in (0.0, 1e6, 20.0):
+        states(admission, at)
+    assert [str(admission.standing(node, 20.0)) for node in range(3)] == first
+    assert admission.changes == before
+
+
+# What is promised is no loss (rule 2)
+
+
 def test_a_durable_node_gets_a_marker_for_its_new_run_at_once() -> None:
     """It has its data: by compare-and-set from the marker it has, with the floor that it had."""
-    admission = met(3, marker={"durable": True, "floor": 99, "max_ttl": 30.0, "cluster": "blue"})
-    old = marker_of(1, 3, durable=True, floor=99, max_ttl=30.0, cluster="blue").text()
-    admission.seen(1, restarted(1, 3, marker=old), 5.0)
-    standing = admission.standing(1, 5.0)
-    assert standing.state is State.MARK
-    assert written(standing.mark) == (old, "redlock1 run-2b 3 30000 1 ... blue", "99")
+    said = {"durable": True, "floor": 99, "max_ttl": 30.0, "cluster": "blue"}
+    admission = met(3, marker=said)
+    old = marker_of(1, 3, **said)
+    admission.seen(1, restarted(1, 3, marker=old.text()), 5.0)
+    assert written(admission.standing(1, 5.0).mark) == (old.text(), replace(old, memory=memory_of(1, "b")))
+    assert obey(admission, 1, 5.0).state is State.ADMITTED
 
 
-def test_a_durable_cluster_does_not_trust_a_promoted_replica() -> None:
+@pytest.mark.parametrize("promised_at", ["1234"])
+def test_a_durable_cluster_does_not_trust_a_promoted_replica(promised_at: str) -> None:
     """What it remembers came by asynchronous replication."""
     admission = met(3, marker={"durable": True})
-    admission.seen(1, restarted(1, 3, marker=marker_of(1, 3, durable=True).text(), promoted=True, uptime=5000.0), 5.0)
+    old = marker_of(1, 3, durable=True).text()
+    admission.seen(1, restarted(1, 3, marker=old, promoted_at=promised_at, uptime=5000.0), 5.0)
     assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+
+
+def test_a_durable_node_with_the_marker_of_another_one_has_a_copy_and_not_its_data() -> None:
+    """It was made a replica, promoted and restarted; the server forgot that, and the copy names the node it came from."""
+    admission = met(3, marker={"durable": True})
+    copy = marker_of(0, 3, durable=True).text()
+    admission.seen(1, restarted(1, 3, marker=copy, uptime=5000.0), 5.0)
+    assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+    fresh = client_of(3)
+    for node in (0, 2):
+        fresh.seen(node, identity_of(node, 3, marker=marker_of(node, 3, durable=True).text()), 0.0)
+    fresh.seen(1, restarted(1, 3, marker=copy, uptime=5000.0), 0.0)
+    assert quarantined(obey(fresh, 1, 1.0)) is not None
 
 
 def test_a_durable_node_without_a_marker_has_forgotten() -> None:
@@ -378,61 +491,162 @@ def test_a_durable_node_without_a_marker_has_forgotten() -> None:
     assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
 
 
-# 4. Quarantine
+def test_a_new_replication_id_costs_nothing_where_no_node_is_ever_a_replica() -> None:
+    """A backup came: same run, same data, and the marker is brought up to date by compare-and-set; on all nodes at once."""
+    admission = met(3, marker={"never_replicas": True, "floor": 7})
+    for node in range(3):
+        old = marker_of(node, 3, never_replicas=True, floor=7)
+        admission.seen(node, identity_of(node, 3, memory=renamed(node), marker=old.text()), 5.0)
+        assert written(admission.standing(node, 5.0).mark) == (old.text(), replace(old, memory=renamed(node)))
+    for node in range(3):
+        assert obey(admission, node, 5.0).state is State.ADMITTED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"promoted_at": "1234"}, {"memory": memory_of(1, "b")}, {"evicted": 1}],
+    ids=["promoted", "restarted", "evicted"],
+)
+def test_never_replicas_promises_nothing_else(changes: dict[str, Any]) -> None:
+    """A node that was promoted all the same, that restarted or that evicted keys has forgotten."""
+    admission = met(3, marker={"never_replicas": True})
+    old = marker_of(1, 3, never_replicas=True).text()
+    admission.seen(1, identity_of(1, 3, **{"memory": renamed(1), "marker": old, **changes}), 5.0)
+    assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+
+
+def test_a_counter_that_was_reset_is_written_down() -> None:
+    """CONFIG RESETSTAT: else as many keys again could be evicted, and nobody would see it."""
+    admission = met(3, marker={"evicted": 5})
+    stands = marker_of(1, 3, evicted=5)
+    admission.seen(1, identity_of(1, 3, marker=stands.text()), 5.0)
+    assert written(admission.standing(1, 5.0).mark)[1] == replace(stands, evicted=0)
+    assert obey(admission, 1, 5.0).state is State.ADMITTED
+
+
+@pytest.mark.parametrize(("run_id", "promoted_at"), [("run-2", "-1"), ("run-2:77", "77")])
+def test_a_marker_of_the_former_format_is_brought_up_to_date_at_once(run_id: str, promoted_at: str) -> None:
+    """What it promised goes on; it named the run, and the promotion in it."""
+    admission = met(3)
+    old = f"redlock1 {run_id} 3 60000 0 123 -"
+    fresh = client_of(3)
+    for node in (0, 2):
+        fresh.seen(node, identity_of(node, 3), 0.0)
+    fresh.seen(1, identity_of(1, 3, marker=old, promoted_at=promoted_at), 0.0)
+    assert written(fresh.standing(1, 0.0).mark) == (old, marker_of(1, 3, floor=123, since_us=us(0.0)))
+    assert obey(fresh, 1, 0.0).state is State.ADMITTED
+    admission.seen(1, identity_of(1, 3, marker=old, promoted_at=promoted_at), 1.0)
+    assert quarantined(admission.standing(1, 1.0)) is not None, "who knew today's format does not go back"
+
+
+@pytest.mark.parametrize("run_id", ["run-2", "run-2:78", "run-1"])
+def test_a_marker_of_the_former_format_that_names_another_run_is_a_loss(run_id: str) -> None:
+    """As it was then."""
+    fresh = client_of(3)
+    for node in (0, 2):
+        fresh.seen(node, identity_of(node, 3), 0.0)
+    old = f"redlock1 {run_id} 3 60000 0 123 -"
+    fresh.seen(1, identity_of(1, 3, marker=old, promoted_at="77"), 0.0)
+    assert quarantined(obey(fresh, 1, 0.0)) is not None
+
+
+# Losses and their quarantine (rule 3)
 
 LOSSES = {
-    "restarted": restarted(1, 3),
-    "flushed": flushed(1, 3),
-    "replaced": restarted(1, 3, marker=BLANK),
-    "restored": identity_of(1, 3, marker=marker_of(1, 3, run_id="run-of-last-week").text(), uptime=1.0),
+    "restarted": (restarted(1, 3), "it restarted"),
+    "promoted": (identity_of(1, 3, memory=renamed(1), promoted_at="77"), "it was a replica, and was promoted"),
+    "renamed": (
+        identity_of(1, 3, memory=renamed(1)),
+        "its replication id changed: it was promoted, or a replica or a backup came or left",
+    ),
+    "copied": (identity_of(1, 3, memory=renamed(1), marker=marker_of(0, 3).text()), "it restarted"),
+    "flushed": (flushed(1, 3), "its marker is gone"),
+    "replaced": (flushed(1, 3, memory=memory_of(1, "b")), "its marker is gone"),
+    "restored": (restarted(1, 3, marker=marker_of(1, 3, memory=memory_of(1, "a")).text()), "it restarted"),
+    "evicted": (identity_of(1, 3, evicted=1), "it evicted keys"),
 }
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_node_that_forgot_does_not_vote_until_its_locks_have_ended(loss: str) -> None:
-    """On the client's clock, from when it saw the loss; then it may be marked, with a floor under its tokens."""
+    """On the client's clock, from when it saw the loss; then it is marked as the memory that it is, with a floor."""
     admission = met(3)
     assert admission.standing(1, 1.0).state is State.ADMITTED
-    identity = LOSSES[loss]
+    identity, how = LOSSES[loss]
     admission.seen(1, identity, 100.0)
-    assert admission.standing(1, 100.0).state is State.QUARANTINED
-    for other in (0, 2):
-        assert admission.outdated(other)
-        admission.seen(other, identity_of(other, 3), 100.0)
+    standing = admission.standing(1, 100.0)
+    assert standing.state is State.QUARANTINED
+    assert standing.fault is not None
+    assert standing.fault.detail == f"forgot its locks ({how}) and is in quarantine: it votes again in 62.2 s"
+    tell_again(admission, 100.0)
     for at in (100.0, 130.0, 100.0 + SPAN - 0.001):
-        assert quarantined(admission.standing(1, at)) == pytest.approx(100.0 + SPAN)
-    standing = admission.standing(1, 100.0 + SPAN + 0.001)
-    assert standing.state is State.MARK
-    assert written(standing.mark) == (identity.marker, f"redlock1 {identity.run_id} 3 60000 0 ... -", FLOOR)
+        assert quarantined(obey(admission, 1, at)) == pytest.approx(100.0 + SPAN)
+    at = 100.0 + SPAN + 0.001
+    told = admission.identity(1)
+    assert told is not None
+    expected, marker = written(admission.standing(1, at).mark)
+    assert expected == told.marker
+    assert marker == marker_of(1, 3, memory=identity.memory, evicted=identity.evicted, floor=us(at + 60.0), since_us=us(0.0)), (
+        "the floor is by the others' clocks"
+    )
+    assert obey(admission, 1, at).state is State.ADMITTED
     assert states(admission, 100.0)[::2] == [State.ADMITTED] * 2
 
 
-def test_the_message_says_what_happened_and_how_long_it_takes() -> None:
-    """And never advises to mark the node by hand."""
+@pytest.mark.parametrize("loss", ["restarted", "promoted", "renamed", "copied", "restored", "evicted"])
+def test_a_loss_is_made_known_by_a_blank_where_a_marker_still_stands(loss: str) -> None:
+    """Others may not have found it yet; its promises stand on the other nodes, which were asked since."""
     admission = met(3)
-    assert admission.standing(1, 0.0).state is State.ADMITTED
-    for identity, words in ((restarted(1, 3), "it restarted"), (flushed(1, 3), "its marker is gone")):
-        admission.seen(1, identity, 0.0)
-        admission.standing(1, 0.0)
-        fault = admission.standing(1, 2.0).fault
-        assert fault is not None
-        assert fault.detail == f"forgot its locks ({words}) and is in quarantine: it votes again in 60.2 s"
+    identity, _ = LOSSES[loss]
+    admission.seen(1, identity, 100.0)
+    assert admission.standing(1, 100.0).mark is None, "before the others have told"
+    tell_again(admission, 100.0)
+    mark = admission.standing(1, 100.0).mark
+    assert mark is not None
+    assert mark.is_blank
+    assert (mark.expected, mark.args[1]) == (identity.marker, identity.memory.replication_id)
+    assert int(str(mark.args[3])) == us(100.0), "by the latest clock of the others"
+
+
+def test_a_blank_over_the_only_marker_there_is_would_lose_its_promises() -> None:
+    """One node alone, or one whose others have all forgotten: there the marker stays while it is waited on."""
+    for nodes in (1, 3):
+        admission = client_of(nodes)
+        admission.seen(0, restarted(0, nodes, marker=marker_of(0, nodes, max_ttl=600.0).text()), 0.0)
+        for node in range(1, nodes):
+            admission.seen(node, identity_of(node, nodes, marker=""), 0.0)
+        assert quarantined(admission.standing(0, 0.0)) == pytest.approx(-1.0 + quarantine_span(600.0))
 
 
 def test_after_its_quarantine_a_node_is_admitted_by_the_marker_that_was_written() -> None:
-    """By whom does not matter: the loser of the compare-and-set adopts what stands."""
+    """By whom does not matter: the loser of the compare-and-set adopts what was written since it saw the loss."""
     admission = met(3)
-    admission.seen(1, restarted(1, 3), 0.0)
-    quarantined(admission.standing(1, 0.0))
-    theirs = marker_of(1, 3, run_id="run-2b", floor=1234)
-    admission.seen(1, restarted(1, 3, marker=theirs.text()), 10.0)
+    admission.seen(1, restarted(1, 3, clock=WALL + 1.0), 1.0)
+    quarantined(admission.standing(1, 1.0))
+    theirs = marker_of(1, 3, memory=memory_of(1, "b"), floor=1234, since_us=us(9.0))
+    admission.seen(1, restarted(1, 3, marker=theirs.text(), clock=WALL + 10.0), 10.0)
     standing = admission.standing(1, 10.0)
     assert standing.state is State.ADMITTED
     assert standing.marker == theirs.text()
 
 
+def test_a_marker_from_before_the_loss_does_not_end_it() -> None:
+    """Another database was swapped in, and is swapped out again: nobody knows what was forgotten with it."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3, clock=WALL + 5.0), 5.0)
+    admission.seen(1, identity_of(1, 3, clock=WALL + 10.0), 10.0)
+    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + SPAN)
+    tell_again(admission, 10.0)
+    standing = obey(admission, 1, 10.0)
+    assert quarantined(standing) is not None
+    assert admission.identity(1) == identity_of(1, 3, clock=WALL + 10.0), "only we know, and may be wrong: nobody else waits"
+    expected, marker = written(admission.standing(1, 10.0 + SPAN + 0.1).mark)
+    assert expected == marker_of(1, 3).text()
+    assert marker.floor == us(10.0 + SPAN + 60.1)
+
+
 def test_a_quarantine_is_not_begun_anew_by_looking_again() -> None:
-    """Nor by a new connection to the same run with the same marker, nor by a failure in between."""
+    """Nor by a new connection to the same memory with the same marker, nor by a failure in between."""
     admission = met(3)
     for at in (0.0, 10.0, 20.0):
         admission.seen(1, flushed(1, 3, uptime=1000.0 + at), at)
@@ -445,17 +659,19 @@ def test_a_quarantine_is_not_begun_anew_by_looking_again() -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        restarted(1, 3, run_id="run-2c"),
-        flushed(1, 3, run_id="run-2b"),
-        flushed(1, 3, run_id="run-2b", marker=f"{BLANK}2"),
-        flushed(1, 3, run_id="run-2c"),
+        restarted(1, 3, memory=memory_of(1, "c")),
+        restarted(1, 3, memory=Memory("run-2b", "repl-2x")),
+        flushed(1, 3, memory=memory_of(1, "b")),
+        flushed(1, 3, memory=memory_of(1, "b"), marker=blank_of(memory_of(1, "b"), nonce="other")),
+        flushed(1, 3, memory=memory_of(1, "c")),
+        restarted(1, 3, evicted=1),
     ],
 )
 def test_a_second_loss_begins_the_quarantine_anew(second: Identity) -> None:
     """Whatever it granted in between, or somebody else's marker allowed, is forgotten as well; its uptime does not help."""
     admission = met(3)
-    admission.seen(1, restarted(1, 3), 0.0)
-    quarantined(admission.standing(1, 0.0))
+    admission.seen(1, restarted(1, 3), 1.0)
+    quarantined(admission.standing(1, 1.0))
     admission.seen(1, second, 50.0)
     assert quarantined(admission.standing(1, 50.0)) == pytest.approx(50.0 + SPAN)
 
@@ -463,43 +679,46 @@ def test_a_second_loss_begins_the_quarantine_anew(second: Identity) -> None:
 def test_a_loss_after_being_admitted_again_is_a_new_one() -> None:
     """The same run loses its marker twice: the first loss does not count for the second."""
     admission = met(3)
-    admission.seen(1, flushed(1, 3), 0.0)
-    quarantined(admission.standing(1, 0.0))
-    admission.seen(1, identity_of(1, 3), 63.0)
+    admission.seen(1, flushed(1, 3, clock=WALL), 0.0)
+    again = marker_of(1, 3, since_us=us(62.9), floor=5)
+    admission.seen(1, identity_of(1, 3, marker=again.text(), clock=WALL + 63.0), 63.0)
     assert admission.standing(1, 63.0).state is State.ADMITTED
-    admission.seen(1, flushed(1, 3), 64.0)
+    admission.seen(1, flushed(1, 3, clock=WALL + 64.0), 64.0)
     assert quarantined(admission.standing(1, 64.0)) == pytest.approx(64.0 + SPAN)
 
 
-def fresh_client_sees(identity: Identity, *, at: float = 0.0) -> Standing:
+def fresh_client_sees(identity: Identity, *, at: float = 0.0, clock: float | None = None) -> Standing:
     """What a client makes of n2 that meets it for the first time, with n1 and n3 as they should be."""
     admission = client_of(3)
     for node in (0, 2):
-        admission.seen(node, identity_of(node, 3), at)
+        admission.seen(node, identity_of(node, 3, clock=WALL + at if clock is None else clock), at)
     admission.seen(1, identity, at)
-    return admission.standing(1, at + PATIENCE)
+    return obey(admission, 1, at)
 
 
 def test_a_client_that_never_saw_the_node_counts_from_its_start() -> None:
     """Every lock that it forgot was granted before its process began."""
-    assert quarantined(fresh_client_sees(restarted(1, 3, uptime=20.0), at=100.0)) == pytest.approx(100.0 + PATIENCE - 20.0 + SPAN)
-    assert fresh_client_sees(restarted(1, 3, uptime=63.0), at=100.0).state is State.MARK
+    assert quarantined(fresh_client_sees(restarted(1, 3, uptime=20.0), at=100.0)) == pytest.approx(100.0 - 20.0 + SPAN)
+    assert fresh_client_sees(restarted(1, 3, uptime=63.0), at=100.0).state is State.ADMITTED
 
 
 @pytest.mark.parametrize(
     "identity",
     [
-        flushed(1, 3, uptime=1e6),
-        restarted(1, 3, marker=BLANK, uptime=1e6),
+        identity_of(1, 3, memory=renamed(1), uptime=1e6),
+        flushed(1, 3, uptime=1e6, marker=""),
+        flushed(1, 3, memory=memory_of(1, "b"), marker="", uptime=1e6),
         restarted(1, 3, uptime=-3598.0),
         restarted(1, 3, uptime=0.0),
-        restarted(1, 3, uptime=1e6, promoted=True),
+        restarted(1, 3, uptime=1e6, promoted_at="77"),
+        restarted(1, 3, uptime=1e6, marker=marker_of(0, 3).text()),
     ],
-    ids=["flushed", "replaced", "negative", "zero", "promoted"],
+    ids=["renamed", "flushed", "replaced", "negative", "zero", "promoted", "copied"],
 )
 def test_uptime_shortens_nothing_where_it_tells_nothing(identity: Identity) -> None:
     """A flush leaves no trace in it, a clock that steps makes it negative, and a promoted replica's is another's."""
-    assert quarantined(fresh_client_sees(identity, at=100.0)) == pytest.approx(100.0 + PATIENCE + SPAN)
+    seen = replace(identity, clock=WALL + 100.0)
+    assert quarantined(fresh_client_sees(seen, at=100.0)) == pytest.approx(100.0 + SPAN)
 
 
 def test_uptime_shortens_nothing_for_a_client_that_had_seen_the_node() -> None:
@@ -510,20 +729,74 @@ def test_uptime_shortens_nothing_for_a_client_that_had_seen_the_node() -> None:
     assert quarantined(admission.standing(1, 2.0)) == pytest.approx(2.0 + SPAN)
 
 
-@pytest.mark.parametrize(("nodes", "others"), [(2, 1), (3, 2), (4, 3), (5, 3), (7, 4)])
+def test_clients_that_live_for_a_second_count_from_when_the_blank_was_put_there() -> None:
+    """The first of them puts it, with the latest clock of all; those that come later count by the earliest."""
+    blank = blank_of(memory_of(1), put_at=10.0)
+    waiting = flushed(1, 3, marker=blank, clock=WALL + 30.0)
+    assert quarantined(fresh_client_sees(waiting, at=30.0)) == pytest.approx(10.0 + SPAN)
+    late = flushed(1, 3, marker=blank, clock=WALL + 73.0)
+    assert fresh_client_sees(late, at=73.0).state is State.ADMITTED
+
+
+@pytest.mark.parametrize("who", ["its own", "another's"])
+def test_one_clock_that_steps_ends_no_quarantine(who: str) -> None:
+    """The node's own after its boot, or another's: the earliest of all counts."""
+    blank = blank_of(memory_of(1), put_at=10.0)
+    own, others = (9999.0, 20.0) if who == "its own" else (20.0, 9999.0)
+    waiting = flushed(1, 3, marker=blank, clock=WALL + own)
+    assert quarantined(fresh_client_sees(waiting, at=20.0, clock=WALL + others)) == pytest.approx(10.0 + SPAN)
+
+
+def test_a_blank_that_came_back_with_a_snapshot_says_nothing_of_this_memory() -> None:
+    """It was put there long ago, and the node was marked, used and lost since."""
+    old = flushed(1, 3, memory=memory_of(1, "b"), marker=blank_of(memory_of(1), put_at=-1000.0), clock=WALL + 30.0)
+    assert quarantined(fresh_client_sees(old, at=30.0)) == pytest.approx(30.0 + SPAN)
+
+
+def test_a_client_that_knew_the_node_counts_by_its_own_clock_alone() -> None:
+    """However long ago the blank says that it was put."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3, marker=blank_of(memory_of(1), put_at=-1000.0)), 5.0)
+    tell_again(admission, 5.0)
+    assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+
+
+def test_a_floor_is_by_the_clocks_of_the_others() -> None:
+    """The node itself may just have booted with a clock of last year; a floor that it had is never lowered."""
+    admission = met(3, marker={"floor": 42})
+    admission.seen(1, flushed(1, 3, clock=WALL - 9e5), 0.0)
+    admission.seen(0, identity_of(0, 3, marker=marker_of(0, 3, floor=42).text(), clock=WALL + 2.0), 0.0)
+    _, marker = written(admission.standing(1, 100.0).mark)
+    assert marker.floor == us(100.0 + 60.0 + 2.0)
+    admission = met(3, marker={"floor": us(1e6)})
+    admission.seen(1, flushed(1, 3), 0.0)
+    tell_again(admission, 0.0)
+    assert written(admission.standing(1, 100.0).mark)[1].floor == us(1e6)
+
+
+def test_a_single_node_floors_by_its_own_clock() -> None:
+    """There is no other."""
+    admission = met(1)
+    admission.seen(0, flushed(0, 1), 0.0)
+    assert written(admission.standing(0, 100.0).mark)[1].floor == us(160.0)
+
+
+# By what a quarantine waits (rule 5)
+
+
+@pytest.mark.parametrize(("nodes", "others"), [(2, 1), (3, 1), (4, 2), (5, 2), (7, 3)])
 def test_a_quarantine_ends_only_when_enough_other_markers_are_known(nodes: int, others: int) -> None:
-    """min(q, n - 1) of them: the longest max_ttl among them is the one to wait for."""
-    admission = client_of(nodes)
-    admission.seen(0, restarted(0, nodes), 0.0)
-    for node in range(1, others):
-        admission.seen(node, identity_of(node, nodes), 0.0)
-    for node in range(others, nodes):
+    """q - 1 of them, told since the loss: with the node itself they are a majority, which any raise has met."""
+    admission = met(nodes)
+    admission.seen(0, flushed(0, nodes), 10.0)
+    for node in range(1, nodes):
         admission.failed(node, SILENT)
-    for at in (0.0, 1000.0):
-        standing = admission.standing(0, at)
-        assert quarantined(standing) is None
-        assert standing.fault is not None
-        assert standing.fault.detail.endswith("until the other nodes have answered")
+    for node in range(1, others):
+        admission.seen(node, identity_of(node, nodes), 20.0)
+    standing = admission.standing(0, 1000.0)
+    assert quarantined(standing) is None
+    assert standing.fault is not None
+    assert standing.fault.detail.endswith("until a majority has told that max_ttl was not raised meanwhile")
     admission.seen(others, identity_of(others, nodes), 1000.0)
     assert admission.standing(0, 1000.0).state is State.MARK
 
@@ -534,11 +807,10 @@ def test_a_quarantine_does_not_end_on_what_the_others_told_before_the_loss() -> 
     admission.seen(1, flushed(1, 3), 10.0)
     assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + SPAN)
     for at in (10.0 + SPAN + 0.1, 1000.0):
-        standing = admission.standing(1, at)
-        assert quarantined(standing) is None
-        assert standing.fault is not None
-        assert standing.fault.detail.endswith("until a majority has told that max_ttl was not raised meanwhile")
-    raised = marker_of(2, 3, max_ttl=3000.0).text()
+        assert quarantined(admission.standing(1, at)) is None
+    raised = marker_of(2, 3, wait_ttl=3000.0).text()
+    admission.seen(2, identity_of(2, 3, marker=raised), 1000.0, asked_at=9.9)
+    assert admission.outdated(2), "it was asked before the loss, whenever it was read"
     admission.seen(2, identity_of(2, 3, marker=raised), 1000.0)
     assert quarantined(admission.standing(1, 1000.0)) == pytest.approx(10.0 + quarantine_span(3000.0))
 
@@ -549,7 +821,6 @@ def test_who_told_before_a_loss_is_asked_again_and_who_cannot_be_is_not() -> Non
     assert not any(admission.outdated(node) for node in range(3))
     before = admission.changes
     admission.seen(1, flushed(1, 3), 10.0)
-    admission.standing(1, 10.0)
     assert admission.changes > before + 1
     assert [admission.outdated(node) for node in range(3)] == [True, False, True]
     admission.failed(2, SILENT)
@@ -560,10 +831,12 @@ def test_who_told_before_a_loss_is_asked_again_and_who_cannot_be_is_not() -> Non
 def test_a_foreign_node_does_not_make_a_quarantine_longer() -> None:
     """A wrong address in the list, of a cluster with locks of a day; its `max_ttl` is not ours, nor is it written."""
     admission = met(3)
-    admission.seen(2, identity_of(2, 3, marker=marker_of(2, 5, max_ttl=86400.0).text()), 0.0)
-    admission.seen(1, flushed(1, 3), 0.0)
-    assert quarantined(admission.standing(1, 0.0)) == pytest.approx(SPAN)
-    assert written(admission.standing(1, 100.0).mark)[1] == "redlock1 run-2 3 60000 0 ... -"
+    for marker in (marker_of(2, 5, max_ttl=86400.0), marker_of(2, 3, cluster="green", max_ttl=86400.0)):
+        admission.seen(2, identity_of(2, 3, marker=marker.text()), 0.0)
+        admission.seen(1, flushed(1, 3), 0.0)
+        tell_again(admission, 0.0)
+        assert quarantined(admission.standing(1, 0.0)) == pytest.approx(SPAN)
+        assert written(admission.standing(1, 100.0).mark)[1].max_ttl == 60.0
 
 
 def test_a_majority_that_forgot_votes_again_when_all_nodes_have_told() -> None:
@@ -581,31 +854,35 @@ def test_a_single_node_needs_no_others() -> None:
     """A plain lock's server that restarted waits for its own max_ttl."""
     admission = met(1)
     admission.seen(0, restarted(0, 1), 0.0)
-    assert quarantined(admission.standing(0, 1.0)) == pytest.approx(1.0 - 1.0 + SPAN)
+    assert quarantined(admission.standing(0, 1.0)) == pytest.approx(SPAN)
     assert admission.standing(0, SPAN + 0.1).state is State.MARK
 
 
 @pytest.mark.parametrize("who", ["another node", "the node itself", "a node that is gone"])
-def test_the_longest_max_ttl_that_any_marker_states_is_waited_for(who: str) -> None:
-    """`max_ttl` may have been raised on some nodes only."""
-    admission = met(3)
-    old = marker_of(1, 3, max_ttl=300.0 if who == "the node itself" else 60.0).text()
+def test_the_longest_wait_ttl_that_any_marker_states_is_waited_for(who: str) -> None:
+    """`wait_ttl` may have been raised on some nodes only, and what the node itself was told counts as well."""
+    longer = {"wait_ttl": 300.0}
+    admission = met(3, marker=longer if who == "the node itself" else None)
     if who != "the node itself":
-        admission.seen(2, identity_of(2, 3, marker=marker_of(2, 3, max_ttl=300.0).text()), 0.0)
+        admission.seen(2, identity_of(2, 3, marker=marker_of(2, 3, **longer).text()), 0.0)
     if who == "a node that is gone":
-        admission.seen(2, identity_of(2, 3), 0.0)
-    admission.seen(1, restarted(1, 3, marker=old), 10.0)
-    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + 307.0, abs=1.1)
+        admission.failed(2, SILENT)
+    admission.seen(1, flushed(1, 3), 10.0)
+    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + quarantine_span(300.0))
 
 
 def test_a_node_without_a_marker_gets_what_the_others_say() -> None:
-    """Their number, id, promises and the longest max_ttl, but not their floor."""
-    admission = met(3, marker={"cluster": "blue", "durable": True, "floor": 5, "max_ttl": 30.0})
-    admission.seen(2, identity_of(2, 3, marker=marker_of(2, 3, cluster="blue", durable=True, max_ttl=45.0).text()), 0.0)
-    admission.seen(1, restarted(1, 3, marker=BLANK), 0.0)
-    quarantined(admission.standing(1, 0.0))
-    mark = admission.standing(1, 1000.0).mark
-    assert written(mark) == (BLANK, "redlock1 run-2b 3 45000 1 ... blue", FLOOR)
+    """Their number, id, promises and the longest max_ttl and wait_ttl, but not their floor."""
+    said = {"cluster": "blue", "durable": True, "never_replicas": True, "floor": 5, "max_ttl": 30.0}
+    admission = client_of(3)
+    for node in (0, 2):
+        longer = {"max_ttl": 45.0, "wait_ttl": 90.0} if node == 2 else {}
+        admission.seen(node, identity_of(node, 3, marker=marker_of(node, 3, **{**said, **longer}).text()), 0.0)
+    admission.seen(1, flushed(1, 3, memory=memory_of(1, "b")), 0.0)
+    expected, marker = written(admission.standing(1, 1000.0).mark)
+    assert expected == blank_of(memory_of(1, "b"))
+    promised = {**said, "max_ttl": 45.0, "wait_ttl": 90.0, "floor": us(1060.0), "since_us": us(0.0)}
+    assert marker == marker_of(1, 3, memory=memory_of(1, "b"), **promised)
 
 
 def test_a_node_without_a_marker_never_gets_that_of_a_foreign_node() -> None:
@@ -613,8 +890,8 @@ def test_a_node_without_a_marker_never_gets_that_of_a_foreign_node() -> None:
     admission = met(5, marker={"cluster": "blue"})
     admission.seen(0, identity_of(0, 5, marker=marker_of(0, 3, cluster="green").text()), 0.0)
     admission.seen(4, flushed(4, 5), 0.0)
-    quarantined(admission.standing(4, 0.0))
-    assert written(admission.standing(4, 1000.0).mark) == (BLANK, "redlock1 run-5 5 60000 0 ... blue", FLOOR)
+    tell_again(admission, 0.0)
+    assert written(admission.standing(4, 1000.0).mark)[1].cluster == "blue"
 
 
 def test_a_wrong_list_never_marks_a_good_node() -> None:
@@ -622,7 +899,7 @@ def test_a_wrong_list_never_marks_a_good_node() -> None:
     admission = met(3, marker={"nodes": 5})
     admission.seen(1, flushed(1, 3), 0.0)
     for at in (0.0, 1000.0):
-        assert refused(admission.standing(1, at)) == "has no marker, and no other node is of this cluster"
+        assert "n1 had another cluster's" in refused(admission.standing(1, at))
 
 
 def test_a_quarantined_node_is_refused_for_what_its_marker_says_first() -> None:
@@ -632,74 +909,199 @@ def test_a_quarantined_node_is_refused_for_what_its_marker_says_first() -> None:
     assert "of 5 nodes" in refused(admission.standing(1, 1000.0))
 
 
-# 5. Bootstrap of a new cluster
+# An older memory under the same name (rule 4)
+
+
+def test_an_address_that_moves_to_a_standby_and_back_is_a_loss() -> None:
+    """Each server's marker names itself; what was granted on the newer one the older never knew."""
+    admission = met(3)
+    newer = marker_of(1, 3, memory=memory_of(1, "b"), floor=us(60.0), since_us=us(0.0))
+    admission.seen(1, identity_of(1, 3, memory=newer.memory, marker=newer.text()), 10.0)
+    assert admission.standing(1, 10.0).state is State.ADMITTED, "it was marked after a wait, as a restarted one is"
+    admission.seen(1, identity_of(1, 3), 20.0)
+    standing = admission.standing(1, 20.0)
+    assert quarantined(standing) == pytest.approx(20.0 + SPAN)
+    assert standing.fault is not None
+    assert "an older memory came back under its name" in standing.fault.detail
+    tell_again(admission, 20.0)
+    blank = admission.standing(1, 20.0).mark
+    assert blank is not None
+    assert blank.is_blank, "so that clients which never met the newer one wait as well"
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["marked by us", "marked by another client"])
+def test_an_older_memory_that_came_back_votes_again_after_its_wait(ours: bool) -> None:
+    """Whoever's marker ends the wait, from then on that memory is the present one, and the other one is the older."""
+    admission = met(3)
+    newer = marker_of(1, 3, memory=memory_of(1, "b"), floor=us(60.0), since_us=us(0.0))
+    standby = identity_of(1, 3, memory=newer.memory, marker=newer.text())
+    admission.seen(1, standby, 10.0)
+    admission.seen(1, identity_of(1, 3, clock=WALL + 20.0), 20.0)
+    tell_again(admission, 20.0)
+    assert quarantined(obey(admission, 1, 20.0)) == pytest.approx(20.0 + SPAN)
+    over = 20.0 + SPAN + 1.0
+    if ours:
+        obey(admission, 1, over)
+    else:
+        marker = marker_of(1, 3, floor=us(over + 60.0), since_us=us(over - 1.0))
+        admission.seen(1, identity_of(1, 3, marker=marker.text(), clock=WALL + over), over)
+    assert admission.standing(1, over).state is State.ADMITTED
+    admission.seen(1, standby, over + 1.0)
+    assert quarantined(admission.standing(1, over + 1.0)) == pytest.approx(over + 1.0 + SPAN)
+
+
+def test_a_memory_that_was_only_seen_is_newer_all_the_same() -> None:
+    """Somebody else may have marked it, and taken locks there."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3, memory=memory_of(1, "b"), marker=""), 10.0)
+    admission.seen(1, identity_of(1, 3), 11.0)
+    assert quarantined(admission.standing(1, 11.0)) == pytest.approx(11.0 + SPAN)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [{"floor": 4}, {"max_ttl": 50.0, "wait_ttl": 70.0}, {"wait_ttl": 65.0}, {"cluster": "green"}],
+    ids=["floor", "max_ttl", "wait_ttl", "cluster"],
+)
+def test_a_marker_that_is_no_successor_is_a_loss(older: dict[str, Any]) -> None:
+    """The same memory, as with SWAPDB twice: what was known of the name can only have grown."""
+    known = {"floor": 5, "wait_ttl": 70.0}
+    admission = met(5, marker=known)
+    admission.seen(1, identity_of(1, 5, marker=marker_of(1, 5, **{**known, **older}).text()), 10.0)
+    if "cluster" in older:
+        assert "belongs to cluster" in refused(admission.standing(1, 10.0))
+    else:
+        assert quarantined(admission.standing(1, 10.0)) is not None
+
+
+@pytest.mark.parametrize("newer", [{"floor": 6}, {"max_ttl": 65.0}, {"wait_ttl": 80.0}, {"never_replicas": True}])
+def test_a_marker_that_was_raised_is_a_successor(newer: dict[str, Any]) -> None:
+    """By `redlock init`, or after a wait."""
+    known = {"floor": 5, "wait_ttl": 70.0}
+    admission = met(3, marker=known)
+    admission.seen(1, identity_of(1, 3, marker=marker_of(1, 3, **{**known, **newer}).text()), 10.0)
+    assert admission.standing(1, 10.0).state is State.ADMITTED
+
+
+def test_two_servers_that_swap_their_addresses_vote_where_they_are() -> None:
+    """The set of memories is the same, and each names itself."""
+    admission = met(3)
+    admission.failed(0, SILENT)
+    admission.failed(1, SILENT)
+    for node, other in ((0, 1), (1, 0)):
+        admission.seen(node, identity_of(other, 3), 10.0)
+    assert states(admission, 10.0) == [State.ADMITTED] * 3
+
+
+def test_an_answer_that_waited_unread_does_not_bring_an_older_memory_back() -> None:
+    """It was asked for before another connection was told of what came after it."""
+    admission = met(3)
+    newer = marker_of(1, 3, memory=memory_of(1, "b"), floor=9)
+    admission.seen(1, identity_of(1, 3, memory=newer.memory, marker=newer.text()), 10.0, asked_at=9.9)
+    admission.seen(1, identity_of(1, 3), 20.0, asked_at=5.0)
+    mark = marker_of(1, 3).write(identity_of(1, 3, marker="x"))
+    admission.marked(1, mark, marker_of(1, 3).text(), 20.0, asked_at=5.0)
+    assert admission.standing(1, 20.0).marker == newer.text()
+    admission.failed(1, SILENT)
+    admission.seen(1, identity_of(1, 3, memory=newer.memory, marker=newer.text()), 30.0, asked_at=29.0)
+    assert admission.standing(1, 30.0).state is State.ADMITTED
+
+
+# A new cluster (rule 6)
 
 
 def unmarked(nodes: int, *, uptime: float = 1000.0, at: float = 0.0, **settings: Any) -> Admission:
-    """A client whose nodes have all answered at *at*, none with a marker."""
+    """A client whose nodes have all answered at *at*, each with its blank."""
     admission = client_of(nodes, **settings)
     for node in range(nodes):
-        admission.seen(node, flushed(node, nodes, uptime=uptime), at)
+        admission.seen(node, flushed(node, nodes, uptime=uptime, marker=blank_of(memory_of(node), put_at=at)), at)
     return admission
 
 
-def founders(admission: Admission, at: float) -> list[State]:
-    """How all nodes stand once those without a marker were asked whether that is still so, as the links do."""
-    for node in range(len(admission.names)):
-        standing = admission.standing(node, at)
-        if standing.mark is not None and written(standing.mark) == (BLANK, f"redlock1 ... {NONCE}", "blank"):
-            admission.marked(node, standing.mark, BLANK, at)
-    return states(admission, at)
+def confirmed(admission: Admission, at: float) -> Admission:
+    """Each was asked once more after the last blank was met, as the links do."""
+    for _ in range(3):
+        tell_again(admission, at)
+    return admission
+
+
+def found(admission: Admission, at: float) -> list[Marker]:
+    """What a founder writes, in its order."""
+    order: list[Marker] = []
+    while True:
+        marks = [(node, standing.mark) for node in range(len(admission.names)) if (standing := admission.standing(node, at)).mark]
+        if not marks:
+            return order
+        for node, mark in marks:
+            assert mark is not None
+            order.append(written(mark)[1])
+            admission.marked(node, mark, finished(mark, at), at)
 
 
 def test_a_new_cluster_is_marked_at_once_when_all_its_nodes_are_up_long_enough() -> None:
     """All asked, none marked, and none can have forgotten a lock that is still valid."""
-    admission = unmarked(3)
-    assert founders(admission, 0.1) == [State.MARK] * 3
-    for node in range(3):
-        standing = admission.standing(node, 0.1)
-        assert written(standing.mark) == (BLANK, f"redlock1 run-{node + 1} 3 60000 0 ... -", "0")
+    admission = confirmed(unmarked(3), 0.1)
+    assert states(admission, 0.1) == [State.MARK, State.UNKNOWN, State.UNKNOWN]
+    assert found(admission, 0.1) == [marker_of(node, 3, since_us=us(0.0)) for node in range(3)]
+    assert states(admission, 0.1) == [State.ADMITTED] * 3
 
 
-def test_founding_marks_all_nodes() -> None:
-    """Once the first is marked, the others look as if they had forgotten; who founds the cluster knows better."""
-    admission = unmarked(3)
-    assert founders(admission, 0.1) == [State.MARK] * 3
-    admission.seen(0, identity_of(0, 3), 0.1)
-    assert states(admission, 0.2) == [State.ADMITTED, State.MARK, State.MARK]
-    admission.seen(2, identity_of(2, 3), 0.2)
-    assert states(admission, 0.3) == [State.ADMITTED, State.MARK, State.ADMITTED]
+def test_the_node_of_the_smallest_memory_decides_who_founds() -> None:
+    """Two founders with different ideas: the loser takes over what the winner promised there, for the other nodes too."""
+    admission = confirmed(unmarked(3, ttl=10.0), 0.1)
+    mark = admission.standing(0, 0.1).mark
+    assert mark is not None
+    theirs = marker_of(0, 3, max_ttl=300.0, since_us=us(0.1))
+    admission.marked(0, mark, theirs.text(), 0.1)
+    assert [marker.max_ttl for marker in found(admission, 0.1)] == [300.0, 300.0]
+    assert states(admission, 0.2) == [State.ADMITTED] * 3
+    assert admission.max_ttl() == 300.0
+
+
+def test_founding_marks_all_nodes_though_the_first_was_seen_marked_by_somebody_else() -> None:
+    """Once the first is marked, the others look as if they had forgotten; who saw all of them blank knows better."""
+    admission = confirmed(unmarked(3), 0.1)
+    admission.seen(0, identity_of(0, 3, marker=marker_of(0, 3, since_us=us(0.1)).text()), 0.2)
+    assert states(admission, 0.2) == [State.UNKNOWN, State.MARK, State.MARK]
+    found(admission, 0.2)
+    assert states(admission, 0.3) == [State.ADMITTED] * 3
 
 
 def test_a_founder_does_not_mark_again_what_is_flushed_later() -> None:
     """It was the founder once: a node whose marker it saw standing, and which is gone now, forgot like any other."""
-    admission = unmarked(3)
-    founders(admission, 0.1)
-    for node in range(3):
-        admission.seen(node, identity_of(node, 3), 0.1)
+    admission = confirmed(unmarked(3), 0.1)
+    found(admission, 0.1)
     assert states(admission, 0.2) == [State.ADMITTED] * 3
-    admission.seen(1, flushed(1, 3), 100.0)
+    admission.seen(1, flushed(1, 3, marker=blank_of(memory_of(1), put_at=100.0)), 100.0)
     assert quarantined(admission.standing(1, 100.0)) == pytest.approx(100.0 + SPAN)
 
 
-def test_a_founder_does_not_mark_what_was_absent_meanwhile() -> None:
-    """Others may have marked it, taken locks there and flushed it while we could not see it."""
-    admission = unmarked(3)
-    founders(admission, 0.1)
-    for node in (0, 2):
-        admission.seen(node, identity_of(node, 3), 0.1)
-    admission.failed(1, SILENT)
-    admission.seen(1, flushed(1, 3), 100.0)
-    assert quarantined(admission.standing(1, 100.0)) == pytest.approx(100.0 + SPAN)
+@pytest.mark.parametrize(
+    "later",
+    [flushed(1, 3, marker=blank_of(memory_of(1), put_at=0.15)), flushed(1, 3, memory=memory_of(1, "b"))],
+    ids=["another blank", "another memory"],
+)
+def test_a_founder_marks_only_the_very_blank_that_all_had_at_one_instant(later: Identity) -> None:
+    """Others may have marked it, taken locks there and flushed it, or it restarted, between founding and marking."""
+    admission = confirmed(unmarked(3), 0.1)
+    mark = admission.standing(0, 0.1).mark
+    assert mark is not None
+    admission.marked(0, mark, finished(mark, 0.1), 0.1)
+    admission.seen(1, later, 0.2)
+    assert quarantined(obey(admission, 1, 0.2)) == pytest.approx(0.2 + SPAN)
 
 
-def test_a_founder_does_not_mark_another_run() -> None:
-    """The node restarted between founding and marking."""
-    admission = unmarked(3)
-    founders(admission, 0.1)
-    admission.seen(0, identity_of(0, 3), 0.1)
-    admission.seen(1, restarted(1, 3, marker=BLANK), 0.2)
-    assert quarantined(admission.standing(1, 0.2)) == pytest.approx(0.2 + SPAN)
+def test_who_sees_a_founding_half_done_takes_part_as_soon_as_it_is_done() -> None:
+    """It met nodes with and without a marker, and takes the latter for a loss; they were marked since, by their own clocks."""
+    admission = client_of(3)
+    admission.seen(0, identity_of(0, 3, marker=marker_of(0, 3, since_us=us(0.9)).text(), clock=WALL + 1.0), 1.0)
+    for node in (1, 2):
+        admission.seen(node, flushed(node, 3, clock=WALL + 1.0), 1.0)
+    assert states(admission, 1.0) == [State.UNKNOWN, State.QUARANTINED, State.QUARANTINED]
+    for node in (1, 2):
+        marked = marker_of(node, 3, since_us=us(1.001)).text()
+        admission.seen(node, identity_of(node, 3, marker=marked, clock=WALL + 1.1), 1.1)
+    assert states(admission, 1.1) == [State.ADMITTED] * 3
 
 
 def test_a_young_cluster_waits_and_says_how_long() -> None:
@@ -712,9 +1114,22 @@ def test_a_young_cluster_waits_and_says_how_long() -> None:
     assert standing.fault.detail == "has no marker yet, as in a new cluster: it grants locks in 40.0 s"
     assert "init" not in standing.fault.detail
     assert states(admission, 49.9) == [State.QUARANTINED] * 3
-    admission.seen(2, flushed(2, 3, uptime=-3598.0), 20.0)
+    again = flushed(2, 3, uptime=-3598.0, marker=blank_of(memory_of(2), put_at=20.0), clock=WALL + 20.0)
+    admission.seen(2, again, 20.0)
     assert quarantined(admission.standing(0, 50.0)) == pytest.approx(20.0 + SPAN)
-    assert states(admission, 20.0 + SPAN) == [State.MARK] * 3
+    confirmed(admission, 20.0 + SPAN)
+    assert len(found(admission, 20.0 + SPAN + 0.001)) == 3
+
+
+def test_clients_that_live_for_a_second_found_a_young_cluster_by_its_blanks() -> None:
+    """By the last of them that was put there, and the earliest clock of all."""
+    admission = client_of(3)
+    for node in range(3):
+        blank = blank_of(memory_of(node), put_at=float(node))
+        admission.seen(node, flushed(node, 3, uptime=1.0, marker=blank, clock=WALL + 64.0 + node), 64.0)
+    assert quarantined(admission.standing(0, 64.0)) == pytest.approx(2.0 + SPAN)
+    confirmed(admission, 64.3)
+    assert len(found(admission, 64.3)) == 3
 
 
 @pytest.mark.parametrize(
@@ -722,86 +1137,66 @@ def test_a_young_cluster_waits_and_says_how_long() -> None:
 )
 def test_a_new_cluster_waits_for_the_max_ttl_it_will_have(settings: dict[str, Any], longest: float) -> None:
     """The caller's, or a minute, or its ttl if that is longer: a whole cluster that forgot had locks of up to that."""
-    admission = unmarked(3, uptime=1.0, **settings)
+    admission = confirmed(unmarked(3, uptime=1.0, **settings), 0.0)
     until = quarantine_span(longest) - 1.0
     assert quarantined(admission.standing(0, 1.0)) == pytest.approx(until)
-    founders(admission, until + 0.01)
-    mark = admission.standing(0, until + 0.01).mark
-    assert written(mark)[1] == f"redlock1 run-1 3 {round(longest * 1000)} 0 ... -"
+    assert {marker.max_ttl for marker in found(admission, until + 0.01)} == {longest}
 
 
 def test_a_durable_new_cluster_is_marked_at_once() -> None:
     """It has its data, and there are no markers among it."""
-    admission = unmarked(3, uptime=1.0, durable=True)
-    assert founders(admission, 0.1) == [State.MARK] * 3
-    assert written(admission.standing(0, 0.1).mark)[1] == "redlock1 run-1 3 60000 1 ... -"
+    admission = confirmed(unmarked(3, uptime=1.0, durable=True), 0.1)
+    assert [marker.durable for marker in found(admission, 0.1)] == [True] * 3
 
 
 def test_a_flushed_node_among_marked_ones_is_not_a_new_cluster() -> None:
     """It looks like one, with its long uptime: A holds {1,2}, 2 is flushed, and a fresh client would win {2,3}."""
-    assert quarantined(fresh_client_sees(flushed(1, 3, uptime=1e6))) == pytest.approx(PATIENCE + SPAN)
+    assert quarantined(fresh_client_sees(flushed(1, 3, uptime=1e6))) == pytest.approx(SPAN)
 
 
 def test_one_marked_node_is_enough_to_be_an_old_cluster() -> None:
     """The four unmarked ones have forgotten then, however long they are up."""
     admission = unmarked(5, uptime=1e6)
     admission.seen(3, identity_of(3, 5), 0.0)
-    for at in (1000.0, 1000.0 + SPAN - 0.001):
-        assert states(admission, at) == [State.QUARANTINED] * 3 + [State.ADMITTED, State.QUARANTINED]
+    for at in (0.0, SPAN - 0.001):
+        assert [state for node, state in enumerate(states(admission, at)) if node != 3] == [State.QUARANTINED] * 4
 
 
-def test_a_cluster_is_not_founded_before_all_were_asked() -> None:
-    """The node that has not answered yet may be the one with a marker."""
+@pytest.mark.parametrize("why", ["refused the connection", "was never asked", "loading", "slave"])
+def test_a_cluster_is_founded_only_by_all_its_nodes(why: str) -> None:
+    """With one node never marked, one flush and a partition made two clusters: the others may be the marked majority."""
     admission = client_of(3)
     for node in (0, 1):
         admission.seen(node, flushed(node, 3), 0.0)
-    assert states(admission, PATIENCE - 0.01)[:2] == [State.UNKNOWN] * 2
-    assert states(admission, PATIENCE)[:2] == [State.MARK] * 2
+    if why == "refused the connection":
+        admission.failed(2, SILENT)
+    elif why in ("loading", "slave"):
+        changes = {"loading": True} if why == "loading" else {"role": "slave"}
+        admission.seen(2, flushed(2, 3, **changes), 0.0)
+    confirmed(admission, 1.0)
+    standing = admission.standing(0, 1000.0)
+    assert quarantined(standing) is None
+    assert standing.fault is not None
+    help_of = {"loading": "n3 is LOADING its data", "slave": "n3 is a slave, not a master"}
+    asked = "n3 cannot be asked: start it, or run `redlock init`"
+    assert standing.fault.detail == f"has no marker: the cluster is new and {help_of.get(why, asked)}"
+    assert admission.out_of_reach(1000.0) is None
 
 
-@pytest.mark.parametrize("absent", [1, 2])
-def test_a_cluster_is_founded_only_by_a_majority(absent: int) -> None:
-    """With fewer answers the silent ones may be the marked majority; they are cases of quarantine when they come."""
-    admission = client_of(3)
-    for node in range(3):
-        if node < 3 - absent:
-            admission.seen(node, flushed(node, 3), 0.0)
-        else:
-            admission.failed(node, SILENT)
-    if absent == 1:
-        assert founders(admission, 0.1) == [State.MARK, State.MARK, State.REFUSED]
-        for node in (0, 1):
-            admission.seen(node, identity_of(node, 3), 0.1)
-        admission.seen(2, flushed(2, 3), 0.2)
-        assert quarantined(admission.standing(2, 0.2)) == pytest.approx(0.2 + SPAN)
-    else:
-        standing = admission.standing(0, 1000.0)
-        assert quarantined(standing) is None
-        assert standing.fault is not None
-        assert standing.fault.detail == (
-            "has no marker, and only 1 of 3 nodes answered: too few to tell a new cluster from one that forgot"
-        )
-
-
-@pytest.mark.parametrize("changes", [{"role": "slave"}, {"policy": "allkeys-lru"}, {"loading": True}])
-def test_only_nodes_that_may_vote_count_as_the_majority_of_a_new_cluster(changes: dict[str, Any]) -> None:
-    """An unfit one will never be marked, and of one that loads its data nobody knows whether it has a marker."""
-    admission = unmarked(3)
-    for node in (1, 2):
-        admission.seen(node, flushed(node, 3, **changes), 0.0)
-    assert admission.standing(0, 1000.0).state is State.QUARANTINED
-
-
-@pytest.mark.parametrize(
-    "other", [identity_of(2, 3, marker="nonsense"), identity_of(1, 3, marker=BLANK)], ids=["foreign", "twin"]
-)
-def test_nodes_that_nobody_asks_again_are_not_waited_for(other: Identity) -> None:
-    """A node with somebody else's marker, or one that is listed twice, is no member of a new cluster."""
+def test_a_twin_founds_nothing() -> None:
+    """A node that is listed twice is no majority of anything, and the list is wrong."""
     admission = unmarked(5)
-    admission.seen(4, other, 0.0)
-    states_then = founders(admission, 0.1)
-    assert states_then[0] is State.MARK or other.marker == "nonsense"
-    assert State.UNKNOWN not in states_then
+    admission.seen(4, flushed(1, 5), 0.0)
+    assert "is the same server as" in refused(confirmed(admission, 1.0).standing(4, 1.0))
+    assert admission.problem() is not None
+    assert all(standing.mark is None for node in range(5) if (standing := admission.standing(node, 1000.0)))
+
+
+def test_a_foreign_node_founds_nothing() -> None:
+    """Our list is wrong, or the cluster is not new."""
+    admission = unmarked(3)
+    admission.seen(2, identity_of(2, 3, marker="nonsense"), 0.0)
+    assert refused(confirmed(admission, 1.0).standing(0, 1000.0)).startswith("has no marker, and n3 had another cluster's")
 
 
 def test_a_client_that_had_seen_a_marker_founds_nothing() -> None:
@@ -810,28 +1205,23 @@ def test_a_client_that_had_seen_a_marker_founds_nothing() -> None:
     assert states(admission, 1.0) == [State.ADMITTED] * 3
     for node in range(3):
         admission.seen(node, flushed(node, 3, uptime=1e6), 2.0)
+    tell_again(admission, 2.0)
     for at in (2.0, 2.0 + quarantine_span(30.0) - 0.001):
         assert states(admission, at) == [State.QUARANTINED] * 3
-    mark = admission.standing(1, 1000.0).mark
-    assert written(mark) == (BLANK, "redlock1 run-2 3 30000 0 ... blue", FLOOR)
+    expected, marker = written(admission.standing(1, 1000.0).mark)
+    assert expected == blank_of(memory_of(1))
+    assert (marker.cluster, marker.max_ttl) == ("blue", 30.0)
+    assert marker.floor > 0
 
 
 def test_what_nodes_told_before_the_last_of_them_was_met_founds_nothing() -> None:
     """Somebody else founded the cluster, holds {1,2}, and 2 was flushed: its new blank meets what 1 and 3 told long ago."""
-    admission = unmarked(3)
-    assert founders(admission, 0.1) == [State.MARK] * 3
-    mark = admission.standing(1, 0.1).mark
-    assert mark is not None
-    admission.marked(1, mark, f"{BLANK}2", 5.0)
-    again = admission.standing(1, 5.0).mark
-    assert again is not None
-    assert written(again) == (f"{BLANK}2", f"redlock1 ... {NONCE}2", "blank")
-    admission.marked(1, again, f"{BLANK}2", 5.0)
-    assert admission.standing(1, 5.0).state is State.UNKNOWN
-    asked = admission.standing(0, 5.0).mark
-    assert asked is not None
-    admission.marked(0, asked, marker_of(0, 3).text(), 5.1)
-    assert admission.standing(0, 5.1).state is State.ADMITTED
+    admission = confirmed(unmarked(3), 0.1)
+    assert admission.standing(0, 0.1).state is State.MARK
+    admission.seen(1, flushed(1, 3, marker=blank_of(memory_of(1), put_at=5.0)), 5.0)
+    assert admission.standing(0, 5.0).state is State.UNKNOWN
+    assert [admission.outdated(node) for node in range(3)] == [True] * 3
+    admission.seen(0, identity_of(0, 3, marker=marker_of(0, 3, since_us=us(1.0)).text()), 5.1)
     assert quarantined(admission.standing(1, 5.1)) == pytest.approx(5.1 + SPAN)
 
 
@@ -839,26 +1229,29 @@ def test_a_question_that_went_out_before_the_last_blank_was_met_confirms_nothing
     """Its answer may be from before that node was used."""
     admission = client_of(2)
     admission.seen(0, flushed(0, 2), 0.0)
-    early = admission.standing(0, PATIENCE)
+    asked, as_of = 0.9, admission.changes
     admission.seen(1, flushed(1, 2), 1.0)
-    asked = admission.standing(0, 1.0).mark
-    assert asked is not None
-    admission.seen(1, flushed(1, 2, marker=f"{BLANK}2"), 2.0)
-    admission.marked(0, asked, BLANK, 2.1)
-    again = admission.standing(0, 2.1).mark
-    assert early.state is State.QUARANTINED
-    assert again is not None
-    assert written(again)[2] == "blank"
+    admission.seen(0, flushed(0, 2), 2.1, asked_at=asked, as_of=as_of)
+    admission.seen(1, flushed(1, 2), 2.1)
+    assert states(admission, 2.1) == [State.UNKNOWN] * 2
+    assert admission.outdated(0)
+    assert len(found(confirmed(admission, 2.2), 2.2)) == 2
 
 
 @pytest.mark.parametrize("others", ["marked", "new"])
-def test_a_node_without_a_marker_gets_a_blank_first(others: str) -> None:
-    """Nothing is equal to nothing: a marker is written only where that blank stands, and so where nothing was lost since."""
+@pytest.mark.parametrize("stands", ["", "redlock1 blank 1234", blank_of(memory_of(7))])
+def test_a_node_without_a_marker_gets_a_blank_first(others: str, stands: str) -> None:
+    """Nothing is equal to nothing: a marker is written only where that blank stands, and so where nothing was lost since.
+
+    A blank of the former format, or one that came with a copy of another node, is none.
+    """
     admission = met(3) if others == "marked" else unmarked(3)
-    admission.seen(1, flushed(1, 3, marker=""), 1.0)
-    standing = admission.standing(1, 1.0)
-    assert standing.state is State.MARK
-    assert written(standing.mark) == ("", f"redlock1 ... {NONCE}", "blank")
+    admission.seen(1, flushed(1, 3, marker=stands), 1.0)
+    mark = admission.standing(1, 1.0).mark
+    assert mark is not None
+    assert mark.is_blank
+    assert mark.expected == stands
+    assert finished(mark, 1.0) == f"redlock2 blank {us(1.0)} {us(1.0)} repl-2 {NONCE}"
 
 
 def test_an_unfit_or_foreign_node_gets_no_blank() -> None:
@@ -869,61 +1262,10 @@ def test_an_unfit_or_foreign_node_gets_no_blank() -> None:
     assert [admission.standing(node, 1.0).mark for node in range(3)] == [None] * 3
 
 
-def test_the_blank_of_a_founder_counts_the_uptime_on() -> None:
-    """What was asked of a node when it was greeted grows older with our clock."""
-    admission = unmarked(3, uptime=12.2, at=1.0)
-    mark = Mark(expected=BLANK, head="redlock1", floor="blank", tail=NONCE, as_of=admission.changes)
-    for node in range(3):
-        admission.marked(node, mark, BLANK, 31.0)
-    assert quarantined(admission.standing(0, 31.0)) == pytest.approx(51.0)
+# What all connections know (rule 7), and reconnects
 
 
-# 6 and 8. Markers and reconnects
-
-
-def test_every_marker_is_written_over_what_was_read() -> None:
-    """A restart expects the old marker, a flush and a new cluster that very blank: the script compares."""
-    admission = met(3)
-    for identity in LOSSES.values():
-        admission.seen(1, identity, 0.0)
-        admission.standing(1, 0.0)
-        assert written(admission.standing(1, 1000.0).mark)[0] == identity.marker
-    admission = unmarked(3)
-    founders(admission, 0.1)
-    assert written(admission.standing(0, 0.1).mark)[0] == BLANK
-
-
-def test_a_lost_race_for_a_new_marker_adopts_the_winners() -> None:
-    """Two founders with different ideas: the loser lives by what stands, or is refused."""
-    admission = unmarked(3)
-    founders(admission, 0.1)
-    for node in range(3):
-        admission.seen(node, identity_of(node, 3, marker=marker_of(node, 3, max_ttl=300.0).text()), 0.2)
-    assert states(admission, 0.3) == [State.ADMITTED] * 3
-    assert admission.max_ttl() == 300.0
-
-
-def test_a_promotion_is_a_new_memory_though_the_process_is_the_same() -> None:
-    """A master was demoted, got its own old marker back with the copy of its replica, and is promoted: that copy lacks what
-    was not replicated. Once it is marked as what it is now, it votes like any other, until the next promotion.
-    """
-    fields = {"run_id": "run-2", "role": "master", "maxmemory_policy": "noeviction", "uptime_in_seconds": "5000"}
-    admission = met(3)
-    assert admission.standing(1, 0.0).state is State.ADMITTED
-    for at, promoted_at in ((10.0, "1234"), (200.0, "5678")):
-        stands = marker_of(1, 3, run_id="run-2" if at == 10.0 else "run-2:1234").text()
-        admission.seen(1, Identity.parse({**fields, "second_repl_offset": promoted_at}, stands), at)
-        assert quarantined(admission.standing(1, at)) == pytest.approx(at + SPAN)
-        for other in (0, 2):
-            admission.seen(other, identity_of(other, 3), at)
-        mark = admission.standing(1, at + SPAN + 0.1).mark
-        assert written(mark) == (stands, f"redlock1 run-2:{promoted_at} 3 60000 0 ... -", FLOOR)
-        assert mark is not None
-        admission.marked(1, mark, marker_of(1, 3, run_id=f"run-2:{promoted_at}").text(), at + SPAN + 0.1)
-        assert admission.standing(1, at + SPAN + 0.1).state is State.ADMITTED
-
-
-def test_a_reconnect_to_the_same_run_and_marker_is_admitted_at_once() -> None:
+def test_a_reconnect_to_the_same_memory_and_marker_is_admitted_at_once() -> None:
     """Whatever happened to the connection."""
     admission = met(3)
     states(admission, 1.0)
@@ -932,8 +1274,8 @@ def test_a_reconnect_to_the_same_run_and_marker_is_admitted_at_once() -> None:
     assert admission.standing(1, 50.0).state is State.ADMITTED
 
 
-def test_changes_grows_with_everything_that_is_told() -> None:
-    """Who waits for another node's answer compares it."""
+def test_changes_grows_with_everything_that_may_change_a_standing() -> None:
+    """Every vote is written as of the newest; a look that finds all as it was makes no vote wait."""
     admission = client_of(3)
     told = [admission.changes]
     admission.seen(0, identity_of(0, 3), 0.0)
@@ -941,43 +1283,80 @@ def test_changes_grows_with_everything_that_is_told() -> None:
     admission.failed(1, SILENT)
     told.append(admission.changes)
     assert told == sorted(set(told))
+    admission = met(3)
+    before = admission.changes
+    admission.seen(1, identity_of(1, 3, uptime=1001.0, clock=WALL + 1.0), 1.0)
+    assert admission.changes == before
+    for change in ({"policy": "allkeys-lru"}, {"evicted": 1}, {"role": "slave"}, {"memory": renamed(1)}, {"marker": ""}):
+        admission.seen(1, identity_of(1, 3, **change), 2.0)
+        assert admission.changes > before
+        before = admission.changes
+
+
+def test_an_eviction_policy_that_is_set_at_run_time_costs_the_vote_and_what_was_evicted_the_wait() -> None:
+    """Refused while the policy stands; a lock may be among the keys that went."""
+    admission = met(3)
+    admission.seen(1, identity_of(1, 3, policy="allkeys-lru", evicted=3), 5.0)
+    assert "may evict locks" in refused(admission.standing(1, 5.0))
+    admission.seen(1, identity_of(1, 3, evicted=3), 10.0)
+    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + SPAN)
+    fresh = fresh_client_sees(identity_of(1, 3, evicted=3), at=10.0)
+    assert quarantined(fresh) is not None, "its marker says that it had evicted none"
 
 
 # A node with a history
 
 
 class Server:
-    """A real node's memory: its run, its marker, its clock, and when it last forgot locks: it has some while it is marked."""
+    """A real node's data and memory: what it is called, its marker, its clock, and when it last forgot locks.
+
+    It has some while it is marked for the memory that it has.
+    """
 
     def __init__(self) -> None:
-        self.run, self.started, self.forgot = 1, 0.0, float("-inf")
-        self.marker = marker_of(1, 3, run_id="1").text()
+        self.runs = itertools.count(1)
+        self.memory, self.started, self.forgot = Memory("run", "repl"), 0.0, float("-inf")
+        self.marker = marker_of(1, 3, memory=self.memory).text()
+        self.snapshot = self.marker
 
     def identity(self, at: float) -> Identity:
-        return identity_of(1, 3, run_id=str(self.run), marker=self.marker, uptime=at - self.started)
+        return identity_of(1, 3, memory=self.memory, marker=self.marker, uptime=at - self.started, clock=WALL + at)
 
     def restart(self, at: float) -> None:
+        """From the snapshot on its disk."""
         self.forget(at)
-        self.run, self.started = self.run + 1, at
+        self.memory, self.started = Memory(f"run{next(self.runs)}", f"repl{next(self.runs)}"), at
+        self.marker = self.snapshot
+
+    def promote(self, at: float) -> None:
+        """Demoted, given its own old data back, and promoted; the server has forgotten that it was."""
+        self.forget(at)
+        self.memory = Memory(self.memory.run_id, f"repl{next(self.runs)}")
 
     def flush(self, at: float) -> None:
         self.forget(at)
         self.marker = ""
 
+    def save(self, at: float) -> None:
+        self.snapshot = self.marker
+
     def forget(self, at: float) -> None:
         marker = Marker.parse(self.marker)
-        if marker is not None and marker.run_id == str(self.run):
+        if marker is not None and marker.memory == self.memory:
             self.forgot = at
 
-    def write(self, mark: Mark) -> None:
-        expected, head, floor, tail = (str(word) for word in mark.args)
+    def write(self, mark: Mark, at: float) -> str | None:
+        expected, memory = map(str, mark.args[:2])
+        if memory != self.memory.replication_id:
+            return None
         if self.marker == expected:
-            self.marker = f"{head} {floor.replace('+', '9')} {tail}"
+            self.marker = finished(mark, at)
+        return self.marker
 
 
 HISTORIES = st.lists(
     st.tuples(
-        st.sampled_from(["look", "look", "look", "restart", "flush", "lose sight", "new client"]),
+        st.sampled_from(["look", "look", "look", "restart", "flush", "promote", "save", "lose sight", "new client"]),
         st.integers(0, 1),
         st.sampled_from([0.01, 1.0, 30.0, 62.3]) | st.floats(0.01, 65.0),
     ),
@@ -987,46 +1366,55 @@ HISTORIES = st.lists(
 
 TWICE = [("flush", 0, 1.0), ("look", 0, 0.01), ("look", 1, 1.0), ("look", 0, 62.3), ("flush", 0, 0.01), ("look", 1, 0.01)]
 """One client's quarantine ends and the node votes; it is flushed again before the other client's quarantine ends."""
+OLD_BLANK = [
+    *[("flush", 0, 1.0), ("look", 0, 0.01), ("save", 0, 1.0), ("look", 0, 62.3), ("restart", 0, 100.0)],
+    *[("new client", 0, 0.01), ("look", 0, 0.01)],
+]
+"""A snapshot was taken while a blank stood; the node was marked and used since, and restarts from it."""
 
 
 @settings(max_examples=300, deadline=None)
 @given(HISTORIES)
 @example(TWICE)
+@example(OLD_BLANK)
 def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history: list[tuple[str, int, float]]) -> None:
     """Whatever happens to the node, and whichever client looks when: votes come a max_ttl after the last loss, or later."""
 
-    def meet() -> Admission:
+    def meet(at: float) -> Admission:
         admission = client_of(3, nonce=lambda: f"{next(nonces)}")
         for node in (0, 2):
-            admission.seen(node, identity_of(node, 3), 0.0)
+            admission.seen(node, identity_of(node, 3, clock=WALL + at), at)
         return admission
 
     nonces = itertools.count()
-    clients, server, at = [meet(), meet()], Server(), 1.0
+    clients, server, at = [meet(0.0), meet(0.0)], Server(), 1.0
     server.started = -1000.0
     for event, who, pause in history:
         at += pause
         admission = clients[who]
-        if event == "restart":
-            server.restart(at)
-        elif event == "flush":
-            server.flush(at)
-        elif event == "lose sight":
+        if event == "lose sight":
             admission.failed(1, SILENT)
         elif event == "new client":
-            clients[who] = meet()
-        else:
+            clients[who] = meet(at)
+        elif event == "look":
             admission.seen(1, server.identity(at), at)
+            tell_again(admission, at)
             standing = admission.standing(1, at)
             while standing.mark is not None:
-                server.write(standing.mark)
-                admission.marked(1, standing.mark, server.marker, at)
+                stands = server.write(standing.mark, at)
+                if stands is None:
+                    admission.seen(1, server.identity(at), at)
+                else:
+                    admission.marked(1, standing.mark, stands, at)
                 standing = admission.standing(1, at)
-            if standing.state is State.ADMITTED:
+            # What take.lua looks at besides.
+            if standing.state is State.ADMITTED and standing.marker == server.marker and standing.memory == server.memory:
                 assert at >= server.forgot + 60.0
                 marker = Marker.parse(server.marker)
                 assert marker is not None
                 assert marker.floor > 0 or server.forgot == float("-inf")
+        else:
+            getattr(server, event)(at)
 
 
 # What is read
@@ -1037,15 +1425,29 @@ def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history
     st.from_regex(r"[0-9a-f]{40}", fullmatch=True),
     st.integers(1, 99),
     st.integers(1, 10**9),
+    st.integers(0, 10**9),
+    st.booleans(),
     st.booleans(),
     st.integers(0, 2**53),
+    st.integers(0, 10**9),
     st.from_regex(r"[a-z-]{1,10}", fullmatch=True),
 )
 def test_a_marker_is_read_as_it_was_written(
-    run: str, nodes: int, max_ttl_ms: int, durable: bool, floor: int, cluster: str
+    run: str, nodes: int, max_ttl_ms: int, more_ms: int, durable: bool, never: bool, floor: int, evicted: int, cluster: str
 ) -> None:
     """Text and back, to the millisecond."""
-    marker = Marker(run, nodes, max_ttl_ms / 1000, durable, floor, cluster)
+    marker = Marker(
+        Memory(run, run[::-1]),
+        nodes,
+        max_ttl_ms / 1000,
+        wait_ttl=(max_ttl_ms + more_ms) / 1000,
+        durable=durable,
+        never_replicas=never,
+        floor=floor,
+        cluster=cluster,
+        evicted=evicted,
+        since_us=floor,
+    )
     assert Marker.parse(marker.text()) == marker
 
 
@@ -1053,15 +1455,18 @@ def test_a_marker_is_read_as_it_was_written(
 @given(st.text())
 def test_no_text_makes_reading_a_marker_fail(text: str) -> None:
     """A key that somebody else wrote is no marker of ours, and no crash."""
-    for words in (text, f"redlock1 {text}", f"redlock1 run 3 60000 0 {text} -"):
+    for words in (text, f"redlock1 {text}", f"redlock2 {text}", f"redlock2 r 60000 0 {text} run 60000 3 0 - -"):
         marker = Marker.parse(words)
         assert marker is None or isinstance(marker, Marker)
+    for words in (text, f"redlock2 blank {text}", f"redlock2 blank 1 {text} r n"):
+        assert Blank.parse(words) is None or is_blank(words)
 
 
 def test_an_identity_is_read_from_info() -> None:
     """The fields of Redis and of Valkey; an uptime that is no number is that of a fresh node."""
     info = {
         "run_id": "abc",
+        "master_replid": "def",
         "role": "master",
         "cluster_enabled": "0",
         "loading": "0",
@@ -1070,20 +1475,22 @@ def test_an_identity_is_read_from_info() -> None:
         "redis_version": "7.2.4",
         "valkey_version": "9.1.2",
         "second_repl_offset": "-1",
+        "evicted_keys": "12",
     }
     identity = Identity.parse(info, "m", 12.5)
-    assert identity == Identity("abc", "master", False, False, "noeviction", -3598.0, "9.1.2", "m", 12.5, False)
+    assert identity == Identity(Memory("abc", "def"), "master", False, False, "noeviction", -3598.0, "9.1.2", "m", 12.5, "-1", 12)
     assert identity.unfit is None
     assert Identity.parse({**info, "uptime_in_seconds": "?"}, "").uptime == 0.0
+    assert Identity.parse({**info, "evicted_keys": "many"}, "").evicted == 0
     assert Identity.parse({**info, "second_repl_offset": "1234"}, "").promoted
     assert Identity.parse({**info, "cluster_enabled": "1"}, "").unfit is not None
     assert Identity.parse({**info, "loading": "1"}, "").loading
 
 
-@pytest.mark.parametrize("missing", ["run_id", "role", "maxmemory_policy"])
+@pytest.mark.parametrize("missing", ["run_id", "master_replid", "role", "maxmemory_policy"])
 def test_an_identity_that_does_not_tell_is_unfit(missing: str) -> None:
     """What a node hides, perhaps behind a proxy, is not assumed in its favour."""
-    info = {"run_id": "abc", "role": "master", "maxmemory_policy": "noeviction"}
+    info = {"run_id": "abc", "master_replid": "def", "role": "master", "maxmemory_policy": "noeviction"}
     assert Identity.parse(info, "").unfit is None
     del info[missing]
     assert Identity.parse(info, "").unfit is not None

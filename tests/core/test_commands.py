@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redlock.core.admission import Marker
 from redlock.core.ballot import TOKEN_MAX
 from redlock.core.commands import (
     MARKER_KEY,
@@ -18,15 +17,19 @@ from redlock.core.commands import (
     Command,
     Free,
     Greet,
+    Look,
+    Mark,
     Nonsense,
     Peek,
     Plain,
     Repair,
     Script,
     Take,
+    fields,
     scripts,
     to_ms,
 )
+from redlock.core.identity import Marker, Memory
 from redlock.core.names import keys_of
 from redlock.core.quorum import Kind, Vote
 from redlock.errors import ConfigurationError
@@ -37,8 +40,12 @@ FREE = Free("k", "k:fence", "A", TOKEN, fence_ttl=60.0)
 PEEK = Peek("k", "k:fence")
 CANVASS = Canvass("k", "k:fence")
 REPAIR = Repair("k", ttl=60.0)
-MARK = Marker("run", 3, 60.0, durable=False).write(expected="")
-COMMANDS = [TAKE, FREE, PEEK, CANVASS, REPAIR, MARK]
+HEAD, TAIL = "redlock2 repl 60000 0", "run 60000 3 0 - -"
+"""What a marker says before and behind the instant that the node may put into it."""
+WRITTEN = Marker(Memory("run", "repl"), 3, 60.0)
+MARK = Mark(expected="", memory="repl", head=WRITTEN.head(), stamp="now", tail=WRITTEN.tail())
+LOOK = Look()
+COMMANDS = [TAKE, FREE, PEEK, CANVASS, REPAIR, MARK, LOOK]
 
 # What a RESP2 reader can give for a reply: whole numbers, strings, nil, and lists of these.
 NUMBERS = st.one_of(
@@ -98,7 +105,17 @@ def is_written(answer: Any) -> bool:
     """Ours, or another one than was expected to stand there."""
     if len(answer) != 2 or type(answer[1]) is not bytes:
         return False
-    return answer[1].startswith(b"redlock1 run 3 60000 0 ") if answer[0] == 1 else answer[0] == 0 and answer[1] != b""
+    if answer[0] == 1:
+        return answer[1].startswith(f"{HEAD} ".encode()) and answer[1].endswith(f" {TAIL}".encode())
+    return answer[0] == 0 and answer[1] != b""
+
+
+def is_clock(value: Any) -> bool:
+    return type(value) is bytes and value.isdigit() and len(value) < 16
+
+
+def is_look(answer: Any) -> bool:
+    return len(answer) == 4 and all(type(value) is bytes for value in answer) and is_clock(answer[2]) and is_clock(answer[3])
 
 
 def is_code(*codes: int) -> Callable[[Any], bool]:
@@ -115,7 +132,8 @@ GRAMMAR: list[tuple[Command, list[tuple[Callable[[Any], bool], Any]]]] = [
     (FREE, [(is_code(0, 1), Kind.GRANTED), (is_code(2), Kind.BUSY)]),
     *[(command, [(is_list(is_free), Kind.FREE), (BUSY, Kind.BUSY), (STRANGER, Kind.STRANGER)]) for command in (PEEK, CANVASS)],
     (REPAIR, [(is_code(0), False), (is_code(1), True)]),
-    (MARK, [(is_list(is_written), str)]),
+    (MARK, [(is_list(is_written), str), (STRANGER, type(None))]),
+    (LOOK, [(is_list(is_look), tuple)]),
 ]
 
 
@@ -144,12 +162,13 @@ def test_read_understands_exactly_what_its_script_says(command: Command, answer:
 
 
 WELL_FORMED: dict[Command, list[Any]] = {
-    TAKE: [TOKEN, [0, 7, 5000, b"=X:7"], [0, 0, -1, b"="], [2, TOKEN, 0, TOKEN], [3, b""], [3, b"redlock1 x"]],
+    TAKE: [TOKEN, [0, 7, 5000, b"=X:7"], [0, 0, -1, b"="], [2, TOKEN, 0, TOKEN], [3, b""], [3, b"redlock2 x"]],
     FREE: [0, 1, 2],
     PEEK: [[4, 0], [4, TOKEN], [0, 7, 5000, b"=X:7"], [3, b""]],
-    CANVASS: [[4, 0], [0, 7, 0, b"=X:7"], [3, b"redlock1 x"]],
+    CANVASS: [[4, 0], [0, 7, 0, b"=X:7"], [3, b"redlock2 x"]],
     REPAIR: [0, 1],
-    MARK: [[0, b"x"], [0, b"redlock1 x"], [1, b"redlock1 run 3 60000 0 0 -"]],
+    MARK: [[0, b"x"], [0, b"redlock2 x"], [1, f"{HEAD} 1763927834123456 {TAIL}".encode()], [3, b""], [3, b"redlock2 x"]],
+    LOOK: [[b"role:master\r\n", b"", b"1763927834", b"123456"], [b"", b"redlock2 x", b"0", b"0"]],
 }
 
 
@@ -199,7 +218,21 @@ NONSENSE: list[tuple[Command, Any]] = [
     *[(PEEK, answer) for answer in (TOKEN, 0, 1, [2, 7, 0, 99], [4], [4, -1], [4, TOKEN_MAX + 1], [4, None], [4, 7, 0])],
     *[(FREE, answer) for answer in (3, TOKEN, b"1", [1, 0], [3, b""])],
     *[(REPAIR, answer) for answer in (2, b"1", [1, 0])],
-    *[(MARK, answer) for answer in ([2, b""], [1, None], [1], [3, b""], [1, b"", b""], [0, b""], [1, b"redlock1 x"])],
+    *[(MARK, answer) for answer in ([2, b""], [1, None], [1], [3, None], [3], [1, b"", b""], [0, b""], [1, b"redlock2 x"])],
+    *[(MARK, [1, text.encode()]) for text in (f"{HEAD}1 1 {TAIL}", f"{HEAD} 1 {TAIL}s", f"{HEAD} 1", f"1 {TAIL}")],
+    *[
+        (LOOK, answer)
+        for answer in (
+            [b"", b"", b"1763927834"],
+            [b"", None, b"1763927834", b"123456"],
+            [b"", b"", 1763927834, 123456],
+            [b"", b"", b"-1", b"123456"],
+            [b"", b"", b"1763927834", b""],
+            [b"", b"", b"1" * 16, b"123456"],
+            [b"", b"", [b"1763927834", b"123456"]],
+            b"role:master",
+        )
+    ],
 ]
 
 
@@ -240,6 +273,17 @@ def test_a_vote_carries_what_the_node_told() -> None:
     assert TAKE.read([2, 7, 0, 99]) == Vote(Kind.BEHIND, 7, time_us=99)
     assert PEEK.read([4, 7]) == Vote(Kind.FREE, 7)
     assert MARK.read([0, b"\xff"]) == "\ufffd"
+    assert MARK.read([3, b"redlock2 x"]) is None, "the marker of another memory is nobody's to adopt"
+
+
+def test_a_look_tells_the_fields_the_marker_and_the_clock() -> None:
+    """INFO's lines as fields, sections and empty lines left out of it; no marker is the empty text."""
+    info = b"# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:master\r\nmaster_host:a:b\r\n"
+    told, marker, clock = LOOK.read([info, b"", b"1763927834", b"123456"])
+    assert (told["run_id"], told["role"], told["master_host"]) == ("abc", "master", "a:b")
+    assert (marker, clock) == ("", pytest.approx(1763927834.123456, abs=1e-6))
+    assert LOOK.read([b"", b"\xff", b"0", b"0"])[1] == "\ufffd"
+    assert fields(info) == told
 
 
 def test_nonsense_is_quoted_shortly() -> None:
@@ -290,7 +334,8 @@ def test_words_name_script_keys_and_arguments() -> None:
     assert FREE.words()[2:] == ("2", "k", "k:fence", "A", token, "60000")
     assert PEEK.words()[2:] == ("3", "k", "k:fence", MARKER_KEY)
     assert REPAIR.words()[2:] == ("1", "k", "60000")
-    assert MARK.words()[2:] == ("1", MARKER_KEY, "", "redlock1 run 3 60000 0", "0", "-")
+    assert MARK.words()[2:] == ("1", MARKER_KEY, "", "repl", HEAD, "now", TAIL)
+    assert LOOK.words()[2:] == ("1", MARKER_KEY)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, Plain("info", "INFO", shape=bytes)], ids=lambda command: type(command).__name__)
@@ -309,15 +354,15 @@ def test_a_release_that_nobody_waits_for_carries_its_script() -> None:
 
 def test_only_votes_are_marked_and_only_releases_are_final() -> None:
     """What needs an admitted node, and what is owed to a node until it answers."""
-    assert [command.marked for command in COMMANDS] == [True, False, False, True, False, False]
-    assert [command.final for command in COMMANDS] == [False, True, False, False, False, False]
+    assert [command.marked for command in COMMANDS] == [True, False, False, True, False, False, False]
+    assert [command.final for command in COMMANDS] == [False, True, False, False, False, False, False]
     assert not Greet().marked
     assert not Greet().final
 
 
 def test_scripts_are_named_by_the_digest_of_their_text() -> None:
-    """What EVALSHA asks for; admission loads the three that are sent without their text."""
-    assert [script.name for script in scripts()] == ["take", "free", "peek"]
+    """What EVALSHA asks for; admission loads the four that are sent without their text."""
+    assert [script.name for script in scripts()] == ["take", "free", "peek", "look"]
     for script in (*scripts(), Script("repair"), Script("mark")):
         assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
         assert len(script.sha) == 40

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redlock.core.lease import Holding
-from redlock.core.renewal import RENEW_SHARE, RETRY_MAX, Renewal, Watch
+from redlock.core.renewal import COMPACT_MIN, RENEW_SHARE, RETRY_MAX, Renewal, Watch
 
 TTL = 9.0
 
@@ -81,3 +81,22 @@ def test_a_failed_renewal_is_tried_again_soon_and_a_confirmed_one_after_a_third(
     lease.renewed(31.5 + 90.0, 90.0)
     assert not schedule.extended(one, None, 32.0)
     assert schedule.next_at == 32.0 + (lease.valid_until - 32.0) / RENEW_SHARE
+
+
+def test_what_was_given_back_does_not_stay_until_its_ttl_has_passed() -> None:
+    """Twenty thousand leases of an hour, each released at once, beside some that are kept: the schedule stays small, and
+    what is under watch is still due when it should be.
+    """
+    schedule = Renewal()
+    kept = [watch(holding(3600.0 + number)) for number in range(100)]
+    lost = watch(holding(5.0), renew=False)
+    for each in (*kept, lost):
+        schedule.add(each)
+    lost.holding.lose("it was dropped")
+    for number in range(20_000):
+        each = watch(holding(3600.0), renew=number % 2 == 0)
+        schedule.add(each)
+        each.holding.end()
+        assert len(schedule) <= 2 * (len(kept) + 1) + COMPACT_MIN
+    assert schedule.due(5.0, 1000) == ([], [lost])
+    assert schedule.due(1200.0 + 100.0, 1000) == (kept, [])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +12,11 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redlock.core.admission import Marker
 from redlock.core.ballot import TOKEN_MAX
-from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Peek, Repair, Take
+from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Look, Mark, Peek, Repair, Take
+from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.quorum import Kind, Vote
-from redlock.embedded import Nodes
+from redlock.embedded import Node, Nodes
 
 LOCK, FENCE = "redlock:r", "redlock:r:fence"
 TTL, FENCE_TTL = 10.0, 600.0
@@ -45,14 +47,17 @@ class Server:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client: Any = client
-        self.run_id: str = self.client.info("server")["run_id"]
         self.marker = ""
         self.mark()
 
     def mark(self, *, max_ttl: float = 60.0, floor: int = 0) -> None:
         """Write the marker that clients were admitted with."""
-        self.marker = Marker(self.run_id, 1, max_ttl, durable=False, floor=floor).text()
+        self.marker = Marker(self.identity().memory, 1, max_ttl, floor=floor, since_us=1).text()
         self.client.set(MARKER_KEY, self.marker)
+
+    def identity(self) -> Identity:
+        """What it tells of itself."""
+        return Identity.parse(*self.ask(Look()))
 
     def ask(self, command: Command, *, marker: str | None = None) -> Any:
         """Send *command* as a connection would; an error reply is raised."""
@@ -637,39 +642,273 @@ def test_repair_gives_an_expiry_to_a_lock_that_has_none(server: Server) -> None:
     assert lasts(server.expiry(LOCK), 5.0)
 
 
+# The memory that a marker names
+
+VOTING: list[Command] = [
+    *(Take(LOCK, FENCE, "A", 7, ttl=TTL, fence_ttl=FENCE_TTL, mode=mode) for mode in ("acquire", "extend", "verify")),
+    Canvass(LOCK, FENCE),
+]
+VOTES = pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "verify", "canvass"])
+
+
+@VOTES
+@pytest.mark.parametrize("change", ["other", "cut", "pattern", "longer"])
+def test_a_marker_alone_gives_no_vote(server: Server, command: Command, change: str) -> None:
+    """It is data: the very text that was sent stands there, and names a memory that is not this one. Letter by letter."""
+    ours = server.identity().memory
+    other = {"other": "f" * 40, "cut": ours.replication_id[:-1], "pattern": "." * 40, "longer": f"x{ours.replication_id}"}[change]
+    server.marker = Marker(Memory(ours.run_id, other), 1, 60.0, since_us=1).text()
+    server.client.set(MARKER_KEY, server.marker)
+    before = server.everything()
+    assert server.ask(command).kind is Kind.STRANGER
+    assert server.everything() == before
+    assert server.ask(Peek(LOCK, FENCE)).kind is Kind.FREE, "who asks for no vote is told, whoever the node is"
+
+
+class Pair:
+    """A lock node, and a server beside it that can be made its copy or its master."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.node: Node = nodes[0]
+        self.other: Node = nodes[1]
+
+    def follow(self, node: Node, master: Node) -> None:
+        """Make *node* a replica of *master*, and wait until it has its data."""
+        with node.client() as client:
+            client.execute_command("REPLICAOF", "127.0.0.1", master.port)
+            self.wait(client, "master_link_status", "up")
+
+    def promote(self, node: Node) -> None:
+        with node.client() as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
+    def wait(self, client: redis.Redis, name: str, value: str) -> None:
+        give_up_at = time.monotonic() + 20.0
+        while str((info := dict[str, Any](client.info("replication"))).get(name, "")) != value:
+            assert time.monotonic() < give_up_at, info
+            time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def twins() -> Iterator[Nodes]:
+    with Nodes(2, marked=False, options={"repl-diskless-sync-delay": "0"}) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def pair(twins: Nodes) -> Pair:
+    """Two servers as new: without data, and without a copy's past."""
+    for node in twins:
+        node.kill()
+        node.wipe()
+        node.start()
+    return Pair(twins)
+
+
+def answers(node: Node, marker: str) -> list[Kind]:
+    """What *node* says to each voting command that carries *marker*."""
+    with node.client() as client:
+        return [_kind(client, command, marker) for command in VOTING]
+
+
+def _kind(client: Any, command: Command, marker: str) -> Kind:
+    vote: Vote = command.read(client.execute_command(*command.words(whole=True), marker))
+    return vote.kind
+
+
+def marker_on(node: Node) -> str:
+    with node.client(decode_responses=True) as client:
+        found: Any = client.get(MARKER_KEY)
+        return str(found)
+
+
+def identity_on(node: Node) -> Identity:
+    with node.client() as client:
+        look = Look()
+        return Identity.parse(*look.read(client.execute_command(*look.words(whole=True))))
+
+
+STRANGERS = [Kind.STRANGER] * len(VOTING)
+
+
+def test_a_node_that_was_demoted_and_promoted_again_is_another_memory(pair: Pair) -> None:
+    """Its own marker came back with its own data, its run is the same; only the replication id tells. Neither while it is a
+    replica nor afterwards does it vote, for whoever was admitted before.
+    """
+    with pair.node.client() as client:
+        server = Server(client)
+        before = server.identity()
+        pair.follow(pair.other, pair.node)
+        pair.promote(pair.other)  # It has the node's data, and the marker with it.
+        server.mark()
+        marker = server.marker
+        with pair.other.client() as other:
+            other.set(MARKER_KEY, marker)
+        pair.follow(pair.node, pair.other)
+        assert marker_on(pair.node) == marker
+        assert answers(pair.node, marker) == STRANGERS
+        pair.promote(pair.node)
+        assert marker_on(pair.node) == marker
+        assert server.identity().memory.run_id == before.memory.run_id
+        assert answers(pair.node, marker) == STRANGERS
+        server.mark()
+        token = server.now_us()
+        assert server.take("A", token).kind is Kind.GRANTED
+
+
+def test_a_copy_does_not_vote_as_its_master(pair: Pair) -> None:
+    """A replica shows its master's id as its own, and a promoted one as `master_replid2`: neither is the memory."""
+    with pair.node.client() as client:
+        server = Server(client)
+        pair.follow(pair.other, pair.node)
+        server.mark()  # The first replica gave the master another id.
+        pair.wait(client, "connected_slaves", "1")
+        client.execute_command("WAIT", 1, 0)
+        marker = server.marker
+        replica = identity_on(pair.other)
+        assert (replica.role, replica.memory.replication_id) == ("slave", server.identity().memory.replication_id)
+        assert marker_on(pair.other) == marker
+        assert answers(pair.other, marker) == STRANGERS
+        pair.promote(pair.other)
+        with pair.other.client() as other:
+            info = dict[str, Any](other.info("replication"))
+        assert info["master_replid2"] == server.identity().memory.replication_id
+        assert marker_on(pair.other) == marker
+        assert answers(pair.other, marker) == STRANGERS
+        assert answers(pair.node, marker)[0] is Kind.GRANTED, "the master has lost nothing"
+
+
+def test_a_node_that_comes_back_from_its_snapshot_is_another_memory(pair: Pair) -> None:
+    """The text is there again, from a file; where there was a replica, even the old id is, as `master_replid2`."""
+    with pair.node.client() as client:
+        server = Server(client)
+        pair.follow(pair.other, pair.node)
+        server.mark()
+        client.execute_command("SAVE")
+    marker = server.marker
+    pair.node.restart()
+    assert marker_on(pair.node) == marker
+    assert answers(pair.node, marker) == STRANGERS
+
+
 # MARK
+
+
+def write(identity: Identity, **said: Any) -> Mark:
+    return Marker(identity.memory, 3, 5.0, durable=True, floor=7, cluster="blue", **said).write(identity)
 
 
 def test_a_marker_is_written_only_over_the_one_that_was_read(server: Server) -> None:
     """Two clients cannot overwrite each other's; the loser learns what stands."""
-    new = Marker("other", 3, 5.0, durable=True, floor=7, cluster="blue")
-    stands = server.marker
-    for expected in ("", f"{stands}x", "redlock1"):
-        assert server.ask(new.write(expected=expected)) == stands
+    stands, identity = server.marker, server.identity()
+    for expected in ("", f"{stands}x", "redlock2"):
+        assert server.ask(write(replace(identity, marker=expected))) == stands
         assert server.client.get(MARKER_KEY) == stands.encode()
-    assert server.ask(new.write(expected=stands)) == new.text()
-    assert server.client.get(MARKER_KEY) == new.text().encode()
+    assert (
+        server.ask(write(identity, since_us=9))
+        == Marker(identity.memory, 3, 5.0, durable=True, floor=7, cluster="blue", since_us=9).text()
+    )
+    assert server.client.get(MARKER_KEY).decode().split()[4] == "9"
     assert server.expiry(MARKER_KEY) == FOREVER
 
 
 def test_a_first_marker_is_written_only_where_there_is_none(server: Server) -> None:
     """Expecting one where there is none fails as well."""
+    identity = server.identity()
     server.client.delete(MARKER_KEY)
-    new = Marker("other", 3, 5.0, durable=False)
-    assert server.ask(new.write(expected=server.marker)) == ""
+    assert server.ask(write(identity)) == ""
     assert server.client.get(MARKER_KEY) is None
-    assert server.ask(new.write(expected="")) == new.text()
-    assert Marker.parse(server.client.get(MARKER_KEY).decode()) == new
+    written = server.ask(write(replace(identity, marker="")))
+    assert server.client.get(MARKER_KEY) == written.encode()
 
 
-def test_a_floor_is_counted_from_the_nodes_own_clock(server: Server) -> None:
-    """`+60000000` is a minute past its TIME, whole digits."""
+def test_a_marker_is_written_only_into_the_memory_that_it_names(server: Server) -> None:
+    """Whoever decided to write it looked at another memory than the one that answers: nothing is written, also over the very
+    text that was expected, and the answer is not taken for a marker to adopt.
+    """
+    for replication_id in ("f" * 40, "." * 40, server.identity().memory.replication_id[:-1]):
+        identity = replace(server.identity(), memory=Memory("run", replication_id))
+        before = server.everything()
+        for mark in (write(identity), write(replace(identity, marker="x")), blank("nonce", identity)):
+            assert server.ask(mark) is None
+            assert server.client.execute_command(*mark.words(whole=True)) == [3, server.marker.encode()]
+        assert server.everything() == before
+        server.client.delete(MARKER_KEY)
+        assert server.client.execute_command(*blank("nonce", replace(identity, marker="")).words(whole=True)) == [3, b""]
+        server.client.set(MARKER_KEY, server.marker)
+
+
+def test_a_replica_is_marked_by_nobody(pair: Pair) -> None:
+    """It shows its master's replication id: the role is looked at as well, before a write could be refused."""
+    with pair.node.client() as client:
+        server = Server(client)
+        pair.follow(pair.other, pair.node)
+        server.mark()
+        client.execute_command("WAIT", 1, 0)
+        with pair.other.client() as other:
+            mark = write(server.identity())
+            answer: Any = other.execute_command(*mark.words(whole=True))
+        assert answer == [3, server.marker.encode()]
+
+
+def test_the_node_says_since_when_it_is_marked(server: Server) -> None:
+    """A marker written after a wait carries the node's own clock, in whole digits; one that is brought up to date keeps it."""
     before = server.now_us()
-    written = Marker.parse(
-        server.ask(Marker(server.run_id, 1, 60.0, durable=False).write(expected=server.marker, floor="+60000000"))
-    )
-    assert written is not None
-    assert before + MINUTE_US <= written.floor <= server.now_us() + MINUTE_US
+    text = server.ask(write(server.identity()))
+    written = Marker.parse(text)
+    assert written is not None and before <= written.since_us <= server.now_us()
+    assert written.text() == text
+    kept = server.ask(replace(written, max_ttl=9.0).write(server.identity()))
+    assert Marker.parse(kept) == replace(written, max_ttl=9.0, wait_ttl=9.0)
+
+
+def test_a_blank_is_finished_by_the_node(server: Server) -> None:
+    """With its own clock, and the latest one that is known: the same command executed twice gives two texts, so that whoever
+    waited on the first notices what happened in between.
+    """
+    identity = replace(server.identity(), marker="")
+    server.client.delete(MARKER_KEY)
+    for ahead in (-5 * MINUTE_US, 5 * MINUTE_US):
+        now = server.now_us()
+        mark = blank("nonce", identity, latest_us=now + ahead)
+        texts = []
+        for _ in range(2):
+            texts.append(server.ask(mark))
+            assert server.client.get(MARKER_KEY).decode() == texts[-1]
+            assert server.ask(mark) == texts[-1], "expected nothing, and something stands"
+            server.client.delete(MARKER_KEY)
+        assert texts[0] != texts[1]
+        for text in texts:
+            placed = Blank.parse(text)
+            assert placed is not None and placed.replication_id == identity.memory.replication_id
+            own = int(text.split()[3])
+            assert now <= own <= server.now_us()
+            assert placed.latest_us == max(own, now + ahead)
+
+
+# LOOK
+
+
+def test_a_look_tells_who_answers_and_what_stands_there(server: Server) -> None:
+    """INFO with all that admission asks for, the marker and the clock, and nothing is written."""
+    before, now = server.everything(), server.now_us() / 1e6
+    info, marker, clock = server.ask(Look())
+    assert now - 1e-3 <= clock <= server.now_us() / 1e6 + 1e-3
+    assert marker == server.marker
+    plain = server.client.info()
+    for name in ("run_id", "role", "master_replid", "second_repl_offset", "maxmemory_policy", "evicted_keys", "loading"):
+        assert info[name] == str(plain[name])
+    assert "uptime_in_seconds" in info and "cluster_enabled" in info
+    assert server.everything() == before
+    server.client.delete(MARKER_KEY)
+    assert server.ask(Look())[1] == ""
+    assert server.identity().unfit is None
+
+
+def test_a_replica_is_looked_at_as_well(pair: Pair) -> None:
+    """To say why it may not vote."""
+    pair.follow(pair.other, pair.node)
+    assert identity_on(pair.other).unfit == "is a slave, not a master"
 
 
 # All of it against a second version

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from redlock.core.admission import Admission, blank
+from redlock.core.admission import Admission
+from redlock.core.identity import blank
 from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.blocking import GuardedAdmission
 from tests.core.flows import identity_of
 
 CALLS: dict[str, Callable[[Admission], Any]] = {
     "seen": lambda admission: admission.seen(0, identity_of(0, 3), 1.0),
-    "marked": lambda admission: admission.marked(0, blank("x"), "redlock1 blank x", 1.0),
+    "marked": lambda admission: admission.marked(0, blank("x", identity_of(0, 3)), "redlock2 blank 1 1 repl-1 x", 1.0),
     "failed": lambda admission: admission.failed(0, Fault(FaultKind.LOST, "closed the connection")),
     "standing": lambda admission: admission.standing(0, 1.0),
     "outdated": lambda admission: admission.outdated(0),

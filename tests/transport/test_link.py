@@ -6,6 +6,7 @@ No socket and no clock: `Rig` plays the driver and the server. Times are seconds
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,12 +14,14 @@ import hiredis
 import pytest
 
 from redlock.core import events
-from redlock.core.admission import Admission, Marker, State, quarantine_span
-from redlock.core.commands import Canvass, Command, Free, Greet, Peek, Take, scripts
+from redlock.core.admission import FLOOR_AHEAD, Admission, State, quarantine_span
+from redlock.core.commands import MARK, Canvass, Command, Free, Greet, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
+from redlock.core.identity import Marker, Memory
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind
 from redlock.transport.link import (
     IN_FLIGHT_MAX,
+    LOOK_EVERY,
     OWED_MAX,
     RECHECK_MAX,
     RECHECK_MIN,
@@ -52,7 +55,8 @@ def commands(data: bytes) -> list[list[str]]:
 
 def verbs(data: bytes) -> list[str]:
     """The first words alone; a script by its name."""
-    names = {script.sha: script.name for script in scripts()} | {script.source: script.name for script in scripts()}
+    known = (*scripts(), MARK)
+    names = {script.sha: script.name for script in known} | {script.source: script.name for script in known}
     return [" ".join([words[0], names.get(words[1], "")]).strip() if len(words) > 1 else words[0] for words in commands(data)]
 
 
@@ -69,19 +73,41 @@ def reply(value: Any) -> bytes:
 
 
 NONCE = "b1a4c"
-BLANK = f"redlock1 blank {NONCE}"
+CLOCK = 1763927834
+CLOCK_US = CLOCK * 10**6 + 123456
+"""What every node's clock says whenever it is asked, unless a test says otherwise."""
+
+
+def id_of(run_id: str) -> str:
+    """The replication id of the server that *run_id* names, until it gets another one."""
+    return f"id-of-{run_id}"
 
 
 def marker_of(run_id: str = RUN, nodes: int = 1, **more: Any) -> str:
-    return Marker(run_id, nodes, more.pop("max_ttl", MAX_TTL), more.pop("durable", False), **more).text()
+    memory = Memory(run_id, more.pop("replication_id", id_of(run_id)))
+    return Marker(memory, nodes, **{"max_ttl": MAX_TTL, "since_us": 1, **more}).text()
 
 
-def greeting(marker: str | None, *, load: bool = True, **fields: Any) -> bytes:
-    """A server's answers to the questions on a new connection."""
-    known = {"run_id": RUN, "role": "master", "maxmemory_policy": "noeviction", "uptime_in_seconds": 10**6} | fields
+def blank_of(latest_us: int, own_us: int, run_id: str = RUN) -> str:
+    return f"redlock2 blank {latest_us} {own_us} {id_of(run_id)} {NONCE}"
+
+
+def greeting(marker: str | None, *, load: bool = True, clock: int = CLOCK, **fields: Any) -> bytes:
+    """A server's answers to the questions on a new connection; without *load*, to a look at it later."""
+    known: dict[str, Any] = {
+        "run_id": RUN,
+        "role": "master",
+        "maxmemory_policy": "noeviction",
+        "uptime_in_seconds": 10**6,
+    } | fields
+    known = {"master_replid": id_of(known["run_id"]), "second_repl_offset": -1, "evicted_keys": 0} | known
     info = "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in known.items())
-    loads = [script.sha for script in scripts()] if load else []
-    return b"".join(reply(answer) for answer in [info, marker, *loads, ["1763927834", "123456"]])
+    first = [info, *(script.sha for script in scripts())] if load else []
+    return b"".join(reply(answer) for answer in [*first, [info, marker or "", str(clock), "123456"]])
+
+
+GREETED = ["INFO", "SCRIPT", "SCRIPT", "SCRIPT", "SCRIPT", "EVALSHA look"]
+LOOKED = ["EVALSHA look"]
 
 
 class Rig:
@@ -102,7 +128,7 @@ class Rig:
         ]
         self.link, self.node = self.links[0], self.nodes[0]
 
-    def admit(self, now: float = 0.0) -> Rig:
+    def admit(self, now: float = 0.5) -> Rig:
         """Every link connected, every node admitted."""
         for link in self.links:
             run = f"{link.node.index:x}" * 40
@@ -222,8 +248,8 @@ def test_the_marker_of_the_admitted_node_is_the_last_argument_of_what_votes() ->
     """TAKE, extension, verification and canvass carry it; a release and a plain look do not."""
     rig = Rig().admit()
     marker = marker_of("0" * 40)
-    for command in (take(), take(mode="extend"), take(mode="verify"), Canvass(*KEYS)):
-        assert commands(rig.link.submit(rig.ask(command), 1.0))[0][-1] == marker
+    for voting in (take(), take(mode="extend"), take(mode="verify"), Canvass(*KEYS)):
+        assert commands(rig.link.submit(rig.ask(voting), 1.0))[0][-1] == marker
     for command in (free(), Peek(*KEYS)):
         assert marker not in commands(rig.link.submit(rig.ask(command), 1.0))[0]
 
@@ -240,7 +266,7 @@ def test_nothing_that_votes_is_written_before_the_node_was_admitted(command: Com
     request = rig.ask(command)
     assert rig.link.submit(request, 0.0) == b""
     assert rig.dials == [0]
-    assert verbs(rig.link.connected(0.1)) == ["INFO", "GET", "SCRIPT", "SCRIPT", "SCRIPT", "TIME"]
+    assert verbs(rig.link.connected(0.1)) == GREETED
     answers = greeting(marker_of())
     for place in range(len(answers) - 1):
         assert rig.link.received(answers[place : place + 1], 0.2) == b""
@@ -254,11 +280,28 @@ def test_nothing_that_votes_is_written_while_too_few_others_are_known() -> None:
     """Whether a node is the cluster's, only all nodes together can tell: wait for the others, at most the patience."""
     rig = Rig(3)
     rig.admission.asked(0.0)
-    rig.link.connected(0.0)
-    assert rig.link.received(greeting(marker_of(nodes=3)), 0.1) == b""
+    for link, run in zip(rig.links[:2], (RUN, OTHER_RUN), strict=True):
+        link.connected(0.0)
+        assert link.received(greeting(marker_of(run, 3), run_id=run), 0.1) == b""
     assert rig.link.submit(rig.ask(take()), 0.15) == b""
     assert rig.link.poke(PATIENCE - 0.01) == b""
     assert verbs(rig.link.poke(PATIENCE)) == ["EVALSHA take"]
+
+
+def test_nothing_that_votes_is_written_before_a_majority_has_shown_its_markers() -> None:
+    """A cluster that is founded has its first marker before the others: should that node forget, all would look new again."""
+    rig = Rig(3)
+    rig.admission.asked(0.0)
+    rig.link.connected(0.0)
+    rig.link.received(greeting(marker_of(nodes=3)), 0.1)
+    request = rig.ask(take(), not_after=PATIENCE + 0.1)
+    assert rig.link.submit(request, 0.15) == b""
+    assert rig.link.poke(PATIENCE) == rig.link.poke(PATIENCE + 0.11) == b""
+    assert "before a majority of the nodes has shown a marker" in rig.fault().detail and not request.written
+    assert rig.link.submit(rig.ask(take()), PATIENCE + 0.2) == b""
+    rig.links[1].connected(PATIENCE + 0.3)
+    rig.links[1].received(greeting(marker_of(OTHER_RUN, 3), run_id=OTHER_RUN), PATIENCE + 0.3)
+    assert verbs(rig.link.poke(PATIENCE + 0.3)) == ["EVALSHA take"]
 
 
 def test_nothing_is_written_after_its_time() -> None:
@@ -285,7 +328,10 @@ def test_what_waited_past_its_time_is_never_written() -> None:
 
 def test_what_was_withdrawn_is_never_written_and_fails_once_the_node_is_known() -> None:
     """A decided round takes back what no node has been asked yet, and may still wait to hear why a node did not vote."""
-    for fields, reason in (({}, "was not asked: the vote was decided"), ({"role": "slave"}, "is a slave, not a master")):
+    for fields, reason in (
+        (dict[str, Any](), "was not asked: the vote was decided"),
+        ({"role": "slave"}, "is a slave, not a master"),
+    ):
         rig = Rig()
         request = rig.ask(take())
         rig.link.submit(request, 0.0)
@@ -317,7 +363,7 @@ def test_a_release_that_waits_for_a_connection_goes_with_it_and_a_vote_does_not(
     rig = Rig()
     for command in (take(), free()):
         rig.link.submit(rig.ask(command), 0.0)
-    assert verbs(rig.link.connected(0.1))[-2:] == ["TIME", "EVALSHA free"]
+    assert verbs(rig.link.connected(0.1)) == [*GREETED, "EVALSHA free"]
 
 
 # Lost scripts
@@ -329,11 +375,12 @@ def test_a_lost_script_is_answered_with_its_text_on_that_node_alone() -> None:
     command = take()
     for index in (0, 1):
         rig.links[index].submit(rig.ask(command, node=index), 1.0)
-    again = commands(rig.links[0].received(b"-NOSCRIPT No matching script.\r\n", 1.1))
-    assert [words[0] for words in again] == ["EVAL"] and again[0][-1] == marker_of("0" * 40, 3)
+    again = rig.links[0].received(b"-NOSCRIPT No matching script.\r\n", 1.1)
+    assert verbs(again) == [*GREETED, "EVAL take"], "it may have lost more than its scripts, and is looked at as well"
+    assert commands(again)[-1][-1] == marker_of("0" * 40, 3)
     assert rig.links[1].received(reply(100), 1.1) == b""
     assert verbs(rig.links[2].submit(rig.ask(command, node=2), 1.1)) == ["EVALSHA take"]
-    rig.links[0].received(reply(100), 1.2)
+    rig.links[0].received(greeting(marker_of("0" * 40, 3), run_id="0" * 40) + reply(100), 1.2)
     assert rig.kinds() == [Kind.GRANTED, Kind.GRANTED]
 
 
@@ -343,7 +390,7 @@ def test_a_lost_script_keeps_the_release_behind_its_acquire() -> None:
     for command in (take(), free()):
         rig.link.submit(rig.ask(command), 1.0)
     noscript = b"-NOSCRIPT No matching script.\r\n"
-    assert verbs(rig.link.received(noscript * 2, 1.1)) == ["EVAL take", "EVAL free"]
+    assert verbs(rig.link.received(noscript * 2, 1.1)) == [*GREETED, "EVAL take", "EVAL free"]
 
 
 def test_a_vote_whose_time_is_over_is_not_sent_again_and_a_release_is() -> None:
@@ -366,10 +413,10 @@ def test_a_take_is_not_sent_again_behind_its_release() -> None:
     rig.link.submit(rig.ask(free()), 1.0)
     assert verbs(rig.link.received(noscript * 2, 1.1)) == ["EVAL free"]
     rig.link.received(reply(1), 1.2)
-    rig.link.submit(rig.ask(take()), 2.0)
-    rig.link.submit(rig.ask(free()), 2.0)
+    rig.link.submit(rig.ask(take()), 1.3)
+    rig.link.submit(rig.ask(free()), 1.3)
     rig.done = True
-    assert verbs(rig.link.received(noscript * 2, 2.1)) == ["EVAL free"]
+    assert verbs(rig.link.received(noscript * 2, 1.4)) == ["EVAL free"]
 
 
 @pytest.mark.parametrize("command", [take(), free(), Peek(*KEYS)], ids=["take", "free", "peek"])
@@ -377,8 +424,10 @@ def test_a_server_that_does_not_know_the_text_either_is_asked_once(command: Comm
     """A server, or what pretends to be one, that always says NOSCRIPT must not keep a link busy for ever."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(command), 1.0)
-    assert len(commands(rig.link.received(b"-NOSCRIPT x\r\n", 1.1))) == 1
-    assert rig.link.received(b"-NOSCRIPT x\r\n", 1.2) == b""
+    again = verbs(rig.link.received(b"-NOSCRIPT x\r\n", 1.1))
+    assert again == [*(GREETED if command.marked else []), f"EVAL {command.script.name if command.script else ''}"]
+    looked = greeting(marker_of("0" * 40), run_id="0" * 40) if command.marked else b""
+    assert rig.link.received(looked + b"-NOSCRIPT x\r\n", 1.2) == b""
     assert rig.fault().kind is FaultKind.ERROR and rig.link.in_flight == 0
 
 
@@ -389,7 +438,7 @@ def test_a_node_that_is_not_the_admitted_one_is_greeted_again() -> None:
     """{3}: it tells once more who it is, without loading scripts; the next vote waits, and carries the new marker."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(take(1)), 1.0)
-    assert verbs(rig.link.received(reply([3, "gone"]), 1.1)) == ["INFO", "GET", "TIME"]
+    assert verbs(rig.link.received(reply([3, "gone"]), 1.1)) == LOOKED
     assert rig.kinds() == [Kind.STRANGER]
     assert rig.link.submit(rig.ask(take(2)), 1.2) == b""
     assert verbs(rig.link.submit(rig.ask(free(1)), 1.2)) == ["EVALSHA free"]
@@ -403,7 +452,7 @@ def test_two_strangers_in_a_row_are_greeted_once() -> None:
     rig = Rig().admit()
     for token in (1, 2, 3):
         rig.link.submit(rig.ask(take(token)), 1.0)
-    assert verbs(rig.link.received(reply([3, ""]) * 3, 1.1)) == ["INFO", "GET", "TIME"]
+    assert verbs(rig.link.received(reply([3, ""]) * 3, 1.1)) == LOOKED
     assert rig.kinds() == [Kind.STRANGER] * 3
 
 
@@ -412,7 +461,7 @@ def test_a_node_whose_role_changed_is_greeted_again(word: str) -> None:
     """The vote fails as an error, and the node says who it is now before it is asked again."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(take()), 1.0)
-    assert verbs(rig.link.received(f"-{word} You may not.\r\n".encode(), 1.1)) == ["INFO", "GET", "TIME"]
+    assert verbs(rig.link.received(f"-{word} You may not.\r\n".encode(), 1.1)) == LOOKED
     assert rig.fault() == Fault(FaultKind.ERROR, f"said {word} You may not.")
     assert rig.link.submit(rig.ask(take()), 1.2) == b""
     rig.link.received(greeting(marker_of("0" * 40), load=False, run_id="0" * 40, role="slave"), 1.3)
@@ -441,7 +490,7 @@ def test_a_node_that_takes_our_rights_away_is_refused_until_it_gives_them_back(w
     assert rig.fault().kind is FaultKind.REFUSED
     assert verbs(rig.link.submit(rig.ask(free()), 1.01)) == ["EVALSHA free"]
     asked = rig.link.submit(rig.ask(take()), 1.0 + RECHECK_MIN)
-    assert verbs(asked) == ["INFO", "GET", "TIME"]
+    assert verbs(asked) == LOOKED
     rig.link.received(reply(1), 1.1)
     data = rig.link.received(greeting(marker_of("0" * 40), load=False, run_id="0" * 40), 1.2)
     assert verbs(data) == ["EVALSHA take"]
@@ -816,9 +865,149 @@ def test_a_server_without_script_load_still_votes() -> None:
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
-    answers = greeting(marker_of(), load=False)
-    cut = answers.rindex(b"*2\r\n")
-    assert verbs(rig.link.received(answers[:cut] + b"-ERR unknown\r\n" * 3 + answers[cut:], 0.2)) == ["EVALSHA take"]
+    look = greeting(marker_of(), load=False)
+    answers = greeting(marker_of()).removesuffix(look)
+    for script in scripts():
+        answers = answers.replace(reply(script.sha), b"-ERR unknown\r\n")
+    assert verbs(rig.link.received(answers + b"-NOSCRIPT x\r\n", 0.2)) == ["EVAL look"]
+    assert verbs(rig.link.received(look, 0.2)) == ["EVALSHA take"]
+
+
+def test_a_server_that_never_knows_how_to_look_has_no_vote() -> None:
+    """It is asked by the digest and by the text, and no more."""
+    rig = Rig()
+    rig.link.submit(rig.ask(take()), 0.0)
+    rig.link.connected(0.1)
+    answers = greeting(marker_of()).removesuffix(greeting(marker_of(), load=False))
+    assert verbs(rig.link.received(answers + b"-NOSCRIPT x\r\n", 0.2)) == ["EVAL look"]
+    assert rig.link.received(b"-NOSCRIPT x\r\n", 0.2) == b""
+    assert rig.fault() == Fault(FaultKind.ERROR, "said NOSCRIPT x")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "reason"),
+    [
+        ({"role": "slave"}, "MASTERDOWN Link with MASTER is down", "is a slave, not a master"),
+        ({"cluster_enabled": 1}, "CROSSSLOT Keys in request", "runs in cluster mode"),
+    ],
+)
+def test_a_node_that_refuses_the_look_is_judged_by_its_info(fields: dict[str, Any], said: str, reason: str) -> None:
+    """Which it still answers, and which says more than what it says to a script."""
+    rig = Rig()
+    rig.link.submit(rig.ask(take()), 0.0)
+    rig.link.connected(0.1)
+    answers = greeting(marker_of(), **fields).removesuffix(greeting(marker_of(), load=False, **fields))
+    assert rig.link.received(answers + f"-{said}\r\n".encode(), 0.2) == b""
+    assert rig.fault() == Fault(FaultKind.REFUSED, reason)
+    assert [event.reason for event in rig.events] == [reason]  # type: ignore[attr-defined]
+    assert verbs(rig.link.submit(rig.ask(take()), 0.3)) == ["INFO", *LOOKED], "and so when it is looked at again"
+    told = greeting(marker_of(), **fields).split(b"$40")[0]
+    assert rig.link.received(told + f"-{said}\r\n".encode(), 0.31) == b""
+    assert rig.kinds() == [FaultKind.REFUSED]
+
+
+# A look at least once a second
+
+
+def test_a_connection_in_use_looks_at_its_node_once_a_second() -> None:
+    """Nothing but a look tells of an eviction policy set at run time. It goes in front of a vote, and votes go on meanwhile;
+    a connection that nobody uses asks nothing.
+    """
+    rig = Rig().admit()
+    at = 0.5 + LOOK_EVERY
+    assert verbs(rig.link.submit(rig.ask(take(1)), at)) == ["EVALSHA take"]
+    rig.link.received(reply(1), at)
+    assert verbs(rig.link.submit(rig.ask(take(2)), at + 0.01)) == [*LOOKED, "EVALSHA take"]
+    assert verbs(rig.link.submit(rig.ask(take(3)), at + 0.02)) == ["EVALSHA take"], "not before each of them"
+    rig.link.received(greeting(marker_of("0" * 40), load=False, run_id="0" * 40) + reply(2) + reply(3), at + 0.03)
+    assert rig.kinds() == [Kind.GRANTED] * 3
+    assert rig.link.poke(50.0) == b""
+    assert verbs(rig.link.submit(rig.ask(free()), 50.0)) == ["EVALSHA free"]
+    assert verbs(rig.link.submit(rig.ask(take(4)), 50.0)) == [*LOOKED, "EVALSHA take"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [({"maxmemory_policy": "allkeys-lru"}, "may evict locks"), ({"evicted_keys": 1}, "it evicted keys")],
+)
+def test_a_vote_behind_a_look_that_finds_it_evicting_does_not_count(fields: dict[str, Any], reason: str) -> None:
+    """No script sees that, so the node granted: it fails, and nothing is asked of the node any more."""
+    rig = Rig(3).admit()
+    at = 0.51 + LOOK_EVERY
+    for link in rig.links:
+        link.submit(rig.ask(take(9), node=link.node.index), 0.6)
+        link.received(reply(9), 0.7)
+    rig.heard()
+    for token in (1, 2):
+        assert "EVALSHA take" in verbs(rig.link.submit(rig.ask(take(token)), at))
+    told = greeting(marker_of("0" * 40, 3), load=False, run_id="0" * 40, **fields)
+    rig.link.received(told + reply(1), at + 0.1)
+    rig.link.received(reply(2), at + 0.1)
+    found = rig.heard()
+    assert [entry.fault.kind for entry in found if isinstance(entry, Failure)] == [FaultKind.QUARANTINED] * 2
+    assert all(entry.request.written for entry in found)
+    assert reason in str(rig.admission.standing(0, at + 0.1).fault)
+    rig.link.submit(rig.ask(take(3), not_after=at + 0.2), at + 0.11)
+    rig.link.poke(at + 0.3)
+    assert all(not entry.request.written for entry in rig.heard())
+
+
+# What another connection, or a report, knows
+
+
+@pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "verify", "canvass"])
+def test_no_vote_is_written_as_of_what_another_connection_knows_better(command: Command) -> None:
+    """Two links to one node. The other one met another memory there: this one writes no vote any more."""
+    rig = Rig().admit()
+    run, marker = "0" * 40, marker_of("0" * 40)
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    other.connected(0.6)
+    other.received(greeting(marker, run_id=run, master_replid="another"), 0.7)
+    assert rig.admission.standing(0, 0.7).state is not State.ADMITTED
+    assert [type(event) for event in rig.events].count(events.NodeMemoryChanged) == 1
+    request = rig.ask(command)
+    assert not set(verbs(rig.link.submit(request, 0.71))) - {*LOOKED, "EVAL mark"}
+    assert not request.written
+
+
+def test_no_vote_goes_to_another_memory_than_the_one_that_is_admitted() -> None:
+    """Two links to one name. The other one leads to a server that is admitted; this one, kept by a proxy, still to the one
+    before: it is looked at again, and its marker is never the other one's.
+    """
+    rig = Rig().admit()
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    other.connected(0.6)
+    other.received(greeting(marker_of(OTHER_RUN), run_id=OTHER_RUN), 0.7)
+    assert rig.admission.standing(0, 0.7).state is State.ADMITTED
+    assert verbs(other.submit(rig.ask(take(1)), 0.71)) == ["EVALSHA take"]
+    request = rig.ask(take(2))
+    assert verbs(rig.link.submit(request, 0.72)) == LOOKED
+    assert not request.written
+
+
+def test_a_node_that_lost_its_memory_before_it_was_marked_is_asked_again() -> None:
+    """MARK found another one than was looked at: what stands there is nobody's to adopt."""
+    rig = Rig()
+    request = rig.ask(take())
+    rig.link.submit(request, 0.0)
+    rig.link.connected(0.1)
+    assert verbs(rig.link.received(greeting(None), 0.2)) == ["EVAL mark"]
+    assert verbs(rig.link.received(reply([3, marker_of()]), 0.3)) == LOOKED
+    assert not request.written and rig.admission.marker(0) is None
+
+
+def test_a_change_of_memory_is_told_with_both_names() -> None:
+    """Two servers behind one name can so be noticed."""
+    rig = Rig().admit()
+    rig.link.lost(GONE, 1.0)
+    rig.link.submit(rig.ask(take()), 1.0)
+    rig.link.connected(1.1)
+    rig.link.received(greeting(marker_of(OTHER_RUN), run_id=OTHER_RUN), 1.2)
+    run = "0" * 40
+    changed = [event for event in rig.events if isinstance(event, events.NodeMemoryChanged)]
+    assert changed == [
+        events.NodeMemoryChanged(1.2, rig.node.name, f"{run}/{id_of(run)}", f"{OTHER_RUN}/{id_of(OTHER_RUN)}"),
+    ]
 
 
 def forgetful(rig: Rig, now: float) -> Rig:
@@ -828,7 +1017,11 @@ def forgetful(rig: Rig, now: float) -> Rig:
         rig.links[index].connected(now)
         rig.links[index].received(greeting(marker_of(run, 3), run_id=run), now)
     rig.link.connected(now)
-    rig.link.received(greeting(marker_of(OTHER_RUN, 3), uptime_in_seconds=0), now)
+    (blank,) = commands(rig.link.received(greeting(marker_of(OTHER_RUN, 3), uptime_in_seconds=0), now))
+    assert blank[4:6] == [marker_of(OTHER_RUN, 3), id_of(RUN)] and blank[6] == "redlock2 blank"
+    placed = blank_of(CLOCK_US, CLOCK_US)
+    assert verbs(rig.link.received(reply([1, placed]), now)) == LOOKED
+    rig.link.received(greeting(placed, load=False, uptime_in_seconds=0), now)
     return rig
 
 
@@ -838,8 +1031,8 @@ def test_a_node_in_quarantine_votes_for_nobody_says_how_long_and_takes_releases(
     rig.link.submit(rig.ask(take()), 10.01)
     left = quarantine_span(MAX_TTL)
     assert f"votes again in {left - 0.01:.1f} s" in rig.fault().detail
-    assert verbs(rig.link.submit(rig.ask(take()), 20.0)) == ["INFO", "GET", "TIME"]
-    rig.link.received(greeting(marker_of(OTHER_RUN, 3), load=False, uptime_in_seconds=10), 20.0)
+    assert verbs(rig.link.submit(rig.ask(take()), 20.0)) == LOOKED
+    rig.link.received(greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=10), 20.0)
     fault, left = rig.fault(), left - 10.0
     assert fault.kind is FaultKind.QUARANTINED and f"votes again in {left:.1f} s" in fault.detail
     assert verbs(rig.link.submit(rig.ask(free()), 20.0)) == ["EVALSHA free"]
@@ -847,18 +1040,22 @@ def test_a_node_in_quarantine_votes_for_nobody_says_how_long_and_takes_releases(
 
 
 def test_a_quarantine_ends_with_a_marker_of_this_run_and_a_floor_and_then_votes() -> None:
-    """The marker is compared with what was read and set by the node itself; the waiting vote follows with what stands."""
+    """Written over the blank that was waited on, into the memory that was looked at, with a floor by the others' clocks, and
+    finished by the node itself; the waiting vote follows with what stands.
+    """
     rig = forgetful(Rig(3), 10.0)
     over = 10.0 + quarantine_span(MAX_TTL)
     rig.link.submit(rig.ask(take()), over - 0.1)
-    rig.link.received(greeting(marker_of(OTHER_RUN, 3), load=False, uptime_in_seconds=60), over - 0.1)
+    rig.link.received(greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=60), over - 0.1)
     assert rig.fault().kind is FaultKind.QUARANTINED
     request = rig.ask(take())
     (mark,) = commands(rig.link.submit(request, over))
     assert mark[0] == "EVAL" and mark[2:4] == ["1", "redlock:node"]
-    assert mark[4] == marker_of(OTHER_RUN, 3) and mark[5].split()[1] == RUN and mark[6] == "+60000000"
+    assert mark[4:6] == [blank_of(CLOCK_US, CLOCK_US), id_of(RUN)]
+    assert mark[6].split()[:3] == ["redlock2", id_of(RUN), "60000"] and mark[7:] == ["now", f"{RUN} 60000 3 0 - -"]
+    assert int(mark[6].split()[3]) == pytest.approx(CLOCK_US + (quarantine_span(MAX_TTL) + FLOOR_AHEAD) * 1e6, abs=10)
     assert not request.written and rig.link.submit(rig.ask(take()), over) == b""
-    stands = marker_of(RUN, 3, floor=1763927900000000)
+    stands = f"{mark[6]} {CLOCK_US} {mark[8]}"
     assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), over + 0.1))] == [stands, stands]
 
 
@@ -867,12 +1064,12 @@ def test_a_node_that_may_not_vote_is_asked_again_now_and_then() -> None:
     rig = Rig()
     rig.link.connected(0.0)
     rig.link.received(greeting(marker_of(), role="slave"), 0.0)
-    now, asked_at = 0.0, []
+    now, asked_at = 0.0, list[float]()
     while len(asked_at) < 8:
         now = round(now + 0.01, 2)
         data = rig.link.submit(rig.ask(take()), now)
         if data:
-            assert verbs(data) == ["INFO", "GET", "TIME"]
+            assert verbs(data) == LOOKED
             asked_at.append(now)
             rig.link.received(greeting(marker_of(), load=False, role="slave"), now)
         assert rig.fault().kind is FaultKind.REFUSED
@@ -882,7 +1079,7 @@ def test_a_node_that_may_not_vote_is_asked_again_now_and_then() -> None:
     assert (RECHECK_MIN, RECHECK_MAX) == (0.05, 1.0)
     assert [type(event) for event in rig.events] == [events.NodeRejected], "told once, not at every look"
     data = rig.link.submit(rig.ask(take()), now + 2.0)
-    assert verbs(data) == ["INFO", "GET", "TIME"]
+    assert verbs(data) == LOOKED
     assert verbs(rig.link.received(greeting(marker_of(), load=False), now + 2.0)) == ["EVALSHA take"]
 
 
@@ -893,11 +1090,12 @@ def test_a_new_cluster_is_marked_by_compare_and_set() -> None:
     rig.link.submit(request, 0.0)
     rig.link.connected(0.1)
     (blank,) = commands(rig.link.received(greeting(None), 0.2))
-    assert blank[0] == "EVAL" and blank[4:] == ["", "redlock1", "blank", NONCE]
-    (again,) = commands(rig.link.received(reply([1, BLANK]), 0.2))
-    assert again[4:] == [BLANK, "redlock1", "blank", NONCE]
-    (mark,) = commands(rig.link.received(reply([1, BLANK]), 0.2))
-    assert mark[4] == BLANK and mark[5].split()[1:3] == [RUN, "1"]
+    assert blank[0] == "EVAL" and blank[4:] == ["", id_of(RUN), "redlock2 blank", "+0", f"{id_of(RUN)} {NONCE}"]
+    placed = blank_of(CLOCK_US, CLOCK_US)
+    assert rig.link.received(reply([1, placed]), 0.2) == b""
+    assert verbs(rig.link.poke(0.2)) == LOOKED
+    (mark,) = commands(rig.link.received(greeting(placed, load=False), 0.2))
+    assert mark[4:] == [placed, id_of(RUN), f"redlock2 {id_of(RUN)} 60000 0", "now", f"{RUN} 60000 1 0 - -"]
     assert rig.link.submit(rig.ask(take()), 0.2) == b"" and not request.written
     stands = marker_of()
     assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), 0.3))] == [stands, stands]
@@ -916,7 +1114,7 @@ def test_an_answer_that_waited_unread_admits_no_other_run() -> None:
     link.received(greeting(marker, run_id=after, uptime_in_seconds=0), 0.2)
     assert rig.admission.standing(0, 0.2).state is State.QUARANTINED
     idle.received(greeting(marker, run_id=before), 6.0)
-    assert verbs(link.submit(rig.ask(take()), 6.1)) == ["INFO", "GET", "TIME"]
+    assert verbs(link.submit(rig.ask(take()), 6.1)) == LOOKED
     assert link.received(greeting(marker, load=False, run_id=after, uptime_in_seconds=0), 6.2) == b""
     assert rig.fault().kind is FaultKind.QUARANTINED
 
@@ -934,7 +1132,7 @@ def test_who_was_asked_before_another_one_forgot_is_asked_again() -> None:
     rig.links[0].lost(GONE, 1.0)
     rig.links[0].connected(2.0)
     rig.links[0].received(greeting(marker_of("0", 3), run_id="again", uptime_in_seconds=0), 2.0)
-    assert [verbs(link.poke(2.0)) for link in rig.links] == [[], ["INFO", "GET", "TIME"], ["INFO", "GET", "TIME"]]
+    assert [verbs(link.poke(2.0)) for link in rig.links] == [[], LOOKED, LOOKED]
     assert verbs(rig.links[1].submit(rig.ask(take(), node=1), 2.0)) == ["EVALSHA take"], "it votes meanwhile"
     for place, link in enumerate(rig.links[1:], 1):
         link.received(greeting(marker_of(str(place), 3), run_id=str(place), load=False), 2.1)
@@ -971,7 +1169,7 @@ def test_a_greeting_is_answered_once_the_node_s_standing_is_known() -> None:
     (entry,) = rig.heard()
     assert isinstance(entry, Reply) and entry.value.marker == marker_of()
     assert rig.link.submit(rig.ask(Greet()), 0.3) == b"" and len(rig.heard()) == 1
-    assert verbs(rig.link.submit(rig.ask(Greet(look=True)), 0.4)) == ["INFO", "GET", "TIME"]
+    assert verbs(rig.link.submit(rig.ask(Greet(look=True)), 0.4)) == LOOKED
     assert not rig.heard()
     rig.link.received(greeting(marker_of(), load=False), 0.5)
     assert len(rig.heard()) == 1
@@ -1009,12 +1207,48 @@ def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> Non
     stream = b"".join(
         [
             reply(1) + b"-NOSCRIPT x\r\n" + reply([0, 9, 100, "=*1000"]) + reply(1) + reply([3, "gone"]),
-            reply([2, 5, 0, 7]),
+            greeting(marker_of()) + reply([2, 5, 0, 7]),
             greeting(marker_of(), load=False),
         ]
     )
     for place in range(0, len(stream), size):
         written += rig.link.received(stream[place : place + size], 0.3)
-    assert verbs(written) == ["EVAL take", "INFO", "GET", "TIME"]
+    assert verbs(written) == [*GREETED, "EVAL take", *LOOKED]
     assert rig.kinds() == [Kind.GRANTED, Kind.BUSY, Kind.GRANTED, Kind.STRANGER, Kind.BEHIND]
     assert rig.link.broken is None and rig.link.in_flight == 0
+
+
+@pytest.mark.parametrize("mode", ["acquire", "extend"])
+@pytest.mark.parametrize("then", ["lost", "another one admitted", "marked since"])
+def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_does_not_count(mode: str, then: str) -> None:
+    """An older memory came back under its name, with the marker that the vote names, and executed it.
+
+    Another connection of the client had met the newer one, and it may even be admitted by now.
+    """
+    rig = Rig(3).admit()
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    other.connected(1.0)
+    rig.link.submit(rig.ask(take(7, mode)), 1.0)
+    run = "0" * 40 if then == "marked since" else OTHER_RUN
+    other.received(greeting(marker_of(run, 3, floor=9) if then == "another one admitted" else "", run_id=run), 1.1)
+    if then == "marked since":
+        other.received(reply([0, marker_of(run, 3, floor=9, since_us=CLOCK_US + 10)]), 1.15)
+    assert (rig.admission.standing(0, 1.2).state is State.ADMITTED) is (then != "lost")
+    rig.link.received(reply(7), 1.3)
+    assert rig.kinds() == [FaultKind.QUARANTINED]
+
+
+def test_a_change_that_is_no_loss_costs_no_vote_that_is_on_its_way() -> None:
+    """Another node failed, or a marker was raised: a grant that comes then is one, by its bytes or read in full."""
+    rig = Rig(3).admit()
+    for token, change in ((7, rig.admission.failed), (8, None)):
+        rig.link.submit(rig.ask(take(token)), 1.0)
+        if change is not None:
+            change(2, REFUSED)
+        else:
+            identity = rig.admission.identity(0)
+            assert identity is not None
+            raised = replace(identity, marker=marker_of("0" * 40, 3, max_ttl=90.0))
+            rig.admission.seen(0, raised, 1.1)
+        rig.link.received(reply(token), 1.2)
+    assert rig.kinds() == [Kind.GRANTED, Kind.GRANTED]

@@ -9,7 +9,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redlock.core.commands import Canvass, Command, Free, Mark, Peek, Plain, Repair, Take
+from redlock.core.commands import Canvass, Command, Free, Look, Mark, Peek, Plain, Repair, Take
 from redlock.transport.wire import (
     ELEMENTS_MAX,
     LINE_MAX,
@@ -25,7 +25,7 @@ from redlock.transport.wire import (
 
 KEYS = ("redlock:rechnung:42", "redlock:rechnung:42:fence")
 OWNER = "0123456789abcdef" * 2
-MARKER = "redlock1 " + "f" * 40 + " 5 60000 0 0 -"
+MARKER = f"redlock2 {'f' * 40} 60000 0 1763927834123456 {'e' * 40} 60000 5 0 - -"
 
 COMMANDS: list[Command] = [
     Take(*KEYS, OWNER, 1763927834123456, ttl=10.0, fence_ttl=604800.0),
@@ -36,7 +36,8 @@ COMMANDS: list[Command] = [
     Peek(*KEYS),
     Canvass(*KEYS),
     Repair(KEYS[0], ttl=60.0),
-    Mark(expected="", head="redlock1 abc 5 60000 0", floor="+60000000", tail="-"),
+    Mark(expected="", memory="abc", head="redlock2 abc 60000 0", stamp="now", tail="def 60000 5 0 - -"),
+    Look(),
     Plain("info", "INFO", shape=bytes),
     Plain("load", "SCRIPT", "LOAD", "return 1", shape=bytes),
 ]

@@ -7,6 +7,11 @@ if ARGV[1] then
   if marker ~= ARGV[1] then
     return {3, marker or ''}
   end
+  local memory = string.match(marker, '^%S+ (%S+) ') -- As in TAKE.
+  local info = redis.call('INFO', 'replication')
+  if not string.find(info, 'role:master\r', 1, true) or not string.find(info, 'master_replid:' .. memory .. '\r', 1, true) then
+    return {3, marker}
+  end
 end
 -- As in TAKE: a lock that nobody can take is not free, and a status should show why.
 local text = redis.call('GET', KEYS[2]) or '0'

@@ -7,12 +7,18 @@ local call = redis.call
 local token, ttl, mode = ARGV[2], tonumber(ARGV[3]), ARGV[5]
 local number, fence_ttl = tonumber(token), tonumber(ARGV[4])
 
--- A proxy, a flush or a changed address may have put another node behind this connection.
+-- A proxy, a flush or a changed address may have put another node behind this connection. The marker alone does not tell:
+-- it is data, and comes back with a copy or a snapshot. The memory it names must be the one that this server has now, and
+-- be found behind its name, for a copy shows the same id as `master_replid2`, and a replica shows its master's.
 local marker = call('GET', KEYS[3])
 if marker ~= ARGV[6] then
   return {3, marker or ''}
 end
-local max_ttl, floor = string.match(marker, '^%S+ %S+ %d+ (%d+) %d (%d+) ')
+local memory, max_ttl, floor = string.match(marker, '^%S+ (%S+) (%d+) (%d+) ')
+local info = call('INFO', 'replication')
+if not string.find(info, 'role:master\r', 1, true) or not string.find(info, 'master_replid:' .. memory .. '\r', 1, true) then
+  return {3, marker}
+end
 if ttl > tonumber(max_ttl) then
   return redis.error_reply('REDLOCK a ttl of ' .. ARGV[3] .. ' ms is above this cluster\'s max_ttl of ' .. max_ttl .. ' ms')
 end
