@@ -104,6 +104,7 @@ def check(history: Sequence[Record], assumptions: Assumptions, end: float) -> li
     if assumptions.checking:
         _confirmed(history, held, found)
     _guarded(history, found)
+    _closed(history, found)
     return sorted(found, key=_at)
 
 
@@ -258,6 +259,20 @@ def _confirmed(history: Iterable[Record], held: dict[str, list[Belief]], found: 
                 text = f"{record.client}'s {record.call} of token {record.token} succeeded after {belief.token} was granted"
                 found.append(Violation("X: nobody newer when confirmed", record.at, text))
                 break
+
+
+def _closed(history: Iterable[Record], found: list[Violation]) -> None:
+    """C, always: after a close its coordinator gets nothing, and says of nothing that it holds it."""
+    closed_at: dict[str, float] = {}
+    for record in history:
+        if type(record) is Called and record.call == "close":
+            closed_at[record.client] = record.at
+        elif type(record) is Called and record.outcome == "granted" and record.client in closed_at:
+            text = f"{record.client} was granted token {record.token} of {record.resource} after it was closed"
+            found.append(Violation("C: nothing is granted after a close", record.at, text))
+        elif type(record) is Believed and record.client in closed_at:
+            text = f"{record.client} believed in token {record.token} of {record.resource} after it was closed"
+            found.append(Violation("C: a close ends every lease", record.at, text))
 
 
 def _guarded(history: Iterable[Record], found: list[Violation]) -> None:

@@ -119,8 +119,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ACQUIRE}:_Attempt._releases",
-                "elif request not in round.settled:",
-                "elif round.tally.votes[request.node] is not None and request not in round.settled:",
+                "if request.written and request not in round.settled:",
+                "if request.written and round.tally.votes[request.node] is not None and request not in round.settled:",
             ),
         ),
     ),
@@ -133,8 +133,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ACQUIRE}:_Attempt._releases",
-                "elif request not in round.settled:",
-                "elif all(request.node != other.node for past in self._rounds for other in past.settled):",
+                "if request.written and request not in round.settled:",
+                "if request.written and all(request.node != other.node for past in self._rounds for other in past.settled):",
             ),
         ),
         plan="busy-in-one-round",
@@ -149,7 +149,7 @@ BUGS: dict[str, Bug] = {
     ),
     "nothing is owed": Bug(
         "a release stays owed until answered",
-        (Edit("redlock.transport.link:Node.owe", "self.owed[command] = None", "return"),),
+        (Edit("redlock.transport.link:Node.owe", "if command not in self.owed:", "return\n    if False:"),),
     ),
     "put back and forgotten": Bug(
         "a node where an extension may have put the lock back is owed its release",
@@ -167,30 +167,30 @@ BUGS: dict[str, Bug] = {
     ),
     "marked from nothing": Bug(
         "a marker is written only over the blank that was waited on",
-        (Edit(f"{_ADMISSION}:Admission._unmarked", "if not identity.marker:", "if False:"),),
+        (Edit(f"{_ADMISSION}:Admission._quarantine", "if not _has_blank(record):", "if False:"),),
         plan="flushed-twice",
     ),
     "raised unseen": Bug(
         "a quarantine ends on what a majority told after the loss",
-        (Edit(f"{_ADMISSION}:Admission._quarantine", "if asked < self.needed - 1:", "if False:"),),
+        (Edit(f"{_ADMISSION}:Admission._quarantine", "if len(informed) < wanted and len(asked) < len(others):", "if False:"),),
         plan="raised",
     ),
     "founded on old news": Bug(
         "who founds a cluster asks all nodes once more after it met the last blank",
-        (
-            Edit(f"{_ADMISSION}:Admission._bootstrap", "if self._as_of[node] < last:", "if False:"),
-            Edit(f"{_ADMISSION}:Admission._bootstrap", "if any(self._as_of[other] < last for other in unmarked):", "if False:"),
-        ),
+        (Edit(f"{_ADMISSION}:Admission._confirmed", " and all(record.as_of >= last for record in self._records)", ""),),
         plan="founded-late",
     ),
     "duplicate counted twice": Bug(
         "a server votes once, under however many names",
-        (Edit(f"{_ADMISSION}:Admission._twin", "if other != node and", "if False and"),),
+        (Edit(f"{_ADMISSION}:Admission._twin", "if other == node or", "if True or"),),
         plan="duplicate",
     ),
     "another run's marker": Bug(
-        "a marker is good for the run it was written for",
-        (Edit(f"{_ADMISSION}:Admission.standing", "if marker.run_id == identity.run_id:", "if True:"),),
+        "a marker is good for the memory it was written for",
+        (
+            Edit("redlock.core.identity:Marker.names", "return self.memory == identity.memory", "return True"),
+            Edit(f"{_NODE}._remembers", " and self.replication_id == memory", ""),
+        ),
         plan="rollback",
     ),
     "marker not checked": Bug(
@@ -209,8 +209,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ADMISSION}:Admission._quarantine",
-                "quarantine_span(max(marker.max_ttl, self._longest))",
-                "quarantine_span(self._ttl)",
+                "self._until(record, identity, loss, informed, [*kin.values()], at)",
+                "(loss.since + quarantine_span(self._ttl), [*kin.values()])",
             ),
         ),
         plan="short-ttl",
@@ -279,6 +279,7 @@ BUGS: dict[str, Bug] = {
     "poison first": Bug(
         "a release deletes first, which works on a node that is out of memory",
         (Edit(f"{_NODE}._free", "if mine:\n", "self._set('x', 'x', 1, now_ms)\n    if mine:\n"),),
+        plan="out-of-memory",
     ),
     "release deletes anything": Bug(
         "a release leaves alone what is somebody else's",
@@ -319,7 +320,7 @@ BUGS: dict[str, Bug] = {
         "a connection that breaks off whenever a release comes is dialled no faster than one that fails",
         (
             Edit("redlock.transport.link:Link.lost", " or unproven", ""),
-            Edit("chaos.sim.links:PlainLink._gone", " or self._unproven", ""),
+            Edit("chaos.sim.links:PlainLink._gone", " or unproven", ""),
         ),
         plan="flapping",
     ),
@@ -333,6 +334,169 @@ BUGS: dict[str, Bug] = {
             ),
         ),
         plan="forked",
+    ),
+    "memory not compared in the script": Bug(
+        "the script that votes asks the server for its memory: the marker is data, and comes back with a snapshot",
+        (Edit(f"{_NODE}._take", "if not self._remembers(memory):", "if False:"),),
+        plan="reloaded",
+    ),
+    "an older memory is believed": Bug(
+        "a client that has met a newer memory under a name does not go back to the older one",
+        (
+            Edit(f"{_ADMISSION}:Admission._how_returned", "if identity.memory in record.past:", "if False:"),
+            Edit(f"{_ADMISSION}:Admission._how_returned", "if lower or marker.cluster", "if marker.cluster"),
+        ),
+        plan="returned",
+    ),
+    "floor by the node's own clock": Bug(
+        "the floor of a node that forgot comes from the other nodes' clocks",
+        (
+            Edit(
+                f"{_ADMISSION}:Admission._floor",
+                "max([each.clock(at) for each in asked], default=record.clock(at))",
+                "record.clock(at)",
+            ),
+        ),
+        plan="floor-of-others",
+    ),
+    "replaced without a floor": Bug(
+        "`init --replace` writes a floor that no token granted before is beyond",
+        (Edit("redlock.initialise:_replaced", "server.write(changed(new, floor=floor))", "server.write(new)"),),
+        plan="replaced",
+    ),
+    "a loss is one link's own": Bug(
+        "a link writes no vote as of anything older than what another connection was told",
+        (
+            Edit("redlock.transport.link:Link._may_vote", "or self._as_of == self._admission.changes", "or True"),
+            Edit("redlock.transport.link:Link.submit", "or self._as_of != self._admission.changes", ""),
+            Edit("redlock.transport.link:Link._counts", "return not", "return True or not"),
+            Edit("chaos.sim.links:PlainLink._may_vote", "or self._as_of == self._admission.changes", "or True"),
+            Edit("chaos.sim.links:PlainLink._counts", "return not", "return True or not"),
+        ),
+        plan="shared-loss",
+    ),
+    "never looked at again": Bug(
+        "a connection in use looks at its node once a second",
+        (
+            Edit("redlock.transport.link:Link.submit", "or now > self._look_at", ""),
+            Edit("redlock.transport.link:Link._submit_vote", "if now > self._look_at and not self._learning", "if False"),
+            Edit("chaos.sim.links:PlainLink.submit", "if now > self._look_at and not self._learning:", "if False:"),
+        ),
+        plan="evicted-meanwhile",
+    ),
+    "eviction forgives": Bug(
+        "a node that evicted keys has forgotten",
+        (
+            Edit(
+                f"{_ADMISSION}:Admission._how_lost",
+                "return _GREW if not marker.before and identity.evicted > marker.evicted else None",
+                "return None",
+            ),
+        ),
+        plan="evicted",
+    ),
+    "founded by a majority": Bug(
+        "a cluster is founded when all its nodes answered",
+        (
+            Edit(f"{_ADMISSION}:Admission._absent", "if record.fault is not None or identity is None:", "if identity is None:"),
+            Edit(
+                f"{_ADMISSION}:Admission._absent",
+                'return f"the cluster is new and {name} cannot be asked: start it, or run `redlock init`"',
+                "continue",
+            ),
+            Edit(
+                f"{_ADMISSION}:Admission._all_blank",
+                "all(record.fault is None and _has_blank(record) for record in self._records)",
+                "sum(record.fault is None and _has_blank(record) for record in self._records) >= self.needed",
+            ),
+            Edit(
+                f"{_ADMISSION}:Admission._confirmed",
+                "for record in self._records)",
+                "for record in self._records if record.fault is None or record is self._records)",
+            ),
+            Edit(f"{_ADMISSION}:Admission._unmarked", 'Memory("", "")', 'Memory("~", "")'),
+        ),
+        plan="founded-by-two",
+    ),
+    "who comes late waits anew": Bug(
+        "a client that never knew a node counts its wait from the blank that stands there: short-lived ones bring it back",
+        (Edit(f"{_ADMISSION}:Admission._until", "if placed is not None and", "if False and"),),
+        plan="cron",
+    ),
+    "a blank is its client's alone": Bug(
+        "a blank is finished by the node, so that one which is written twice gives two texts",
+        (Edit(f"{_NODE}._mark", 'stamp = f"{max(now, int(stamp[1:]))} {now}"', 'stamp = f"{int(stamp[1:])} {int(stamp[1:])}"'),),
+        plan="marked-twice",
+    ),
+    "raised before all wait": Bug(
+        "longer locks are waited for on all nodes before any node takes one",
+        (
+            Edit(
+                "redlock.initialise:_raised",
+                "changed(marker, wait_ttl=wait_ttl, never_replicas=promised, before=False)",
+                "changed(marker, wait_ttl=wait_ttl, max_ttl=max_ttl or marker.max_ttl, never_replicas=promised, before=False)",
+            ),
+        ),
+        plan="raise-breaks-off",
+    ),
+    "a refused release is struck off": Bug(
+        "a release that a node refuses stays owed",
+        (
+            Edit("redlock.transport.link:Link._error", "self.node.refused(command, now)", "self.node.answered(command)"),
+            Edit("chaos.sim.links:PlainLink._error", "self.node.refused(command, now)", "self.node.answered(command)"),
+        ),
+        plan="refused",
+    ),
+    "a tick for another wait": Bug(
+        "a tick belongs to the wait it was made for",
+        (
+            Edit(
+                "redlock.transport.run:Run.step",
+                "if self.done or (event.at < wait.until if type(event) is Tick else wait.pause):",
+                "if self.done:",
+            ),
+            Edit("redlock.core.rounds:collect", "if majority and not tally.behind else 1", "if majority else 1"),
+        ),
+    ),
+    "asked again behind the release": Bug(
+        "a vote that was given back is not written again, though the node had lost the script",
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt._releases",
+                "request.withdraw()",
+                "None if request.written else request.withdraw()",
+            ),
+        ),
+        plan="noscript",
+    ),
+    "dialled for ever": Bug(
+        "a dial that could not begin is over",
+        (
+            Edit("redlock.transport.link:Link._ask_dial", "self.dial_failed(", "print if True else ("),
+            Edit("chaos.sim.links:PlainLink._ask_dial", "self._dialling = False\n", "return\n"),
+        ),
+        plan="starved",
+    ),
+    "granted after the close": Bug(
+        "a close refuses new work, and cancels what runs",
+        (
+            Edit("chaos.sim.client:SimClient.close", "if not run.vital:", "if False:"),
+            Edit("chaos.sim.client:SimClient.remember", "if self.closing:", "if False:"),
+        ),
+        plan="closed",
+    ),
+    "a release takes any set": Bug(
+        "a release goes by the set that carried its acquire, and behind it where that set is in other hands",
+        (
+            Edit("chaos.sim.sets:SimSets.check_out", "if prefer in self._idle:", "if False:"),
+            Edit("chaos.sim.sets:SimSets.follow", "if behind:", "if False:"),
+        ),
+        plan="another-set",
+    ),
+    "no release behind the acquire": Bug(
+        "a release that another set had to carry is written once more behind its acquire",
+        (Edit("chaos.sim.sets:SimSets.follow", "if behind:", "if False:"),),
+        plan="followed",
     ),
 }
 """By name."""

@@ -1,8 +1,8 @@
 """A simulated process: the shipped flows, driven in virtual time by clocks of its own.
 
-It plays the part of a driver (`redlock.core.effects` has the contract): a link per node, runs stepped by their events, ticks
-at their time, renewals by the shipped schedule. A paused process hears nothing until it goes on, while its clock runs; in a
-suspended one the clock that the shipped code reads runs through, and the timers sleep.
+It plays the part of a driver (`redlock.core.effects` has the contract): sets of links (`sets.py`), runs stepped by their
+events, ticks at their time, renewals by the shipped schedule. A paused process hears nothing until it goes on, while its clock
+runs; in a suspended one the clock that the shipped code reads runs through, and the timers sleep.
 """
 
 from __future__ import annotations
@@ -10,33 +10,35 @@ from __future__ import annotations
 import random
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from chaos.history import Seen
-from chaos.sim.links import PlainLink, SimLink, WireLink
+from chaos.history import Called, Seen
+from chaos.sim.links import MODES, SimLink
+from chaos.sim.sets import SimSet, SimSets
 from chaos.sim.world import Connection, World
 from redlock.base import CoordinatorBase
 from redlock.core import events
 from redlock.core.admission import Admission
-from redlock.core.effects import Flow, Request, Source, Tick
+from redlock.core.commands import MARKER_KEY
+from redlock.core.effects import NEVER, Flow, Request, Source, Tick, Wait
 from redlock.core.events import LeaseGranted, LeaseInJeopardy, LeaseLapsed
 from redlock.core.extend import extend
 from redlock.core.lease import Holding
+from redlock.core.release import abandon
 from redlock.core.renewal import Renewal, Watch
 from redlock.core.rounds import Cluster
+from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.policy import Policy
 from redlock.transport import clock as clock_module
-from redlock.transport.link import REDIAL_MAX, Mailbox, Node
-from redlock.transport.run import Run
+from redlock.transport.link import REDIAL_MAX, Node
+from redlock.transport.run import Run, saturated
 
 __all__ = ["MODES", "SimClient", "SimSource"]
 
-MODES: dict[str, type[PlainLink] | type[WireLink]] = {"plain": PlainLink, "wire": WireLink}
 _ROUNDING = 1e-7
 """A tick comes this much later, so that the client's clock has certainly reached its instant."""
 _LOOK_AGAIN = 1.0
@@ -44,6 +46,10 @@ _LOOK_AGAIN = 1.0
 _TOLD_WITHIN = 0.01
 _TOGETHER_MAX = 1
 """Renewals at once, few enough that some have to wait for their turn."""
+_CALM = 2.0
+"""Seconds without any fault after which a close may be expected to leave nothing on any node."""
+_LOOK = 0.002
+"""Between two looks of a close at what is still under way, as in both drivers."""
 _EPOCH_US = 1_800_000_000_000_000
 
 
@@ -68,17 +74,44 @@ class SimSource:
 class SimRun(Run[Any]):
     """A run, with the instant its timer is set to. *fuse*: after so many more events it is cancelled; -1: it is not.
 
-    *missed*: the cancel came with the event that ended it, before the caller was told.
+    *missed*: the cancel came with the event that ended it, before the caller was told. *carried*: the set that it uses, or used
+    last; *late*: the nodes that owed an answer on the set that it would rather have had. *vital*: a close does not cancel it.
     """
 
-    __slots__ = ("fuse", "missed", "timer_at")
+    __slots__ = ("carried", "fuse", "give_up_at", "late", "missed", "timer_at", "vital")
     timer_at: float
     fuse: int
     missed: bool
+    carried: SimSet
+    late: list[int]
+    give_up_at: float
+    vital: bool
 
     def drop(self) -> None:
         """The process ends under it: no last words."""
         self._flow.close()
+
+    def fail(self, error: BaseException) -> None:
+        """End it now: it writes its last requests, and its caller gets *error*."""
+        if not self.done:
+            self.cancel()
+            self.error = error
+
+
+def _lazily(make: Callable[[float], Flow[Any]], clock: Callable[[], float]) -> Flow[Any]:
+    """The flow that *make* makes of the instant at which it begins."""
+    return (yield from make(clock()))
+
+
+def _refused(at: float) -> Flow[Any]:
+    """What anybody gets from a client that is closed."""
+    raise RedlockError("this Redlock is closed")
+    yield
+
+
+def _writing(requests: Sequence[Request]) -> Flow[None]:
+    """Requests whose answers nobody waits for."""
+    yield Wait(NEVER, tuple(requests))
 
 
 class SimClient:
@@ -94,6 +127,7 @@ class SimClient:
         mode: str,
         seed: object,
         skew: float = 0.0,
+        sets: int = 0,
     ) -> None:
         self.name = name
         self.world = world
@@ -108,32 +142,38 @@ class SimClient:
         self.slept_for = 0.0
         """Seconds its machine has been suspended in all: what CLOCK_MONOTONIC, and every timer, lacks."""
         self.dead = False
+        self.closing = False
+        """Whether `close` was called: new work is refused."""
+        self.starved = ""
+        """What it has none of, and so cannot dial: "threads" or "descriptors"."""
+        self.leases: dict[str, Holding] = {}
+        """By owner, those that somebody has in hand; and `ports`, by owner, the sets that carried their acquires."""
+        self.ports: dict[str, SimSet] = {}
         self.watched: list[Holding] = []
         self.dropped: set[Holding] = set()
         self.wrongs: list[tuple[float, str, str]] = []
         self._nap: tuple[int, float] | None = None
-        self._mode = mode
+        self._close_began_at = 0.0
+        self._closed_at: float | None = None
+        self.mode = mode
+        self._sets_max = sets
         self._seed = seed
         self.nodes = list(nodes)
         self._names = tuple(f"n{index}" for index in nodes)
         # Which clock the shipped code chose is its own affair; what each of them does is the world's.
         self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
         self.cluster = self._make_cluster(self.source)
-        self._settling = False
-        self._poked = -1
         self._renewal = Renewal()
         self._renewing = 0
         self._looks_at = float("inf")
         self._retrying = False
-        self.mailbox: Mailbox = deque()
         self._runs: list[SimRun] = []
-        self._leases: dict[int, Any] = {}
-        silence = max(1.0, 4 * self.cluster.patience)
-        self.links: list[SimLink] = []
-        for place, node_name in enumerate(self._names):
-            node = Node(place, node_name, self.cluster.admission, self._note)
+        self.shared_nodes = [
+            Node(place, node_name, self.cluster.admission, self._note) for place, node_name in enumerate(self._names)
+        ]
+        for node in self.shared_nodes:
             node.on_owed = self._retry_later
-            self.links.append(MODES[mode](node, self.mailbox, partial(self._dial, place), silence=silence))
+        self.sets = SimSets(self, sets)
 
     def _make_cluster(self, source: Source) -> Cluster:
         policy = self.policy
@@ -148,9 +188,23 @@ class SimClient:
         return Cluster(self._names, policy, source, admission, note=self._note, emit=self._note)
 
     @property
+    def gone(self) -> bool:
+        """Whether it was killed or closed."""
+        return self.dead or self.closing
+
+    @property
     def acquainted(self) -> bool:
         """Whether it has met a node of a cluster."""
         return self.cluster.admission.acquainted
+
+    def knows(self, node: int) -> bool:
+        """Whether it trusts what is behind the name of *node* now."""
+        if node not in self.nodes:
+            return True
+        place, server = self.nodes.index(node), self.world.nodes[node]
+        trusted = self.cluster.admission._records[place].trusted
+        marker = server.data.get(MARKER_KEY)
+        return trusted is not None and marker is not None and trusted.text() == marker[0]
 
     # Clocks
 
@@ -205,12 +259,13 @@ class SimClient:
         self.dead = True
         for run in self._runs:
             run.drop()
-        for link in self.links:
-            link.close()
+        for port in self.sets.all:
+            port.close()
 
     def fork(self, name: str, holdings: Sequence[Holding]) -> tuple[SimClient, list[Holding]]:
         """A child, and what the leases of its parent are in it: the shipped code decides that."""
-        child = SimClient(name, self.world, self.policy, self.nodes, mode=self._mode, seed=self._seed, skew=self.source.skew)
+        skew, sets = self.source.skew, self._sets_max
+        child = SimClient(name, self.world, self.policy, self.nodes, mode=self.mode, seed=self._seed, skew=skew, sets=sets)
         child.rate, child.offset, child.slept_for = self.rate, self.offset, self.slept_for
         copies = [copy(holding) for holding in holdings]
         handles = [_Handle() for _ in copies]
@@ -220,59 +275,88 @@ class SimClient:
 
     # Flows
 
-    def start(self, make: Callable[[float], Flow[Any]], ended: Callable[[SimRun], None], *, fuse: int = -1) -> SimRun:
-        """Run a flow; *ended* gets its run."""
-        run = SimRun(make(self.clock()), self, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
+    def start(
+        self,
+        make: Callable[[float], Flow[Any]],
+        ended: Callable[[SimRun], None],
+        *,
+        fuse: int = -1,
+        prefer: SimSet | None = None,
+        give_up_at: float = float("inf"),
+        together: bool = False,
+        vital: bool = False,
+    ) -> SimRun:
+        """Run a flow; *ended* gets its run.
+
+        *prefer*: the set to use if it is free; *give_up_at*: until when to wait for one; *together*: use the home set, beside
+        whatever else runs there; *vital*: it is part of a close.
+        """
+        late: list[int] = []
+        home, refused = self.sets.home, self.closing and (not vital or self._closed_at is not None)
+        port = home if refused or together else self.sets.check_out(prefer, late)
+        if refused:
+            make = _refused
+        flow = _lazily(make, self.clock) if port is None else make(self.clock())
+        run = SimRun(flow, port or home, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
         run.timer_at = float("inf")
-        run.fuse = fuse
-        run.missed = False
+        run.fuse, run.missed, run.vital = fuse, False, vital
+        run.carried, run.late, run.give_up_at = port or home, late, give_up_at
         self._runs.append(run)
-        run.begin()
-        self._went_on(run)
-        self._settle()
+        if port is None:
+            run.move(None)
+            self._queue_up(run, partial(self._begin, run))
+        else:
+            run.begin()
+            self.went_on(run)
+            port.settle()
         return run
 
-    def cancel(self, run: Run[Any]) -> None:
+    def cancel(self, run: SimRun) -> None:
         """The caller went away."""
         run.cancel()
-        self._settle()
+        run.carried.settle()
 
-    def write(self, requests: Sequence[Request]) -> None:
+    def write(self, requests: Sequence[Request], *, prefer: SimSet | None = None) -> None:
         """Write requests whose answers nobody waits for."""
-        self.send(requests, None)
-        self._settle()
+        requests = tuple(requests)
+        self.start(lambda at: _writing(requests), partial(self._written, requests, prefer), prefer=prefer, vital=True)
+
+    def _written(self, requests: Sequence[Request], prefer: SimSet | None, run: SimRun) -> None:
+        if prefer is not None and run.late:
+            self.sets.follow(prefer, run.late, requests)
+
+    def remember(self, holding: Holding, run: SimRun | None) -> None:
+        """A lease is in somebody's hands. Raises RedlockError, and gives it back, if this was closed meanwhile."""
+        port = run.carried if run is not None else None
+        if self.closing:
+            self.write(abandon(self.cluster, holding, self.clock()), prefer=port)
+            raise RedlockError("this Redlock was closed")
+        self.leases[holding.owner] = holding
+        if port is not None and not port.shared:
+            self.ports[holding.owner] = port
+
+    def forget(self, holding: Holding) -> None:
+        """It is over, or was dropped."""
+        self.leases.pop(holding.owner, None)
+        self.ports.pop(holding.owner, None)
+
+    def port_of(self, holding: Holding) -> SimSet | None:
+        """The set that carried the acquire of a lease, if it is not the only one."""
+        return self.ports.get(holding.owner)
 
     def _tell(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
         self._runs.remove(run)
-        self.when_awake(ended, run)
+        self.when_awake(self._told, run, ended)
 
-    def send(self, requests: Sequence[Request], run: Run[Any] | None) -> None:
-        """Write what a flow asked for."""
-        now = self.clock()
-        links = self.links
-        for request in requests:
-            request.run = run
-            links[request.node].submit(request, now)
+    def _told(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
+        if run.port is not None:
+            run.move(None)
+            self.sets.check_in(run.carried)
+        ended(run)
 
-    def _settle(self) -> None:
-        if self._settling:
-            return
-        self._settling = True
-        mailbox, admission = self.mailbox, self.cluster.admission
-        while True:
-            while mailbox:
-                event = mailbox.popleft()
-                run = event.request.run
-                if run is not None and run.hears(self):
-                    run.step(event)
-                    if run.fuse >= 0 or run.timer_at != run.wait.until:
-                        self._went_on(run)
-            if self._poked == admission.changes:
-                break
-            self._poke()
-        self._settling = False
-
-    def _went_on(self, run: SimRun) -> None:
+    def went_on(self, run: SimRun) -> None:
+        """A run is at a new wait: cancel it if its fuse is over, lend its set to others if it only waits for the time, and
+        note when to wake it."""
         if run.fuse >= 0:
             run.fuse -= 1
             if run.fuse < 0:
@@ -280,10 +364,69 @@ class SimClient:
                 run.cancel()
         if run.done:
             return
-        until = run.wait.until
+        wait = run.wait
+        if wait.pause and run.port is not None and self.sets.threads and not run.carried.shared:
+            run.move(None)
+            self.sets.check_in(run.carried)
+        until = wait.until
         if run.timer_at != until and until != float("inf"):
             run.timer_at = until
             self._arm(until, self._tick, run, until)
+
+    def _tick(self, run: SimRun, until: float) -> None:
+        if run.done or run.timer_at != until or run.wait.until != until:
+            return
+        run.timer_at = float("inf")
+        if run.port is None:
+            self._resume(run, until)
+        else:
+            self._woken(run, until)
+
+    def _woken(self, run: SimRun, until: float) -> None:
+        now = self.clock()
+        if now >= until:
+            run.step(Tick(now))
+        self.went_on(run)
+        run.carried.poke()
+        run.carried.settle()
+
+    # Waiting for a set
+
+    def _queue_up(self, run: SimRun, again: Callable[[], None]) -> None:
+        self.sets.queue_up(again)
+        self._arm(min(run.give_up_at, self.clock() + 1.0), self._look_up, again)
+
+    def _begin(self, run: SimRun) -> None:
+        """A set came back: begin the flow that waits for one."""
+        if run.done or not self._take(run, None, partial(self._begin, run)):
+            return
+        run.begin()
+        self.went_on(run)
+        run.carried.settle()
+
+    def _resume(self, run: SimRun, until: float) -> None:
+        """The pause of a run is over: it goes on with the set that it had, or with another one."""
+        if not run.done and self._take(run, run.carried, partial(self._resume, run, until)):
+            self._woken(run, until)
+
+    def _take(self, run: SimRun, prefer: SimSet | None, again: Callable[[], None]) -> bool:
+        """Give *run* a set; False: there is none, and it waits for one, or has waited long enough."""
+        port = self.sets.check_out(prefer)
+        if port is not None:
+            run.carried = port
+            run.move(port)
+            return True
+        if self.clock() >= run.give_up_at:
+            detail = f"was not asked: all {self._sets_max} sets of connections are in use"
+            run.fail(QuorumUnavailable(saturated(self._names, detail)))
+            return False
+        self._queue_up(run, again)
+        return False
+
+    def _look_up(self, again: Callable[[], None]) -> None:
+        """Who waits for a set looks for one now and then."""
+        if self.sets.leave(again):
+            again()
 
     def _arm(self, until: float, what: Callable[..., None], *arguments: Any) -> None:
         """Call *what* when the lease clock shows *until*; a suspend meanwhile makes it late, by a second at most."""
@@ -298,22 +441,6 @@ class SimClient:
             self.world.at(self.world.now + late, self._fire, self.slept_for, what, *arguments)
         elif not self.dead:
             what(*arguments)
-
-    def _tick(self, run: SimRun, until: float) -> None:
-        if run.done or run.timer_at != until or run.wait.until != until:
-            return
-        run.timer_at = float("inf")
-        now = self.clock()
-        if now >= until:
-            run.step(Tick(now))
-        self._went_on(run)
-        self._poke()
-        self._settle()
-
-    def _poke(self) -> None:
-        self._poked = self.cluster.admission.changes
-        for link in self.links:
-            link.poke(self.clock())
 
     # Renewals
 
@@ -338,7 +465,7 @@ class SimClient:
             watch.lapsed(watch.holding)
         for watch in due:
             self._renewing += 1
-            self.start(partial(self._renew, watch), partial(self._renewed, watch))
+            self.start(partial(self._renew, watch), partial(self._renewed, watch), together=True)
         if self._renewal:
             self._look(self._renewal.next_at)
 
@@ -372,40 +499,54 @@ class SimClient:
 
     # Connections
 
-    def _dial(self, place: int) -> None:
-        index = self.nodes[place]
-        link = self.links[place]
+    def dial(self, port: SimSet, place: int) -> None:
+        """A link wants a connection. Raises RuntimeError where there is no thread for that."""
+        if self.starved == "threads":
+            raise RuntimeError("can't start new thread")
+        index, link = self.nodes[place], port.links[place]
+        if self.starved:
+            self.world.at(self.world.now, self.when_awake, port.welcome, self._dialled, port, link, None)
+            return
         self.world.connect(
             self.name,
             index,
             link.serve(self.world.nodes[index]),
-            partial(self._when_heard, link),
-            partial(self.when_awake, self._closed, link),
-            partial(self.when_awake, self._dialled, link),
+            partial(port.hear, self._heard, port, link),
+            partial(self._hung_up, port, link),
+            partial(self.when_awake, port.welcome, self._dialled, port, link),
+            way=port.number,
         )
 
-    def _dialled(self, link: SimLink, connection: Connection | None) -> None:
-        link.dialled(connection, self.clock())
-        self._settle()
+    def _dialled(self, port: SimSet, link: SimLink, connection: Connection | None) -> None:
+        if self._closed_at is None:
+            link.dialled(connection, self.clock())
+            port.settle()
+        elif connection is not None:
+            connection.close()
 
-    def _when_heard(self, link: SimLink, connection: Connection, payload: Any) -> None:
+    def _heard(self, port: SimSet, link: SimLink, connection: Connection, payload: Any) -> None:
         if self._nap is not None:
             self._doze(*self._nap)
         if self.paused_until > self.world.now:
-            self.world.at(self.paused_until, self._when_heard, link, connection, payload)
+            self.world.at(self.paused_until, port.hear, self._heard, port, link, connection, payload)
         elif not self.dead:
             link.received(connection, payload, self.clock())
-            if self.mailbox or self._poked != self.cluster.admission.changes:
-                self._settle()
+            if port.mailbox or port.poked != self.cluster.admission.changes:
+                port.settle()
 
     def _doze(self, events: int, seconds: float) -> None:
         self._nap = (events - 1, seconds) if events else None
         if not events:
             self.pause(seconds)
 
-    def _closed(self, link: SimLink, connection: Connection, why: str) -> None:
+    def _hung_up(self, port: SimSet, link: SimLink, connection: Connection, why: str) -> None:
+        self.when_awake(port.hear, self._closed, port, link, connection, why)
+        if not port.reads:  # Somebody hears of the ends of connections that nobody reads.
+            self.when_awake(port.tend)
+
+    def _closed(self, port: SimSet, link: SimLink, connection: Connection, why: str) -> None:
         link.closed(connection, why, self.clock())
-        self._settle()
+        port.settle()
 
     def _retry_later(self) -> None:
         if not self._retrying:
@@ -414,13 +555,87 @@ class SimClient:
 
     def _retry(self) -> None:
         self._retrying = False
-        now = self.clock()
-        for link in self.links:
+        if self._closed_at is not None:
+            return
+        self._bring_owed()
+        if any(node.owed for node in self.shared_nodes):
+            self._retry_later()
+
+    def _bring_owed(self) -> None:
+        """See to it that nodes get the releases that they are owed, though nobody may call again."""
+        now, home = self.clock(), self.sets.home
+        for link in home.links:
             link.node.forgive(now)
             link.retry(now)
-        if any(link.node.owed for link in self.links):
-            self._retry_later()
-        self._settle()
+        home.settle()
+
+    def use_all_sets(self) -> None:
+        """Somebody has use for every set again, and reads what came while it was idle: a release may have been refused."""
+        for port in self.sets.all:
+            if not port.reads and self._closed_at is None:
+                port.tend()
+
+    # The end
+
+    def close(self) -> None:
+        """As `Redlock.close`: refuse new work, end what runs but for releases, tell holders, give back, hear of it, and close."""
+        if self.closing or self.dead:
+            return
+        self.closing = True
+        self._close_began_at = self.world.now
+        for run in list(self._runs):
+            if not run.vital:
+                run.fail(RedlockError("this Redlock was closed"))
+        self.world.at(self.world.now, self.when_awake, self._give_back, self.clock() + self.cluster.patience)
+
+    def _give_back(self, until: float) -> None:
+        for holding in list(self.leases.values()):
+            if not holding.freed:
+                if holding.held(self.clock()):  # Whoever has it in hand hears of it before anybody else can have the lock.
+                    holding.lose("this Redlock was closed")
+                    self._lapsed(holding)
+                port = self.ports.pop(holding.owner, None)
+                self.write(abandon(self.cluster, holding, self.clock()), prefer=port)
+        self._drain(until)
+
+    def _drain(self, until: float) -> None:
+        """Hear of what was written and what is owed, at most until *until*."""
+        for port in self.sets.all:
+            if not port.reads:
+                port.tend()
+        for node in self.shared_nodes:
+            if node.owed_soon:
+                self._bring_owed()
+                break
+        under_way = any(run.vital for run in self._runs) or any(link.releasing for port in self.sets.all for link in port.links)
+        if (under_way or any(node.owed_soon for node in self.shared_nodes)) and self.clock() < until:
+            self.world.at(self.world.now + _LOOK, self.when_awake, self._drain, until)
+            return
+        self._shut()
+
+    def _shut(self) -> None:
+        world = self.world
+        self._closed_at = world.now
+        self._leave_nothing()
+        for port in self.sets.all:
+            port.close()
+        world.history.append(Called(world.now, self.name, "", "close", world.now - self._close_began_at, "ok"))
+
+    def _leave_nothing(self) -> None:
+        """After a close no lock of this client is on a node that owes it nothing; and a node that was well all along does not."""
+        dropped = {holding.owner for holding in self.dropped}  # Nobody had those in hand: they expire by themselves.
+        for place, node in enumerate(self.shared_nodes):
+            server = self.world.nodes[self.nodes[place]]
+            owing = bool(node.owed) or any(port.links[place].in_flight for port in self.sets.all)
+            left = [] if owing else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
+            for owner in left:
+                if owner not in server.orphans and owner not in dropped:
+                    text = f"{self.name} was closed, and n{server.index} still has its lock of {owner[:8]}"
+                    self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
+            releasing = bool(node.owed) or any(port.links[place].releasing for port in self.sets.all)
+            if releasing and self.world.calm_since < self._close_began_at - _CALM:
+                text = f"{self.name} was closed before n{server.index}, which was well, had answered its releases"
+                self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
 
     # What the library tells
 
@@ -433,10 +648,15 @@ class SimClient:
             if values[place] is not None:
                 values[place] = self.true_time(values[place])
         self.world.history.append(Seen(now, self.name, kind(now, *values)))
-        if kind is LeaseGranted:
+        if kind is events.TryStarted:
+            self.world.owners[values[1]] = self.name
+        elif kind is LeaseGranted:
             self.world.granted(self.name, values[1], values[2], len(self.nodes))
         elif kind is events.TryFailed:
             self.world.failed(self.name, values[0], values[1])
+            if "answer within 0 s" in values[3]:
+                text = f"a try of {self.name} was given no time to be answered: {values[3]}"
+                self.wrongs.append((now, "A: a round is given its time", text))
 
 
 def _fields(kind: type[events.Event]) -> tuple[list[str], list[int]]:

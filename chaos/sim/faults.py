@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chaos.sim.node import marked
+from chaos.sim.operator import Operator
 from chaos.sim.workloads import CALLS
-from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY
+from redlock.core.identity import Marker
 
 if TYPE_CHECKING:
     from chaos.sim.stage import Stage
@@ -85,6 +86,125 @@ def _crash(stage: Stage, nodes: Nodes, kept: str, lasts: float) -> None:
     stage.lasting("crash", f"{_nodes(nodes)} down for {lasts:.3f} s, data {kept}", lasts, heal, nodes)
 
 
+def _reload(stage: Stage, nodes: Nodes, kept: str) -> None:
+    """Nodes restart at once, behind something that keeps their clients' connections."""
+    reloaded = []
+    for node in nodes:
+        forgets = kept == "lost" or (kept == "rollback" and not marked(stage.world.nodes[node].snapshot))
+        if not forgets or stage.may_forget(node):
+            reloaded.append(node)
+            stage.world.reload(node, kept)
+    stage.blip("reload", f"{_nodes(reloaded)} restarted behind living connections, data {kept}", reloaded)
+
+
+def _replicate(stage: Stage, node: int, master: int, lasts: float) -> None:
+    """A node is made another one's replica, and a master again: it has that one's data then, and its connections live on."""
+    nodes = stage.world.nodes
+    if not nodes[node].up or nodes[node].role != "master" or not stage.may_copy(master, node):
+        return
+    nodes[node].demote(nodes[master])
+
+    def heal() -> None:
+        if nodes[node].role != "master":
+            if nodes[master].up and nodes[master].role == "master":
+                nodes[node].copy(nodes[master])
+            nodes[node].promote()
+
+    stage.lasting("replicate", f"n{node} is a replica of n{master} for {lasts:.3f} s", lasts, heal, (node,))
+
+
+def _back_up(stage: Stage, nodes: Nodes) -> None:
+    """A backup, or a first replica: another replication id, and nothing is lost."""
+    stage.blip("backup", f"{_nodes(nodes)} backed up", nodes)
+    for node in nodes:
+        if stage.world.nodes[node].role == "master":
+            stage.world.nodes[node].back_up()
+
+
+def _move(stage: Stage, node: int, living: bool) -> None:
+    """The node's name leads to its standby, or back to the server before; at once, so that never two of them live."""
+    server = stage.world.nodes[node]
+    if not server.up or not (stage.may_return(node) if server.stood_by else stage.may_forget(node)):
+        return
+    stage.blip("move", f"n{node} is {'the server before' if server.stood_by else 'its standby'} now", (node,))
+    stage.world.move(node, living=living)
+
+
+def _swap(stage: Stage, node: int) -> None:
+    """SWAPDB: the node has other data, and after the second time those of before."""
+    server = stage.world.nodes[node]
+    if stage.may_return(node) if server.swapped else stage.may_forget(node):
+        stage.blip("swap", f"n{node} has the data of {'before' if server.swapped else 'another database'}", (node,))
+        server.swap()
+
+
+PRESSURE = 1.3
+"""Seconds from a new eviction policy to the first key that it costs: connections in use look once a second."""
+
+
+def _pressure(stage: Stage, nodes: Nodes, kind: str, lasts: float) -> None:
+    """An eviction policy is set at run time, and after a while keys go."""
+    servers = [stage.world.nodes[node] for node in nodes]
+
+    def policy(name: str) -> None:
+        for server in servers:
+            server.policy = name
+
+    def evict() -> None:
+        for server in servers:
+            if server.policy != "noeviction":
+                server.evict(kind, counts=True)
+
+    policy("allkeys-lru")
+    stage.world.at(stage.world.now + PRESSURE, evict)
+    lasts += PRESSURE
+    stage.lasting(
+        "pressure", f"{_nodes(nodes)} may evict for {lasts:.3f} s, and do: {kind}", lasts, lambda: policy("noeviction"), nodes
+    )
+
+
+def _refuse(stage: Stage, nodes: Nodes, error: str, lasts: float) -> None:
+    """Every script is answered with an error."""
+
+    def answer(text: str) -> None:
+        for node in nodes:
+            stage.world.nodes[node].refuses = text
+
+    answer(error)
+    stage.lasting("refuse", f"{_nodes(nodes)} answer scripts with {error} for {lasts:.3f} s", lasts, lambda: answer(""), nodes)
+
+
+def _repeat(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """Markers that are written now are written once more later, by something in between."""
+    world = stage.world
+    for node in nodes:
+        world.nodes[node].repeats = []
+
+    def heal() -> None:
+        for node in nodes:
+            world.nodes[node].repeat(world.now)
+
+    stage.lasting("repeat", f"{_nodes(nodes)} execute a MARK twice within {lasts:.3f} s", lasts, heal, nodes)
+
+
+def _init(stage: Stage, settings: tuple[tuple[str, Any], ...], delay: float, breaks: int) -> None:
+    """`redlock init`: each of its commands takes a while, and after so many of them it may break off."""
+    said = ", ".join([f"{name}={value}" for name, value in settings])
+    stage.world.note("", "Init", f"init {said} begins")
+    asked: dict[str, Any] = dict(settings)
+    if asked.get("replace"):  # Of the same cluster, with the same promises.
+        plan = stage.plan
+        cluster = None if plan.cluster == "-" else plan.cluster
+        asked = {"durable": plan.durable, "never_replicas": plan.never_replicas, "cluster": cluster, **asked}
+    ended = Operator(stage.world, delay=delay, breaks=breaks).init(**asked)
+    stage.world.note("", "Init", f"init {said}: {ended}")
+
+
+def _enter(stage: Stage, name: str, timeout: float) -> None:
+    """A client that lives for as long as it takes to get the lock, or for its timeout."""
+    stage.enter(name, timeout)
+
+
 def _save(stage: Stage, nodes: Nodes) -> None:
     """What a later rollback brings back."""
     for node in nodes:
@@ -151,7 +271,7 @@ def _mumble(stage: Stage, nodes: Nodes, lasts: float) -> None:
     _switched(stage, nodes, lasts, "mumbles", "mumble", "greet with nonsense")
 
 
-_SCRIBBLES = ("nonsense", "redlock1 x y 3000 0 0 -", "{head} 0 elsewhere", "{short}")
+_SCRIBBLES = ("nonsense", "redlock2 x y 3000 0 0 -", "{elsewhere}", "{short}")
 
 
 def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
@@ -163,7 +283,8 @@ def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
         # Not over what another one wrote: that would be put back, and stay.
         if marker is not None and (marker.nodes, marker.cluster) == (stage.plan.nodes, stage.plan.cluster):
             short = replace(marker, nodes=marker.nodes + 2).text()
-            written[node] = (marker.text(), _SCRIBBLES[what].format(head=marker.head(), short=short))
+            elsewhere = replace(marker, cluster="elsewhere").text()
+            written[node] = (marker.text(), _SCRIBBLES[what].format(elsewhere=elsewhere, short=short))
             data[MARKER_KEY] = (written[node][1], None)
 
     def heal() -> None:
@@ -198,7 +319,6 @@ def _foreign(stage: Stage, nodes: Nodes, lasts: float) -> None:
 
 
 _UNFIT: dict[str, tuple[str, Any, Any]] = {
-    "replica": ("role", "slave", "master"),
     "evicting": ("policy", "allkeys-lru", "noeviction"),
     "clustered": ("cluster_enabled", 1, 0),
     "loading": ("loading", 1, 0),
@@ -208,6 +328,9 @@ _UNFIT: dict[str, tuple[str, Any, Any]] = {
 
 def _unfit(stage: Stage, nodes: Nodes, why: str, lasts: float) -> None:
     """Nodes are set up so that they must not vote; a client sees it when it greets them next."""
+    if why == "replica":
+        _unmaster(stage, nodes, lasts)
+        return
     name, bad, good = _UNFIT[why]
 
     def make(value: Any) -> None:
@@ -216,6 +339,20 @@ def _unfit(stage: Stage, nodes: Nodes, why: str, lasts: float) -> None:
 
     make(bad)
     stage.lasting("unfit", f"{_nodes(nodes)} {why} for {lasts:.3f} s", lasts, lambda: make(good), nodes)
+
+
+def _unmaster(stage: Stage, nodes: Nodes, lasts: float) -> None:
+    """REPLICAOF an address where nobody answers, and back: the data stay, and nobody can tell."""
+    servers = [stage.world.nodes[node] for node in nodes]
+    for server in servers:
+        server.role = "slave"
+
+    def heal() -> None:
+        for server in servers:
+            if server.role != "master":
+                server.promote()
+
+    stage.lasting("unmaster", f"{_nodes(nodes)} made replicas of nobody for {lasts:.3f} s", lasts, heal, nodes)
 
 
 def _jump(stage: Stage, nodes: Nodes, seconds: float) -> None:
@@ -273,6 +410,23 @@ def _kill(stage: Stage, client: str) -> None:
     stage.clients[client].kill()
 
 
+def _close(stage: Stage, client: str) -> None:
+    """A client is closed, whatever it does just then."""
+    stage.world.note(client, "Close", "is being closed")
+    stage.clients[client].close()
+
+
+def _starve(stage: Stage, clients: Names, of: str, lasts: float) -> None:
+    """Clients have no "threads" to dial in, or no "descriptors" for a connection."""
+
+    def have(what: str) -> None:
+        for client in clients:
+            stage.clients[client].starved = what
+
+    have(of)
+    stage.lasting("starve", f"{_list(clients)} without {of} for {lasts:.3f} s", lasts, lambda: have(""), clients=clients)
+
+
 def _fork(stage: Stage, client: str) -> None:
     """A client forks; the child tries its parent's leases, and then works for itself."""
     stage.blip("fork", f"{client} forks", clients=(client,))
@@ -294,6 +448,16 @@ FAULTS: dict[str, Callable[..., None]] = {
     "slow": _slow,
     "pause": _pause,
     "crash": _crash,
+    "reload": _reload,
+    "replicate": _replicate,
+    "backup": _back_up,
+    "move": _move,
+    "swap": _swap,
+    "pressure": _pressure,
+    "refuse": _refuse,
+    "repeat": _repeat,
+    "init": _init,
+    "enter": _enter,
     "save": _save,
     "flush": _flush,
     "evict": _evict,
@@ -316,6 +480,8 @@ FAULTS: dict[str, Callable[..., None]] = {
     "suspend": _suspend,
     "cancel": _cancel,
     "kill": _kill,
+    "close": _close,
+    "starve": _starve,
     "fork": _fork,
     **{call: _call(call) for call in CALLS},
 }

@@ -15,19 +15,35 @@ import hiredis
 
 from chaos.sim.node import ScriptError, SimNode, commands
 from chaos.sim.world import Connection, CutOff
-from redlock.core.admission import Identity, State
-from redlock.core.commands import Greet, Mark, Nonsense
+from redlock.core.admission import Standing, State
+from redlock.core.commands import LOOK, Greet, Mark, Nonsense
 from redlock.core.effects import NEVER, Failure, Reply, Request
-from redlock.core.quorum import Fault, FaultKind, Kind, Vote
-from redlock.transport.link import Link, Mailbox, Node
+from redlock.core.identity import Identity, Memory
+from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
+from redlock.transport.link import LOOK_EVERY, Link, Mailbox, Node
 
-__all__ = ["PlainLink", "SimLink", "WireLink"]
+__all__ = ["MODES", "PlainLink", "SimLink", "WireLink"]
 
 
 class SimLink(Protocol):
     """What a simulated client tells its links."""
 
     node: Node
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many answers the node owes here."""
+
+    @property
+    def releasing(self) -> bool:
+        """Whether one of them is that to a release."""
+
+    def overdue(self, now: float) -> bool:
+        """Whether the node has owed an answer for too long."""
 
     def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
         """What the node does with the payloads of one connection."""
@@ -62,6 +78,21 @@ class WireLink:
         self._link = Link(node, mailbox, dial, silence=silence)
         self._connection: Connection | None = None
 
+    @property
+    def up(self) -> bool:
+        return self._link.up
+
+    @property
+    def in_flight(self) -> int:
+        return self._link.in_flight
+
+    @property
+    def releasing(self) -> bool:
+        return self._link.releasing
+
+    def overdue(self, now: float) -> bool:
+        return self._link.overdue(now)
+
     def serve(self, node: SimNode) -> Callable[[bytes, float], bytes | None]:
         return partial(_serve_bytes, hiredis.Reader(), node)
 
@@ -75,6 +106,8 @@ class WireLink:
 
     def poke(self, now: float) -> None:
         self._write(self._link.poke(now))
+        if self._link.broken is not None:
+            self._lose(self._link.broken, now)
 
     def retry(self, now: float) -> None:
         # As the drivers do: a release that a black hole swallowed would stay owed for as long as nobody calls.
@@ -120,7 +153,9 @@ def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: floa
     reader.feed(payload)
     asked = commands(reader)
     if node.flaps:
-        place = next((place for place, words in enumerate(asked) if words[0].startswith(b"EVAL")), None)
+        place = next(
+            (place for place, words in enumerate(asked) if words[0].startswith(b"EVAL") and words[1] not in _LOOKS), None
+        )
         if place is not None:
             raise CutOff(b"".join([node.execute(words, at) for words in asked[:place]]))
     return b"".join([node.execute(words, at) for words in asked]) or None
@@ -130,15 +165,24 @@ class PlainLink:
     """The contract of a driver, without bytes: a request travels as it is, and is answered by identity."""
 
     __slots__ = (
+        "_admission",
+        "_as_of",
+        "_barred",
         "_connection",
         "_dial",
         "_dialling",
         "_flight",
         "_greeted",
         "_greeting",
+        "_life",
+        "_look_at",
+        "_looked",
+        "_looks",
         "_mailbox",
+        "_marked_at",
         "_marker",
         "_marking",
+        "_memory",
         "_quiet_since",
         "_silence",
         "_unproven",
@@ -151,16 +195,43 @@ class PlainLink:
         self._mailbox = mailbox
         self._dial = dial
         self._silence = silence
-        self._connection: Connection | None = None
         self._dialling = False
-        self._flight: dict[Request | str, None] = {}
+        self._admission = node.admission
+        self._flight: dict[Any, None] = {}
         self._waiting: deque[Request] = deque()
         self._quiet_since = 0.0
+        self._looks = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._connection: Connection | None = None
         self._marker: str | None = None
+        self._barred = False
+        self._as_of = -1
+        self._life = 0
         self._greeted = False
-        self._greeting = False
+        self._greeting = 0
+        self._looked = (NEVER, -1)
+        self._look_at = NEVER
         self._marking = False
+        self._marked_at = NEVER
+        self._memory: Memory | None = None
         self._unproven = False
+
+    @property
+    def up(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flight)
+
+    @property
+    def releasing(self) -> bool:
+        return any(isinstance(request, Request) and request.command.final for request in self._flight)
+
+    def overdue(self, now: float) -> bool:
+        return bool(self._flight) and now - self._quiet_since > self._silence
 
     def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
         return partial(_serve_request, node)
@@ -169,66 +240,123 @@ class PlainLink:
 
     def submit(self, request: Request, now: float) -> None:
         command = request.command
-        if not command.final and self._flight and now - self._quiet_since > self._silence:
+        if not command.final and self.overdue(now):
             self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
         if now > request.not_after:
             self._expire(request, now)
         elif self._connection is None:
             self._submit_unconnected(request, now)
         elif command.marked:
-            if self._marker is not None:
-                self._send(request, self._marker, now)
+            if now > self._look_at and not self._learning:
+                self._greet(now, voting=True)
+            if self._may_vote(now):
+                self._send_vote(request, now)
             else:
                 self._waiting.append(request)
-                self.poke(now)
+                self._settle_waiting(now)
         elif type(command) is Greet:
-            if command.look and not self._greeting:
+            if self._may_vote(now) and not command.look:
+                self._mailbox.append(Reply(request, self._admission.standing(self.node.index, now), now))
+                return
+            if command.look and self._greeted and not self._greeting:
                 self._greet(now)
             self._waiting.append(request)
-            self.poke(now)
+            self._settle_waiting(now)
         else:
             self._send(request, "", now)
 
     def poke(self, now: float) -> None:
         """Settle how the node stands, and write, answer or fail what waits for that."""
-        idle = self._connection is not None and not self._greeting and not self._marking
-        if idle and self.node.admission.outdated(self.node.index):
+        if self._connection is None or self._learning:
+            return
+        if self._admission.outdated(self.node.index):
             self._greet(now, voting=True)
         elif self._waiting:
-            self._settle(now, tell=False)
+            self._settle_waiting(now)
 
-    def _settle(self, now: float, *, tell: bool) -> None:
-        if self._connection is None or self._greeting or self._marking:
+    @property
+    def _learning(self) -> bool:
+        """Whether it is still asked who the node is, or writes a marker."""
+        return self._greeting > 0 or self._marking or not self._greeted
+
+    def _may_vote(self, now: float) -> bool:
+        """Whether a vote may be written: as of the newest that any connection was told (rule 7)."""
+        if self._marker is None or self._as_of == self._admission.changes:
+            return self._marker is not None
+        as_of = self._admission.changes
+        standing = self._admission.standing(self.node.index, now)
+        if standing.state is State.ADMITTED and standing.memory == self._memory:
+            self._admit(standing, as_of)
+            return True
+        self._marker, self._barred = None, standing.barred
+        return False
+
+    def _admit(self, standing: Standing, as_of: int) -> None:
+        self._marker, self._as_of, self._life = standing.marker, as_of, self._admission.life(self.node.index)
+
+    def _send_vote(self, request: Request, now: float) -> None:
+        request.life = self._life
+        self._send(request, self._marker or "", now)
+
+    def _counts(self, request: Request, now: float) -> bool:
+        """Whether a vote that was just read is one: nobody has found since it was written that the node lost anything."""
+        if self._as_of != self._admission.changes:
+            self._barred = self._admission.standing(self.node.index, now).barred
+        return not self._barred and request.life == self._admission.life(self.node.index)
+
+    def _settle(self, now: float, *, tell: bool = False) -> None:
+        """Act on how the node stands: open the way for votes, write its marker, or look again later."""
+        if self._connection is None or self._learning:
             return
-        node = self.node
-        standing = node.admission.standing(node.index, now)
+        node, as_of = self.node, self._admission.changes
+        standing = self._admission.standing(node.index, now)
+        self._barred = standing.barred
         if standing.state is State.ADMITTED:
-            self._marker = standing.marker
+            if standing.memory != self._memory:  # Another connection was told of another memory than is behind this one.
+                if node.recheck_due(now):
+                    self._greet(now)
+                return
+            self._admit(standing, as_of)
             node.admitted(now)
-        elif standing.state is State.MARK:
+        elif standing.state is State.MARK and standing.mark is not None:
             self._marking = self._unproven = True
-            self._send(Request(node.index, standing.mark, float("inf")), "", now)  # type: ignore[arg-type]
-        elif standing.fault is not None and tell:  # It was asked just now.
-            node.tell(standing, now)
-        elif standing.fault is not None and node.recheck_due(now):
-            self._greet(now)
+            self._marked_at = now
+            self._send(Request(node.index, standing.mark, float("inf")), "", now)
+        elif standing.state is not State.UNKNOWN and standing.fault is not None:
+            due = node.recheck_due(now)
+            if tell:  # It was asked just now.
+                node.tell(standing, now)
+            elif due and standing.redial:
+                self._lose(Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server"), now)
+            elif due:
+                self._greet(now)
+
+    def _settle_waiting(self, now: float) -> None:
+        """Write, answer or fail what waits, as far as the node's standing tells."""
+        if not self._waiting:
             return
+        if not self._may_vote(now):
+            self._settle(now)
+        if self._connection is None or self._learning:
+            return
+        standing = self._admission.standing(self.node.index, now)
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
             looks = isinstance(request.command, Greet) and request.command.look
             if standing.state in (State.UNKNOWN, State.MARK) and now <= request.not_after and not looks:
+                request.why = standing.fault.detail if standing.fault is not None else ""
                 self._waiting.append(request)
             elif type(request.command) is Greet:
                 self._mailbox.append(Reply(request, standing, now))
-            elif now > request.not_after:
-                self._expire(request, now)
-            elif self._marker is not None:
-                self._send(request, self._marker, now)
-            else:
+            elif self._marker is None and standing.fault is not None:
                 self._fail(request, standing.fault, now)
+            elif now > request.not_after or self._marker is None:
+                self._expire(request, now)
+            else:
+                self._send_vote(request, now)
 
     def retry(self, now: float) -> None:
-        if self.node.owed and self._flight and now - self._quiet_since > self._silence:
+        if self.node.owed and self.overdue(now):
             self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
         releasing = any(isinstance(request, Request) and request.command.final for request in self._flight)
         if self._connection is not None and self._greeted and not releasing and now >= self.node.bring_at:
@@ -246,8 +374,8 @@ class PlainLink:
         if connection is None:
             self._unreachable(Fault(FaultKind.UNREACHABLE, "refused the connection"), now)
             return
+        self._reset()
         self._connection = connection
-        self._greeted = self._unproven = False
         self._greet(now)
         self._bring(now)
         waiting, self._waiting = self._waiting, deque()
@@ -265,7 +393,7 @@ class PlainLink:
         self._quiet_since = now
         request, answer = payload
         del self._flight[request]
-        if request == _GREETING:
+        if type(request) is tuple:
             self._met(answer, now)
         elif isinstance(answer, ScriptError):
             self._error(request, str(answer), now)
@@ -296,7 +424,11 @@ class PlainLink:
         if self._connection is None and not self._dialling and now >= self.node.redial_at:
             self.node.admission.asked(now)
             self._dialling = True
-            self._dial()
+            try:
+                self._dial()
+            except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
+                self._dialling = False
+                self._unreachable(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error})"), now)
 
     def _send(self, request: Request, marker: str, now: float) -> None:
         assert self._connection is not None
@@ -308,22 +440,48 @@ class PlainLink:
 
     def _greet(self, now: float, *, voting: bool = False) -> None:
         assert self._connection is not None
-        self._greeting = True
+        self._greeting += 1
         if not voting:
             self._marker = None
+        self._looked = (now, self._admission.changes)
+        self._look_at = now + LOOK_EVERY
         if not self._flight:
             self._quiet_since = now
-        self._flight[_GREETING] = None
-        self._connection.send((_GREETING, ""))
+        self._looks += 1
+        look = (_GREETING, self._looks)
+        self._flight[look] = None
+        self._connection.send((look, ""))
 
-    def _met(self, identity: Identity, now: float) -> None:
-        node = self.node
-        self._greeting = False
+    def _met(self, identity: Identity | ScriptError, now: float) -> None:
+        node, before = self.node, self._admission.identity(self.node.index)
+        self._greeting -= 1
+        if self._greeting:
+            return
         self._greeted = True
         self._marker = None
         node.reachable()
-        node.admission.seen(node.index, identity, now)
+        if isinstance(identity, ScriptError):
+            fault = Fault(FaultKind.ERROR, f"said {identity}")
+            self._admission.failed(node.index, fault)
+            self._fail_waiting(fault, now)
+            return
+        self._memory = identity.memory
+        self._admission.seen(node.index, identity, now, asked_at=self._looked[0], as_of=self._looked[1])
+        node.met(before, identity, now)
         self._settle(now, tell=True)
+        self._settle_waiting(now)
+
+    def _wrote(self, mark: Mark, stands: str | None, now: float) -> None:
+        """The marker was written, by us or, first, by somebody else; None: the memory is another one."""
+        self._marking = self._unproven = False
+        if stands is None:
+            self._greet(now)
+            return
+        identity = self._admission.identity(self.node.index)
+        if identity is not None and identity.memory == self._memory:
+            self._admission.marked(self.node.index, mark, stands, now, asked_at=self._marked_at)
+        self._settle(now)
+        self._settle_waiting(now)
 
     def _answer(self, request: Request, answer: Any, now: float) -> None:
         command, node = request.command, self.node
@@ -336,19 +494,17 @@ class PlainLink:
             self._fail(request, fault, now)
             self._lose(fault, now)
             return
-        if request.run is not None:
+        if command.marked and value is GRANTED and not self._counts(request, now):
+            self._fail(request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now)
+        elif request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
             self._unproven = False
             node.answered(command)
         elif type(command) is Mark:
-            self._marking = self._unproven = False
-            node.admission.marked(node.index, command, value, now)
-            self.poke(now)
+            self._wrote(command, value, now)
         elif type(value) is Vote and value.kind is Kind.STRANGER and self._marker is not None:
-            self._marker = None
-            if not self._greeting:
-                self._greet(now)
+            self._greet(now)
 
     def _error(self, request: Request, text: str, now: float) -> None:
         command = request.command
@@ -369,15 +525,14 @@ class PlainLink:
     def _gone(self, fault: Fault, now: float) -> None:
         was_greeting = not self._greeted
         flight, self._flight = self._flight, {}
-        self._connection = None
-        self._marker = None
-        self._greeting = self._marking = False
+        unproven = self._unproven
+        self._reset()
         for request in flight:
             if isinstance(request, Request):
                 if request.command.final:
                     self.node.owe(request.command, now)
                 self._fail(request, fault, now)
-        if was_greeting or self._unproven:
+        if was_greeting or unproven:
             self._unreachable(fault, now)
         self.retry(now)
 
@@ -399,13 +554,18 @@ class PlainLink:
             self._mailbox.append(Failure(request, fault, now))
 
 
+MODES: dict[str, type[PlainLink] | type[WireLink]] = {"plain": PlainLink, "wire": WireLink}
 _GREETING = "greeting"
+_LOOKS = (LOOK.sha.encode(), LOOK.source.encode())
 
 
 def _serve_request(node: SimNode, payload: tuple[Any, str], at: float) -> Any:
     request, marker = payload
-    if request == _GREETING:
-        return request, node.identity(at)
+    if type(request) is tuple:
+        try:
+            return request, node.identity(at)
+        except ScriptError as error:
+            return request, error
     if node.flaps:
         raise CutOff(None)
     try:

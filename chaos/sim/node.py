@@ -7,17 +7,18 @@ commands, so that the two cannot drift apart. From outside the scripts it also n
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import hiredis
 
-from redlock.core.admission import Identity, is_blank
 from redlock.core.ballot import TOKEN_MAX
-from redlock.core.commands import FREE, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
+from redlock.core.commands import FREE, LOOK, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
+from redlock.core.identity import Identity, Memory, is_blank
 
 __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
 
@@ -31,6 +32,14 @@ EPOCH_US = 1_800_000_000_000_000
 AHEAD_US = 60_000_000
 STEPS_AHEAD = 2048
 """How far a token may be past the node's clock, or past the fence: the clamp of `take.lua` and `free.lua`."""
+
+
+class Line(Protocol):
+    """As much of a connection as the audit looks at."""
+
+    freed: set[str]
+    closed_by_client: bool
+    closed_by_node: bool
 
 
 class SimNode:
@@ -57,8 +66,19 @@ class SimNode:
         """What it says of its uptime, if not the truth."""
         self.flaps = False
         """Something between it and its clients breaks every connection on which a script comes."""
+        self.refuses = ""
+        """The error that it answers every script with."""
+        self.repeats: list[tuple[Sequence[str], Sequence[Any]]] | None = None
+        """Marks that it executed and will execute once more; None: it will not."""
+        self._standby: tuple[Any, ...] | None = None
+        self._other_data: dict[str, Value] = {}
         self._draw = draw
         self.run_id = draw()
+        self.replication_id = draw()
+        """What INFO calls `master_replid`; `replication_id_before`: `master_replid2`; `promoted_at`: `second_repl_offset`."""
+        self.replication_id_before = "0" * 40
+        self.promoted_at = "-1"
+        self.evicted = 0
         self.started_at = 0.0
         self.data: dict[str, Value] = {}
         self.scripts: set[str] = set()
@@ -66,6 +86,10 @@ class SimNode:
         self.taken: dict[str, int] = {}
         """By owner, the last token it took the lock with here; and `freed`, by owner, the largest it gave back here."""
         self.freed: dict[str, int] = {}
+        self.orphans: dict[str, Line] = {}
+        """By owner, the connection by which a TAKE came after a release of the same owner that had changed nothing here."""
+        self.line: Line | None = None
+        """The connection by which the present command came."""
         self.top_ups = 0
         self.wrongs: list[tuple[float, str, str]] = []
         """When, which property, and what: what no node may ever see."""
@@ -99,11 +123,39 @@ class SimNode:
             self._forgot()
 
     def start(self, at: float) -> None:
-        """It comes up again."""
+        """It comes up again, as another run."""
         self.up = True
+        self.role = "master"
         self.run_id = self._draw()
+        self._rename()
+        self.evicted = 0
         self.started_at = at
         self.scripts = set()
+
+    def _rename(self, before: str = "0" * 40, promoted_at: str = "-1") -> None:
+        """It has another replication id from now on."""
+        self.replication_id = self._draw()
+        self.replication_id_before, self.promoted_at = before, promoted_at
+
+    def back_up(self) -> None:
+        """The first replica, or a backup, comes or leaves: nothing is lost, and the replication id is another one."""
+        self._rename()
+
+    def demote(self, master: SimNode) -> None:
+        """REPLICAOF: its data are a copy of its master's from now on, and it shows that one's replication id as its own."""
+        self.role = "slave"
+        self.copy(master)
+
+    def copy(self, master: SimNode) -> None:
+        """What replication brings: all that its master has, the marker included."""
+        self.data = dict(master.data)
+        self.replication_id = master.replication_id
+        self._forgot()
+
+    def promote(self) -> None:
+        """REPLICAOF NO ONE: a master again, under a new replication id, beside which it still shows the one before."""
+        self.role = "master"
+        self._rename(self.replication_id, "4711")
 
     @property
     def marked(self) -> bool:
@@ -119,9 +171,12 @@ class SimNode:
         self.data = {}
         self._forgot()
 
-    def evict(self, kind: str) -> None:
-        """Drop the "lock"s, the "fence"s or "all", and keep the marker: a loss that nobody can see."""
-        self.data = {key: value for key, value in self.data.items() if key == MARKER_KEY or _is(kind, key) is False}
+    def evict(self, kind: str, *, counts: bool = False) -> None:
+        """Drop the "lock"s, the "fence"s or "all", and keep the marker. *counts*: it says how many, or nobody can see it."""
+        kept = {key: value for key, value in self.data.items() if key == MARKER_KEY or _is(kind, key) is False}
+        if counts:
+            self.evicted += len(self.data) - len(kept)
+        self.data = kept
         if kind != "lock":
             self._forgot()
 
@@ -129,19 +184,72 @@ class SimNode:
         """With its fences it forgot which doors were shut."""
         self.freed = dict.fromkeys(self.freed, 0)
 
+    def holders(self) -> list[str]:
+        """The owners of the locks that it has now, whether they expired or not."""
+        return [value[0].partition(":")[0] for key, value in self.data.items() if not key.endswith((":fence", MARKER_KEY))]
+
+    # What stands in for it
+
+    def stand_in(self, at: float) -> None:
+        """Another server answers under this name: the one that stood by, or the one that did before."""
+        ours = (self.run_id, self.replication_id, self.replication_id_before, self.promoted_at, self.evicted, self.data)
+        theirs = self._standby or (self._draw(), self._draw(), "0" * 40, "-1", 0, {})
+        self.run_id, self.replication_id, self.replication_id_before, self.promoted_at, self.evicted, self.data = theirs
+        self.role = "master"
+        self.scripts = set()
+        self.started_at = min(self.started_at, at)
+        self._standby = ours
+        self._forgot()
+
+    def swap(self) -> None:
+        """SWAPDB with a database that was empty at first: other data, the marker among them, in the same memory."""
+        self.data, self._other_data = self._other_data, self.data
+        self._forgot()
+
+    @property
+    def stood_by(self) -> bool:
+        """Whether the server that would stand in has been behind this name before."""
+        return self._standby is not None
+
+    @property
+    def swapped(self) -> bool:
+        """Whether a swap would bring data back."""
+        return bool(self._other_data)
+
+    def repeat(self, at: float) -> None:
+        """Marks that were executed since `repeats` was set are executed once more: something in between sent them twice."""
+        marks, self.repeats = self.repeats or [], None
+        for keys, arguments in marks:
+            with contextlib.suppress(ScriptError):
+                self._mark(keys, arguments, self.wall_us(at))
+
     # Its commands
 
     def identity(self, at: float) -> Identity:
         """What a greeting learns."""
+        if self.refuses:
+            raise ScriptError(self.refuses)
         now = self.wall_us(at)
-        return Identity.parse(self._fields(at), self._get(MARKER_KEY, now // 1000) or "", now / 1e6)
+        return Identity(  # As `Identity.parse` would read its INFO, which a test holds it to.
+            Memory(self.run_id, self.replication_id),
+            self.role,
+            bool(self.cluster_enabled),
+            bool(self.loading),
+            self.policy,
+            float(self._uptime(at)) if self.uptime is None else 0.0,
+            "sim",
+            self._get(MARKER_KEY, now // 1000) or "",
+            now / 1e6,
+            self.promoted_at,
+            self.evicted,
+        )
 
     def perform(self, command: Command, marker: str, at: float) -> Any:
         """One command, atomically; the answer as hiredis would give it. Raises ScriptError."""
         script = command.script
         assert script is not None
         arguments = (*command.args, marker) if command.marked else command.args
-        if script is PEEK and not self.babbles:
+        if script is PEEK and not self.babbles and not self.refuses:
             return self._peek(command.keys, arguments, self.wall_us(at))
         return self._run(script, command.keys, arguments, at)
 
@@ -182,6 +290,12 @@ class SimNode:
 
     def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> Answer:
         now = self.wall_us(at)
+        if self.refuses:
+            raise ScriptError(self.refuses)
+        if self.repeats is not None and script is MARK:
+            self.repeats.append((keys, arguments))
+        if script is LOOK:
+            return 7 if self.mumbles else self._look(keys, arguments, now, at)
         if self.babbles:
             return 7  # A number, because a grant is one.
         before = self.data.get(keys[0])
@@ -192,14 +306,19 @@ class SimNode:
             self._freed(keys, arguments, answer, before, now, at)
         return answer
 
+    def _uptime(self, at: float) -> int:
+        return int((self.wall_us(at) - EPOCH_US) / 1e6 - self.offset - self.started_at * self.rate)
+
     def _fields(self, at: float) -> dict[str, str]:
-        uptime = int((self.wall_us(at) - EPOCH_US) / 1e6 - self.offset - self.started_at * self.rate)
         return {
             "run_id": self.run_id,
-            "uptime_in_seconds": self.uptime or str(uptime),
+            "uptime_in_seconds": self.uptime or str(self._uptime(at)),
             "redis_version": "sim",
+            "evicted_keys": str(self.evicted),
             "role": self.role,
-            "second_repl_offset": "-1",
+            "master_replid": self.replication_id,
+            "master_replid2": self.replication_id_before,
+            "second_repl_offset": self.promoted_at,
             "loading": str(self.loading),
             "maxmemory_policy": self.policy,
             "cluster_enabled": str(self.cluster_enabled),
@@ -214,6 +333,8 @@ class SimNode:
         if answer != number or arguments[4] == "verify":
             return
         self.taken[owner] = number
+        if owner in self.freed:
+            self._took_late(owner, at)
         if self.freed.get(owner, 0) >= number:
             self.wrongs.append((at, "R7: a release is final", f"n{self.index} was taken by {owner[:8]} after its release"))
         after = self.data.get(keys[0])
@@ -227,10 +348,22 @@ class SimNode:
             text = f"n{self.index} keeps the lock of {owner[:8]} for longer than was asked"
             self.wrongs.append((at, "I11: every lock expires", text))
 
+    def _took_late(self, owner: str, at: float) -> None:
+        """A TAKE came after the release of its owner: by another connection, or it is a wrong."""
+        if self.line is None:
+            return
+        if owner in self.line.freed:
+            text = f"n{self.index} was asked by {owner[:8]} behind its release, on the same connection"
+            self.wrongs.append((at, "R7: a release goes behind its acquire", text))
+        self.orphans[owner] = self.line
+
     def _freed(
         self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
     ) -> None:
         owner, number = arguments[0], int(arguments[1])
+        self.orphans.pop(owner, None)
+        if self.line is not None:
+            self.line.freed.add(owner)
         if before is not None and not before[0].startswith(f"{owner}:") and (before[1] is None or now // 1000 <= before[1]):
             if self.data.get(keys[0]) != before:
                 text = f"n{self.index}: the release of {owner[:8]} hit the lock of {before[0][:8]}"
@@ -259,9 +392,14 @@ class SimNode:
         return -1 if expires is None else max(0, math.floor(expires - now_ms))
 
     def _set(self, key: str, value: str, ttl_ms: float | None, now_ms: float) -> None:
+        self._writes()
         if self.out_of_memory:
             raise ScriptError("OOM command not allowed when used memory > 'maxmemory'.")
         self.data[key] = (value, None if ttl_ms is None else now_ms + ttl_ms)
+
+    def _writes(self) -> None:
+        if self.role != "master":
+            raise ScriptError("READONLY You can't write against a read only replica.")
 
     def _fence(self, key: str, now_ms: float) -> int:
         text = self._get(key, now_ms)
@@ -289,7 +427,9 @@ class SimNode:
         marker = self._get(marker_key, now_ms)
         if marker != expected:
             return [3, (marker or "").encode()]
-        max_ttl, floor = _limits(marker)
+        memory, max_ttl, floor = _limits(marker)
+        if not self._remembers(memory):
+            return [3, (marker or "").encode()]
         if ttl > max_ttl:
             raise ScriptError(f"REDLOCK a ttl of {ttl} ms is above this cluster's max_ttl of {max_ttl} ms")
         fence = self._fence(fence_key, now_ms)
@@ -339,10 +479,11 @@ class SimNode:
         if held is not None and not mine:
             return 2
         if mine:
+            self._writes()
             del self.data[lock_key]
         text = self._get(fence_key, now_ms)
         fence = 0 if text is None else int(text) if _DIGITS.fullmatch(text) else math.inf
-        if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory:
+        if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory and self.role == "master":
             self._raise_fence(fence_key, str(number + 1), fence_ttl, now_ms)
         return int(mine)
 
@@ -352,6 +493,8 @@ class SimNode:
         if arguments:
             marker = self._get(marker_key, now_ms)
             if marker != arguments[0]:
+                return [3, (marker or "").encode()]
+            if not self._remembers(_limits(marker)[0]):
                 return [3, (marker or "").encode()]
         fence = self._fence(fence_key, now_ms)
         held = self._get(lock_key, now_ms)
@@ -363,19 +506,33 @@ class SimNode:
         now_ms = now // 1000
         if self._pttl(keys[0], now_ms) != -1:
             return 0
+        self._writes()
         self.data[keys[0]] = (self.data[keys[0]][0], now_ms + int(arguments[0]))
         return 1
 
     def _mark(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
-        expected, head, floor, tail = arguments
+        expected, memory, head, stamp, tail = arguments
         current = self._get(keys[0], now // 1000) or ""
+        if not self._remembers(memory):
+            return [3, current.encode()]
         if current != expected:
             return [0, current.encode()]
-        if floor.startswith("+"):
-            floor = str(now + int(floor[1:]))
-        marker = f"{head} {floor} {tail}"
+        if stamp == "now":
+            stamp = str(now)
+        elif stamp.startswith("+"):
+            stamp = f"{max(now, int(stamp[1:]))} {now}"
+        marker = f"{head} {stamp} {tail}"
         self._set(keys[0], marker, None, now // 1000)
         return [1, marker.encode()]
+
+    def _look(self, keys: Sequence[str], arguments: Sequence[Any], now: int, at: float) -> Answer:
+        info = "".join([f"{name}:{value}\r\n" for name, value in self._fields(at).items()])
+        marker = self._get(keys[0], now // 1000) or ""
+        return [info.encode(), marker.encode(), str(now // 1_000_000).encode(), str(now % 1_000_000).encode()]
+
+    def _remembers(self, memory: str) -> bool:
+        """Whether the memory that a marker names is the one that it has: what every script that votes or marks asks INFO."""
+        return self.role == "master" and self.replication_id == memory
 
 
 def marked(data: Mapping[str, Value]) -> bool:
@@ -388,9 +545,9 @@ class ScriptError(Exception):
 
 
 _DIGITS = re.compile("[0-9]+")
-_SCRIPTS = (TAKE, FREE, PEEK, REPAIR, MARK)
+_SCRIPTS = (TAKE, FREE, PEEK, LOOK, REPAIR, MARK)
 _BY_SHA: dict[bytes, Script] = {script.sha.encode(): script for script in _SCRIPTS}
-_SCRIPT_METHODS = {script: f"_{script.name}" for script in _SCRIPTS}
+_SCRIPT_METHODS = {script: f"_{script.name}" for script in _SCRIPTS if script is not LOOK}
 
 
 def commands(reader: hiredis.Reader) -> list[list[bytes]]:
@@ -412,10 +569,10 @@ def _is(kind: str, key: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _limits(marker: str) -> tuple[int, int]:
-    """max_ttl and floor, as `take.lua` reads them."""
-    _, _, _, max_ttl, _, floor, _ = marker.split(" ")
-    return int(max_ttl), int(floor)
+def _limits(marker: str) -> tuple[str, int, int]:
+    """Memory, max_ttl and floor, as `take.lua` reads them."""
+    _, memory, max_ttl, floor, *_ = marker.split(" ")
+    return memory, int(max_ttl), int(floor)
 
 
 def _shown(value: str) -> bytes:

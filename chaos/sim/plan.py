@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from chaos.checker import Assumptions
@@ -34,7 +34,8 @@ Step = tuple[Any, ...]
 class Player:
     """One client process. *nodes*: its list, as numbers of the cluster's; None: all. *actors*: its threads or tasks.
 
-    *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases.
+    *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases. *sets*: it has threads, and
+    they share so many sets of connections; 0: it has tasks, which share one.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Player:
     ttl: float | None = None
     actors: int = 1
     quiet: bool = False
+    sets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ class Plan:
     marked: bool = True
     uptime: float = 0.0
     durable: bool = False
+    never_replicas: bool = False
     cluster: str = "-"
     ttl: float = TTL
     max_ttl: float = MAX_TTL
     repair: bool = False
+    retry_delay: float = 0.1
     delay: float = 0.0005
     tail_share: float = 0.0
     tail: float = 0.0
@@ -123,7 +127,11 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
     nodes = 5 if source.random() < 0.75 else 3
     marked = source.random() < 0.95
     durable = marked and source.random() < 0.15
+    never_replicas = marked and source.random() < 0.3
     players = _players(source, nodes, assumptions, marked, durable)
+    raises = marked and assumptions.memory and source.random() < 0.15
+    if raises:
+        players = [replace(player, max_ttl=None) if player.name != "x" else player for player in players]
     tail_share, tail = source.choice(_WEATHER)
     span = source.choice(SPANS)
     spread = DRIFT_KEPT if assumptions.timing else source.choice([DRIFT_KEPT, 0.2])
@@ -139,18 +147,23 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         marked=marked,
         uptime=source.choice([0.0, 100.0]),
         durable=durable,
+        never_replicas=never_replicas,
         cluster=source.choice(["-", "-", "-", "prod"]) if marked else "-",
         repair=source.random() < 0.2,
         tail_share=tail_share,
         tail=tail,
         lossy=source.random() < 0.5,
-        rounds=source.choice([1, 2, 3, 4]),
-        steps=_steps(source, nodes, players, assumptions, durable, span),
+        rounds=source.choice([1, 1, 2, 2, 3]),
+        retry_delay=source.choice(_RETRY_DELAYS),
+        steps=_steps(source, nodes, players, assumptions, _Promises(marked, durable, never_replicas, raises), span),
         healed_at=span,
         ends_at=span + HEALED_FOR,
     )
 
 
+_RETRY_DELAYS = [0.1, 0.3, 0.5, 0.8]
+_SETS = [0, 0, 0, 1, 2, 2, 3]
+_ACTORS = [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3]
 _TTLS = [None, None, None, None, None, 0.5, MAX_TTL]
 _WEATHER = [(0.0, 0.0)] * 4 + [(0.05, 0.06), (0.1, 0.3), (0.02, 2.0), (0.05, 0.06)]
 
@@ -167,14 +180,15 @@ def _assume(source: random.Random) -> Assumptions:
 
 
 def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked: bool, durable: bool) -> list[Player]:
-    count = source.choice([2, 2, 3, 3, 4])
+    count = source.choice([2, 2, 2, 3, 3, 4])
     players = [
         Player(
             f"c{index}",
             max_ttl=source.choice([None, MAX_TTL]) if assumptions.memory else MAX_TTL,
             durable=source.choice([None, durable]),
             ttl=source.choice(_TTLS),
-            actors=1 if source.random() < 0.85 else 2,
+            sets=source.choice(_SETS),
+            actors=source.choice(_ACTORS),
         )
         for index in range(count)
     ]
@@ -211,6 +225,7 @@ def _clocked(source: random.Random, player: Player, assumptions: Assumptions, sp
         player.ttl,
         player.actors,
         player.quiet,
+        player.sets,
     )
 
 
@@ -219,10 +234,24 @@ def _clocked(source: random.Random, player: Player, assumptions: Assumptions, sp
 _Draw = Callable[[random.Random, int, list[str], float], Step]
 
 
+@dataclass(frozen=True, slots=True)
+class _Promises:
+    """What the cluster of a run is: whether it is marked at first, what its markers promise, and whether `max_ttl` is raised."""
+
+    marked: bool
+    durable: bool
+    never_replicas: bool
+    raises: bool
+
+
 def _steps(
-    source: random.Random, nodes: int, players: list[Player], assumptions: Assumptions, durable: bool, span: float
+    source: random.Random, nodes: int, players: list[Player], assumptions: Assumptions, promises: _Promises, span: float
 ) -> tuple[Step, ...]:
     kinds = list(_ALWAYS)
+    if promises.never_replicas:
+        kinds += [_back_up]
+    if promises.raises:
+        kinds += [_raise] * 8
     if not assumptions.timing:
         kinds += [_jump, _jump] if assumptions.lease_clock else [_jump, _stall, _stall]
     if not assumptions.memory:
@@ -232,13 +261,17 @@ def _steps(
     # What a quarantine leaves behind is a floor ahead of every clock, so tokens would not be ordered by clocks alone.
     if not assumptions.kept and (assumptions.memory or not assumptions.order):
         kinds += _FORGETFUL
+        if not promises.never_replicas:
+            kinds += [_replicate, _replicate, _back_up, _unmaster]
+        if promises.marked:
+            kinds += [_replace]
     names = [player.name for player in players if player.name != "x"]
     steps = []
     for _ in range(source.choice([0, 1, 2, 4, 8])):
         kind = source.choice(kinds)
         lasts = source.random() * source.choice([0.2, 1.0, 5.0])
         step = kind(source, nodes, names, lasts)
-        if step[0] == "crash" and durable:
+        if step[0] in ("crash", "reload") and promises.durable:
             step = (*step[:2], "durable", *step[3:])
         steps.append((source.random() * span, *step))
     return tuple(sorted(steps, key=lambda step: step[0]))
@@ -305,6 +338,15 @@ def _kill(source: random.Random, nodes: int, names: list[str], lasts: float) -> 
     return ("kill", source.choice(names))
 
 
+def _close(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("close", source.choice(names))
+
+
+def _starve(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    hungry = tuple([name for name in names if source.random() < 0.5]) or (names[0],)
+    return ("starve", hungry, source.choice(["threads", "descriptors"]), lasts)
+
+
 def _fork(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     return ("fork", source.choice(names))
 
@@ -338,7 +380,57 @@ def _foreign(source: random.Random, nodes: int, names: list[str], lasts: float) 
 
 
 def _demote(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("unfit", _some(source, nodes), source.choice(["replica", "evicting", "clustered", "loading", "timeless"]), lasts)
+    return ("unfit", _some(source, nodes), source.choice(["evicting", "clustered", "loading", "timeless"]), lasts)
+
+
+def _unmaster(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("unfit", _some(source, nodes), "replica", lasts)
+
+
+def _reload(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("reload", _some(source, nodes), source.choice(["lost", "rollback", "durable"]))
+
+
+def _replicate(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    node, master = source.sample(range(nodes), 2)
+    return ("replicate", node, master, lasts)
+
+
+def _back_up(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("backup", tuple(range(nodes)) if source.random() < 0.3 else _some(source, nodes))
+
+
+def _move(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("move", source.randrange(min(nodes, 2)), source.random() < 0.5)
+
+
+def _swap(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("swap", source.randrange(min(nodes, 2)))
+
+
+def _pressure(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("pressure", _some(source, nodes), source.choice(["lock", "all"]), lasts)
+
+
+def _refuse(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("refuse", _some(source, nodes), source.choice(_ERRORS), lasts)
+
+
+def _repeat(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("repeat", _some(source, nodes), lasts)
+
+
+def _enter(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("enter", "job", source.choice([0.0, 0.5, 1.0]))
+
+
+def _raise(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    longest = source.choice([MAX_TTL + 1.0, MAX_TTL + 1.5])
+    return ("init", (("max_ttl", longest),), source.choice([0.0, 0.002, 0.1]), source.choice([-1, *range(4 * nodes)]))
+
+
+def _replace(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("init", (("replace", True), ("max_ttl", MAX_TTL)), 0.0, source.choice([-1, *range(5 * nodes)]))
 
 
 def _jump(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -359,6 +451,11 @@ def _flush_all(source: random.Random, nodes: int, names: list[str], lasts: float
     return ("flush", tuple(range(nodes)))
 
 
+_ERRORS = [
+    "BUSY Redis is busy running a script.",
+    "MISCONF Errors writing to the AOF file.",
+    "NOREPLICAS Not enough good replicas to write.",
+]
 _ALWAYS: list[_Draw] = [
     _partition,
     _partition,
@@ -375,6 +472,8 @@ _ALWAYS: list[_Draw] = [
     _cancel,
     _cancel,
     _kill,
+    _close,
+    _starve,
     _fork,
     _out_of_memory,
     _babble,
@@ -384,5 +483,23 @@ _ALWAYS: list[_Draw] = [
     _scripts,
     _foreign,
     _demote,
+    _refuse,
+    _repeat,
+    _enter,
+    _enter,
 ]
-_FORGETFUL: list[_Draw] = [_crash, _crash, _crash, _save, _save, _flush, _flush]
+_FORGETFUL: list[_Draw] = [
+    _crash,
+    _crash,
+    _crash,
+    _reload,
+    _reload,
+    _save,
+    _save,
+    _flush,
+    _flush,
+    _move,
+    _move,
+    _swap,
+    _pressure,
+]

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.sim.links import MODES
 from chaos.sim.plan import Plan
 
 __all__ = ["FOLDER", "Regression", "read", "regressions"]
@@ -18,13 +19,17 @@ FOLDER = Path(__file__).parent.parent / "regressions"
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """One file. *bug*: name of the planted bug that it finds, "" if it caught a defect of its own; *finds*: how."""
+    """One file. *bug*: name of the planted bug that it finds, "" if it caught a defect of its own; *finds*: how.
+
+    *modes*: in which it can happen.
+    """
 
     name: str
     caught: str
     bug: str
     finds: tuple[str, ...]
     plan: Plan
+    modes: tuple[str, ...]
 
 
 def read(name: str) -> Regression:
@@ -34,7 +39,8 @@ def read(name: str) -> Regression:
         path = FOLDER / f"{name}.json"
     found = json.loads(path.read_text("utf-8"))
     plan = Plan.parse(json.dumps(found["plan"]))
-    return Regression(path.stem, found["caught"], found["bug"], tuple(found["finds"]), plan)
+    modes = tuple(found.get("modes", MODES))
+    return Regression(path.stem, found["caught"], found["bug"], tuple(found["finds"]), plan, modes)
 
 
 def regressions() -> list[Regression]:

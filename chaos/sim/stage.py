@@ -12,17 +12,20 @@ from chaos.history import Broken, Called, Record, Refused, Seen
 from chaos.sim.client import SimClient
 from chaos.sim.faults import FAULTS
 from chaos.sim.plan import Plan, Player
-from chaos.sim.workloads import WORKLOADS, Actor, Store, last_word, orphan
+from chaos.sim.workloads import QUIET, WORKLOADS, Actor, Store, errand, last_word, orphan
 from chaos.sim.world import World
 from redlock.core import events
-from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY
+from redlock.core.identity import Marker, Memory
 from redlock.policy import Policy
 
 __all__ = ["COVERED", "Outcome", "Stage", "play"]
 
 COVERED = ("second rounds", "split votes", "late grants", "top-ups", "quarantines", "jeopardies")
 """What must have happened somewhere, or a search was worth nothing."""
+
+READ_AFTER = 5.0
+"""Seconds from the healing until every set has been used once more: nobody reads one that is idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,22 @@ class Stage:
         for node in world.nodes:
             node.started_at = -plan.uptime
             if plan.marked:
-                marker = Marker(node.run_id, plan.nodes, plan.max_ttl, plan.durable, cluster=plan.cluster)
+                marker = Marker(
+                    Memory(node.run_id, node.replication_id),
+                    plan.nodes,
+                    plan.max_ttl,
+                    durable=plan.durable,
+                    never_replicas=plan.never_replicas,
+                    cluster=plan.cluster,
+                    since_us=node.wall_us(0.0),
+                )
                 node.data[MARKER_KEY] = (marker.text(), None)
                 node.save()
         self.store = Store(world)
         self.clients: dict[str, SimClient] = {}
         self.actors: list[Actor] = []
+        self.returned = False
+        """Whether an older memory came back in a run that promises memories."""
         self._open: dict[str, Callable[[], None]] = {}
         for player in plan.players:
             self._enter(player)
@@ -79,9 +92,12 @@ class Stage:
             max_ttl=player.max_ttl if plan.marked else plan.max_ttl,
             durable=player.durable,
             repair_missing_ttl=plan.repair,
+            retry_delay=plan.retry_delay,
         )
         nodes = range(plan.nodes) if player.nodes is None else player.nodes
-        client = SimClient(player.name, self.world, policy, nodes, mode=plan.mode, seed=plan.seed, skew=player.skew)
+        client = SimClient(
+            player.name, self.world, policy, nodes, mode=plan.mode, seed=plan.seed, skew=player.skew, sets=player.sets
+        )
         if player.quiet:
             client.cluster.emit = None
         client.rate = player.rate
@@ -116,7 +132,9 @@ class Stage:
         self.world.note("", "Healed", "all is healed")
         for actor in self.actors:
             actor.healed = True
-        fit = [actor for actor in self.actors if not actor.client.dead and actor.client.name != "x"]
+        for client in self.clients.values():
+            self.world.at(self.world.now + READ_AFTER, client.when_awake, client.use_all_sets)
+        fit = [actor for actor in self.actors if not actor.client.gone and not actor.brief and actor.client.name != "x"]
         promised = self.plan.assumptions.timing and self.plan.assumptions.memory  # Clocks far apart may fit no token for a while.
         if self.plan.workload and fit and promised:
             fit[self.plan.seed % len(fit)].last = last_word
@@ -137,25 +155,55 @@ class Stage:
         found += [Violation(name, at, text) for actor in self.actors for at, name, text in actor.wrongs]
         found += [Violation(name, at, text) for client in self.clients.values() for at, name, text in client.wrongs]
         if world.now >= self.plan.ends_at:
-            found += self._left_behind() + self._unfinished()
+            found += self._left_behind() + self._unfinished() + self._unreached()
         return sorted(found, key=lambda violation: violation.at)
 
     def may_forget(self, node: int) -> bool:
         """Whether *node* may lose its marker too, in a run that keeps to what was promised.
 
-        A client that has met no node of a cluster takes it for new where a majority has no marker. Another one never does.
+        A client that has met no node of a cluster takes it for new where no node has a marker. Another one never does.
         """
         if not self.plan.assumptions.memory:
             return True
         unmarked = {other.index for other in self.world.nodes if not other.marked} | {node}
-        new = [client.nodes for client in self.clients.values() if not client.dead and not client.acquainted]
-        return len(unmarked) < self.plan.nodes and all(2 * len(unmarked.intersection(nodes)) <= len(nodes) for nodes in new)
+        new = [client.nodes for client in self.clients.values() if not client.gone and not client.acquainted]
+        return len(unmarked) < self.plan.nodes and not any(unmarked.issuperset(nodes) for nodes in new)
+
+    def may_copy(self, master: int, node: int) -> bool:
+        """Whether *node* may get the data of *master*, and lose its own."""
+        return self.world.nodes[master].up and (self.world.nodes[master].marked or self.may_forget(node))
+
+    def may_return(self, node: int) -> bool:
+        """Whether an older server or older data may come back behind the name of *node*.
+
+        Who never met the newer memory cannot know, so it is promised only where everybody did; and nobody new may come then,
+        until those who know have seen to it.
+        """
+        if not self.plan.assumptions.memory:
+            return True
+        clients = [client for client in self.clients.values() if not client.gone]
+        if not all(client.knows(node) for client in clients):
+            return False
+        self.returned = True
+        return True
+
+    def enter(self, name: str, timeout: float) -> None:
+        """A client comes, tries to get the lock, and is closed."""
+        known = sum(client.name.startswith(f"{name}-") for client in self.clients.values())
+        unmarked = sum(not node.marked for node in self.world.nodes)
+        if self.returned or (self.plan.assumptions.memory and self.plan.marked and unmarked == self.plan.nodes):
+            return
+        player = Player(f"{name}-{known}")
+        self._enter(player)
+        actor = self.actors_of(player.name)[0]
+        actor.brief = True
+        actor.begin(errand(actor, timeout))
 
     def fork(self, name: str) -> None:
         """A client forks: the child has its own actor, who is handed the parent's leases."""
         parents = self.actors_of(name)
         unmarked = sum(not node.marked for node in self.world.nodes)
-        if parents[0].client.dead or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
+        if parents[0].client.gone or self.returned or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
             return
         client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])
         if client.name in self.clients:
@@ -197,13 +245,17 @@ class Stage:
         """Rule 4 and I11, asked of the nodes: every lock that was taken was given back, and none lives on."""
         world = self.world
         kept = {owner for actor in self.actors for owner in actor.kept}
-        dead = {client.name for client in self.clients.values() if client.dead}
+        dead = {client.name for client in self.clients.values() if client.gone}
         asked: dict[str, str] = {}
         for record in world.history:
             if isinstance(record, Seen) and isinstance(record.event, events.TryStarted):
                 asked[record.event.owner] = record.client
         found = []
         for node in world.nodes:
+            for owner, line in node.orphans.items():
+                if owner not in kept and not (line.closed_by_client or line.closed_by_node) and asked.get(owner) not in dead:
+                    text = f"n{node.index} was taken by {owner[:8]} behind its release, by a connection that was never lost"
+                    found.append(Violation("R4: everything is given back", world.now, text))
             for owner in node.taken:
                 if owner not in node.freed and owner not in kept and asked.get(owner) not in dead:
                     text = f"n{node.index} was never freed by {owner[:8]}"
@@ -214,6 +266,18 @@ class Stage:
                     text = f"n{node.index} still has {key}, {world.now - self.plan.healed_at:.0f} s after all was healed"
                     found.append(Violation("I11: every lock expires", world.now, text))
         return found
+
+    def _unreached(self) -> list[Violation]:
+        """Who asked long after the healing, and got no majority of answers."""
+        if not (self.plan.assumptions.timing and self.plan.assumptions.memory):
+            return []
+        since = self.plan.healed_at + QUIET
+        return [
+            Violation("I15: the nodes answer after healing", record.at, f"{record.client} was told that no majority answered")
+            for record in self.world.history
+            if type(record) is Called and record.call == "acquire" and record.outcome == "unavailable"
+            if record.at - record.took >= since and record.client != "x" and not self.clients[record.client].dead
+        ]
 
     def _unfinished(self) -> list[Violation]:
         untold = [(client.name, held) for client in self.clients.values() if not client.dead for held in client.untold()]
@@ -243,6 +307,7 @@ class Stage:
                         covered[name] += 1
             elif isinstance(record, Called):
                 covered["cancels"] += record.outcome == "cancelled"
+                covered["closes"] += record.call == "close"
             elif isinstance(record, Refused):
                 covered["stale writes refused"] += 1
             elif isinstance(record, Broken):

@@ -47,6 +47,8 @@ def _what(record: Record) -> str:
             return _event(event)
         case Believed():
             return f"is told that it holds {record.resource} with token {record.token}, for {record.left:.4f} s more"
+        case Called(call="close"):
+            return f"is closed, after {record.took:.4f} s"
         case Called():
             token = f" (token {record.token})" if record.token else ""
             return f"{record.call} of {record.resource} returns after {record.took:.4f} s: {record.outcome}{token}"
@@ -87,6 +89,8 @@ def _event(event: Event) -> str:
             return f"admits {event.node} (run {event.run_id[:8]})"
         case events.NodeQuarantined() | events.NodeRejected():
             return f"lets {event.node} not vote: it {event.reason}"
+        case events.NodeMemoryChanged():
+            return f"finds another memory behind {event.node}: {event.now[:8]} instead of {event.before[:8]}"
         case events.NodeDisconnected():
             return f"lost {event.node}: it {event.reason}"
     return f"{type(event).__name__} " + ", ".join(f"{field.name} {getattr(event, field.name)}" for field in fields(event)[1:])

@@ -98,10 +98,12 @@ VISITS: dict[str, Plan] = {
 
 def search(seeds: int) -> None:
     """Run them; raises AssertionError at a violation."""
-    plans = [*VISITS.values(), *(regression.plan for regression in regressions())]
-    for plan in plans:
+    for plan in VISITS.values():
         for mode in MODES:
             _clean(play(replace(plan, mode=mode)))
+    for regression in regressions():
+        for mode in regression.modes:
+            _clean(play(replace(regression.plan, mode=mode)))
     with patch.object(ballot, "_FENCES_MAX", 1):  # Or it would take thousands of resources.
         _clean(simulate(1, "contend"))
     for workload in WORKLOADS:

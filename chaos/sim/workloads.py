@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from chaos.history import Accepted, Believed, Called, Refused, Seen
 from chaos.sim.client import SimClient, SimRun
+from chaos.sim.sets import SimSet
 from chaos.sim.world import World
 from redlock.core.acquire import Ask, acquire
 from redlock.core.effects import Cancelled, Flow
@@ -19,15 +21,28 @@ from redlock.core.names import keys_of
 from redlock.core.release import abandon, release
 from redlock.errors import ConfigurationError, LeaseError, LockContended, QuorumUnavailable, RedlockError
 
-__all__ = ["CALLS", "WORKLOADS", "Actor", "Store", "last_word", "orphan"]
+__all__ = ["CALLS", "QUIET", "WORKLOADS", "Actor", "Store", "errand", "last_word", "orphan"]
 
 Script = Generator[Any, Any, None]
+
+Start = Callable[[float], Flow[Any]]
 
 QUIET = 10.0
 """Seconds after which no lock of before a healing, and no quarantine, can stand in anybody's way."""
 LAST_TIMEOUT = 10.0
 SLACK = 0.05
 """Seconds a call may take longer than its timeout and one node timeout: a few trips through a healthy network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A flow to run, and how. *prefer*: the set that carried the acquire; *give_up_at*: until when to wait for one; *final*: of
+    a release, which goes on where a close ends everything else."""
+
+    start: Start
+    prefer: SimSet | None = None
+    give_up_at: float = float("inf")
+    final: bool = False
 
 
 class Store:
@@ -60,7 +75,7 @@ class Store:
 
 
 class Actor:
-    """One thread or task of a client. Its script is a generator that yields seconds to sleep, or a flow to run."""
+    """One thread or task of a client. Its script is a generator that yields seconds to sleep, or a call to make."""
 
     def __init__(self, client: SimClient, store: Store, seed: object) -> None:
         self.client = client
@@ -76,8 +91,12 @@ class Actor:
         """Whether all has been healed: no round is begun, and nobody goes away, any more."""
         self.last: Callable[[Actor], Script] | None = None
         """What it does when its script is over."""
+        self.brief = False
+        """Whether its client is there for one thing, and is closed after it."""
         self._script: Script | None = None
         self._run: SimRun | None = None
+        self.last_run: SimRun | None = None
+        """The last one that ended."""
         self._ask: Ask | None = None
         self._fuse = -1
         self._read: int | None = None
@@ -116,7 +135,8 @@ class Actor:
         """A cancel that lands after the winning vote, before the caller has the lease: give it back."""
         holding = ask.granted
         if holding is not None and not holding.freed:
-            self.client.write(abandon(self.client.cluster, holding, self.client.clock()))
+            prefer = self._run.carried if self._run is not None else None
+            self.client.write(abandon(self.client.cluster, holding, self.client.clock()), prefer=prefer)
 
     def _go_on(self, result: Any) -> None:
         script = self._script
@@ -132,7 +152,10 @@ class Actor:
             world.at(world.now + wanted, self.client.when_awake, self._go_on, None)
         else:
             fuse, self._fuse = -1 if self.healed else self._fuse, -1
-            self._run = self.client.start(wanted, self._ended, fuse=fuse)
+            call = wanted if isinstance(wanted, Call) else Call(wanted)
+            self._run = self.client.start(
+                call.start, self._ended, fuse=fuse, prefer=call.prefer, give_up_at=call.give_up_at, vital=call.final
+            )
 
     def _over(self) -> None:
         self.finished = True
@@ -142,10 +165,16 @@ class Actor:
             self.begin(last(self))
 
     def _ended(self, run: SimRun) -> None:
-        self._run = None
         if run.missed and self._ask is not None:
             self._abandon(self._ask)
-        self._go_on(run.error if run.error is not None else run.value)
+        self._run = None
+        self.last_run = run
+        error = run.error
+        if isinstance(error, Exception) and not isinstance(error, RedlockError):
+            text = f"a call of {self.client.name} ended with {error!r}"
+            self.wrongs.append((self.client.world.now, "E: only errors of ours reach a caller", text))
+            error = RedlockError(str(error))
+        self._go_on(error if error is not None else run.value)
 
     # Steps that scripts share
 
@@ -161,9 +190,10 @@ class Actor:
             keys = keys_of(client.policy.key_prefix, resource)
             give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
             self._ask = ask = Ask(resource, *keys, ttl, give_up_at, once, max_hold)
-            holding: Holding = yield lambda at: acquire(client.cluster, ask, at)
+            holding: Holding = yield Call(lambda at: acquire(client.cluster, ask, at), give_up_at=give_up_at)
             if holding.freed:  # The caller went away when it was granted, and had not been told yet.
                 raise Cancelled
+            client.remember(holding, self.last_run)
         except (RedlockError, Cancelled) as error:
             self._called("acquire", resource, began_at, _outcome(error))
             holding = None  # type: ignore[assignment]
@@ -189,19 +219,26 @@ class Actor:
         client, began_at = self.client, self.client.world.now
         self._forget(holding)
         self.kept.discard(holding.owner)
+        prefer = client.port_of(holding)
         outcome = "unconfirmed"
         try:
-            if (yield lambda at: release(client.cluster, holding, at)):
+            if (yield Call(lambda at: release(client.cluster, holding, at), prefer, final=True)):
                 outcome = "ok"
+            if prefer is not None and self.last_run is not None and self.last_run.late:
+                client.sets.follow(prefer, self.last_run.late, abandon(client.cluster, holding, client.clock()))
         except Cancelled as error:  # The confirmation is lost, the release is not.
-            client.write(abandon(client.cluster, holding, client.clock()))
+            client.write(abandon(client.cluster, holding, client.clock()), prefer=prefer)
             outcome = _outcome(error)
+        except RedlockError as error:  # It was closed, and gives back by itself.
+            outcome = _outcome(error)
+        client.forget(holding)
         self._called("release", holding.resource, began_at, outcome, holding.token)
         self.believe(holding)
 
     def drop(self, holding: Holding) -> None:
         """Let go of the handle without a release: nobody renews it any more."""
         self._forget(holding)
+        self.client.forget(holding)
         self.client.dropped.add(holding)
         holding.lose("it was dropped without being released")
 
@@ -239,7 +276,7 @@ class Actor:
         began_at = self.client.world.now
         outcome = "ok"
         try:
-            yield flow
+            yield Call(flow, self.client.port_of(holding))
         except (RedlockError, Cancelled) as error:
             outcome = _outcome(error)
             if isinstance(error, LeaseError) and not holding.freed:
@@ -396,6 +433,15 @@ def _granted(world: World, since: float) -> bool:
         type(record) is Seen and isinstance(record.event, LeaseGranted) and record.event.resource == "r" and record.at >= since
         for record in world.history
     )
+
+
+def errand(actor: Actor, timeout: float) -> Script:
+    """What a client does that is started for one thing, and ends: a job of cron."""
+    holding = yield from actor.acquire(timeout)
+    if holding is not None:
+        yield from actor.update(holding, 0.05)
+        yield from actor.release(holding)
+    actor.client.close()
 
 
 def orphan(actor: Actor, inherited: list[Holding]) -> Script:

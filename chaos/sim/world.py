@@ -6,6 +6,7 @@ swallowed, or cut off with the connection; what was sent before a client gave up
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -45,6 +46,7 @@ class Connection:
         "closed_by_client",
         "closed_by_node",
         "down_at",
+        "freed",
         "held",
         "node",
         "received",
@@ -74,6 +76,8 @@ class Connection:
         self.up_at = 0.0
         self.down_at = 0.0
         self.held: deque[tuple[str, Any]] = deque()
+        self.freed: set[str] = set()
+        """Owners whose release the node executed as it came by this connection."""
         self.swallowed: frozenset[str] = frozenset()
         """The ways on which something was swallowed: a stream cannot go on past a gap."""
 
@@ -116,6 +120,7 @@ class Connection:
 
     def _serve(self, payload: Any) -> None:
         world = self.world
+        self.node.line = self
         try:
             answer = self.serve(payload, world.now)
         except CutOff as cut_off:
@@ -185,6 +190,12 @@ class World:
         self.steps = 0
         self.history: list[Record] = []
         self.split_votes = 0
+        self.owners: dict[str, str] = {}
+        """By owner of a try, whose it is."""
+        self.broken_at = -math.inf
+        """When a fault began or ended last."""
+        self.lasting = 0
+        """How many faults are under way."""
         self.wrongs: list[tuple[float, str, str]] = []
         """When, which property, and what: grants that the nodes know nothing of."""
         self.nodes = [SimNode(index, self.identity) for index in range(nodes)]
@@ -200,7 +211,7 @@ class World:
         self._order = 0
         self._faults = 0
         self._connections: list[Connection] = []
-        self._dials: dict[tuple[str, int], deque[float]] = {}
+        self._dials: dict[tuple[str, int, int], deque[float]] = {}
 
     def identity(self) -> str:
         """A run id."""
@@ -216,14 +227,12 @@ class World:
     def run(self, until: float) -> None:
         """Let time pass."""
         queue = self._queue
-        steps = self.steps
         while queue and queue[0][0] <= until:
             self.now, _, what, arguments = heappop(queue)
-            steps += 1
-            if steps > STEPS_MAX:
+            self.steps += 1
+            if self.steps > STEPS_MAX:
                 raise RuntimeError(f"no end after {STEPS_MAX} steps")
             what(*arguments)
-        self.steps = steps
         if until > self.now:
             self.now = until
 
@@ -250,10 +259,15 @@ class World:
         received: Callable[[Connection, Any], None],
         closed: Callable[[Connection, str], None],
         done: Callable[[Connection | None], None],
+        *,
+        way: int = 0,
     ) -> None:
-        """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still accepts."""
+        """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still accepts.
+
+        *way*: which of the client's sets it is for.
+        """
         node = self.nodes[index]
-        self._dialled(client, index)
+        self._dialled(client, index, way)
 
         def accept() -> None:
             if not node.up:
@@ -268,9 +282,9 @@ class World:
 
         self.at(self.now + self.delay(index) + self.delay(index), accept)
 
-    def _dialled(self, client: str, index: int) -> None:
+    def _dialled(self, client: str, index: int, way: int) -> None:
         """R11: whatever a node does, it is not dialled as fast as it can be reached."""
-        dials = self._dials.setdefault((client, index), deque(maxlen=DIALS_MAX))
+        dials = self._dials.setdefault((client, index, way), deque(maxlen=DIALS_MAX))
         if len(dials) == DIALS_MAX and self.now - dials[0] < 1.0:
             text = f"{client} dials n{index} {DIALS_MAX} times in {self.now - dials[0]:.3f} s"
             self.wrongs.append((self.now, "R11: dials have a bound", text))
@@ -295,6 +309,11 @@ class World:
         for connection in self.connections():
             if (connection.client, connection.node.index) in crossed:
                 connection.resume()
+
+    @property
+    def calm_since(self) -> float:
+        """Since when nothing is broken, slow or lossy; infinity: something is."""
+        return math.inf if self.lasting or self.tail_share else self.broken_at
 
     def heal_all(self) -> None:
         """No partition is left."""
@@ -338,6 +357,23 @@ class World:
             connection.held.clear()
             connection.reset(late=False)
 
+    def reload(self, index: int, kept: str) -> None:
+        """The process ends and is there again, behind something that keeps the connections of its clients."""
+        if self.nodes[index].up:
+            self.nodes[index].crash(kept, self.now)
+            self.nodes[index].start(self.now)
+            self.saw(index, "up")
+
+    def move(self, index: int, *, living: bool) -> None:
+        """The node's name leads to its standby from now on. *living*: something in between keeps the clients' connections."""
+        node = self.nodes[index]
+        node.stand_in(self.now)
+        self.saw(index, "another server")
+        if not living:
+            for connection in self.connections(node=index):
+                connection.held.clear()
+                connection.reset(late=False)
+
     def start(self, index: int) -> None:
         """The process is started again, if it is down."""
         if not self.nodes[index].up:
@@ -368,12 +404,16 @@ class World:
     def broken(self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()) -> str:
         """Note that a fault begins; give its id."""
         self._faults += 1
+        self.lasting += 1
+        self.broken_at = self.now
         fault = f"{kind}-{self._faults}"
         self.history.append(Broken(self.now, "", fault, what, tuple(nodes), tuple(clients)))
         return fault
 
     def healed(self, fault: str) -> None:
         """Note that a fault ended."""
+        self.lasting -= 1
+        self.broken_at = self.now
         self.history.append(Healed(self.now, "", fault))
 
     def saw(self, node: int, state: str) -> None:

@@ -12,8 +12,8 @@ from chaos.model.nodes import EXECUTE, EXPIRE, FORGET, RETURN
 from chaos.model.protocol import Lock, Op
 from chaos.model.state import BALLOT, NODES, Node, Request
 from chaos.model.world import Change
-from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY, Command, Free, Take
+from redlock.core.identity import Marker, Memory
 from redlock.embedded import Nodes
 from tests.model.explored import explored
 
@@ -46,8 +46,9 @@ class Servers:
 
     def admit(self, place: int, floor: int) -> None:
         """The node gets a marker, and votes."""
-        run_id = self.clients[place].info("server")["run_id"]
-        self.markers[place] = Marker(run_id, NODES, 100 * UNIT, durable=False, floor=floor).text()
+        info = self.clients[place].info()
+        memory = Memory(info["run_id"], info["master_replid"])
+        self.markers[place] = Marker(memory, NODES, 100 * UNIT, floor=floor).text()
         self.clients[place].set(MARKER_KEY, self.markers[place])
 
     def execute(self, place: int, request: Request) -> None:

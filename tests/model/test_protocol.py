@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from chaos.model.protocol import GRANTED, SHIPPED, Lock, Op, Reply, Rules, free, take
-from redlock.core.admission import Marker
 from redlock.core.commands import MARKER_KEY, Free, Take
+from redlock.core.identity import Marker, Memory
 from redlock.embedded import Nodes
 
 LOCK, FENCE = "redlock:r", "redlock:r:fence"
@@ -23,7 +23,7 @@ LOCKS = [None, *(Lock(owner, token, until) for owner in (0, 1) for token in TOKE
 FENCES = FLOORS = (0, 1, 2, 3, 4)
 MODES = {Op.TAKE: "acquire", Op.EXTEND: "extend", Op.VERIFY: "verify"}
 
-Memory = tuple[Lock | None, int]
+Remembered = tuple[Lock | None, int]
 
 
 class Server:
@@ -31,9 +31,10 @@ class Server:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
-        info: Any = client.info("server")
+        info: Any = client.info()
+        memory = Memory(info["run_id"], info["master_replid"])
         self.batch: Any = client.pipeline(transaction=False)
-        self.markers = {floor: Marker(info["run_id"], 1, 100 * UNIT, durable=False, floor=floor).text() for floor in FLOORS}
+        self.markers = {floor: Marker(memory, 1, 100 * UNIT, floor=floor).text() for floor in FLOORS}
 
     def put(self, lock: Lock | None, fence: int, floor: int, command: Take | Free) -> None:
         """Add one case to the batch."""
@@ -47,7 +48,7 @@ class Server:
         self.batch.execute_command(*words, *([self.markers[floor]] if command.marked else []))
         self.batch.get(LOCK).pttl(LOCK).get(FENCE).echo("end")
 
-    def outcomes(self) -> Iterator[tuple[Memory, Any]]:
+    def outcomes(self) -> Iterator[tuple[Remembered, Any]]:
         """Of each case, in order: lock and fence afterwards, and the answer."""
         case: list[Any] = []
         for answer in self.batch.execute():
@@ -77,13 +78,13 @@ TAKES = list(product(LOCKS, FENCES, FLOORS, MODES, (0,), TOKENS, INSTANTS))
 FREES = list(product(LOCKS, FENCES, (0,), TOKENS))
 
 
-def model_take(rules: Rules) -> list[tuple[Memory, Reply]]:
+def model_take(rules: Rules) -> list[tuple[Remembered, Reply]]:
     outcomes = [take(*case, rules) for case in TAKES]
     return [((lock, fence), reply) for lock, fence, reply in outcomes]
 
 
 @pytest.fixture(scope="module")
-def real_take(server: Server) -> list[tuple[Memory, Reply]]:
+def real_take(server: Server) -> list[tuple[Remembered, Reply]]:
     """What the real server does in each of `TAKES`."""
     for lock, fence, floor, op, owner, token, until in TAKES:
         command = Take(LOCK, FENCE, str(owner), token, ttl=until * UNIT, fence_ttl=0, mode=MODES[op])
@@ -94,14 +95,14 @@ def real_take(server: Server) -> list[tuple[Memory, Reply]]:
     ]
 
 
-def test_take_is_what_ships(real_take: list[tuple[Memory, Reply]]) -> None:
+def test_take_is_what_ships(real_take: list[tuple[Remembered, Reply]]) -> None:
     """On every small memory, in every mode, TAKE leaves and answers on a real server what it does in the model."""
     assert len(TAKES) == 5850
     assert dict(zip(TAKES, model_take(SHIPPED), strict=True)) == dict(zip(TAKES, real_take, strict=True))
 
 
 @pytest.mark.parametrize("rule", ["strict", "top_up_checks_fence", "extension_never_shortens"])
-def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str, real_take: list[tuple[Memory, Reply]]) -> None:
+def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str, real_take: list[tuple[Remembered, Reply]]) -> None:
     """The comparison can fail: each rule of the script that the model can weaken makes a difference to it."""
     assert model_take(SHIPPED._replace(**{rule: False})) != real_take
 

@@ -79,7 +79,8 @@ def test_a_planted_bug_is_found(name: str) -> None:
     bug = BUGS[name]
     with planted(name):
         if bug.plan is not None:
-            assert play(read(bug.plan).plan).violations, f"{bug.plan} does not find it"
+            found = read(bug.plan)
+            assert play(replace(found.plan, mode=found.modes[0])).violations, f"{bug.plan} does not find it"
             return
         for seed in range(SEEDS_FOR_A_BUG):
             for workload in WORKLOADS:
@@ -92,6 +93,8 @@ def test_a_planted_bug_is_found(name: str) -> None:
 @pytest.mark.parametrize("regression", regressions(), ids=lambda regression: regression.name)
 def test_what_was_caught_once_is_caught_again(regression: Regression, mode: str) -> None:
     """Clean in what ships; with its bug planted the same plan finds what it found, on bytes and without."""
+    if mode not in regression.modes:
+        pytest.skip(f"it cannot happen in mode {mode}")
     plan = replace(regression.plan, mode=mode)
     outcome = play(plan)
     assert outcome.violations == []
