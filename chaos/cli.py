@@ -18,6 +18,7 @@ PARTS = {
     "run": "chaos.live.command:run",
     "campaign": "chaos.live.command:campaign",
     "replay": "chaos.live.command:replay",
+    "memories": "chaos.live.memories.command:memories",
     "report": "chaos.report.command:report",
 }
 """By name, the module and the command in it."""

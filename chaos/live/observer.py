@@ -14,8 +14,8 @@ import redis
 
 from chaos.history import NodeSeen, Record
 from chaos.live.backend import Node, side_client
-from redlock.core.admission import Identity, Marker
-from redlock.core.commands import MARKER_KEY
+from redlock.core.commands import Look, Nonsense
+from redlock.core.identity import Identity, Marker
 from redlock.transport.clock import now
 
 __all__ = ["Observer"]
@@ -44,23 +44,20 @@ class Observer:
     def _watch(self, node: Node) -> None:
         last: tuple[str, str, int] | None = None
         client: redis.Redis | None = None
-        identity: Identity | None = None
+        look = Look()
         while not self._ending.is_set():
             at = now()
             try:
                 if client is None:
-                    client, identity = side_client(node, timeout=_PATIENCE), None
-                pipeline = client.pipeline(transaction=False)
+                    client = side_client(node, timeout=_PATIENCE)
+                pipeline: Any = client.pipeline(transaction=False)
                 pipeline.get(self._lock_key)
-                pipeline.get(MARKER_KEY)
-                held, found = pipeline.execute()
-                marker = (found or b"").decode("utf-8", "replace")
-                if identity is None or identity.marker != marker:
-                    info: Any = client.info()
-                    identity = Identity.parse({name: str(value) for name, value in info.items()}, marker)
-                state = _state(identity)
+                # Every time: a memory can be lost, and another one made, with the very same marker.
+                pipeline.execute_command(*look.words(whole=True))
+                held, told = pipeline.execute()
+                state = _state(Identity.parse(*look.read(told)))
                 owner, token = _holder(held)
-            except (redis.RedisError, OSError) as error:
+            except (redis.RedisError, OSError, Nonsense) as error:
                 if client is not None:
                     with contextlib.suppress(redis.RedisError, OSError):
                         client.close()
@@ -76,9 +73,10 @@ class Observer:
 
 
 def _state(identity: Identity) -> str:
-    """A server whose marker is gone, or was written for another run, forgot: it does not vote yet."""
+    """A server whose marker is gone, or was written for another memory, forgot: it does not vote yet."""
     marker = Marker.parse(identity.marker)
-    return "up" if marker is not None and marker.run_id == identity.run_id else "quarantined"
+    remembers = marker is not None and marker.names(identity) and marker.evicted >= identity.evicted
+    return "up" if remembers and identity.unfit is None else "quarantined"
 
 
 def _holder(held: bytes | None) -> tuple[str, int]:

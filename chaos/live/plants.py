@@ -23,7 +23,7 @@ from redlock.transport.clock import Entropy
 from redlock.transport.link import Link
 from redlock.transport.threads import Worker
 
-__all__ = ["PLANTS", "plant"]
+__all__ = ["PLANTS", "plant", "rewrite"]
 
 acquire_module: Any = redlock.core.acquire
 admission_module: Any = redlock.core.admission
@@ -52,7 +52,8 @@ def plant(names: Iterable[str]) -> None:
         PLANTS[name]()
 
 
-def _rewrite(script: Script, source: str) -> None:
+def rewrite(script: Script, source: str) -> None:
+    """Give a script another text; refuses one that changes nothing."""
     if source == script.source:
         raise RuntimeError(f"{script.name}.lua has changed: this plant does not find its place any more")
     script.source = source
@@ -61,8 +62,8 @@ def _rewrite(script: Script, source: str) -> None:
 
 def _incr_token() -> None:
     """The token is the largest of the counters that a majority incremented (facts: U and M broken in 9 steps)."""
-    _rewrite(TAKE, _INCR)
-    _rewrite(FREE, _DELETE)
+    rewrite(TAKE, _INCR)
+    rewrite(FREE, _DELETE)
     read = Take.read
 
     def read_count(self: Take, answer: Any) -> Vote:
@@ -85,7 +86,7 @@ def _incr_token() -> None:
 
 def _non_strict() -> None:
     """A node also grants a token that equals its fence, and proposals have no random part (max() instead of a raise)."""
-    _rewrite(TAKE, TAKE.source.replace("refused = low >= number", "refused = low > number"))
+    rewrite(TAKE, TAKE.source.replace("refused = low >= number", "refused = low > number"))
 
     def propose(source: Any, last_fence: int) -> int:
         wall: int = source.wall_us()
@@ -96,7 +97,7 @@ def _non_strict() -> None:
 
 def _top_up_without_fence() -> None:
     """An extension puts a missing lock back, whoever has been there since."""
-    _rewrite(TAKE, TAKE.source.replace("fence > number)", "false)"))
+    rewrite(TAKE, TAKE.source.replace("fence > number)", "false)"))
 
 
 def _reused_nonce() -> None:
@@ -122,7 +123,7 @@ def _no_quarantine() -> None:
 
 def _any_cluster() -> None:
     """Whatever a node's marker says of its cluster, it may vote."""
-    Admission._foreign = lambda self, node, marker: None  # type: ignore[method-assign]
+    Admission._foreign = lambda self, marker: None  # type: ignore[method-assign]
 
 
 def _threads_that_die() -> None:

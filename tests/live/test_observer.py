@@ -12,8 +12,8 @@ from chaos.history import NodeSeen, Record
 from chaos.live.backend import Setup, side_client
 from chaos.live.observer import Observer
 from chaos.live.processes import Processes
-from redlock.core.admission import Marker
-from redlock.core.commands import MARKER_KEY
+from redlock.core.commands import MARKER_KEY, Look
+from redlock.core.identity import Identity, Marker
 
 PATIENCE = 20.0
 
@@ -25,11 +25,17 @@ def wait_for(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def mark(client: redis.Redis, run_id: str) -> None:
-    client.set(MARKER_KEY, Marker(run_id, 2, 60.0, durable=False).text())
+def mark(client: redis.Redis, marker: str) -> None:
+    client.set(MARKER_KEY, marker)
 
 
-def test_a_promoted_node_votes_with_a_marker_of_its_own_promotion() -> None:
+def marker_for(client: redis.Redis) -> str:
+    look = Look()
+    identity = Identity.parse(*look.read(client.execute_command(*look.words(whole=True))))  # type: ignore[no-untyped-call]
+    return Marker(identity.memory, 2, 60.0, since_us=1).text()
+
+
+def test_a_promoted_node_votes_with_a_marker_of_its_own_memory() -> None:
     """That its process is the one which the marker names is not enough: it was a replica since."""
     seen: list[Record] = []
 
@@ -41,17 +47,16 @@ def test_a_promoted_node_votes_with_a_marker_of_its_own_promotion() -> None:
         backend.fresh(Setup(count=2))
         master, node = backend.nodes
         with side_client(node) as client, closing(Observer([node], "redlock:r", seen.append)):
-            run_id = client.info("server")["run_id"]
+            before = marker_for(client)
             wait_for(lambda: state() == "quarantined")
-            mark(client, run_id)
+            mark(client, before)
             wait_for(lambda: state() == "up")
             client.replicaof(*master.address)
             wait_for(lambda: client.info("replication")["master_link_status"] == "up")
             wait_for(lambda: state() == "quarantined")
             client.replicaof("NO", "ONE")
-            promoted_at = client.info("replication")["second_repl_offset"]
-            mark(client, run_id)
+            mark(client, before)
             time.sleep(0.2)
             assert state() == "quarantined"
-            mark(client, f"{run_id}:{promoted_at}")
+            mark(client, marker_for(client))
             wait_for(lambda: state() == "up")
