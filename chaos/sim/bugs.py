@@ -466,6 +466,7 @@ BUGS: dict[str, Bug] = {
                 "request.withdraw()",
                 "None if request.written else request.withdraw()",
             ),
+            Edit("redlock.transport.link:Link._error", "ended = request.run is not None and request.run.done", "ended = False"),
         ),
         plan="noscript",
     ),
