@@ -296,6 +296,7 @@ BUGS: dict[str, Bug] = {
     "held by a flag": Bug(
         "whether a lease is held is asked of the clock",
         (Edit(f"{_LEASE}:Holding.held", "now < self.valid_until and ", ""),),
+        plan="asleep",
     ),
     "released lease lives": Bug(
         "an answer that comes after the release changes nothing",
