@@ -705,6 +705,8 @@ class Link:
             look = b"" if self._learning else self._greet(now, load=True, voting=True)
             if self._may_vote(now):
                 return look + self._write_vote(request, data, now)
+            self._fail(request, Fault(FaultKind.ERROR, f"said {_clean(text)}"), now)
+            return look  # It stands among the questions by now: kept back, every later answer would be taken for another's.
         kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
         fault = Fault(kind, f"said {_clean(text)}")
         if type(command) is Look:

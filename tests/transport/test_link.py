@@ -1252,3 +1252,18 @@ def test_a_change_that_is_no_loss_costs_no_vote_that_is_on_its_way() -> None:
             rig.admission.seen(0, raised, 1.1)
         rig.link.received(reply(token), 1.2)
     assert rig.kinds() == [Kind.GRANTED, Kind.GRANTED]
+
+
+def test_a_look_that_goes_with_a_lost_script_is_written_also_where_the_vote_is_not() -> None:
+    """A server answers NOSCRIPT to a vote of a node that was found to have forgotten meanwhile, by another connection. The look
+    is in the order of questions then: were its bytes kept back, every answer from there on would be taken for an earlier one's.
+    """
+    rig = Rig(3).admit()
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    other.connected(1.0)
+    rig.link.submit(rig.ask(take(7)), 1.0)
+    other.received(greeting("", run_id="0" * 40), 1.1)
+    assert rig.admission.standing(0, 1.1).state is not State.ADMITTED
+    written = rig.link.received(b"-NOSCRIPT no such script\r\n", 1.2)
+    assert len(commands(written)) == rig.link.in_flight == len(GREETED)
+    assert rig.kinds() == [FaultKind.ERROR]
