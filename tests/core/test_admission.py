@@ -958,6 +958,19 @@ def test_a_memory_that_was_only_seen_is_newer_all_the_same() -> None:
     assert quarantined(admission.standing(1, 11.0)) == pytest.approx(11.0 + SPAN)
 
 
+def test_an_older_memory_is_a_loss_though_no_quarantine_lay_between() -> None:
+    """A durable node went on under a new name, with the same floor. Its name leads back: no promise tells the two apart."""
+    admission = met(3, marker={"durable": True})
+    before = marker_of(1, 3, durable=True)
+    newer = marker_of(1, 3, durable=True, memory=memory_of(1, "b"), since_us=us(9.0))
+    admission.seen(1, identity_of(1, 3, memory=newer.memory, marker=before.text()), 10.0)
+    assert admission.standing(1, 10.0).state is State.MARK, "it restarted with its data"
+    admission.seen(1, identity_of(1, 3, memory=newer.memory, marker=newer.text()), 10.0)
+    assert admission.standing(1, 10.0).state is State.ADMITTED
+    admission.seen(1, identity_of(1, 3, marker=before.text()), 20.0)
+    assert quarantined(admission.standing(1, 20.0)) == pytest.approx(20.0 + SPAN)
+
+
 @pytest.mark.parametrize(
     "older",
     [{"floor": 4}, {"max_ttl": 50.0, "wait_ttl": 70.0}, {"wait_ttl": 65.0}, {"cluster": "green"}],

@@ -130,6 +130,15 @@ def test_a_clock_too_far_ahead_is_brought_back_to_the_nodes_time(dice: list[int]
     )
 
 
+def test_one_node_whose_clock_is_ahead_does_not_decide_the_second_token() -> None:
+    """A client an hour ahead is refused everywhere. By the clock of the one node that is ahead too, it would be again."""
+    ahead = NOW + 3600 * 1_000_000
+    clocks = [NOW, NOW, NOW + 1800 * 1_000_000]
+    votes = [answer(ahead, 0, clock) for clock in clocks]
+    second = outbid(Dice([0], ahead), ahead, votes)
+    assert [answer(second, 0, clock).kind for clock in clocks] == [Kind.GRANTED] * 3
+
+
 @settings(deadline=None)
 @given(DICE, KNOWN, st.lists(st.one_of(st.none(), st.builds(lambda fence: Vote(Kind.BUSY, fence), KNOWN)), max_size=7))
 def test_fences_of_busy_nodes_count_too(dice: list[int], token: int, votes: list[Vote | None]) -> None:

@@ -337,6 +337,29 @@ def test_one_grant_begins_a_second_round_where_a_node_asked_for_a_larger_token()
     """)
 
 
+def test_a_node_that_only_the_first_round_reached_is_owed_the_release() -> None:
+    """Node 1 granted the first token and is away in the second round: it holds the lock, and must be told that it is free."""
+    check("""
+        5 nodes
+        0.000 acquire
+            TAKE A:1024000 -> 1 2 3 4 5
+            wait until 0.25
+        0.010 1 granted
+        0.015 1 dialling
+        0.020 2 3 behind fence=1024500
+        0.025 4 behind fence=1024500
+            TAKE A:1024501 -> (1) 2 3 4 5
+            wait until 0.275
+        0.030 2 3 4 granted
+            held A:1024501 until 9.923, touched 1 2 3 4 5
+        0.040 1 connected
+            1 is never sent TAKE A:1024501
+        0.050 release
+            FREE A:1024501 -> 1 2 3 4 5
+            wait until 0.3
+    """)
+
+
 def test_a_larger_token_is_not_tried_while_the_vote_is_open() -> None:
     """One node is ahead; the others may still grant."""
     check("""
