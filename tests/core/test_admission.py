@@ -645,6 +645,15 @@ def test_a_marker_from_before_the_loss_does_not_end_it() -> None:
     assert marker.floor == us(10.0 + SPAN + 60.1)
 
 
+def test_a_marker_in_another_memory_does_not_end_a_loss() -> None:
+    """Since when it stands, the clock of another server says: it may be an older one, and its clock ahead of the lost one's."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3, clock=WALL), 0.0)
+    other = marker_of(1, 3, memory=memory_of(1, "b"), since_us=us(30.0), floor=5)
+    admission.seen(1, identity_of(1, 3, memory=other.memory, marker=other.text(), clock=WALL + 50.0), 50.0)
+    assert quarantined(admission.standing(1, 50.0)) == pytest.approx(50.0 + SPAN)
+
+
 def test_a_quarantine_is_not_begun_anew_by_looking_again() -> None:
     """Nor by a new connection to the same memory with the same marker, nor by a failure in between."""
     admission = met(3)

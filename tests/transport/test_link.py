@@ -1238,6 +1238,21 @@ def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_do
     assert rig.kinds() == [FaultKind.QUARANTINED]
 
 
+def test_a_vote_from_before_a_loss_does_not_count_beside_one_from_after_it() -> None:
+    """The node was marked anew, and this connection votes again: the older grant is none all the same, read by its bytes."""
+    rig = Rig(3).admit()
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    other.connected(1.0)
+    rig.link.submit(rig.ask(take(7)), 1.0)
+    run = "0" * 40
+    other.received(greeting("", run_id=run), 1.1)
+    other.received(reply([0, marker_of(run, 3, floor=9, since_us=CLOCK_US + 10)]), 1.15)
+    assert rig.link.submit(rig.ask(take(8)), 1.2), "it is admitted again"
+    rig.link.received(reply(7), 1.3)
+    rig.link.received(reply(8), 1.3)
+    assert rig.kinds() == [FaultKind.QUARANTINED, Kind.GRANTED]
+
+
 def test_a_change_that_is_no_loss_costs_no_vote_that_is_on_its_way() -> None:
     """Another node failed, or a marker was raised: a grant that comes then is one, by its bytes or read in full."""
     rig = Rig(3).admit()

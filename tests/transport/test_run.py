@@ -120,6 +120,18 @@ def test_no_answer_ends_a_pause(event: Event) -> None:
     assert run.result() == ["grants of 0 at 2", "tick at 75"]
 
 
+def test_a_run_hears_by_its_own_port_and_not_in_a_pause() -> None:
+    """A late answer must not end the pause of one who waits: it would ask as often as nodes answer."""
+    port = Port()
+    run = Run(stages(Wait(75.0, pause=True)), port, lambda: 0.0)
+    run.begin()
+    assert run.hears(port) and not run.hears(Port())
+    run.step(Failure(REQUESTS[0], LOST, 1.0))
+    assert not run.hears(port)
+    run.step(Tick(75.0))
+    assert run.done and not run.hears(port)
+
+
 def test_a_flow_that_wants_each_grant_gets_each() -> None:
     """The default: every reply is an event of its own."""
     run = run_of(grants=1, events=2)
@@ -144,3 +156,23 @@ def test_a_cancel_writes_the_last_requests_whatever_was_kept() -> None:
     run.step(Reply(REQUESTS[0], GRANTED, 1.0))
     run.cancel()
     assert run.done and port.sent == [*REQUESTS, REQUESTS[0]]
+
+
+class Torn(Port):
+    """Writes what it is given, and fails the first time."""
+
+    def send(self, requests: Sequence[Request], run: Run[list[str]]) -> None:
+        first = not self.sent
+        super().send(requests, run)
+        if first:
+            raise OSError("torn")
+
+
+def test_a_flow_whose_port_fails_gives_back_what_was_written() -> None:
+    """Whoever called hears of the failure, and the nodes get the last requests all the same."""
+    port = Torn()
+    run = Run(listener(3, 2), port, lambda: 0.0)
+    run.begin()
+    assert run.done and port.sent == [*REQUESTS, REQUESTS[0]]
+    with pytest.raises(OSError, match="torn"):
+        run.result()
