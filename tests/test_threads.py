@@ -324,6 +324,7 @@ def test_a_dial_without_a_thread_is_a_vote_with_a_reason(nodes: Nodes, shortage:
             reasons = [vote.reason for vote in raised.value.votes]
             assert reasons.count("could not be dialled (can't start new thread)") >= 3
             assert set(reasons) <= {"could not be dialled (can't start new thread)", "was not waited for"}
+        assert not any(dialer._wanted for dialer in locks._driver.dialers), "whoever was answered waits for nothing"
         shortage.over()
         lease = locks.lock("orders").acquire(timeout=PATIENCE)
         assert lease is not None and lease.release()

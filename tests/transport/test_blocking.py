@@ -6,11 +6,13 @@ Real servers; where a test has to see how something happens, and not only that, 
 from __future__ import annotations
 
 import gc
+import math
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ import pytest
 import redlock
 from redlock import QuorumUnavailable
 from redlock.base import _bring_owed
+from redlock.core.commands import Free, Peek
 from redlock.core.effects import Request
 from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
@@ -170,6 +173,37 @@ def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> No
             assert port.descriptor(0) == descriptor
             assert port.links[0].releasing
         until(lambda: not held(own_nodes[0]), "the release")
+
+
+def test_an_answer_that_waits_unread_is_no_silence(own_nodes: Nodes) -> None:
+    """The node answered while nobody read: its connection is read before it is given up, and kept."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks, ExitStack() as stack:
+        assert pair(locks)
+        settled(locks)
+        with paused(own_nodes[0]):
+            lease = taken(locks)
+            port = lease._port
+            assert port is not None
+            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            stack.enter_context(in_hand(locks, port))
+        descriptor, link = port.descriptor(0), port.links[0]
+        until(lambda: select.select([descriptor], [], [], 0)[0], "an answer that nobody reads")
+        link._silence = 0.0
+        port.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+        assert port.descriptor(0) == descriptor and link.up
+        stack.close()
+        assert lease.release()
+
+
+def test_a_release_that_no_node_can_take_is_not_brought_for_long(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """A key of another type stands where the lock was: it cannot be ours, and the thread that brings releases ends."""
+    owed = Free("redlock:odd", "redlock:odd:fence", "0" * 32, 7, fence_ttl=600.0)
+    with nodes[0].client() as client:
+        client.hset("redlock:odd", "of", "another type")
+        node = locks._driver.nodes[0]
+        node.owe(owed, now())
+        until(lambda: not node.owed, "the end of the debt")
+        client.delete("redlock:odd")
 
 
 # Rule 10: what an exception leaves behind

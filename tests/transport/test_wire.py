@@ -176,9 +176,10 @@ def test_an_array_of_as_many_elements_as_allowed_is_read() -> None:
     assert reading(b"*%d\r\n" % ELEMENTS_MAX + b":1\r\n" * ELEMENTS_MAX) == [[1] * ELEMENTS_MAX]
 
 
-def test_a_header_behind_a_bulk_string_that_does_not_end_is_refused() -> None:
-    """hiredis skips the two bytes behind a bulk string unread, so a header could hide in the same line."""
-    for chunks in cuts(b"$1\r\nXYZ*1000000000\r\n"):
+@pytest.mark.parametrize("skipped", [b"YZ", b":1", b"+a"])
+def test_a_header_behind_a_bulk_string_that_does_not_end_is_refused(skipped: bytes) -> None:
+    """hiredis skips the two bytes behind a bulk string unread, so a header could hide in the same line, behind any beginning."""
+    for chunks in cuts(b"$1\r\nX" + skipped + b"*1000000000\r\n"):
         with pytest.raises(WireError):
             reading(*chunks)
 
