@@ -603,6 +603,24 @@ def test_a_transport_that_was_taken_over_speaks_to_our_protocol_alone(trio: Node
     asyncio.run(talk())
 
 
+@pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")], ids=["first", "second"])
+def test_every_address_of_a_name_is_tried(trio: Nodes, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]) -> None:
+    """asyncio, where we look names up ourselves: the node listens on one of two addresses, whichever comes first."""
+    port = int(trio.urls[0].rpartition(":")[2])
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+    monkeypatch.setattr("redlock.transport.lookup.socket.getaddrinfo", lambda *args, **options: found)
+
+    async def dial() -> None:
+        (endpoint,) = endpoints([f"redis://many.test:{port}"])
+        keep, transport = await endpoint.open(PATIENCE, asyncio.BufferedProtocol(), endpoint.lookup())
+        assert transport.get_extra_info("peername") == ("127.0.0.1", port)
+        transport.abort()
+        await asyncio.sleep(0)
+        del keep
+
+    asyncio.run(dial())
+
+
 # TLS
 
 

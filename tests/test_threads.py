@@ -21,6 +21,7 @@ import redlock.asyncio
 from redlock import QuorumUnavailable, RedlockError
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
+from redlock.transport.clock import now
 from redlock.transport.threads import Threads, Worker
 
 PATIENCE = 20.0
@@ -249,6 +250,19 @@ def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(nodes: No
             assert ours("redlock-renewal") and lease.release()
             until(lambda: not ours("redlock-renewal"), "the end of the renewal thread")
             assert locks._keeper._crowd is None
+
+
+def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The renewal thread sleeps until the long one is due, in twenty seconds; who takes a short one wakes it."""
+    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
+        kept = locks.lock("kept", auto_extend=True).acquire()
+        assert kept is not None
+        until(lambda: locks._keeper._wakes_at > now() + 10.0, "a long sleep")
+        short = locks.lock("short", ttl=0.5).acquire()
+        assert short is not None
+        assert short.lost.wait(8.0)
+        assert kept.release()
 
 
 # The thread that watches for hang-ups
