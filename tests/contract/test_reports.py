@@ -7,7 +7,7 @@ import pytest
 import redlock
 from redlock.embedded import Nodes
 from redlock.errors import NodeUnreachable
-from tests.contract.api import Api, Servers, majority, paused
+from tests.contract.api import Api, Servers, majority, paused, until
 
 pytestmark = pytest.mark.uvloop
 
@@ -37,6 +37,15 @@ async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
         assert (await locks.status("others")).held is False
     async with api.redlock(nodes.urls) as locks:
         assert (await locks.status("orders")).held is False
+
+
+async def test_status_tells_when_the_majority_ends(api: Api, nodes: Nodes, servers: Servers) -> None:
+    """Two nodes keep the lock for longer, and one for less: three of five hold it until the third longest is over."""
+    async with api.redlock(nodes.urls, ttl=20.0) as locks, locks.lock("orders"):
+        assert await until(api, lambda: len(servers.lock_keys()) == 5)
+        for client, ttl in zip(servers.clients, (50_000, 50_000, 5_000), strict=False):
+            client.pexpire("redlock:orders", ttl)
+        assert 10.0 < (await locks.status("orders")).ttl_left <= 20.0
 
 
 async def test_status_of_a_foreign_lock(api: Api, nodes: Nodes, servers: Servers) -> None:
