@@ -962,6 +962,79 @@ def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
     assert [ask(node, "EXISTS", MARKER) for node in veterans] == [0, 0, 0]
 
 
+class Puts:
+    """What `initialise` writes, in its order; *after* is called after each write."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: Callable[[int], None] = lambda count: None) -> None:
+        self.written: list[Marker] = []
+        put = initialising._Server.put
+
+        def putting(server: Any, mark: Any) -> str | None:
+            stands = put(server, mark)
+            written = Marker.parse(stands or "")
+            if written is not None:
+                self.written.append(written)
+                after(len(self.written))
+            return stands
+
+        patch.setattr(initialising._Server, "put", putting)
+
+
+def test_all_nodes_wait_for_longer_locks_before_any_takes_one(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarantine asks the others how long it has to wait: `wait_ttl` on all of them first, then `max_ttl` on each."""
+    puts = Puts(monkeypatch)
+    initialise(own_nodes.urls, max_ttl=90.0)
+    assert [(marker.max_ttl, marker.wait_ttl) for marker in puts.written] == [(60.0, 90.0)] * 5 + [(90.0, 90.0)] * 5
+
+
+def test_a_raise_goes_no_further_when_a_node_forgot_it(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was marked as before, by somebody who did not know: it would not wait for the longer locks."""
+    before = marker_of(own_nodes[0])
+
+    def forget(count: int) -> None:
+        if count == 5:
+            with own_nodes[0].client() as client:
+                client.set("redlock:node", before.text())
+
+    Puts(monkeypatch, forget)
+    with pytest.raises(ConfigurationError, match="forgot its marker while this was done"):
+        initialise(own_nodes.urls, max_ttl=90.0)
+    assert {marker_of(node).max_ttl for node in own_nodes} == {60.0}
+
+
+def test_a_node_that_evicted_keys_stops_a_raise(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has lost what it had, and must not get a marker that says nothing of that."""
+    look = initialising._Server.look
+
+    def evicting(server: Any) -> None:
+        look(server)
+        server.identity = replace(server.identity, evicted=1)
+
+    monkeypatch.setattr(initialising._Server, "look", evicting)
+    with pytest.raises(ConfigurationError, match="is not an admitted node of this cluster"):
+        initialise(own_nodes.urls, max_ttl=90.0)
+
+
+def test_a_replaced_cluster_keeps_its_highest_floor(own_nodes: Nodes) -> None:
+    """A clock may have gone back since that floor was written, and tokens up to it may have been granted."""
+    high = 2 * 10**15
+    with own_nodes[1].client() as client:
+        client.set("redlock:node", replace(marker_of(own_nodes[1]), floor=high).text())
+    assert [marker.floor for marker in initialise(own_nodes.urls, replace=True)] == [high] * 5
+
+
+def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As clients do: two who found it at once meet at the first node, and not in the middle."""
+    for node in own_nodes:
+        with node.client() as client:
+            client.delete("redlock:node")
+    puts = Puts(monkeypatch)
+    returned = initialise(own_nodes.urls)
+    memories = [marker.memory for marker in puts.written]
+    assert memories == sorted(memories)
+    assert [marker.memory for marker in returned] == [marker_of(node).memory for node in own_nodes]
+
+
 @both
 async def test_initialise_raises_max_ttl_and_never_lowers_it(api: Api, long_three: Cluster) -> None:
     """A connected client learns it from the script and goes on; a longer lease is possible from then on. Nothing else of a
