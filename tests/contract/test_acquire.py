@@ -344,6 +344,16 @@ async def test_a_decorated_function_takes_a_fresh_lock_for_every_call(api: Api, 
         assert most == 1
 
 
+async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(api: Api, nodes: Nodes) -> None:
+    """Nothing that was said of the lock is lost on the way to the fresh one: not how long it may be held, nor who is told."""
+    asked: dict[str, Any] = {"ttl": 5.0, "timeout": 3.0, "auto_extend": True, "max_hold": 0.5, "on_lost": print}
+    async with api.redlock(nodes.urls) as locks:
+        model = locks.lock("orders", **asked)
+        fresh = model._fresh()
+        assert fresh is not model
+        assert {name: getattr(fresh, f"_{name}") for name in asked} == asked
+
+
 async def test_a_decorated_function_never_runs_unlocked(api: Api, nodes: Nodes) -> None:
     """Contended: LockContended for the caller; and its own exception is the caller's."""
     async with api.redlock(nodes.urls) as locks:
