@@ -87,12 +87,14 @@ def count_system_calls(mode: str, urls: list[str]) -> dict[str, int]:
 @pytest.mark.parametrize(("mode", "spare"), [("blocking", 4), ("asyncio", 8)])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_a_pair_costs_the_system_calls_it_cannot_avoid(mode: str, spare: int, size: int) -> None:
-    """Acquire and release on n nodes: 4n + 4 calls blocking, 4n + 8 in asyncio, no memory mapping and no futex."""
+    """Acquire and release on n nodes: 4n + 4 calls blocking, 4n + 8 in asyncio, no memory mapping and no futex for each."""
     with Nodes(size) as nodes:
         calls = count_system_calls(mode, nodes.urls)
     assert sum(calls.values()) / PAIRS <= 4 * size + spare, calls
     # A new arena of the allocator, once in a thousand pairs, is not a call per pair.
-    assert calls.get("mmap", 0) + calls.get("munmap", 0) + calls.get("futex", 0) <= 3, calls
+    assert calls.get("mmap", 0) + calls.get("munmap", 0) <= 3, calls
+    # Nor are the two or three futexes for which the thread that hears of hang-ups has the interpreter, twice a second.
+    assert calls.get("futex", 0) <= PAIRS // 50, calls
 
 
 @pytest.fixture
