@@ -114,13 +114,12 @@ class _Server:
 
     def write(self, new: Marker) -> Marker:
         """Put the promises of *new* where the marker or blank stands that was looked at, and look at what was written."""
-        stands = self.put(changed(new, memory=self.identity.memory, evicted=self.identity.evicted).write(self.identity))
-        written = Marker.parse(stands or "")
-        if written is None or changed(written, since_us=new.since_us) != changed(
-            new, memory=self.identity.memory, evicted=self.identity.evicted
-        ):
+        mark = changed(new, memory=self.identity.memory, evicted=self.identity.evicted).write(self.identity)
+        stands = self.put(mark) or ""
+        written = Marker.parse(stands)
+        if written is None or not mark.wrote(stands):
             raise ConfigurationError(f"{self.name} was marked, or lost its marker or its memory, while this was done: look again")
-        self.identity = changed(self.identity, marker=stands or "")
+        self.identity = changed(self.identity, marker=stands)
         return written
 
     def _run(self, command: Command) -> Any:

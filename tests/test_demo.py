@@ -124,7 +124,9 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(tmp_path: Path, sign
         assert process.stdout is not None
         said = ""
         while "1 s  " not in said:
-            said += process.stdout.readline()
+            line = process.stdout.readline()
+            assert line, f"it ended by itself, after {said!r}"
+            said += line
         process.send_signal(signum)
         said += process.stdout.read()
         assert process.wait(20) == 128 + signum

@@ -474,6 +474,14 @@ async def test_a_durable_node_goes_on_where_it_was(api: Api) -> None:
                 assert later.fencing_token > lease.fencing_token
 
 
+def test_a_max_ttl_that_is_no_whole_number_of_milliseconds_is_one_all_the_same() -> None:
+    """A marker says milliseconds, rounded up: what was asked for and what stands there differ by less than one."""
+    with Nodes(1, marked=False) as nodes:
+        for asked in (2.0004, 4.00041):
+            [marker] = initialise(nodes.urls, max_ttl=asked)
+            assert asked <= marker.max_ttl < asked + 0.001
+
+
 def test_one_node_is_initialised_like_any_cluster() -> None:
     """Its marker says so; a second time is refused."""
     with Nodes(1, marked=False) as nodes:
