@@ -29,6 +29,8 @@ _LONG_TTL = 3.0
 _BACKUPS = 10
 _BACKLOG_TTL = 1
 """Seconds after its last replica in which a server gives up its backlog, and takes another replication id once more."""
+_APART = 1.0
+"""Seconds between two renamings, longer than a try: a try asks a node that was renamed once more, and only once."""
 _BACK_WITHIN = 20.0
 _OTHER = {"blocking": "asyncio", "asyncio": "blocking"}
 
@@ -95,6 +97,7 @@ def _backups(case: Case, *, promised: bool) -> Result:
             memories |= now_named
             if promised:
                 _until_renamed(stage, now_named)
+                time.sleep(_APART)
             else:
                 time.sleep(0.3)
         load.end()

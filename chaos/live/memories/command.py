@@ -32,6 +32,8 @@ __all__ = ["Pool", "memories"]
 
 _TRIES_MAX = 4
 """Runs per run wanted: on a busy machine some come to the point too late, and say nothing."""
+_SILENCE = 60.0
+"""Seconds without news after which what is still under way is taken to be lost, with its process."""
 _CELLS = tuple(itertools.product(("blocking", "asyncio"), (False, True)))
 Told = dict[str, Any]
 
@@ -127,35 +129,34 @@ class _Cell:
         ]
 
 
-def _cases(ways: Sequence[str], runs: int, seed: int, cells: dict[Any, _Cell], lock: threading.Lock) -> Iterator[Told]:
-    """Each way and cell in turn, until each has *runs* runs that count."""
+def _cases(ways: Sequence[str], runs: int, seed: int, cells: dict[Any, _Cell], news: threading.Condition) -> Iterator[Told]:
+    """Each way and cell in turn, until each has *runs* runs that count, or was tried often enough."""
     given: dict[Any, int] = defaultdict(int)
     wanted = [(way, api, old) for way in ways for api, old in _CELLS]
-    for number in itertools.count():
-        open_cells = False
-        for key in wanted:
-            with lock:
-                lacking = runs - len(cells[key].told)
-            if lacking <= 0 or given[key] >= runs * _TRIES_MAX or (number >= runs and lacking <= given[key] - cells[key].played):
-                continue
-            open_cells = True
+    while True:
+        with news:
+            lacking = {key: runs - len(cells[key].told) for key in wanted if given[key] < runs * _TRIES_MAX}
+            under_way = {key: given[key] - cells[key].played for key in wanted}
+            now_due = [key for key, count in lacking.items() if count > under_way[key]]
+            if not now_due and (not any(count > 0 for count in lacking.values()) or not news.wait(_SILENCE)):
+                return
+        for key in now_due:
             given[key] += 1
             way, api, old = key
-            drawn = random.Random(f"{seed} {key} {number}").getrandbits(32)
+            drawn = random.Random(f"{seed} {key} {given[key]}").getrandbits(32)
             yield {"way": way, "api": api, "old": old, "seed": drawn}
-        if not open_cells:
-            return
 
 
 def _run(pool: Pool, ways: Sequence[str], runs: int, seed: int, console: Console, log: Path | None = None) -> dict[Any, _Cell]:
     cells: dict[Any, _Cell] = defaultdict(_Cell)
-    lock = threading.Lock()
-    for one in pool.play(_cases(ways, runs, seed, cells, lock)):
+    news = threading.Condition()
+    for one in pool.play(_cases(ways, runs, seed, cells, news)):
         if log is not None:
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(one) + "\n")
-        with lock:
+        with news:
             cells[one["way"], one["api"], one["old"]].add(one)
+            news.notify_all()
         if one["violations"] or one["stuck"]:
             kind = "old" if one["old"] else "fresh"
             what = "; ".join(one["violations"]) or one["problem"]

@@ -53,8 +53,8 @@ class Result:
     """What came of a run.
 
     *counts*: it came to the point, and so may say something: node 2 had forgotten while A's lease was valid, and B tried then.
-    *lived*: whether B's connection to node 2 lived through the loss; None where B had none. *back*: seconds from the loss
-    until B was granted the lock by way of node 2.
+    *lived*: whether B had one connection to node 2, from before the loss until the grant; None where it had none before.
+    *back*: seconds from the loss until B was granted the lock by way of node 2.
     """
 
     case: Case
@@ -251,12 +251,12 @@ def _play(run: Run, result: Result) -> None:
             run.tries = Tries(run.b)
         way.lose(run)
         run.lost_at = run.lost_at if run.lost_at < float("inf") else now()
-    if case.old and run.lease is not None:
-        result.lived = wire.accepted == run.connected
     run.tries = run.tries or Tries(run.make_b())
     if run.lease is not None and run.random.random() < 0.3:
         run.extended = a.extend(run.lease)
     _wait_for_b(run, result)
+    if case.old and run.lease is not None:
+        result.lived = wire.accepted == run.connected
     result.counts = way.counts(run)
     for name in ("A", "B"):
         for each in stage.wires[name]:

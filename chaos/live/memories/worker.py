@@ -62,6 +62,8 @@ def main() -> None:
                 stage = stage or Stage().__enter__()
                 result = play(stage, WAYS[case.way], case)
             os.write(1, json.dumps(summary(result, journals)).encode() + b"\n")
+    except BrokenPipeError:  # Nobody wants to know any more.
+        pass
     finally:
         if stage is not None:
             stage.close()
