@@ -17,7 +17,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import redis
@@ -115,6 +115,12 @@ class Play:
                 return bool(await settle(lease.release()))
         return False
 
+    def cut(self, nodes: Iterable[int]) -> None:
+        """End the coordinator's connections to *nodes*, so that something must be dialled."""
+        for index in nodes:
+            with contextlib.suppress(redis.RedisError):
+                self.admins[index].client_kill_filter(_type="normal", skipme=True)
+
     async def episode(self, number: int) -> None:
         # Each in turn, and dead nodes alone are two of three: so every cause is sure to be the reason of some failure.
         cause = CAUSES[number % len(CAUSES)].split()
@@ -128,13 +134,13 @@ class Play:
             if stops and down:
                 await self.pair(f"unanswered-{number}")  # Releases that nobody answered, while there are threads.
             short = stack.enter_context(short_of(*[each for each in cause if each != "nodes"]))
-            for index, admin in enumerate(self.admins):
-                if index not in down and (cause == ["descriptors"] or self.dice.random() < 0.7):  # So that something is dialled.
-                    with contextlib.suppress(redis.RedisError):
-                        admin.client_kill_filter(_type="normal", skipme=True)
+            self.cut([index for index in range(len(self.nodes)) if index not in down and self.dice.random() < 0.7])
             for index in down:
                 self.nodes[index].kill()
             for _ in range(self.dice.randint(2, 4)):
+                if cause == ["descriptors"]:
+                    self.cut(range(len(self.nodes)))
+                    await pause(self.blocking, 0.02)  # What was cut gives its descriptors back, and they are taken next.
                 if "descriptors" in cause:
                     short.of_descriptors()
                 await self.pair(f"during-{number}")
