@@ -21,8 +21,8 @@ Besides: fit to vote (`Identity.unfit`, `_twin`), of this cluster (`_foreign`), 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from redlock.core.commands import Mark, to_ms
@@ -36,11 +36,13 @@ FLOOR_AHEAD = 60.0
 """Seconds past the other nodes' clocks for the floor written after a quarantine: the clamp of `take.lua`, so that no token
 granted before the node forgot can be beyond it."""
 PAST_MAX = 32
-"""Memories of one node that are kept as seen before its present one. An older one comes back with a lower floor anyway; the list
-is for those that no quarantine lay between."""
+"""Memories for each name that are kept as met before the present ones. An older one comes back with a lower floor anyway; the
+list is for those that no quarantine lay between."""
 _GREW, _RESTARTED, _GONE = "it evicted keys", "it restarted", "its marker is gone"
 _PROMOTED = "it was a replica, and was promoted"
+_RESTARTED_OR_PROMOTED = "it restarted, or was a replica and was promoted"
 _RENAMED = "its replication id changed: it was promoted, or a replica or a backup came or left"
+_ROLLED_BACK = "an older marker came back under its name"
 _RETURNED = "an older memory came back under its name"
 _UNPLACED = "its marker was written while we did not see it"
 
@@ -113,9 +115,8 @@ class _Record:
 
     *seen_at*, *asked_at*: when what it told last was read, and asked for. *as_of*: what `Admission.changes` was then; *news*:
     what it was when the node last told something new. *trusted*: the last marker under which it was admitted. *shown*:
-    whether it ever had a marker of this cluster. *past*: memories that were seen under this name before the present one.
-    *life*: how many losses were found, and runs. *stranger*: how its marker was another cluster's. *founding*: its memory and
-    blank at an instant at which all nodes were without a marker.
+    whether it ever had a marker of this cluster. *life*: how many losses were found, and runs. *stranger*: how its marker was
+    another cluster's. *founding*: its memory and blank at an instant at which all nodes were without a marker.
     """
 
     identity: Identity | None = None
@@ -126,7 +127,6 @@ class _Record:
     fault: Fault | None = None
     trusted: Marker | None = None
     shown: bool = False
-    past: deque[Memory] = field(default_factory=lambda: deque(maxlen=PAST_MAX))
     loss: _Loss | None = None
     life: int = 0
     stranger: str | None = None
@@ -169,6 +169,8 @@ class Admission:
         self._patience = patience
         self._nonce = nonce
         self._records = [_Record() for _ in names]
+        self._past: deque[Memory] = deque(maxlen=PAST_MAX * len(names))
+        self._listed: dict[Memory, Marker | None] = {}
         self._asked_at = float("inf")
 
     # What is told
@@ -181,7 +183,7 @@ class Admission:
         """A node told who it is, asked at *asked_at*, when `changes` was *as_of*."""
         record, before = self._records[node], self._records[node].identity
         asked_at = at if asked_at is None else asked_at
-        if asked_at < record.asked_at and record.fault is None:
+        if asked_at < record.asked_at:
             return  # An answer that waited unread on an idle connection while another one was told what came after it.
         self._hold_founding()
         same = before is not None and record.fault is None and before.tells_the_same(identity)
@@ -194,11 +196,14 @@ class Admission:
         if not same:
             record.news = self.changes
         if before is not None and before.memory != identity.memory:
-            record.past.append(before.memory)
             # In the same run it is a loss, which counts by itself, or promised to be none.
             record.life += before.memory.run_id != identity.memory.run_id
+            moved = any(other.identity is not None and other.identity.memory == before.memory for other in self._records)
+            if identity.memory not in self._listed and not moved:
+                self._past.append(before.memory)
         for each in range(len(self.names)):
             self._judge(each, at)
+        self._list()
 
     def marked(self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None) -> None:
         """A node answered *mark*, sent at *asked_at*: *stands* is its marker, written by us or, first, by somebody else."""
@@ -214,7 +219,7 @@ class Admission:
             if mark.is_blank:
                 loss.text = stands
             else:
-                _end_loss(record, known.memory)
+                self._end_loss(record, known.memory)
         identity = replace(known, marker=stands, uptime=known.uptime + at - record.seen_at, clock=record.clock(at))
         self.seen(node, identity, at, asked_at=asked_at, as_of=record.as_of)
 
@@ -355,13 +360,14 @@ class Admission:
         if loss is not None:
             if marker.names(identity) and loss.memory == identity.memory and marker.since_us > loss.clock * 1e6:
                 # Marked since we saw it, by one who waited, or by the founder: the node's own clock says so.
-                _end_loss(record, identity.memory)
+                self._end_loss(record, identity.memory)
             else:
                 self._lose(record, _UNPLACED, at, certain=False)
                 return
         how = self._how_returned(record, identity, marker) or self._how_lost(node, identity, marker)
         if how is not None:
-            self._lose(record, how, self._lost_at(node, record, identity, marker, at), certain=True)
+            # Another server may have answered for a moment, and to this client alone: then it waits alone as well.
+            self._lose(record, how, at, certain=how != _RETURNED)
         elif marker.names(identity):
             record.trusted, record.stranger, record.founding = marker, None, None
 
@@ -374,15 +380,36 @@ class Admission:
             record.life += 1
             self.changes += 1
 
+    def _end_loss(self, record: _Record, memory: Memory) -> None:
+        """The wait is over, and *memory* is the node's present one: an older one that came back is no older one any more."""
+        record.loss = None
+        while memory in self._past:
+            self._past.remove(memory)
+
+    def _list(self) -> None:
+        """Note which memories the names lead to; one that none of them leads to any more is past.
+
+        Names that swap their servers, as addresses do, make none of them an older one: so nothing is noted while a memory has
+        been met under its new name and not yet been missed under the old.
+        """
+        present = [(record.loss or record.trusted, record.trusted) for record in self._records]
+        known = [(now.memory, trusted) for now, trusted in present if now is not None]
+        listed = {memory: trusted if trusted is not None and trusted.memory == memory else None for memory, trusted in known}
+        if len(listed) == len(known):
+            self._past.extend(memory for memory in self._listed if memory not in listed)
+            self._listed = listed
+
     def _how_returned(self, record: _Record, identity: Identity, marker: Marker) -> str | None:
         """Why this cannot follow what was known under the name before; None if it can (rule 4)."""
-        if identity.memory in record.past:
-            return _RETURNED
         known = record.trusted
-        if known is None:
-            return None
-        lower = marker.floor < known.floor or marker.max_ttl < known.max_ttl or marker.wait_ttl < known.wait_ttl
-        return _RETURNED if lower or marker.cluster != known.cluster or marker.before > known.before else None
+        if known is None or known.memory != identity.memory:
+            known = self._listed.get(identity.memory) or known  # It moved here from another name.
+        # Marked anew since then, by the nodes' clocks: `redlock init --replace` may lower what was promised.
+        if known is not None and not (marker.floor > known.floor and marker.since_us > known.since_us):
+            lower = marker.floor < known.floor or marker.max_ttl < known.max_ttl or marker.wait_ttl < known.wait_ttl
+            if lower or marker.cluster != known.cluster or marker.before > known.before:
+                return _ROLLED_BACK
+        return _RETURNED if identity.memory in self._past else None
 
     def _how_lost(self, node: int, identity: Identity, marker: Marker) -> str | None:
         """How the node forgot what it had under *marker*; None if it did not (rules 1 and 2)."""
@@ -390,9 +417,10 @@ class Admission:
             return _GREW if not marker.before and identity.evicted > marker.evicted else None
         if self._goes_on(node, identity, marker):
             return None
-        if identity.promoted:
-            return _PROMOTED
-        return _RENAMED if marker.memory.run_id == identity.memory.run_id else _RESTARTED
+        if marker.memory.run_id == identity.memory.run_id:
+            return _PROMOTED if identity.promoted else _RENAMED
+        # A server that was backed up and restarts from a snapshot shows the offset of a promotion as well.
+        return _RESTARTED_OR_PROMOTED if identity.promoted else _RESTARTED
 
     def _goes_on(self, node: int, identity: Identity, marker: Marker) -> bool:
         """Whether it is promised that a memory with another name is the one that was marked (rule 2)."""
@@ -401,19 +429,15 @@ class Admission:
         if marker.memory.run_id == identity.memory.run_id and not marker.before:
             # A replica or a backup came or left. That it was no promotion only the operator can know.
             return marker.never_replicas and identity.evicted <= marker.evicted
+        known = self._records[node].trusted
+        if known is not None and known.memory.run_id == identity.memory.run_id:
+            return False  # This run had a marker of its own already: older data came into it, and no restart brought them.
         return marker.durable and not self._is_copy(node, marker)
 
     def _is_copy(self, node: int, marker: Marker) -> bool:
         """Whether the marker is another node's, and so came with a copy of that one's data."""
         others = (record.identity for other, record in enumerate(self._records) if other != node)
         return any(identity is not None and identity.memory.run_id == marker.memory.run_id for identity in others)
-
-    def _lost_at(self, node: int, record: _Record, identity: Identity, marker: Marker, at: float) -> float:
-        """Since when a node that is met for the first time has been without its locks: since its restart, by its own word."""
-        restarted = marker.memory.run_id != identity.memory.run_id and not identity.promoted and not self._is_copy(node, marker)
-        if restarted and not marker.names(identity) and record.trusted is None and not record.past and identity.uptime > 0:
-            return at - identity.uptime
-        return at
 
     # Quarantine
 
@@ -434,12 +458,13 @@ class Admission:
         elif loss.certain and informed and len(informed) >= wanted:
             # Others may not know yet, and must not vote with what stands there. Its promises stand on the other nodes.
             return self._put_blank(node, identity, at)
-        until, promises = self._until(record, identity, loss, informed, [*kin.values()], at)
+        # When all nodes have told, and a majority forgot, the promise of those that are left must do, or nobody would vote again.
+        all_told = len(asked) == len(others)
+        until, promises = self._until(node, loss, informed, [*kin.values()], at, all_told=all_told)
         if at < until:
             return _quarantined(f"{told}: it votes again in {until - at:.1f} s", until)
-        # What a quarantine has to wait for may have been raised while we saw nobody but this node (rule 5). When all nodes
-        # have told, and a majority forgot, the promise of those that are left must do, or nobody would ever vote again.
-        if len(informed) < wanted and len(asked) < len(others):
+        # What a quarantine has to wait for may have been raised while we saw nobody but this node (rule 5).
+        if len(informed) < wanted and not all_told:
             return _quarantined(f"{told} until a majority has told that max_ttl was not raised meanwhile")
         new = replace(
             promises[0],
@@ -447,36 +472,56 @@ class Admission:
             evicted=identity.evicted,
             max_ttl=max(each.max_ttl for each in promises),
             wait_ttl=max(each.wait_ttl for each in promises),
-            floor=self._floor(record, [others[other] for other in asked], at),
+            floor=self._floor(node, {other: others[other] for other in asked}, at),
             since_us=0,
             before=False,
         )
         return Standing(State.MARK, mark=new.write(identity))
 
     def _until(
-        self, record: _Record, identity: Identity, loss: _Loss, informed: Sequence[_Record], kin: Sequence[Marker], at: float
+        self, node: int, loss: _Loss, informed: Sequence[_Record], kin: Sequence[Marker], at: float, *, all_told: bool
     ) -> tuple[float, list[Marker]]:
         """When the wait is over, and the markers whose promises the node gets."""
-        known = [marker for marker in (record.trusted, record.marker) if marker is not None]
+        record = self._records[node]
+        identity, marker = record.identity, record.marker
+        assert identity is not None
+        known = [each for each in (record.trusted, marker) if each is not None]
         promises = [*kin, *known] or [self._new_marker(identity)]
-        span = quarantine_span(max(marker.wait_ttl for marker in promises))
+        span = quarantine_span(max(each.wait_ttl for each in promises))
         until = loss.since + span
+        if record.trusted is not None:
+            return until, promises
+        # A client that never knew the node may count from when the blank was put there: by the latest clock then, and by the
+        # earliest now, so that no single clock which is wrong, or is put right, ends the wait too early.
         placed = Blank.parse(identity.marker)
-        if placed is not None and record.trusted is None and len(informed) >= self.needed - 1:
-            # A client that never knew the node may count from when the blank was put there: by the latest clock then,
-            # and by the earliest now, so that no single clock which is wrong, or is put right, ends the wait too early.
+        if placed is not None and len(informed) >= self.needed - 1:
             waited = min(each.clock(at) for each in (record, *informed)) - placed.latest_us / 1e6
             until = min(until, at + span - waited)
+        # Where a majority forgot no blank is put, lest the last promise goes with it. Then it may count from the restart: that
+        # the data are no copy which came later, while everything else that knew better was lost, is taken for granted.
+        restarted = marker is not None and not identity.promoted and not self._is_copy(node, marker)
+        blankless = all_told and len(informed) < max(self.needed - 1, 1)
+        if blankless and restarted and loss.how == _RESTARTED and identity.uptime > 0:
+            until = min(until, record.seen_at - identity.uptime + span)
         return until, promises
 
-    def _floor(self, record: _Record, asked: Iterable[_Record], at: float) -> int:
+    def _floor(self, node: int, asked: Mapping[int, _Record], at: float) -> int:
         """What every token must be beyond that is granted after a loss: as far as a token can have been granted before.
 
-        By the other nodes' clocks, not by that of a node that may just have booted; by its own if there is no other.
+        A majority that granted one had, besides this node, `needed - 1` others, each of which took no token that was far ahead
+        of its clock. So the clock that many of the others are not behind will do: one that is wrong decides nothing. Of each
+        that cannot be asked it is assumed that it was among them. If all of them can have been, the node's own clock counts
+        as well, which went on since then unless the machine restarted: but no more than `FLOOR_AHEAD` past the latest other.
         """
-        latest = max([each.clock(at) for each in asked], default=record.clock(at))
-        known = [each.floor for each in (record.trusted, record.marker) if each is not None]
-        return max([round((latest + FLOOR_AHEAD) * 1e6), *known])
+        clocks = sorted((each.clock(at) for each in asked.values()), reverse=True)
+        own = self._records[node].clock(at)
+        known = self.needed - 1 - (len(self.names) - 1 - len(clocks))
+        latest = own
+        if clocks:
+            latest = clocks[known - 1] if known > 0 else max(clocks[0], min(own, clocks[0] + FLOOR_AHEAD))
+        record = self._records[node]
+        floors = [each.floor for each in (record.trusted, record.marker) if each is not None]
+        return max([round((latest + FLOOR_AHEAD) * 1e6), *floors])
 
     def _put_blank(self, node: int, identity: Identity, at: float) -> Standing:
         others = [record for other, record in enumerate(self._records) if other != node and record.fault is None]
@@ -586,13 +631,6 @@ class Admission:
         """The markers of this cluster on the other nodes."""
         markers = {other: record.marker for other, record in enumerate(self._records) if other != node}
         return {other: marker for other, marker in markers.items() if marker is not None and self._foreign(marker) is None}
-
-
-def _end_loss(record: _Record, memory: Memory) -> None:
-    """The wait is over, and *memory* is the node's present one: an older one that came back is no older one any more."""
-    record.loss = None
-    while memory in record.past:
-        record.past.remove(memory)
 
 
 def _is_up_to_date(marker: Marker, identity: Identity) -> bool:

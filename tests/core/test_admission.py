@@ -614,7 +614,8 @@ def test_a_blank_over_the_only_marker_there_is_would_lose_its_promises() -> None
         admission = client_of(nodes)
         admission.seen(0, restarted(0, nodes, marker=marker_of(0, nodes, max_ttl=600.0).text()), 0.0)
         for node in range(1, nodes):
-            admission.seen(node, identity_of(node, nodes, marker=""), 0.0)
+            admission.seen(node, flushed(node, nodes, marker=blank_of(memory_of(node))), 0.0)
+        # One node alone, or a majority forgot: then a client that never knew it may count from its restart.
         assert quarantined(admission.standing(0, 0.0)) == pytest.approx(-1.0 + quarantine_span(600.0))
 
 
@@ -705,10 +706,28 @@ def fresh_client_sees(identity: Identity, *, at: float = 0.0, clock: float | Non
     return obey(admission, 1, at)
 
 
-def test_a_client_that_never_saw_the_node_counts_from_its_start() -> None:
-    """Every lock that it forgot was granted before its process began."""
-    assert quarantined(fresh_client_sees(restarted(1, 3, uptime=20.0), at=100.0)) == pytest.approx(100.0 - 20.0 + SPAN)
-    assert fresh_client_sees(restarted(1, 3, uptime=63.0), at=100.0).state is State.ADMITTED
+def test_after_the_restart_of_a_majority_a_new_client_counts_from_it() -> None:
+    """No blank is put over the last markers that keep the promises, so clients that live for a second go by the uptime."""
+    admission = client_of(3)
+    admission.seen(0, restarted(0, 3, uptime=30.0, clock=WALL + 100.0), 100.0)
+    admission.seen(1, restarted(1, 3, uptime=20.0, clock=WALL + 100.0), 100.0)
+    assert quarantined(admission.standing(1, 100.0)) == pytest.approx(100.0 + SPAN), "before all have told"
+    admission.seen(2, restarted(2, 3, uptime=10.0, clock=WALL + 100.0), 100.0)
+    for node, uptime in enumerate((30.0, 20.0, 10.0)):
+        assert quarantined(admission.standing(node, 100.0)) == pytest.approx(100.0 - uptime + SPAN)
+
+
+def test_a_durable_node_is_given_an_older_copy_in_a_run_that_was_marked() -> None:
+    """The run was known by its own marker: no restart brought the text of the run before back, so the data are others."""
+    admission = met(3, marker={"durable": True})
+    copy = marker_of(1, 3, durable=True, memory=memory_of(1, "before"))
+    admission.seen(1, identity_of(1, 3, memory=renamed(1), marker=copy.text()), 10.0)
+    assert quarantined(admission.standing(1, 10.0)) == pytest.approx(10.0 + SPAN)
+
+
+def test_a_client_that_never_saw_a_restarted_node_counts_from_when_it_looks() -> None:
+    """An older copy may have come in long after the restart, and brought the text of the run before: nobody can tell."""
+    assert quarantined(fresh_client_sees(restarted(1, 3, uptime=1e6), at=100.0)) == pytest.approx(100.0 + SPAN)
 
 
 @pytest.mark.parametrize(
@@ -781,6 +800,29 @@ def test_a_floor_is_by_the_clocks_of_the_others() -> None:
     admission.seen(1, flushed(1, 3), 0.0)
     tell_again(admission, 0.0)
     assert written(admission.standing(1, 100.0).mark)[1].floor == us(1e6)
+
+
+def test_a_clock_that_is_far_ahead_makes_no_floor_that_a_majority_did_not_allow() -> None:
+    """Who granted a token with this node had two of the other four with it: the second latest of their clocks has to do."""
+    admission = met(5)
+    admission.seen(1, restarted(1, 5), 0.0)
+    for node, clock in ((0, WALL + 86400.0), (2, WALL + 3.0), (3, WALL + 2.0), (4, WALL - 50.0)):
+        admission.seen(node, identity_of(node, 5, clock=clock), 0.0)
+    obey(admission, 1, 1.0)
+    assert written(admission.standing(1, 100.0).mark)[1].floor == us(100.0 + 60.0 + 3.0)
+    admission.failed(4, SILENT)
+    assert written(admission.standing(1, 100.0).mark)[1].floor == us(86400.0 + 100.0 + 60.0), "it may have been the other one"
+
+
+@pytest.mark.parametrize(("own", "counts"), [(-20.0, -15.0), (1.0, 1.0), (20.0, 20.0), (3600.0, 45.0)])
+def test_where_the_others_cannot_all_be_asked_the_nodes_own_clock_counts_as_well(own: float, counts: float) -> None:
+    """A token was granted by this node and the one that is down, and the third one's clock is 15 s behind: at most a minute."""
+    admission = met(3)
+    admission.seen(1, restarted(1, 3, clock=WALL + own), 0.0)
+    admission.seen(2, identity_of(2, 3, clock=WALL - 15.0), 0.0)
+    admission.failed(0, SILENT)
+    obey(admission, 1, 0.0)
+    assert written(admission.standing(1, 100.0).mark)[1].floor == us(100.0 + 60.0 + counts)
 
 
 def test_a_single_node_floors_by_its_own_clock() -> None:
@@ -931,7 +973,7 @@ def test_an_address_that_moves_to_a_standby_and_back_is_a_loss() -> None:
     standing = admission.standing(1, 20.0)
     assert quarantined(standing) == pytest.approx(20.0 + SPAN)
     assert standing.fault is not None
-    assert "an older memory came back under its name" in standing.fault.detail
+    assert "an older marker came back under its name" in standing.fault.detail
     tell_again(admission, 20.0)
     blank = admission.standing(1, 20.0).mark
     assert blank is not None
@@ -1013,6 +1055,60 @@ def test_two_servers_that_swap_their_addresses_vote_where_they_are() -> None:
     for node, other in ((0, 1), (1, 0)):
         admission.seen(node, identity_of(other, 3), 10.0)
     assert states(admission, 10.0) == [State.ADMITTED] * 3
+
+
+def test_servers_that_swap_their_addresses_and_swap_them_back_are_no_older_ones() -> None:
+    """As a name service mixes them up for a second: whatever floors they have, and in whatever order they are met."""
+    admission = client_of(3)
+    servers = [identity_of(node, 3, marker=marker_of(node, 3, floor=100 - node).text()) for node in range(3)]
+    for at, order in enumerate([(0, 1, 2), (1, 0, 2), (0, 1, 2), (2, 0, 1), (1, 2, 0), (0, 1, 2)]):
+        for node in sorted(range(3), key=lambda node: (node + at) % 3):
+            admission.seen(node, servers[order[node]], float(at))
+        assert states(admission, float(at)) == [State.ADMITTED] * 3
+
+
+def test_a_server_that_is_in_the_list_no_more_is_an_older_one_under_any_name() -> None:
+    """The others have moved up, and it knows nothing of what they granted since."""
+    admission = met(3)
+    admission.seen(0, identity_of(1, 3), 10.0)
+    stranger = marker_of(1, 3, memory=memory_of(1, "b"))
+    admission.seen(1, identity_of(1, 3, memory=stranger.memory, marker=stranger.text()), 10.0)
+    assert states(admission, 10.0) == [State.ADMITTED] * 3
+    admission.seen(0, identity_of(0, 3), 20.0)
+    assert quarantined(admission.standing(0, 20.0)) == pytest.approx(20.0 + SPAN)
+
+
+def test_a_name_that_led_elsewhere_for_a_moment_costs_its_client_alone() -> None:
+    """Nobody else met that server. The client waits, as it might have been the newer one; a blank would make everybody wait."""
+    admission = met(3)
+    admission.seen(0, identity_of(0, 3, memory=Memory("stray", "stray"), marker="", policy="allkeys-lru"), 10.0)
+    admission.seen(0, identity_of(0, 3), 11.0)
+    assert quarantined(admission.standing(0, 11.0)) == pytest.approx(11.0 + SPAN)
+    tell_again(admission, 12.0)
+    assert admission.standing(0, 12.0).mark is None
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["same memory", "restarted meanwhile"])
+def test_an_idle_client_takes_a_cluster_that_was_replaced_for_what_it_is(idle: bool) -> None:
+    """`redlock init --replace` may lower what was promised, as no lock lives. Nothing was forgotten, and nothing is put back."""
+    admission = met(3, marker={"max_ttl": 600.0, "since_us": us(0.0)})
+    for node in range(3):
+        memory = memory_of(node, "b" if idle else "")
+        new = marker_of(node, 3, memory=memory, max_ttl=2.0, cluster="other", floor=us(160.0), since_us=us(100.0))
+        admission.seen(node, identity_of(node, 3, memory=memory, marker=new.text()), 200.0)
+    assert states(admission, 200.0) == [State.ADMITTED] * 3
+    assert admission.max_ttl() == 2.0
+
+
+def test_an_answer_that_waited_unread_tells_nothing_new_after_a_fault_either() -> None:
+    """A dial that was refused says nothing of when another connection's answer was written."""
+    admission = met(3)
+    raised = marker_of(1, 3, max_ttl=70.0).text()
+    admission.seen(1, identity_of(1, 3, marker=raised), 10.0, asked_at=9.9)
+    admission.failed(1, SILENT)
+    admission.seen(1, identity_of(1, 3), 20.0, asked_at=5.0)
+    admission.seen(1, identity_of(1, 3, marker=raised), 21.0, asked_at=20.9)
+    assert admission.standing(1, 21.0).state is State.ADMITTED
 
 
 def test_an_answer_that_waited_unread_does_not_bring_an_older_memory_back() -> None:
