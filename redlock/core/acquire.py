@@ -100,6 +100,8 @@ class _Attempt:
             round, now = yield from self._vote(now)
             if self._ask.granted is None:
                 now = yield from self._give_up(round, now)
+                if not round.tally.busy:  # The clocks, and not the fence that our own first token left behind.
+                    round = next((each for each in self._rounds if each.tally.torn), round)
         except GeneratorExit:
             raise
         except BaseException:  # Cancelled, Ctrl-C, anything: nothing of ours may stay behind that nobody knows of.

@@ -143,7 +143,8 @@ class Take(Command):
             case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
                 return _busy(fence, pttl, holder)
             case [2, int(fence), 0, int(time_us)] if 0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX:
-                return Vote(Kind.BEHIND, fence, time_us=time_us)
+                ahead = (self.token - time_us) / 1e6 if self.mode == "acquire" and fence < self.token else 0.0
+                return Vote(Kind.BEHIND, fence, time_us=time_us, ahead=ahead)
             case [3, bytes()]:
                 return _STRANGER
         raise Nonsense(_short(answer))

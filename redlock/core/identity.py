@@ -153,8 +153,11 @@ class Blank(NamedTuple):
 
 
 def is_blank(marker: str) -> bool:
-    """Whether *marker*, as it stands on a node, is none: nothing at all, or a text that says so."""
-    return not marker or marker.startswith(_BLANKS)
+    """Whether *marker*, as it stands on a node, is none: nothing at all, or a text that says so.
+
+    One that is not plain ASCII is none of ours, and could not be told from another by its text, which was decoded.
+    """
+    return not marker or (marker.isascii() and marker.startswith(_BLANKS))
 
 
 def blank(nonce: str, identity: Identity, *, latest_us: int = 0) -> Mark:

@@ -76,7 +76,8 @@ class Vote(NamedTuple):
     """One node's answer to TAKE or PEEK.
 
     *fence*: largest token the node knows for the resource. *ttl_left*: seconds the lock has still to live on that node;
-    negative: it has no expiry; None: not held. *time_us*: the node's wall clock, only given with BEHIND.
+    negative: it has no expiry; None: not held. *time_us*: the node's wall clock, only given with BEHIND. *ahead*: seconds by
+    which our token was ahead of that clock, if it was refused for that and not for a larger fence.
     """
 
     kind: Kind
@@ -85,6 +86,7 @@ class Vote(NamedTuple):
     holder: str = ""
     time_us: int = 0
     fault: Fault | None = None
+    ahead: float = 0.0
 
 
 GRANTED = Vote(Kind.GRANTED)
@@ -185,12 +187,26 @@ class Tally:
     @property
     def contended(self) -> bool:
         """A majority answered: if it did not grant, that is because of somebody else."""
-        return self.answered >= self.needed and not self.late
+        return self._answered >= self.needed and not self.late
 
     @property
     def unavailable(self) -> bool:
         """A majority of answers is out of reach."""
-        return self.late or self.answered + self.pending < self.needed
+        answered = self.answered if self.pending else self._answered
+        return self.late or answered + self.pending < self.needed
+
+    @property
+    def torn(self) -> bool:
+        """Some nodes granted, and all that refused did so for a clock: no token will do for both."""
+        return self.granted > 0 and not self.won and self._answered < self.answered
+
+    @property
+    def _answered(self) -> int:
+        """Answers that tell of the lock: while nobody else is seen, a refusal for a clock is none."""
+        if not self.behind or self.busy:
+            return self.answered
+        ahead = sum(vote is not None and vote.ahead > 0 for vote in self.votes)
+        return self.answered - ahead if ahead == self.behind else self.answered
 
     @property
     def fences(self) -> list[int]:
@@ -235,11 +251,15 @@ def _busy(vote: Vote) -> str:
     return f"is held by {holder}... for {vote.ttl_left or 0.0:.3g} s more"
 
 
+def _ahead(vote: Vote) -> str:
+    return f"refused the token, which is {vote.ahead:.0f} s ahead of this node's clock: one of the clocks is wrong"
+
+
 _REASONS: dict[Kind, Callable[[Vote], str]] = {
     Kind.GRANTED: lambda vote: "granted",
     Kind.FREE: lambda vote: "is free",
     Kind.BUSY: _busy,
-    Kind.BEHIND: lambda vote: f"refused the token: its fence is at {vote.fence}",
+    Kind.BEHIND: lambda vote: _ahead(vote) if vote.ahead > 0 else f"refused the token: its fence is at {vote.fence}",
     Kind.STRANGER: lambda vote: "is not the node that was admitted",
     Kind.FAULT: lambda vote: vote.fault.detail if vote.fault else "failed",
 }

@@ -46,6 +46,8 @@ DETAIL_MAX = 160
 Mailbox = deque[Reply | Failure]
 """Where links put what happened, for the driver to hand to whoever waits."""
 
+_CLUSTERED = frozenset({"ASK", "CLUSTERDOWN", "CROSSSLOT", "MOVED"})
+"""What only a node in cluster mode says."""
 _REFUSALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _RECONSIDER = frozenset({"READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN"})
 
@@ -256,7 +258,7 @@ class Link:
         self._marking = False
         self._marked_at = NEVER
         self._memory: Memory | None = None
-        self._info: Fault | dict[str, str] | None = None
+        self._info: dict[str, str] = {}
         self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
 
     # What the driver asks
@@ -577,22 +579,22 @@ class Link:
     # Admission
 
     def _greet(self, now: float, *, load: bool = False, voting: bool = False) -> bytes:
-        """Ask who is there. One write, no waiting. *load*: also load the scripts, so that the first EVALSHA finds them. INFO by
-        itself is asked for on a new connection and where the last look was refused: a node that refuses the script still
+        """Ask who is there. One write, no waiting. *load*: also load the scripts, so that the first EVALSHA finds them. Its role
+        by itself is asked for on a new connection and where the last look was refused: a node that refuses the script still
         answers it, and so tells why.
         *voting*: votes go on meanwhile; the script looks at the memory.
         """
         self._greeting += 1
         if not voting:
             self._tail = None
-        self._info = None
+        self._info = {}
         self._looked = (now, self._admission.changes)
         self._look_at = now + LOOK_EVERY
         asked: list[Command] = [Look()]
         if load:
             asked = [*(Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes) for script in scripts()), *asked]
         if load or self._memory is None:
-            asked = [Plain("info", "INFO", shape=bytes), *asked]
+            asked = [Plain("info", "INFO", "replication", shape=bytes), *asked]
         return b"".join([self._write(Request(self.node.index, command, float("inf")), encode(command), now) for command in asked])
 
     def _learn(self, told: tuple[dict[str, str], str, float] | Fault, now: float) -> bytes:
@@ -604,10 +606,10 @@ class Link:
         self._tail = None
         self.node.reachable()
         if isinstance(told, Fault):
-            # What a node in cluster mode, or a replica, says to our script is less than what INFO tells of it.
+            # What a replica says to our script is less than what INFO tells of it.
             self._memory = None
-            unfit = Identity.parse(self._info, "").unfit if isinstance(self._info, dict) else None
-            fault = Fault(FaultKind.REFUSED, unfit) if unfit is not None else told
+            role = self._info.get("role", "master")
+            fault = told if role == "master" else Fault(FaultKind.REFUSED, f"is a {_clean(role)}, not a master")
             self._admission.failed(self.node.index, fault)
             self._fail_waiting(fault, now)
             if fault.kind is FaultKind.REFUSED:
@@ -710,7 +712,7 @@ class Link:
         kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
         fault = Fault(kind, f"said {_clean(text)}")
         if type(command) is Look:
-            return self._learn(fault, now)
+            return self._learn(Fault(FaultKind.REFUSED, "runs in cluster mode") if word in _CLUSTERED else fault, now)
         if type(command) is Plain:
             return b""
         if type(command) is Mark:

@@ -13,7 +13,7 @@ from redlock.core.commands import Command
 __all__ = ["NOT_YET", "ReplyReader", "ServerError", "WireError", "bulk", "encode", "encode_whole"]
 
 NOT_YET = object()
-REPLY_MAX = 1 << 18  # INFO of a busy server is some 10 KiB; our scripts answer with less than 300 bytes.
+REPLY_MAX = 1 << 18  # Six sections of INFO are some 6 KiB; our other scripts answer with less than 300 bytes.
 ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
 _TEMPLATES_MAX = 1024

@@ -270,7 +270,9 @@ def test_a_vote_carries_what_the_node_told() -> None:
     assert TAKE.read([0, 7, 1500, b"=X:7"]) == Vote(Kind.BUSY, 7, 1.5, "X:7")
     assert TAKE.read([0, 7, -1, b"=X"]) == Vote(Kind.BUSY, 7, -1.0, "X")
     assert PEEK.read([0, 7, 0, b"==\xff"]) == Vote(Kind.BUSY, 7, 0.0, "=\ufffd")
-    assert TAKE.read([2, 7, 0, 99]) == Vote(Kind.BEHIND, 7, time_us=99)
+    assert TAKE.read([2, TAKE.token, 0, 99]) == Vote(Kind.BEHIND, TAKE.token, time_us=99)
+    clock = TAKE.token - 70_000_000
+    assert TAKE.read([2, 7, 0, clock]) == Vote(Kind.BEHIND, 7, time_us=clock, ahead=70.0)
     assert PEEK.read([4, 7]) == Vote(Kind.FREE, 7)
     assert MARK.read([0, b"\xff"]) == "\ufffd"
     assert MARK.read([3, b"redlock2 x"]) is None, "the marker of another memory is nobody's to adopt"

@@ -407,6 +407,46 @@ def test_a_clock_too_far_ahead_is_brought_back_in_the_second_round() -> None:
     """)
 
 
+@pytest.mark.parametrize("fence", [0, 5])
+def test_a_node_whose_clock_is_far_behind_is_no_contention(fence: int) -> None:
+    """Nobody holds anything: one node takes no token that another one's fence allows, and the words say why."""
+    check(f"""
+        3 nodes
+        0.000 wall 9999999999
+        0.000 2 dead
+        0.000 acquire once
+            TAKE A:9999998976 -> 1 (2) 3
+            wait until 0.25
+        0.010 1 granted
+        0.020 3 behind fence={fence} time=555555
+            TAKE A:555556 -> 1 (2) 3
+            wait until 0.27
+        0.030 3 granted
+        0.040 1 behind fence=9999998976
+            TAKE A:9999998977 -> 1 (2) 3
+            wait until 0.29
+        0.050 1 granted
+        0.060 3 behind fence=555556 time=555555
+            FREE A:9999998977 -> 1 3
+            QuorumUnavailable: 1 of 3 nodes granted, 2 needed, after 0.06 s
+              n2 refused the connection
+              n3 refused the token, which is 9999 s ahead of this node's clock: one of the clocks is wrong
+    """)
+
+
+def test_a_clock_far_behind_beside_somebody_else_is_contention() -> None:
+    """Somebody holds it: that the clocks differ is not why."""
+    check("""
+        3 nodes
+        0.000 wall 9999999999
+        0.000 acquire once
+            TAKE A:9999998976 -> 1 2 3
+            wait until 0.25
+        0.010 3 behind fence=5 time=555555
+        0.020 1 busy
+    """)
+
+
 def test_there_are_at_most_three_rounds() -> None:
     """Who is outbid three times gives way."""
     check("""

@@ -20,7 +20,7 @@ VOTES = st.one_of(
         FENCES,
         st.one_of(st.none(), st.just(-1.0), st.just(0.0), st.floats(0.0, 100.0)),
     ),
-    st.builds(lambda fence: Vote(Kind.BEHIND, fence, time_us=99), FENCES),
+    st.builds(lambda fence, ahead: Vote(Kind.BEHIND, fence, time_us=99, ahead=ahead), FENCES, st.sampled_from([0.0, 70.0])),
     st.just(Vote(Kind.STRANGER)),
     st.builds(lambda kind: Vote(Kind.FAULT, fault=Fault(kind, "failed")), st.sampled_from(list(FaultKind))),
 )
@@ -99,12 +99,17 @@ def test_won_lost_and_raisable_say_what_every_future_says(ballot: tuple[int, lis
 @settings(deadline=None, max_examples=200)
 @given(ballots())
 def test_contended_and_unavailable_tell_somebody_else_from_an_outage(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
-    """Contended: a majority answered in time. Unavailable: none did, and none can any more. Never both."""
+    """Contended: a majority answered in time. Unavailable: none did, and none can any more. Never both.
+
+    Who refused for a clock, and not for somebody else, counts as an answer only beside one that tells of somebody else.
+    """
     nodes, _, late = ballot
     tally, votes = count(*ballot)
+    clocks = sum(vote is not None and vote.ahead > 0 for vote in votes)
 
     def answered(kinds: list[Kind]) -> bool:
-        return is_majority(sum(kind in ANSWERS for kind in kinds), nodes)
+        others = Kind.BUSY in kinds or kinds.count(Kind.BEHIND) > clocks
+        return is_majority(sum(kind in ANSWERS for kind in kinds) - (0 if others else clocks), nodes)
 
     assert tally.contended == (answered([vote.kind for vote in votes if vote is not None]) and not late)
     assert tally.unavailable == (late or not any(answered(future) for future in futures(votes)))
