@@ -19,7 +19,7 @@ import pytest
 
 from redlock import Redlock
 from redlock.embedded import Nodes
-from redlock.supervise import say, say_if_heard, scrubbed
+from redlock.supervise import Guard, say, say_if_heard, scrubbed
 from redlock.transport.clock import now
 from tests.test_cli import BEAT, environment, run
 
@@ -392,6 +392,24 @@ def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "below\n"
         assert process.wait(TIMEOUT) == 5
+
+
+def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor renewed meanwhile: the group of an old message is not signalled, though its deadline is over."""
+    signalled: list[tuple[int, int]] = []
+
+    def signal_group(group: int, signum: int) -> bool:
+        signalled.append((group, signum))
+        return False
+
+    monkeypatch.setattr("redlock.supervise.signal_group", signal_group)
+    reader, writer = os.pipe()
+    for group, valid_until in ((101, 0.0), (102, 0.0), (103, now() + TIMEOUT)):
+        os.write(writer, Guard._MESSAGE.pack(group, valid_until))
+    os.close(writer)  # The supervisor's end, which tells the guard that it died.
+    Guard(margin=0.0)._watch(reader)
+    os.close(reader)
+    assert signalled == [(103, signal.SIGTERM)]
 
 
 def test_nohup_stays_nohup(lone: Nodes) -> None:
