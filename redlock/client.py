@@ -22,8 +22,8 @@ from redlock.base import (
     check_lock_arguments,
     not_acquired,
 )
-from redlock.core.acquire import acquire
-from redlock.core.effects import Flow
+from redlock.core.acquire import Ask, acquire
+from redlock.core.effects import NEVER, Flow, Wait
 from redlock.core.events import Event, LeaseInJeopardy
 from redlock.core.extend import extend
 from redlock.core.lease import Holding
@@ -368,15 +368,13 @@ class Redlock(CoordinatorBase[Lease]):
         port: ConnectionSet | None = None
         self._asking[id(ask)] = threading.current_thread()
         try:
-            holding, port = self._driver.run(
-                lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at, patient=not once
-            )
+            holding, port = self._driver.run(lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once)
             lease = Lease(self, holding, port, on_lost)
             self.remember(holding, lease)
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
             if self._driver.closing:  # Asked when the lease is known: whoever closes looks for leases after it began to refuse.
-                raise RedlockError("this Redlock is closed")
+                raise _closed()
             self._asking.pop(id(ask), None)  # Not in a `finally`: an interrupt there would come after all that could give back.
             return lease
         except BaseException:
@@ -388,6 +386,14 @@ class Redlock(CoordinatorBase[Lease]):
             finally:
                 self._asking.pop(id(ask), None)
             raise
+
+    def _taking(self, ask: Ask, at: float) -> Flow[Holding]:
+        """Acquire; what is granted while a callback of ours closes this goes back on the connections that brought it."""
+        holding = yield from acquire(self._cluster, ask, at)
+        if self._driver.closed:  # No others can be had, and these are closed as soon as this ends.
+            yield Wait(NEVER, abandon(self._cluster, holding, now()))
+            raise _closed()
+        return holding
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
@@ -478,3 +484,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._set_up()
         if was_closed:
             self.close()
+
+
+def _closed() -> RedlockError:
+    return RedlockError("this Redlock is closed")

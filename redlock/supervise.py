@@ -357,12 +357,22 @@ def say(text: str) -> None:
 
 
 def say_if_heard(text: str) -> None:
-    """As `_say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
+    """As `say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
     if select.select([], [sys.stderr], [], 0)[1]:
-        say(text[:2000])  # Below PIPE_BUF, so that what may be written at all can be written at once.
+        # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a URL would hide its @.
+        say(scrubbed(text)[:2000])
+
+
+_TO_AN_AT = r"(?:(?!://).)*@"
+"""Up to the last @ of the line, or before the next URL: a password may have an @ in it, and blanks."""
+_CREDENTIALS = re.compile(
+    rf"://(?:{_TO_AN_AT}(?=(?:\[[^]\s]*]|[^\s@:/]+):\d)"  # A host and its port follow.
+    rf"|(?=:|[^\s:@/]*:(?!\d+(?:[\s/?,;.)'\"]|$))){_TO_AN_AT}"  # What stands first is no host and its port.
+    r"|\S*@)"
+)
+_ARGUMENTS = re.compile(r"([?&;]\w*(?:password|username)=)[^&\n]*")
 
 
 def scrubbed(text: str) -> str:
-    """*text* without what may be a credential in a URL."""
-    text = re.sub(r"://\S*@", "://***@", text)
-    return re.sub(r"([?&;]\w*(?:password|username)=)[^&\s]*", r"\1***", text)
+    """*text* without what may be a credential in a URL; rather too little is left of it than a part of a password."""
+    return _ARGUMENTS.sub(r"\1***", _CREDENTIALS.sub("://***@", text))

@@ -214,6 +214,7 @@ class Fake:
     def __init__(self, answer: str) -> None:
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._served: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve, name="fake")
         self._thread.start()
 
@@ -222,7 +223,12 @@ class Fake:
         return int(self._listener.getsockname()[1])
 
     def close(self) -> None:
+        """Also the connection that it has: a client whose loop does not run just now has not closed its end."""
         self._listener.shutdown(socket.SHUT_RDWR)
+        served = self._served
+        if served is not None:
+            with suppress(OSError):  # It is closed already.
+                served.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
 
@@ -230,6 +236,7 @@ class Fake:
         with suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
+                self._served = connection
                 with connection, suppress(OSError):
                     connection.settimeout(PATIENCE)
                     while heard := connection.recv(65536).decode():

@@ -19,7 +19,7 @@ import pytest
 
 from redlock import Redlock
 from redlock.embedded import Nodes
-from redlock.supervise import say, say_if_heard, scrubbed
+from redlock.supervise import Guard, say, say_if_heard, scrubbed
 from redlock.transport.clock import now
 from tests.test_cli import BEAT, environment, run
 
@@ -394,6 +394,24 @@ def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
         assert process.wait(TIMEOUT) == 5
 
 
+def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor renewed meanwhile: the group of an old message is not signalled, though its deadline is over."""
+    signalled: list[tuple[int, int]] = []
+
+    def signal_group(group: int, signum: int) -> bool:
+        signalled.append((group, signum))
+        return False
+
+    monkeypatch.setattr("redlock.supervise.signal_group", signal_group)
+    reader, writer = os.pipe()
+    for group, valid_until in ((101, 0.0), (102, 0.0), (103, now() + TIMEOUT)):
+        os.write(writer, Guard._MESSAGE.pack(group, valid_until))
+    os.close(writer)  # The supervisor's end, which tells the guard that it died.
+    Guard(margin=0.0)._watch(reader)
+    os.close(reader)
+    assert signalled == [(103, signal.SIGTERM)]
+
+
 def test_nohup_stays_nohup(lone: Nodes) -> None:
     """A hang-up that was ignored ends neither the wait for the lock nor the command."""
     words = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "redlock.cli", "-v", "lock", "night", "--"]
@@ -429,10 +447,15 @@ def test_nohup_stays_nohup(lone: Nodes) -> None:
         ("'redis://a:1?password=s3cret&db=0'", "'redis://a:1?password=***&db=0'"),
         ("redis://a:1?db=0&username=me;ssl_password=s3cret", "redis://a:1?db=0&username=***"),
         ("redis://a:1 refused the connection; mail ops@example.org", "redis://a:1 refused the connection; mail ops@example.org"),
+        ("redis://:my s3cret@a:1, redis://:x y@[::1]:2 and redis://c", "redis://***@a:1, redis://***@[::1]:2 and redis://c"),
+        ("redis://a:1, redis://u:p@ss w@rd@b:2", "redis://a:1, redis://***@b:2"),
+        ("redis://u:my s3cret@a, redis://:s3 cret@b", "redis://***@a, redis://***@b"),
+        ("redis://my user:12 34@a:1; redis://u:12 34@a:1", "redis://***@a:1; redis://***@a:1"),
+        ("redis://a:1?ssl_password=my s3cret&db=0", "redis://a:1?ssl_password=***&db=0"),
     ],
 )
 def test_nothing_that_may_be_a_credential_is_said(text: str, shown: str) -> None:
-    """Up to the last @ of the word, for a password may have some; and arguments by name. What else there is stays."""
+    """Up to the last @, for a password may have some, and blanks; and arguments by name. What else there is stays."""
     assert scrubbed(text) == shown
 
 
@@ -444,3 +467,5 @@ def test_a_message_is_one_line_without_a_credential(capfd: pytest.CaptureFixture
     assert first == "redlock: redis://***@a:1 failed"
     assert second.startswith("redlock: redis://***@a:1 failed...")
     assert len(second) < 4096
+    say_if_heard("." * 1985 + "redis://:s3cret@a:1 failed")
+    assert capfd.readouterr().err.endswith(".redis://***@a:1\n")

@@ -325,6 +325,29 @@ def test_an_exception_does_not_end_the_watch(
         assert "redlock-hangups failed, and goes on" in caplog.text and len(told) > 1
 
 
+def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel tells it once, and whoever has the set may have looked at its sockets for the last time."""
+    with redlock.Redlock(own_nodes.urls) as locks:
+        until(lambda: all(report.votes for report in locks.nodes()), "five nodes that vote")
+        driver, told = locks._driver, threading.Event()
+        tend = driver.tend
+
+        def tending(port: Any) -> bool:
+            knows = tend(port)
+            told.set()
+            return knows
+
+        monkeypatch.setattr(driver, "hear_releases", lambda: None)  # Which would hear of it too, where an answer is owed.
+        port = driver._check_out(None)
+        monkeypatch.setattr(driver, "tend", tending)
+        try:
+            own_nodes[0].kill()
+            assert told.wait(PATIENCE) and port.descriptor(0) >= 0
+        finally:
+            driver._check_in(port)
+        until(lambda: port.descriptor(0) == -1, "the end of that connection")
+
+
 # Dialling
 
 

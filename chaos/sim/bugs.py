@@ -92,6 +92,7 @@ BUGS: dict[str, Bug] = {
     "validity from the reply": Bug(
         "validity counts from before the first write",
         (Edit(f"{_ACQUIRE}:_Attempt._vote", "until = valid_until(sent_at,", "until = valid_until(now,"),),
+        plan="replies-late",
     ),
     "no drift": Bug(
         "validity is shorter than the ttl, by what clocks may differ",
@@ -146,6 +147,7 @@ BUGS: dict[str, Bug] = {
     "cancel leaves locks": Bug(
         "a cancelled try is released",
         (Edit(f"{_ACQUIRE}:_Attempt.run", "yield Wait(NEVER, self._releases(unattended=True))", "pass"),),
+        plan="cancelled",
     ),
     "nothing is owed": Bug(
         "a release stays owed until answered",
@@ -458,6 +460,7 @@ BUGS: dict[str, Bug] = {
             ),
             Edit("redlock.core.rounds:collect", "if majority and not tally.behind else 1", "if majority else 1"),
         ),
+        plan="tick",
     ),
     "asked again behind the release": Bug(
         "a vote that was given back is not written again, though the node had lost the script",

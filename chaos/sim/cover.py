@@ -13,7 +13,7 @@ import coverage
 
 __all__ = ["BRANCHES_MIN", "main", "measure"]
 
-SEEDS = 60
+SEEDS = 40
 BRANCHES_MIN = 95.0
 _CORE = Path(__file__).parents[2] / "redlock" / "core"
 _UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):", r"if known is None:"]

@@ -111,8 +111,8 @@ VISITS: dict[str, Plan] = {
         )
     ),
     "a client that insists on what the cluster does not promise": Plan(
-        players=(Player("A"), Player("x", durable=True)),
-        steps=((0.1, "acquire", "x", 0.0), (0.2, "acquire", "A"), (0.3, "release", "A")),
+        players=(Player("A"), Player("x", durable=True), Player("y", max_ttl=4.0)),
+        steps=((0.1, "acquire", "x", 0.0), (0.1, "acquire", "y", 0.0), (0.2, "acquire", "A"), (0.3, "release", "A")),
     ),
     "an extension finds somebody else on a majority": Plan(
         assumptions=Assumptions(memory=False),
@@ -137,6 +137,19 @@ VISITS: dict[str, Plan] = {
     ),
     "a cancel that comes with the vote that decides": Plan(
         steps=((0.1, "acquire", "A"), (0.2, "release", "A"), (0.3, "cancel", "A", 2), (0.3, "acquire", "A"))
+    ),
+    "a release that comes while the lease is being renewed": Plan(
+        steps=((0.1, "auto", "A"), (0.6, "slow", _ALL, 0.03, 0.5), (0.8, "release", "A"))
+    ),
+    "a client that sleeps past its lease while that is being renewed": Plan(
+        steps=((0.1, "auto", "A"), (0.6, "slow", _ALL, 0.03, 0.5), (0.8, "freeze", "A", 4.0))
+    ),
+    "a look that is answered with nonsense": Plan(
+        steps=((0.1, "acquire", "A"), (0.2, "mumble", (0,), 2.0), (1.3, "extend", "A", 2.0), (1.5, "release", "A"))
+    ),
+    "a marker of another cluster": Plan(steps=((0.1, "scribble", (0,), 2, 5.0), (0.2, "acquire", "A"), (0.5, "release", "A"))),
+    "a new cluster with a node that must not vote": Plan(
+        marked=False, steps=((0.1, "unfit", (0,), "replica", 2.0), (0.2, "acquire", "A", 5.0), (6.0, "release", "A"))
     ),
     "a process that ends in the middle of a try": Plan(
         steps=((0.1, "acquire", "A", 1.0, "s"), (0.2, "release", "A"), (0.3, "acquire", "A"), (0.3003, "kill", "A"))

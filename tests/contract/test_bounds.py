@@ -10,7 +10,7 @@ import pytest
 import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, QuorumUnavailable
-from redlock.observe import TryStarted
+from redlock.observe import LeaseReleasing, TryStarted
 from redlock.transport import clock
 from tests.contract.api import Api, Asyncio, Journal, Servers, majority, paused
 
@@ -72,6 +72,28 @@ async def test_holders_queue_too_when_very_many_ask_at_once(api: Asyncio, nodes:
         for other in wanted:
             assert await (await api.join(other)).release()
         assert locks._driver._rounds == 0
+
+
+@pytest.mark.loops
+async def test_a_release_does_not_wait_behind_those_who_want_locks(
+    api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes room: it is written at once, though all rounds are under way and somebody queues for the next."""
+    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    journal = Journal(api)
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0, on_event=journal) as locks:
+        lease = await locks.lock("orders").acquire()
+        assert lease is not None
+        with paused(majority(nodes)):
+            wanted = [api.spawn(locks.lock(f"others:{number}").acquire()) for number in range(2)]
+            await asyncio.sleep(0)
+            assert len(locks._driver._queue) == 1
+            releasing = api.spawn(lease.release())
+            await asyncio.sleep(0)
+            assert [record.resource for record in journal.of(LeaseReleasing)] == ["orders"]
+        assert await api.join(releasing)
+        for other in wanted:
+            assert await (await api.join(other)).release()
 
 
 @pytest.mark.loops

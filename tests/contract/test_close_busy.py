@@ -184,6 +184,19 @@ async def test_a_grant_that_is_decided_while_close_begins_is_given_back(api: Api
     assert servers.lock_keys() == {}
 
 
+def test_a_callback_may_close_its_coordinator_in_the_event_of_the_grant(nodes: Nodes, servers: Servers) -> None:
+    """RedlockError instead of a lease, and no key stays: nobody would release it before its ttl is over."""
+
+    def close(record: Any) -> None:
+        if isinstance(record, LeaseGranted):
+            locks.close()
+
+    locks = redlock.Redlock(nodes.urls, ttl=TTL, on_event=close)
+    with pytest.raises(RedlockError, match="closed"):
+        locks.lock("orders", auto_extend=True).acquire()
+    assert servers.lock_keys() == {}
+
+
 @pytest.mark.loops
 async def test_a_body_that_runs_when_its_coordinator_is_closed_is_cancelled(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
     """With LeaseLost; its lease is given back only after it has ended, and `close` waits for that."""

@@ -29,10 +29,10 @@ from redlock.core.identity import Marker, Memory
 from redlock.core.quorum import Fault, FaultKind, Kind, Vote
 from redlock.transport.link import OWED_MAX, Link, Mailbox, Node
 
-STREAMS = 60_000
+STREAMS = 30_000
 """For each of the two processes."""
 MEMORY_MAX = 3 << 29  # 1.5 GiB of address space; one array header of 10**9 would ask for eight.
-GROWTH_MAX = 64 << 20
+GROWTH_MAX = 32 << 20
 RIG_USES = 50
 
 RUN, REPLICATION_ID = "a" * 40, "b" * 40
@@ -257,8 +257,8 @@ class Talk:
         """In pieces, until the link breaks."""
         written = b""
         size = dice.choice([1, 2, 5, 17, 1000, 10**6])
-        if len(data) > 5000:
-            size = max(size, 1000)
+        if len(data) > 300:  # Byte by byte through an INFO would be most of what all this costs.
+            size = max(size, 5 if len(data) <= 5000 else 1000)
         for place in range(0, len(data), size):
             written += self.link.received(data[place : place + size], self.now)
             if self.link.broken is not None:
@@ -324,7 +324,7 @@ def main(seed: int, streams: int) -> None:
 
 @pytest.mark.timeout(400)
 def test_no_reply_stream_crashes_a_link_grants_falsely_or_makes_it_grow() -> None:
-    """120,000 streams under a limit of 1.5 GiB: the link breaks or it does not, and every grant is a true one."""
+    """60,000 streams under a limit of 1.5 GiB: the link breaks or it does not, and every grant is a true one."""
     programs = [
         subprocess.Popen([sys.executable, __file__, str(seed), str(STREAMS)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for seed in (1, 2)

@@ -105,10 +105,12 @@ def _backups(case: Case, *, promised: bool) -> Result:
             clients[0].release(lease)
         elif not promised:
             result.stuck, result.problem = True, f"no majority within {_BACK_WITHIN:g} s: {clients[0].said}"
+        # Before anybody closes: in asyncio that ends a lease whose taker is gone, and says so.
+        cost = _lost(list(history), load) if promised else _unsaid(history, load)
         for client in clients:
             client.close()
         found = [f"{each.property}: {each.text}" for each in check(history, Assumptions(order=False), now())]
-        result.violations = found + (_lost(history, load) if promised else _unsaid(history, load))
+        result.violations = found + cost
         if len(memories) < (_BACKUPS if promised else 1) * stage.count:
             result.problem, result.counts = f"only {len(memories)} replication ids were seen: nothing was tried", False
         result.grants, result.back = load.rounds, load.slowest

@@ -1,0 +1,143 @@
+"""The asyncio driver from the inside: what waits unread is no silence, and a connection that was given up has no say.
+
+Real servers. A test stops its loop from reading by not letting it run: what the driver sees is what the kernel has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import select
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+import redlock.asyncio
+from redlock.core.commands import Peek
+from redlock.core.effects import Request
+from redlock.core.quorum import Fault, FaultKind
+from redlock.embedded import Nodes
+from redlock.transport.aio import AsyncDriver
+from redlock.transport.clock import now
+
+PATIENCE = 20.0
+
+
+async def until(holds: Callable[[], object], what: str) -> None:
+    """Wait until *holds*; for what the loop and servers do by themselves."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def warm(nodes: Nodes) -> AsyncIterator[redlock.asyncio.Redlock]:
+    """A coordinator that knows its nodes, when none owes it an answer."""
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=60.0, node_timeout=5.0) as locks:
+        async with locks.lock("warm"):
+            pass
+        await met(locks)
+        await until(lambda: not any(link.in_flight for link in locks._driver.links), "all answers")
+        yield locks
+
+
+async def met(locks: redlock.asyncio.Redlock) -> None:
+    """Wait until all nodes vote."""
+    while not all(report.votes for report in await locks.nodes()):
+        pass
+
+
+async def asked(locks: redlock.asyncio.Redlock) -> asyncio.Task[Any]:
+    """Somebody who asked all nodes for a lock, when all have answered and nobody has read it."""
+    driver = locks._driver
+    task = asyncio.create_task(locks.lock("orders").acquire(blocking=False))
+    await asyncio.sleep(0)  # Until it has written; the loop has not looked at a socket since.
+    for link, transport in zip(driver.links, driver._transports, strict=True):
+        assert link.in_flight == 1 and transport is not None
+        assert select.select([transport.get_extra_info("socket")], [], [], PATIENCE)[0]
+    return task
+
+
+async def released(task: asyncio.Task[Any]) -> None:
+    lease = await task
+    assert lease is not None and await lease.release()
+
+
+def test_answers_that_wait_unread_come_before_the_end_of_their_time(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop was blocked for longer than the node timeout, and its timer is the first to run: everybody had answered."""
+    ahead = 0.0
+
+    async def run() -> None:
+        nonlocal ahead
+        async with warm(nodes) as locks:
+            task = await asked(locks)
+            ahead = 6.0
+            locks._driver._on_timer()
+            await released(task)
+
+    monkeypatch.setattr("redlock.transport.aio.clock", lambda: now() + ahead)
+    asyncio.run(run())
+
+
+def peek(driver: AsyncDriver) -> None:
+    """Ask the first node something, when it has owed an answer for too long."""
+    driver.links[0]._silence = 0.0
+    driver.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+    driver.links[0]._silence = driver.silence
+
+
+def test_an_answer_that_waits_unread_is_no_silence(nodes: Nodes) -> None:
+    """The node answered while the loop did not run: its connection is kept."""
+
+    async def run() -> None:
+        async with warm(nodes) as locks:
+            task = await asked(locks)
+            before = locks._driver._transports[0]
+            peek(locks._driver)
+            assert locks._driver._transports[0] is before and locks._driver.links[0].up
+            await released(task)
+
+    asyncio.run(run())
+
+
+def test_a_node_that_said_nothing_is_given_up(own_nodes: Nodes) -> None:
+    """Where nothing waits unread, what it owes fails; somebody who wants to know is not kept waiting."""
+
+    async def run() -> None:
+        async with warm(own_nodes) as locks:
+            driver = locks._driver
+            own_nodes[0].pause()
+            try:
+                lease = await locks.lock("orders").acquire()
+                peek(driver)
+                assert driver._transports[0] is None and not driver.links[0].up
+            finally:
+                own_nodes[0].resume()
+            assert lease is not None and await lease.release()
+
+    asyncio.run(run())
+
+
+def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(nodes: Nodes) -> None:
+    """Neither its end nor its bytes: a transport tells both a turn or more after it was given up."""
+
+    async def run() -> None:
+        async with warm(nodes) as locks:
+            driver = locks._driver
+            old = driver._protocols[0]
+            assert old is not None
+            driver._lose(0, Fault(FaultKind.LOST, "was given up"))
+            await met(locks)
+            new = driver._protocols[0]
+            assert new is not None and new is not old
+            driver.received(0, old, b"+OK\r\n")
+            old.connection_lost(None)
+            assert driver._protocols[0] is new and driver.links[0].up
+            await released(asyncio.create_task(locks.lock("orders").acquire()))
+            assert driver._protocols[0] is new
+
+    asyncio.run(run())
