@@ -12,6 +12,7 @@ from chaos.model.memory.state import (
     HELD,
     NODES,
     OPEN,
+    REPLACED,
     Blank,
     Client,
     Loss,
@@ -19,13 +20,14 @@ from chaos.model.memory.state import (
     Marker,
     Memories,
     Record,
+    Rules,
     Seen,
     State,
     Text,
 )
 from redlock.core.quorum import majority
 
-__all__ = ["FAULTY", "NEEDED", "judged", "look", "marks", "names", "running", "seen_of", "votes"]
+__all__ = ["FAULTY", "NEEDED", "highest", "judged", "look", "marks", "names", "running", "seen_of", "votes"]
 
 NEEDED = majority(NODES)
 FAULTY = 0
@@ -55,9 +57,12 @@ def seen_of(state: State, node: int) -> Seen:
 def look(bounds: Memories, state: State, index: int, node: int) -> Client:
     """The client after it has looked at a node, by one script."""
     client, seen = state.clients[index], seen_of(state, node)
+    before, again = client.records[node], client.again
+    if before.seen == seen and (again >> node & 1 or not bounds.blank):
+        losses = [record.loss for other, record in enumerate(client.records) if other != node]
+        if not any(loss is not None and not loss.asked >> node & 1 for loss in losses):
+            return client
     records = list(client.records)
-    before = records[node]
-    again = client.again
     # Nodes that remember have nothing to tell but their numbers, which matter to who waits; see `world.py: _executes`.
     if before.seen != seen and (node == FAULTY or bounds.blank):
         records[node] = judged(bounds, state, before, seen)
@@ -112,13 +117,13 @@ def judged(bounds: Memories, state: State, record: Record, seen: Seen) -> Record
     """What a client knows of a node after it told something else than before (rules 2 to 4)."""
     rules, text, known = bounds.rules, seen.text, record.trusted
     past = record.past
-    if record.seen is not None and record.seen.memory != seen.memory:
-        past = past | {record.seen.memory}
-    older = seen.memory in past or (known is not None and isinstance(text, Marker) and not _follows(known, text))
+    if known is not None and known.memory != seen.memory:
+        past = past | {known.memory}
+    older = seen.memory in past or (known is not None and isinstance(text, Marker) and not _follows(rules, known, text))
     if names(seen) and isinstance(text, Marker):
         if record.loss is not None and rules.ended_by_later_marker:
             same = record.seen is not None and record.seen.memory == seen.memory
-            accepted = same and text.written_over == record.loss.later and (known is None or _follows(known, text))
+            accepted = same and text.written_over == record.loss.later and (known is None or _follows(rules, known, text))
         elif not rules.older_is_lost:
             accepted = True
         else:
@@ -129,24 +134,28 @@ def judged(bounds: Memories, state: State, record: Record, seen: Seen) -> Record
         same_run = text.run == seen.run or not rules.promise_needs_run
         if same_run and not seen.promoted and not older:
             return Record(seen, known, past)  # The same memory under another id: brought up to date by `marks`.
-    return Record(seen, known, past - {seen.memory}, _lost(bounds, state, record, seen, older))
+    return Record(seen, known, past - {seen.memory}, _lost(bounds, state, record, seen))
 
 
-def _follows(known: Marker, text: Marker) -> bool:
+def _follows(rules: Rules, known: Marker, text: Marker) -> bool:
     """Whether a marker may come after the one that the client knows."""
+    same = text.memory == known.memory
+    if same and not rules.older_marker_is_lost:
+        return True
+    if same and text.floor > known.floor and text.written_over == REPLACED:
+        return True  # `init --replace` may lower what was promised.
     return text.floor >= known.floor and text.max_ttl >= known.max_ttl and text.wait_ttl >= known.wait_ttl
 
 
-def _lost(bounds: Memories, state: State, record: Record, seen: Seen, older: bool) -> Loss:
-    """The wait that begins now; or earlier, for a client that never trusted the node and can tell since when it waits."""
+def _lost(bounds: Memories, state: State, record: Record, seen: Seen) -> Loss:
+    """The wait that begins now; or when the blank was written, for a client that never trusted the node."""
     text, before = seen.text, running(state)
     if record.trusted is None:
         if isinstance(text, Blank) and _current(seen):
             before = state.blanks[text.stamp]  # By the clocks, of which the earliest counts.
-        elif isinstance(text, Marker) and text.run != seen.run and not seen.promoted and seen.master:
+        elif not bounds.rules.waits_from_look and isinstance(text, Marker) and text.run != seen.run:
             before = state.restarted  # By the uptime.
-    certain = record.loss is None and isinstance(text, Marker) and (older or not names(seen))
-    return Loss(before, max(1, _stated(bounds, record.trusted)), 0, certain)
+    return Loss(before, max(1, _stated(bounds, record.trusted)), 0)
 
 
 # What it may write
@@ -169,15 +178,11 @@ def marks(bounds: Memories, state: State, index: int, node: int) -> Iterator[Mar
     if bounds.blank and node != FAULTY:
         return  # Nothing was ever lost there, so that to wait would end in the marker that founding ends in.
     kin = [other.seen for place, other in enumerate(client.records) if place != node and other.seen and names(other.seen)]
-    by_uptime = isinstance(text, Marker) and record.trusted is None and text.run != seen.run and not seen.promoted
-    over_text = isinstance(text, Marker) and (by_uptime or not record.loss.certain)
-    if (text is None and rules.marked_over_blank) or (isinstance(text, Blank) and not _current(seen)):
-        if kin or bounds.blank:
-            yield Mark(index, node, text, seen.memory, None)
-        return
-    if record.loss.certain and kin:
+    blanked = isinstance(text, Blank) and _current(seen)
+    if (text is not None or rules.marked_over_blank) and not blanked and (kin or bounds.blank):
+        # Over a marker too, so that all learn of the loss with their next vote. Who waits alone never sends it.
         yield Mark(index, node, text, seen.memory, None)
-    if (isinstance(text, Blank) or over_text or not rules.marked_over_blank) and _waited(bounds, state, record.loss, kin):
+    if (blanked or isinstance(text, Marker) or not rules.marked_over_blank) and _waited(bounds, state, record.loss, kin):
         told = [other.text for other in kin if isinstance(other.text, Marker)]
         if isinstance(text, Marker):
             told.append(text)
@@ -188,7 +193,7 @@ def marks(bounds: Memories, state: State, index: int, node: int) -> Iterator[Mar
             clock = state.now - (0 if rules.floor_by_others else state.nodes[node].lag)
             floor = max(floor, clock + AHEAD)
         elif rules.floor:
-            floor += 1  # Without tokens any number will do, if it grows as clocks do.
+            floor = max(floor, highest(state)) + 1  # Without tokens any number will do, if it grows as clocks do.
         largest = max([marker.max_ttl for marker in told], default=1)
         wait = max([record.loss.span, *[marker.wait_ttl for marker in told]])
         yield Mark(index, node, text, seen.memory, Marker(seen.memory, seen.run, largest, wait, floor, text))
@@ -212,6 +217,12 @@ def _founds(bounds: Memories, client: Client, index: int, node: int, seen: Seen)
     decided = client.records[bounds.smallest].admitted is not None
     if decided or node == bounds.smallest or not bounds.rules.founds_by_all:
         yield Mark(index, node, seen.text, seen.memory, Marker(seen.memory, seen.run, written_over=seen.text))
+
+
+def highest(state: State) -> int:
+    """The largest floor that was written, also on the server that the first name led to before."""
+    servers = state.nodes if state.shelf is None else (*state.nodes, state.shelf)
+    return max([node.text.floor for node in servers if isinstance(node.text, Marker)], default=0)
 
 
 def votes(bounds: Memories, client: Client) -> bool:

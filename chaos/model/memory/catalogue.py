@@ -9,26 +9,54 @@ from chaos.model.memory.state import BACKUP, FLUSH, MOVE, PROMOTE, RESTART, SHIP
 __all__ = ["LONG_MEMORIES", "MEMORIES", "MEMORY_MUTANTS", "MemoryMutant"]
 
 ONE, TOKENS = ("ME",), ("M", "U", "ME")
+WATCHED = (1, 1, 0)
+"""Tries, where a third client looks and marks only: two hold at once, and exchanging clients makes no difference."""
 
 _LOST = Memories("memory lost", ONE, kinds=(FLUSH, RESTART, PROMOTE, STANDBY))
+_TWICE = Memories("memory lost twice", ONE, kinds=(FLUSH, RESTART, PROMOTE), losses=2)
 _MOVED = Memories("name moves and comes back", ONE, kinds=(MOVE,))
 _SWAPPED = Memories("keys swapped and back", ONE, kinds=(SWAP,))
 _FRESH = Memories("fresh clients, a blank comes back", ONE, kinds=(FLUSH, RESTART), fresh=(1,), scarred=True)
 _PROMISED = Memories("backups, never replicas", ONE, kinds=(BACKUP, RESTART, FLUSH), promise=True)
 _TOKENS = Memories("tokens, a clock that is wrong", TOKENS, kinds=(RESTART,), tokens=2, ticks=1, lag=1)
 _REPLACED = Memories("tokens, markers replaced", TOKENS, kinds=(FLUSH,), tokens=2, ticks=1, replaces=True)
+_LOWERED = Memories("markers replaced by lower ones, keys swapped", ONE, kinds=(SWAP,), replaces=True, limit=2)
 _RAISED = Memories("max_ttl raised", ONE, kinds=(FLUSH,), raises=True, aloof=(0,))
 _VERIFIED = _RAISED._replace(name="max_ttl raised, from where wait_ttl is", verified=True)
 _FOUNDED = Memories("founded by two that know of all", ONE, kinds=(FLUSH,), blank=True, founders=True, aloof=(0,))
+_BEGUN = _FOUNDED._replace(begun=True)  # Nothing is waited for where a cluster is founded.
 
-MEMORIES = (_LOST, _PROMISED, _SWAPPED, _MOVED, _FRESH, _TOKENS, _REPLACED, _VERIFIED, _FOUNDED)
+MEMORIES = (
+    _LOST,
+    _PROMISED,
+    _SWAPPED,
+    _MOVED,
+    _MOVED._replace(name="name moves, a fresh client", fresh=(1,)),
+    _FRESH,
+    _TOKENS,
+    _LOWERED,
+    _VERIFIED,
+    _FOUNDED,
+    _FRESH._replace(name="three clients, two of them fresh", tries=WATCHED, fresh=(1, 2)),
+    _SWAPPED._replace(name="three clients, keys swapped and back", tries=WATCHED),
+    _MOVED._replace(name="three clients, name moves and comes back", tries=WATCHED),
+    _TWICE,
+    _REPLACED,
+    _FOUNDED._replace(name="founded, both look at all", aloof=()),
+    _RAISED,
+)
 """What every run explores."""
 
 LONG_MEMORIES = (
-    _LOST._replace(name="memory lost twice", kinds=(FLUSH, RESTART, PROMOTE), losses=2),
+    _PROMISED._replace(name="backups, and memory lost", losses=2),
     _FRESH._replace(name="fresh clients, memory lost twice", losses=2),
+    _REPLACED._replace(name="tokens, markers replaced by lower ones", limit=2),
+    _VERIFIED._replace(name="max_ttl raised, also a restart, from where wait_ttl is", kinds=(FLUSH, RESTART)),
+    _FOUNDED._replace(name="founded, the first may restart", kinds=(FLUSH, RESTART)),
     _FOUNDED._replace(name="founded, the one that forgets not first", smallest=1),
-    _RAISED,
+    _TWICE._replace(name="three clients, memory lost twice", kinds=(FLUSH, RESTART), tries=WATCHED),
+    _SWAPPED._replace(name="keys swapped and flushed", kinds=(SWAP, FLUSH), losses=2),
+    _RAISED._replace(name="max_ttl raised, also a restart", kinds=(FLUSH, RESTART)),
 )
 """What a long run explores besides."""
 
@@ -85,6 +113,13 @@ MEMORY_MUTANTS = (
         older_is_lost=False,
     ),
     _mutant(
+        "older-marker-believed",
+        "ME",
+        "A client that met the newer marker admits the older one at once when it comes back in the same memory.",
+        _SWAPPED,
+        older_marker_is_lost=False,
+    ),
+    _mutant(
         "any-marker-ends-a-loss",
         "ME",
         "While a loss is pending any marker that names the memory counts: also one that was swapped away and back.",
@@ -95,8 +130,15 @@ MEMORY_MUTANTS = (
         "marked-over-nothing",
         "ME",
         "A marker is written where there is none, by one that has waited on that; somebody else marked, used and lost it since.",
-        _LOST._replace(kinds=(FLUSH,), losses=2),
+        _TWICE._replace(kinds=(FLUSH,)),
         marked_over_blank=False,
+    ),
+    _mutant(
+        "waits-before-blank",
+        "ME",
+        "Who writes a blank where there was nothing goes on with its wait, though that was marked, used and lost in between.",
+        _TWICE._replace(kinds=(FLUSH,)),
+        waits_from_blank=False,
     ),
     _mutant(
         "link-alone",
@@ -118,6 +160,13 @@ MEMORY_MUTANTS = (
         "A blank names no memory: one that a snapshot brings back tells a fresh client that the wait is long over.",
         _FRESH._replace(kinds=(RESTART,)),
         blank_names_memory=False,
+    ),
+    _mutant(
+        "waits-by-uptime",
+        "ME",
+        "A fresh client counts the wait from the server's start: another one that has run for long took over the name just now.",
+        _MOVED._replace(fresh=(1,)),
+        waits_from_look=False,
     ),
     _mutant(
         "promise-of-any-run",
@@ -165,28 +214,28 @@ MEMORY_MUTANTS = (
         "founded-by-majority",
         "ME",
         "A majority that answers and is blank founds a cluster: one node flushed, one never marked, one cut off.",
-        _FOUNDED,
+        _BEGUN,
         founds_by_all=False,
     ),
     _mutant(
         "founded-over-time",
         "ME",
         "All nodes were blank when they were asked, but not at one instant.",
-        _FOUNDED,
+        _BEGUN,
         founds_at_once=False,
     ),
     _mutant(
         "votes-while-founding",
         "ME",
         "A vote is asked for when the first node is marked; it forgets, and all look new again.",
-        _FOUNDED,
+        _BEGUN,
         votes_by_majority=False,
     ),
     _mutant(
         "blank-by-client",
         "ME",
         "A blank has the client's nonce alone: a MARK that executes twice puts back the text that somebody has waited on.",
-        _LOST._replace(kinds=(FLUSH,), losses=2),
+        _TWICE._replace(kinds=(FLUSH,)),
         blank_by_node=False,
     ),
 )

@@ -22,6 +22,7 @@ __all__ = [
         "IDLE",
         "OPEN",
         "NODES",
+        "REPLACED",
         "AHEAD",
         "SHIPPED",
     ),
@@ -37,13 +38,18 @@ FLUSH, RESTART, PROMOTE, STANDBY, MOVE, SWAP, BACKUP = "flush", "restart", "prom
 
 FLUSH: all keys are gone, and nothing else changes. RESTART: another run, and any text that it ever had, or none. PROMOTE: made
 a replica and promoted again, in the same run, with any text. STANDBY: the name leads to its replica, which knows its marker
-and id, and not its locks; the node itself is dead. MOVE: the name leads to an empty server; it may lead back to the first one
-once every client has met the second. SWAP: the same by SWAPDB, in one server, where what is on its way is not lost. BACKUP:
-another replication id, and nothing is lost.
+and id, and not its locks; the node itself is dead. MOVE: the name leads to another server, which has run for long, with any
+text or none; it may lead back to the first one once every client has met the second. SWAP: the keys are swapped for none by
+SWAPDB, in one server, where what is on its way is not lost, and perhaps back, as after MOVE. BACKUP: another replication id,
+and nothing is lost.
 """
 
 AHEAD = 1
 """How far past a node's clock a token may be, in ticks, and a floor is."""
+
+
+REPLACED = "replaced"
+"""What a marker was written over that `redlock init --replace` wrote: later than all that stood there before."""
 
 
 class Rules(NamedTuple):
@@ -59,6 +65,8 @@ class Rules(NamedTuple):
     """A lost memory waits before it is marked."""
     older_is_lost: bool = True
     """A client that has met a newer memory takes the return of the older one for a loss."""
+    older_marker_is_lost: bool = True
+    """So it does where an older marker comes back in the same memory: it has smaller numbers. One that replaced it has not."""
     admission_shared: bool = True
     """A vote is written only while the client's one record admits the node, whichever connection carries it."""
     counts_while_admitted: bool = True
@@ -87,6 +95,10 @@ class Rules(NamedTuple):
     """All of them were blank at one instant: each was asked once more after the last blank was met."""
     votes_by_majority: bool = True
     """No vote is asked for before the client has seen a majority of the nodes marked."""
+    waits_from_look: bool = True
+    """A client that never knew the node waits from its look or from a blank, not from the restart, as the uptime tells it."""
+    waits_from_blank: bool = True
+    """Who writes a blank over nothing waits from there: the nothing that it met before may have been another one."""
     promise_needs_run: bool = True
     """That nodes are never made replicas lets a replication id change only within one run."""
 
@@ -106,7 +118,8 @@ class Memories(NamedTuple):
     once an operator replaces all markers, after a loss and while no try is under way. *tokens*: a token is any number up to
     this; 0: without tokens. *ticks*: how far the wall clock goes; *lag*: by how much the clock of the first node is behind when
     it has restarted. *smallest*: the node with the smallest memory. *promise*: the marker says that no node is ever made a
-    replica.
+    replica. *limit*: the markers' first max_ttl and wait_ttl. *begun*: each client's first try
+    has begun. *reduced*: what cannot matter is left out.
     """
 
     name: str
@@ -127,6 +140,8 @@ class Memories(NamedTuple):
     lag: int = 0
     smallest: int = 0
     promise: bool = False
+    limit: int = 1
+    begun: bool = False
     rules: Rules = SHIPPED
     reduced: bool = True
 
@@ -188,19 +203,17 @@ class Seen(NamedTuple):
 class Loss(NamedTuple):
     """A node forgot, as one client knows. *before*: the tries, a bit each, that began before it was known and are not over: a
     wait of some ttl ends once those of up to that ttl are. *span*: how long it waits; *asked*: the others that told since.
-    *certain*: the marker that stands is of another memory, or of an older one, so that it may be written over at once; otherwise
-    it may be that somebody has waited already. *later*: the marker written since, by its `written_over`, as its time tells.
+    *later*: the marker written since, by its `written_over`, as its time tells.
     """
 
     before: int
     span: int
     asked: int
-    certain: bool = False
     later: object = None
 
 
 class Record(NamedTuple):
-    """What a client knows of a node. *trusted*: the marker by which it admitted it last. *past*: the memories it met before."""
+    """What a client knows of a node. *trusted*: the marker by which it admitted it last. *past*: those it admitted before."""
 
     seen: Seen | None = None
     trusted: Marker | None = None

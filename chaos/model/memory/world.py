@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from chaos.model.memory.admission import FAULTY, NEEDED, look, marks, names, running, seen_of, votes
+from chaos.model.memory.admission import FAULTY, NEEDED, highest, look, marks, names, running, seen_of, votes
 from chaos.model.memory.scripts import MARKED, TAKEN, mark, take
 from chaos.model.memory.state import (
     AHEAD,
@@ -18,6 +18,7 @@ from chaos.model.memory.state import (
     NODES,
     OPEN,
     PROMOTE,
+    REPLACED,
     RESTART,
     STANDBY,
     SWAP,
@@ -38,7 +39,7 @@ __all__ = ["Change", "canonical", "images", "start", "steps"]
 WAITS, VERIFIES, RAISES, RAISED = range(1, 5)
 """What an operator who raises max_ttl does: wait_ttl on all, a look at all, max_ttl on all; and then nothing more."""
 
-_RESTORING = (RESTART, PROMOTE)
+_RESTORING = (RESTART, PROMOTE, MOVE)
 
 
 class Change(NamedTuple):
@@ -59,7 +60,7 @@ class Change(NamedTuple):
 def start(bounds: Memories) -> State:
     """All nodes are marked and all clients know them; or all are blank, and nobody knows anything."""
     blank = Blank(0 if bounds.rules.blank_names_memory else -1, 0, 0)
-    marker = Marker(0, 0, wait_ttl=2 if bounds.verified else 1)
+    marker = Marker(0, 0, bounds.limit, 2 if bounds.verified else bounds.limit)
     text = blank if bounds.blank else marker
     blanks = (0,) if bounds.blank or bounds.scarred else ()
     node = Node(text=text, texts=_kept(bounds, bounds.losses, frozenset(), text))
@@ -69,7 +70,7 @@ def start(bounds: Memories) -> State:
     for index, tries in enumerate(bounds.tries):
         fresh = index in bounds.fresh
         records = (Record(),) * NODES if fresh and bounds.raises else (Record() if fresh else known, known, known)
-        clients.append(Client(IDLE, tries, records))
+        clients.append(Client(OPEN, tries - 1, records) if bounds.begun else Client(IDLE, tries, records))
     state = State((first, node, node), tuple(clients), frozenset(), bounds.losses, blanks=blanks)
     if bounds.verified:
         state = state._replace(operator=(RAISES, 0))
@@ -113,7 +114,11 @@ def _change(
     request: Mark | Text = None,
     violation: Violation | None = None,
 ) -> Change:
-    return Change(text, settled(bounds, state), place, kind, client, request, violation)
+    after = settled(bounds, state)
+    for index, (then, now) in enumerate(zip(state.clients, after.clients, strict=True)):
+        if then.votes != now.votes:
+            text = f"{text}; {_name(index)} has the vote of node {index + 2}"
+    return Change(text, after, place, kind, client, request, violation)
 
 
 def _name(index: int) -> str:
@@ -132,9 +137,11 @@ def _matters(bounds: Memories, state: State) -> bool:
 
 def settled(bounds: Memories, state: State) -> State:
     """The same state in canonical form: what can do nothing any more is dropped."""
-    node = state.nodes[FAULTY]
     if not bounds.reduced:
         return state
+    if _apart(bounds):
+        state = _at_once(bounds, state)
+    node = state.nodes[FAULTY]
     marks = frozenset([request for request in state.marks if _alive(bounds, state, request)])
     if marks != state.marks:
         state = state._replace(marks=marks)
@@ -195,27 +202,47 @@ def _asking(bounds: Memories, client: Client) -> Client:
 
 
 def _executes(bounds: Memories, state: State, index: int, client: Client) -> Iterator[Change]:
-    """A TAKE is executed. To a node that remembers it goes by the marker that stands there: who asks by an older one is told."""
-    may = votes(bounds, client)
-    for place, node in enumerate(state.nodes):
-        if client.votes >> place & 1:
-            continue
-        marker = client.records[place].admitted if bounds.blank else node.text
-        for named in client.sent if place == FAULTY else (marker,) if may else ():
-            after, answer = take(node, named, index, client.ttl, client.token, state.now - node.lag, bounds.rules)
-            if answer == TAKEN:
-                counts = place != FAULTY or client.records[place].admitted == named or not bounds.rules.counts_while_admitted
-                bit = 1 << place if counts or not bounds.rules.admission_shared else 0
-                sent = frozenset() if place == FAULTY else client.sent
-                voted = _put(state, index, client._replace(votes=client.votes | bit, sent=sent))
+    """A TAKE is executed; where it is not executed at once."""
+    for place in range(NODES):
+        if place == FAULTY or not _apart(bounds):
+            for named, after in _granted(bounds, state, index, client, place):
                 what = f"node {place + 1}: {_name(index)}'s TAKE{f' {client.token}' if client.token else ''} executes: granted"
-                yield _change(bounds, what, _set(voted, place, after), place, "take", index, named)
+                yield _change(bounds, what, after, place, "take", index, named)
+
+
+def _granted(bounds: Memories, state: State, index: int, client: Client, place: int) -> Iterator[tuple[Text, State]]:
+    """A node grants. To one that remembers a TAKE goes by the marker that stands there: who asks by an older one is told."""
+    if client.votes >> place & 1:
+        return
+    node, rules, sent = state.nodes[place], bounds.rules, client.sent
+    if place == FAULTY:
+        asked: Iterable[Text] = sent
+    elif votes(bounds, client):
+        asked = (client.records[place].admitted if bounds.blank else node.text,)
+    else:
+        return
+    for named in asked:
+        after, answer = take(node, named, index, client.ttl, client.token, state.now - node.lag, rules)
+        if answer == TAKEN:
+            counts = place != FAULTY or client.records[place].admitted == named or not rules.counts_while_admitted
+            bit = 1 << place if counts or not rules.admission_shared else 0
+            voted = client._replace(votes=client.votes | bit, sent=frozenset() if place == FAULTY else sent)
+            yield named, _set(_put(state, index, voted), place, after)
+
+
+def _at_once(bounds: Memories, state: State) -> State:
+    """The state with the votes of nodes that remember and that one client alone asks: nobody sees that they come later."""
+    for index, client in enumerate(state.clients[:2]):
+        if client.phase == OPEN and not client.votes & ~1:
+            state = next((voted for _, voted in _granted(bounds, state, index, client, index + 1)), state)
+    return state
 
 
 def _over(bounds: Memories, state: State, index: int, client: Client) -> State:
     """The try is over: its locks are given back, and every wait for it has waited for it."""
     fresh, bit = index in bounds.fresh, ~(1 << index)
-    records = tuple([_waited_for(record, bit) for record in client.records])
+    waiting = [any(r.loss is not None and r.loss.before & ~bit for r in other.records) for other in state.clients]
+    records = tuple([_waited_for(record, bit) for record in client.records]) if waiting[index] else client.records
     if fresh:
         first = start(bounds).clients[index].records
         records = first if bounds.raises or bounds.blank else (first[0], *records[1:])
@@ -223,16 +250,26 @@ def _over(bounds: Memories, state: State, index: int, client: Client) -> State:
     if fresh and bounds.blank:
         over = over._replace(again=0, founding=())
     nodes = tuple([node._replace(lock=-1) if node.lock == index else node for node in state.nodes])
-    clients = [other._replace(records=tuple([_waited_for(record, bit) for record in other.records])) for other in state.clients]
+    clients = [
+        other._replace(records=tuple([_waited_for(record, bit) for record in other.records])) if waits else other
+        for other, waits in zip(state.clients, waiting, strict=True)
+    ]
     clients[index] = over
     shelf = state.shelf
     if shelf is not None and shelf.lock == index:
         shelf = shelf._replace(lock=-1)
-    blanks = tuple([mask & bit for mask in state.blanks])
-    state = state._replace(victims=state.victims & bit)
-    after = state._replace(nodes=nodes, clients=tuple(clients), blanks=blanks, restarted=state.restarted & bit, shelf=shelf)
-    for other in range(len(clients)):
-        after = _sending(bounds, after, other)
+    after = state._replace(
+        nodes=nodes,
+        clients=tuple(clients),
+        blanks=tuple([mask & bit for mask in state.blanks]),
+        restarted=state.restarted & bit,
+        shelf=shelf,
+        victims=state.victims & bit,
+        met=state.met & bit if fresh else state.met,
+    )
+    for other, waits in enumerate(waiting):
+        if waits:
+            after = _sending(bounds, after, other)
     return after
 
 
@@ -293,7 +330,11 @@ def _marked(bounds: Memories, state: State, request: Mark) -> Iterator[Change]:
         after = after._replace(clients=tuple([_told_later(client, place, text) for client in after.clients]))
     sender = request.client
     if request in marks(bounds, state, sender, place):  # It still waits for the answer, and hears it.
-        heard = _asking(bounds, look(bounds, after, sender, place))
+        heard = look(bounds, after, sender, place)
+        loss, record = state.clients[sender].records[place].loss, heard.records[place]
+        if isinstance(text, Blank) and loss is not None and record.loss is not None and not bounds.rules.waits_from_blank:
+            heard = heard._replace(records=(*heard.records[:place], record._replace(loss=loss), *heard.records[place + 1 :]))
+        heard = _asking(bounds, heard)
         after = _sending(bounds, _put(after, sender, heard), sender)
     told = f"node {place + 1}: {_name(sender)}'s MARK of {what} executes"
     yield _change(bounds, told, after, place, "mark", sender, request)
@@ -343,25 +384,31 @@ def _losses(bounds: Memories, state: State) -> Iterator[Change]:
             standby = empty._replace(run=memory, master=False)
             told = "node 1: it dies, and its name leads to a replica that lagged"
             yield _change(bounds, told, _set(new, FAULTY, standby), FAULTY, kind)
-        elif kind == MOVE and state.shelf is None:
-            moved = Node(memory=memory, run=memory, lag=bounds.lag)
-            lost = _unanswered(_set(new._replace(shelf=node), FAULTY, moved))
-            yield _change(bounds, "node 1: its name leads to an empty server", lost, FAULTY, kind)
         elif kind == SWAP and state.shelf is None:
             swapped = empty._replace(text=None)
             told = "node 1: its keys are swapped for none"
             yield _change(bounds, told, _set(after._replace(shelf=node), FAULTY, swapped), FAULTY, kind)
-        elif kind in _RESTORING:
+        elif kind in _RESTORING and (kind != MOVE or state.shelf is None):
             for text in {*node.texts, None}:
-                run, promoted, how = (memory, False, "restarts") if kind == RESTART else (node.run, True, "is promoted again")
-                other = empty._replace(memory=memory, prior=node.memory, run=run, master=True, promoted=promoted, text=text)
-                if kind == RESTART:
-                    other = other._replace(lag=bounds.lag)
-                other = other._replace(texts=_kept(bounds, after.losses, node.texts, text))
-                lost = new._replace(restarted=running(state)) if kind == RESTART else new
-                came = "nothing" if text is None else "a blank of before" if isinstance(text, Blank) else "a marker of before"
-                told = f"node 1: {how}, with {came}"
-                yield _change(bounds, told, _set(lost, FAULTY, other), FAULTY, kind)
+                yield _restored(bounds, after, kind, text)
+
+
+_RESTORED = {RESTART: "restarts", PROMOTE: "is promoted again", MOVE: "its name leads to another server"}
+
+
+def _restored(bounds: Memories, state: State, kind: str, text: Text) -> Change:
+    """The first node has another memory, with nothing or with something of before."""
+    node, memory = state.nodes[FAULTY], state.memories
+    run, lag = (node.run, node.lag) if kind == PROMOTE else (memory, bounds.lag)
+    texts = _kept(bounds, state.losses, node.texts, text)
+    other = Node(memory, node.memory, run, promoted=kind == PROMOTE, text=text, lag=lag, texts=texts)
+    after = _set(state._replace(memories=memory + 1), FAULTY, other)
+    if kind == MOVE:
+        after = _unanswered(after._replace(shelf=node))
+    if not bounds.rules.waits_from_look:
+        after = after._replace(restarted=running(state) if kind == RESTART else 0)
+    came = "nothing" if text is None else "a blank of before" if isinstance(text, Blank) else "a marker of before"
+    return _change(bounds, f"node 1: {_RESTORED[kind]}, with {came}", after, FAULTY, kind)
 
 
 def _forgotten(state: State) -> State:
@@ -415,9 +462,9 @@ def _replaces(bounds: Memories, state: State) -> Iterator[Change]:
     """`redlock init --replace`, when no try is under way: the promise of a drain."""
     if running(state) or not all(node.master for node in state.nodes):
         return
-    known = [node.text.floor for node in state.nodes if isinstance(node.text, Marker)]
-    floor = max([*known, state.now + AHEAD]) if bounds.rules.replace_floor else 0
-    nodes = [node._replace(text=Marker(node.memory, node.run, floor=floor, written_over="replaced")) for node in state.nodes]
+    ahead = max(highest(state), state.now + AHEAD) if bounds.tokens else highest(state) + 1
+    floor = ahead if bounds.rules.replace_floor else 0
+    nodes = [node._replace(text=Marker(node.memory, node.run, floor=floor, written_over=REPLACED)) for node in state.nodes]
     yield _change(bounds, "the operator replaces all markers", state._replace(nodes=tuple(nodes), operator=(RAISED, 0)))
 
 
@@ -425,59 +472,57 @@ def _replaces(bounds: Memories, state: State) -> Iterator[Change]:
 
 
 def _put(state: State, index: int, client: Client) -> State:
-    return state._replace(clients=(*state.clients[:index], client, *state.clients[index + 1 :]))
+    return State(state[0], (*state.clients[:index], client, *state.clients[index + 1 :]), *state[2:])  # Often, so in haste.
 
 
 def _set(state: State, place: int, node: Node) -> State:
-    return state._replace(nodes=(*state.nodes[:place], node, *state.nodes[place + 1 :]))
+    return State((*state.nodes[:place], node, *state.nodes[place + 1 :]), *state[1:])
 
 
 def canonical(bounds: Memories, state: State) -> State:
-    """The same with those that are alike in an order of their own: exchanging them makes no difference.
+    """The same with the clients that are alike, and their sides, in an order of their own: exchanging them makes no difference.
 
     The order looks at what usually differs; two that it cannot tell apart stay as they are, and are visited twice.
     """
-    if _sides_alike(bounds):
-        _, left, right = state.nodes
-        if _side(left, state.clients, 1) > _side(right, state.clients, 2):
-            state = _other_side(state)
-    if _clients_alike(bounds) and _rank(state.clients[0]) > _rank(state.clients[1]):
-        state = _other_client(state)
+    if _exchanged(bounds) and _rank(state.clients[0]) > _rank(state.clients[1]):
+        return _other_client(_other_side(state))
     return state
 
 
 def images(bounds: Memories, state: State) -> set[State]:
     """All states that differ from this one by such an exchange."""
-    found = {state}
-    if _sides_alike(bounds):
-        found |= {_other_side(image) for image in found}
-    if _clients_alike(bounds):
-        found |= {_other_client(image) for image in found}
-    return found
+    return {state, _other_client(_other_side(state))} if _exchanged(bounds) else {state}
+
+
+def _apart(bounds: Memories) -> bool:
+    """Whether the first client asks the first two nodes for their votes, and the second one the first and the third.
+
+    Two majorities of three have one node in common, which must have forgotten: so of two holders one has the second node, and
+    the other one the third. Which of the two it is makes no difference if either the nodes are alike or the clients.
+    """
+    return bounds.reduced and (_sides_alike(bounds) or _clients_alike(bounds))
+
+
+def _exchanged(bounds: Memories) -> bool:
+    return bounds.reduced and _sides_alike(bounds) and _clients_alike(bounds)
 
 
 def _sides_alike(bounds: Memories) -> bool:
-    return bounds.reduced and bounds.smallest == FAULTY and bounds.rules.founds_by_all
+    return bounds.smallest == FAULTY
 
 
 def _clients_alike(bounds: Memories) -> bool:
-    alike = len(bounds.tries) == 2 and bounds.tries[0] == bounds.tries[1] and not (bounds.fresh or bounds.raises or bounds.aloof)
-    return bounds.reduced and alike and bounds.rules.blank_by_node and bounds.rules.founds_by_all
-
-
-def _side(node: Node, clients: tuple[Client, ...], place: int) -> tuple[object, ...]:
-    known = [
-        (c.votes >> place & 1, c.again >> place & 1, c.records[place].seen is None, c.records[place].loss is None)
-        for c in clients
-    ]
-    return (node.lock, node.fence, node.text is None, isinstance(node.text, Blank), *known)
+    special = {0, 1} & {*bounds.fresh, *bounds.aloof}
+    return bounds.tries[0] == bounds.tries[1] and bounds.rules.blank_by_node and not (special or bounds.raises)
 
 
 def _rank(client: Client) -> tuple[object, ...]:
     told = [
-        (r.seen is None, r.trusted is None, r.loss is None, len(r.past), r.loss.before if r.loss else 0) for r in client.records
+        (r.seen is None, r.trusted is None, r.loss is None, len(r.past), r.loss.before.bit_count() if r.loss else 0)
+        for r in client.records[:1]
     ]
-    return (client.phase, client.tries, client.votes, client.token, client.ttl, len(client.sent), client.again, *told)
+    votes = (client.votes & 1, client.votes.bit_count(), client.again.bit_count())
+    return (client.phase, client.tries, votes, client.token, client.ttl, len(client.sent), *told)
 
 
 def _bits(mask: int) -> int:
@@ -498,26 +543,18 @@ def _other_side(state: State) -> State:
 
 
 def _two(mask: int) -> int:
-    return (mask & 1) << 1 | mask >> 1
+    return mask & ~3 | (mask & 1) << 1 | (mask >> 1) & 1
 
 
 def _other_client(state: State) -> State:
+    first, second, *others = state.clients
     nodes = tuple([node._replace(lock=1 - node.lock) if node.lock >= 0 else node for node in state.nodes])
-    clients = tuple(
-        [
-            c._replace(
-                records=tuple(
-                    [r if r.loss is None else r._replace(loss=r.loss._replace(before=_two(r.loss.before))) for r in c.records]
-                )
-            )
-            for c in reversed(state.clients)
-        ]
-    )
+    clients = tuple([client._replace(records=tuple(map(_by_other, client.records))) for client in (second, first, *others)])
     shelf = state.shelf
     if shelf is not None and shelf.lock >= 0:
         shelf = shelf._replace(lock=1 - shelf.lock)
     blanks = tuple([_two(mask) for mask in state.blanks])
-    marks = frozenset([m._replace(client=1 - m.client) for m in state.marks])
+    marks = frozenset([m._replace(client=1 - m.client) if m.client < 2 else m for m in state.marks])
     return state._replace(
         nodes=nodes,
         clients=clients,
@@ -528,3 +565,7 @@ def _other_client(state: State) -> State:
         met=_two(state.met),
         victims=_two(state.victims),
     )
+
+
+def _by_other(record: Record) -> Record:
+    return record if record.loss is None else record._replace(loss=record.loss._replace(before=_two(record.loss.before)))
