@@ -29,10 +29,13 @@ _MUTANTS: dict[str, Mutant | MemoryMutant] = {mutant.name: mutant for mutant in 
 
 @click.command()
 @click.option("--long", is_flag=True, help="Larger bounds as well.")
+@click.option(
+    "--world", "worlds", multiple=True, type=click.Choice(["ballots", "memories"]), help="This one alone; both if none."
+)
 @click.option("--mutant", "mutants", multiple=True, type=click.Choice(list(_MUTANTS)), help="Refute this alone; show its trace.")
 @click.option("--list", "listed", is_flag=True, help="Name what there is to explore, and explore nothing.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes; each explores one configuration.")
-def model(long: bool, mutants: tuple[str, ...], listed: bool, jobs: int) -> None:
+def model(long: bool, worlds: tuple[str, ...], mutants: tuple[str, ...], listed: bool, jobs: int) -> None:
     """Explore: all states of the ballot lock and of memories within bounds, and of weakened protocols, which must fail."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if listed:
@@ -40,13 +43,21 @@ def model(long: bool, mutants: tuple[str, ...], listed: bool, jobs: int) -> None
     elif mutants:
         sys.exit(0 if _dissect(mutants) else 1)
     else:
-        sound = (*MEMORIES, *LONG_MEMORIES, *SOUND, *LONG) if long else (*MEMORIES, *SOUND)
-        sys.exit(0 if _run(sound, jobs, console) else 1)
+        sound: list[Configuration | Memories] = []
+        refuted: list[Mutant | MemoryMutant] = []
+        if "memories" in worlds or not worlds:
+            sound += (*MEMORIES, *LONG_MEMORIES) if long else MEMORIES
+            refuted += MEMORY_MUTANTS
+        if "ballots" in worlds or not worlds:
+            sound += (*SOUND, *LONG) if long else SOUND
+            refuted = [*MUTANTS, *refuted]
+        sys.exit(0 if _run(sound, refuted, jobs, console) else 1)
 
 
-def _run(sound: Sequence[Configuration | Memories], jobs: int, console: Console) -> bool:
+def _run(
+    sound: Sequence[Configuration | Memories], refuted: Sequence[Mutant | MemoryMutant], jobs: int, console: Console
+) -> bool:
     # The largest stand last; begun first, they leave no core idle at the end.
-    refuted = (*MUTANTS, *MEMORY_MUTANTS)
     todo = [*reversed(sound), *(mutant.configuration for mutant in refuted)]
     outcomes = {outcome.configuration: outcome for outcome in _explored(todo, jobs)}
     held = _hold([outcomes[configuration] for configuration in sound], console)

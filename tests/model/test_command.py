@@ -38,6 +38,14 @@ def test_success_tells_the_numbers_of_states(small: pytest.MonkeyPatch) -> None:
     assert f"{explore(REPLICA.mended).states:,}" in result.output and "ME in 7 steps" in result.output
 
 
+def test_one_world_alone(small: pytest.MonkeyPatch) -> None:
+    """Of the other one nothing is explored, nor refuted."""
+    memories, ballots = run("--world", "memories"), run("--world", "ballots")
+    assert (memories.exit_code, ballots.exit_code) == (0, 0)
+    assert "replica-votes" in memories.output and "incr" not in memories.output
+    assert "incr" in ballots.output and "replica-votes" not in ballots.output
+
+
 def test_a_violation_among_memories_is_a_failure(small: pytest.MonkeyPatch) -> None:
     """What must hold of memories and does not: status 1, and the way there."""
     small.setattr(command, "MEMORIES", (REPLICA.configuration._replace(name="weak"),))
