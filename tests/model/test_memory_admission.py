@@ -137,7 +137,7 @@ def test_admission_decides_as_the_model_does(promise: bool) -> None:
     assert seen == ({"admitted", "goes on", "lost"} if promise else {"admitted", "lost"})
 
 
-@pytest.mark.parametrize("rule", ["older_is_lost", "ended_by_later_marker", "marked_over_blank"])
+@pytest.mark.parametrize("rule", ["older_is_lost", "older_marker_is_lost", "ended_by_later_marker", "marked_over_blank"])
 def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str) -> None:
     """It can fail: each rule of a look that the model can weaken makes a difference to these histories."""
     weak = bounds_of(SHIPPED._replace(**{rule: False}), promise=False)

@@ -12,7 +12,6 @@ from chaos.model.memory.state import (
     HELD,
     NODES,
     OPEN,
-    REPLACED,
     Blank,
     Client,
     Loss,
@@ -139,12 +138,11 @@ def judged(bounds: Memories, state: State, record: Record, seen: Seen) -> Record
 
 def _follows(rules: Rules, known: Marker, text: Marker) -> bool:
     """Whether a marker may come after the one that the client knows."""
-    same = text.memory == known.memory
-    if same and not rules.older_marker_is_lost:
+    if text.memory == known.memory and not rules.older_marker_is_lost:
         return True
-    if same and text.floor > known.floor and text.written_over == REPLACED:
-        return True  # `init --replace` may lower what was promised.
-    return text.floor >= known.floor and text.max_ttl >= known.max_ttl and text.wait_ttl >= known.wait_ttl
+    if text.floor > known.floor:  # Written later, as floors grow: `init --replace` may lower what was promised.
+        return True
+    return text.floor == known.floor and text.max_ttl >= known.max_ttl and text.wait_ttl >= known.wait_ttl
 
 
 def _lost(bounds: Memories, state: State, record: Record, seen: Seen) -> Loss:

@@ -22,7 +22,6 @@ __all__ = [
         "IDLE",
         "OPEN",
         "NODES",
-        "REPLACED",
         "AHEAD",
         "SHIPPED",
     ),
@@ -46,10 +45,6 @@ and nothing is lost.
 
 AHEAD = 1
 """How far past a node's clock a token may be, in ticks, and a floor is."""
-
-
-REPLACED = "replaced"
-"""What a marker was written over that `redlock init --replace` wrote: later than all that stood there before."""
 
 
 class Rules(NamedTuple):

@@ -18,7 +18,6 @@ from chaos.model.memory.state import (
     NODES,
     OPEN,
     PROMOTE,
-    REPLACED,
     RESTART,
     STANDBY,
     SWAP,
@@ -464,8 +463,13 @@ def _replaces(bounds: Memories, state: State) -> Iterator[Change]:
         return
     ahead = max(highest(state), state.now + AHEAD) if bounds.tokens else highest(state) + 1
     floor = ahead if bounds.rules.replace_floor else 0
-    nodes = [node._replace(text=Marker(node.memory, node.run, floor=floor, written_over=REPLACED)) for node in state.nodes]
-    yield _change(bounds, "the operator replaces all markers", state._replace(nodes=tuple(nodes), operator=(RAISED, 0)))
+    texts = [Marker(node.memory, node.run, floor=floor, written_over="replaced") for node in state.nodes]
+    nodes = tuple([node._replace(text=text) for node, text in zip(state.nodes, texts, strict=True)])
+    clients = state.clients
+    for place, text in enumerate(texts):
+        clients = tuple([_told_later(client, place, text) for client in clients])
+    after = state._replace(nodes=nodes, clients=clients, operator=(RAISED, 0))
+    yield _change(bounds, "the operator replaces all markers", after)
 
 
 # Small ones
