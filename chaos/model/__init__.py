@@ -23,8 +23,8 @@ confirmed by a majority was the newest when it asked.
 
 *What is not modelled*: more than one question of a holder at a time; the clamp against tokens too far ahead and the expiry
 of fences, both far away from what the model's small numbers mean; nodes with different lists of nodes; a snapshot that
-brings back an old lock; admission and markers beyond what is said above. The simulator (`chaos/sim`) covers what of this the
-shipped code does.
+brings back an old lock. Admission and markers are a world of their own, in `memory/`, where a ballot is no more than a lock and
+a token on each node. The simulator (`chaos/sim`) covers what of the rest the shipped code does.
 
 *What is left out because it cannot matter*, each time with its reason in the code: the order of the nodes, the order in which
 clients that may do the same start, requests that can do nothing any more, and states from which no property can break. A

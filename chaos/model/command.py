@@ -13,41 +13,58 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.model.catalogue import LONG, MUTANTS, SOUND, Mutant
+from chaos.model.memory import world as memory
+from chaos.model.memory.catalogue import LONG_MEMORIES, MEMORIES, MEMORY_MUTANTS, MemoryMutant
+from chaos.model.memory.state import Blank, Marker, Memories
+from chaos.model.memory.state import Node as MemoryNode
 from chaos.model.search import Outcome, explore
 from chaos.model.state import Configuration, Node, name_of
+from chaos.model.world import Change
 
 __all__ = ["model"]
 
 WIDTH = 120  # Of a table in a file or a pipe.
-_MUTANTS = {mutant.name: mutant for mutant in MUTANTS}
+_MUTANTS: dict[str, Mutant | MemoryMutant] = {mutant.name: mutant for mutant in (*MUTANTS, *MEMORY_MUTANTS)}
 
 
 @click.command()
 @click.option("--long", is_flag=True, help="Larger bounds as well.")
+@click.option(
+    "--world", "worlds", multiple=True, type=click.Choice(["ballots", "memories"]), help="This one alone; both if none."
+)
 @click.option("--mutant", "mutants", multiple=True, type=click.Choice(list(_MUTANTS)), help="Refute this alone; show its trace.")
 @click.option("--list", "listed", is_flag=True, help="Name what there is to explore, and explore nothing.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes; each explores one configuration.")
-def model(long: bool, mutants: tuple[str, ...], listed: bool, jobs: int) -> None:
-    """Explore: all states of the ballot lock within bounds, and of weakened protocols, which must fail."""
+def model(long: bool, worlds: tuple[str, ...], mutants: tuple[str, ...], listed: bool, jobs: int) -> None:
+    """Explore: all states of the ballot lock and of memories within bounds, and of weakened protocols, which must fail."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if listed:
         _list(console)
     elif mutants:
         sys.exit(0 if _dissect(mutants) else 1)
     else:
-        sys.exit(0 if _run([*SOUND, *LONG] if long else SOUND, jobs, console) else 1)
+        sound: list[Configuration | Memories] = []
+        refuted: list[Mutant | MemoryMutant] = []
+        if "memories" in worlds or not worlds:
+            sound += (*MEMORIES, *LONG_MEMORIES) if long else MEMORIES
+            refuted += MEMORY_MUTANTS
+        if "ballots" in worlds or not worlds:
+            sound += (*SOUND, *LONG) if long else SOUND
+            refuted = [*MUTANTS, *refuted]
+        sys.exit(0 if _run(sound, refuted, jobs, console) else 1)
 
 
-def _run(sound: Sequence[Configuration], jobs: int, console: Console) -> bool:
+def _run(
+    sound: Sequence[Configuration | Memories], refuted: Sequence[Mutant | MemoryMutant], jobs: int, console: Console
+) -> bool:
     # The largest stand last; begun first, they leave no core idle at the end.
-    todo = [*reversed(sound), *(mutant.configuration for mutant in MUTANTS)]
+    todo = [*reversed(sound), *(mutant.configuration for mutant in refuted)]
     outcomes = {outcome.configuration: outcome for outcome in _explored(todo, jobs)}
     held = _hold([outcomes[configuration] for configuration in sound], console)
-    refuted = _refute([outcomes[mutant.configuration] for mutant in MUTANTS], console)
-    return held and refuted
+    return _refute([(mutant, outcomes[mutant.configuration]) for mutant in refuted], console) and held
 
 
-def _explored(todo: Sequence[Configuration], jobs: int) -> Iterator[Outcome]:
+def _explored(todo: Sequence[Configuration | Memories], jobs: int) -> Iterator[Outcome]:
     # Spawned, because a process that has threads, as the spinner is one, must not be forked.
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, Console(stderr=True).status("exploring") as status:
         for number, outcome in enumerate(pool.map(explore, todo), start=1):
@@ -70,17 +87,18 @@ def _hold(outcomes: Sequence[Outcome], console: Console) -> bool:
     return not broken
 
 
-def _refute(outcomes: Sequence[Outcome], console: Console) -> bool:
+def _refute(outcomes: Sequence[tuple[Mutant | MemoryMutant, Outcome]], console: Console) -> bool:
     table = _table("What was weakened: the shortest way to a violation", "mutant", "breaks")
-    for mutant, outcome in zip(MUTANTS, outcomes, strict=True):
+    for mutant, outcome in outcomes:
         verdict = f"[green]{outcome.broken} in {len(outcome.trace)} steps" if _refuted(mutant, outcome) else "[red]NOT REFUTED"
         table.add_row(mutant.name, mutant.breaks, *_numbers(outcome), verdict)
     console.print(table)
-    console.print(f"{_sum(outcomes)} A trace: python -m chaos model --mutant {MUTANTS[0].name}")
-    return all(_refuted(mutant, outcome) for mutant, outcome in zip(MUTANTS, outcomes, strict=True))
+    total = _sum([outcome for _, outcome in outcomes])
+    console.print(f"{total} A trace: python -m chaos model --mutant {outcomes[0][0].name}")
+    return all(_refuted(mutant, outcome) for mutant, outcome in outcomes)
 
 
-def _refuted(mutant: Mutant, outcome: Outcome) -> bool:
+def _refuted(mutant: Mutant | MemoryMutant, outcome: Outcome) -> bool:
     return outcome.broken == mutant.breaks
 
 
@@ -104,6 +122,12 @@ def _list(console: Console) -> None:
         bound = (tries, str(bounds.rounds), f"1-{bounds.proposals}", asks, str(bounds.crashes))
         table.add_row(bounds.name, "redlock" if bounds.timing else "none", *bound, verdict)
     console.print(table)
+    memories = Table("memories", "tries", "what happens to node 1", "times", "holds or breaks", box=None)
+    known = [(bounds, " ".join(bounds.properties)) for bounds in (*MEMORIES, *LONG_MEMORIES)]
+    for world, verdict in [*known, *((mutant.configuration, f"breaks {mutant.breaks}") for mutant in MEMORY_MUTANTS)]:
+        tries = " ".join(str(tries) for tries in world.tries)
+        memories.add_row(world.name, tries, " ".join(world.kinds), str(world.losses), verdict)
+    console.print(memories)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -129,11 +153,31 @@ def _show(outcome: Outcome) -> None:
         click.echo(f"Nothing is broken in {outcome.states:,} states.")
         return
     for number, change in enumerate(outcome.trace, start=1):
-        memory = "" if change.place is None else _memory(outcome.configuration, change.nodes[change.place])
-        click.echo(f"{number:4}  {change.text:60} {memory}".rstrip())
+        click.echo(f"{number:4}  {change.text:60} {_remembered(outcome.configuration, change)}".rstrip())
     violation = outcome.trace[-1].violation
     if violation is not None:
         click.echo(f"{violation.property} is broken: {violation.text}. No shorter way; {outcome.states:,} states visited.")
+
+
+def _remembered(bounds: Configuration | Memories, change: Change | memory.Change) -> str:
+    if change.place is None:
+        return ""
+    if isinstance(change, memory.Change):
+        return _marked(change.state.nodes[change.place])
+    assert isinstance(bounds, Configuration)
+    return _memory(bounds, change.nodes[change.place])
+
+
+def _marked(node: MemoryNode) -> str:
+    """The lock, the memory, and what the marker says."""
+    lock = "free" if node.lock < 0 else "ABCDEFGH"[node.lock]
+    text = "no marker"
+    if isinstance(node.text, Blank):
+        text = f"blank {node.text.stamp}"
+    elif isinstance(node.text, Marker):
+        floor = f", floor {node.text.floor}" if node.text.floor else ""
+        text = f"marked for memory {node.text.memory}{floor}"
+    return f"{lock}, memory {node.memory}{'' if node.master else ' of its master'}, {text}"
 
 
 def _memory(bounds: Configuration, node: Node) -> str:

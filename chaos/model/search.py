@@ -12,8 +12,11 @@ import time
 from dataclasses import dataclass
 
 from chaos.model.clients import Step, client_steps, delivered
+from chaos.model.memory import world as memory
+from chaos.model.memory.state import Memories
+from chaos.model.memory.state import State as MemoryState
 from chaos.model.nodes import node_steps
-from chaos.model.state import Configuration, Control, Node
+from chaos.model.state import HELD, Configuration, Control, Node
 from chaos.model.world import Change, matters, start, steps
 
 __all__ = ["Outcome", "explore"]
@@ -32,14 +35,14 @@ class Outcome:
     which nothing is granted breaks nothing. *trace*: the shortest way to a violation, which is its last step.
     """
 
-    configuration: Configuration
+    configuration: Configuration | Memories
     states: int
     transitions: int
     depth: int
     seconds: float
     complete: bool
     grants: int
-    trace: tuple[Change, ...] = ()
+    trace: tuple[Change | memory.Change, ...] = ()
 
     @property
     def broken(self) -> str:
@@ -48,8 +51,10 @@ class Outcome:
         return violation.property if violation else ""
 
 
-def explore(configuration: Configuration, states_max: float = math.inf) -> Outcome:
+def explore(configuration: Configuration | Memories, states_max: float = math.inf) -> Outcome:
     """Visit every state; stop at the first that breaks a property, or after the level that exceeds *states_max* states."""
+    if isinstance(configuration, Memories):
+        return _explore_memories(configuration, states_max)
     began = time.process_time()
     search = _Search(configuration)
     frontier, depth, transitions, complete = [search.first()], 0, 0, True
@@ -62,6 +67,53 @@ def explore(configuration: Configuration, states_max: float = math.inf) -> Outco
     seconds = time.process_time() - began
     grants = max(len(control.granted) for control in search.controls)
     return Outcome(configuration, len(search.parents), transitions, depth, seconds, complete, grants, search.trace())
+
+
+def _explore_memories(bounds: Memories, states_max: float) -> Outcome:
+    """The same by the textbook: these worlds are small, and their nodes are not alike."""
+    began = time.process_time()
+    first = memory.canonical(bounds, memory.start(bounds))
+    parents: dict[MemoryState, MemoryState | None] = {first: None}
+    parts: dict[object, object] = {}
+    """States share what they have in common: it takes a tenth of the space."""
+    frontier, depth, transitions, grants, broken = [first], 0, 0, 0, None
+    while frontier and broken is None and len(parents) <= states_max:
+        found = []
+        for state in frontier:
+            for change in memory.steps(bounds, state):
+                transitions += 1
+                if change.violation:
+                    broken = state
+                    break
+                after = memory.canonical(bounds, change.state)
+                if after not in parents:
+                    after = MemoryState(*[parts.setdefault(part, part) for part in after])  # type: ignore[arg-type]
+                    parents[after] = state
+                    found.append(after)
+                    grants = max(grants, sum([client.phase == HELD for client in after.clients]), len(after.granted))
+            if broken is not None:
+                break
+        depth += bool(found) or broken is not None
+        frontier = found
+    trace = () if broken is None else _retraced(bounds, parents, broken)
+    complete = broken is None and not frontier
+    seconds = time.process_time() - began
+    return Outcome(bounds, len(parents), transitions, depth, seconds, complete, grants, trace)
+
+
+def _retraced(bounds: Memories, parents: dict[MemoryState, MemoryState | None], last: MemoryState) -> tuple[memory.Change, ...]:
+    """The way to what was broken, with every node and client in a place of its own."""
+    path: list[MemoryState] = []
+    at: MemoryState | None = last
+    while at is not None:
+        path.append(at)
+        at = parents[at]
+    state, changes = memory.start(bounds), []
+    for target in reversed(path[:-1]):
+        todo = memory.steps(bounds, state)
+        changes.append(next(change for change in todo if target in memory.images(bounds, change.state)))
+        state = changes[-1].state
+    return (*changes, next(change for change in memory.steps(bounds, state) if change.violation))
 
 
 class _Search:

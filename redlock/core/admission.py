@@ -215,9 +215,10 @@ class Admission:
         if asked_at < record.asked_at:
             return
         if loss is not None and known.marker == loss.text == mark.expected and mark.wrote(stands):
-            # Ours, over the very text that we wait on. A blank: the wait goes on. A marker: it is over.
+            # Ours, over the very text that we wait on. A marker: the wait is over. A blank: it begins here, as the nothing that
+            # we met may have been another one, marked, used and lost while the command was on its way.
             if mark.is_blank:
-                loss.text = stands
+                loss.text, loss.since = stands, at
             else:
                 self._end_loss(record, known.memory)
         identity = replace(known, marker=stands, uptime=known.uptime + at - record.seen_at, clock=record.clock(at))

@@ -789,6 +789,18 @@ def test_a_client_that_knew_the_node_counts_by_its_own_clock_alone() -> None:
     assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
 
 
+def test_a_blank_that_was_long_on_its_way_begins_the_wait() -> None:
+    """The nothing that it was written over may be another one than was met: marked, used and lost in between."""
+    admission = met(3)
+    admission.seen(1, flushed(1, 3, marker=""), 0.0)
+    tell_again(admission, 0.0)
+    mark = admission.standing(1, 0.0).mark
+    assert mark is not None and mark.is_blank
+    admission.marked(1, mark, finished(mark, 5.0), 5.0, asked_at=0.0)
+    tell_again(admission, 5.0)
+    assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+
+
 def test_a_floor_is_by_the_clocks_of_the_others() -> None:
     """The node itself may just have booted with a clock of last year; a floor that it had is never lowered."""
     admission = met(3, marker={"floor": 42})
@@ -808,7 +820,7 @@ def test_a_clock_that_is_far_ahead_makes_no_floor_that_a_majority_did_not_allow(
     admission.seen(1, restarted(1, 5), 0.0)
     for node, clock in ((0, WALL + 86400.0), (2, WALL + 3.0), (3, WALL + 2.0), (4, WALL - 50.0)):
         admission.seen(node, identity_of(node, 5, clock=clock), 0.0)
-    obey(admission, 1, 1.0)
+    obey(admission, 1, 0.0)
     assert written(admission.standing(1, 100.0).mark)[1].floor == us(100.0 + 60.0 + 3.0)
     admission.failed(4, SILENT)
     assert written(admission.standing(1, 100.0).mark)[1].floor == us(86400.0 + 100.0 + 60.0), "it may have been the other one"
