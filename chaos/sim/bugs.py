@@ -174,7 +174,7 @@ BUGS: dict[str, Bug] = {
     ),
     "raised unseen": Bug(
         "a quarantine ends on what a majority told after the loss",
-        (Edit(f"{_ADMISSION}:Admission._quarantine", "if len(informed) < wanted and len(asked) < len(others):", "if False:"),),
+        (Edit(f"{_ADMISSION}:Admission._quarantine", "if len(informed) < wanted and not all_told:", "if False:"),),
         plan="raised",
     ),
     "founded on old news": Bug(
@@ -211,7 +211,7 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ADMISSION}:Admission._quarantine",
-                "self._until(record, identity, loss, informed, [*kin.values()], at)",
+                "self._until(node, loss, informed, [*kin.values()], at, all_told=all_told)",
                 "(loss.since + quarantine_span(self._ttl), [*kin.values()])",
             ),
         ),
@@ -346,7 +346,11 @@ BUGS: dict[str, Bug] = {
     "an older memory is believed": Bug(
         "a client that has met a newer memory under a name does not go back to the older one",
         (
-            Edit(f"{_ADMISSION}:Admission._how_returned", "if identity.memory in record.past:", "if False:"),
+            Edit(
+                f"{_ADMISSION}:Admission._how_returned",
+                "return _RETURNED if identity.memory in self._past else None",
+                "return None",
+            ),
             Edit(f"{_ADMISSION}:Admission._how_returned", "if lower or marker.cluster", "if marker.cluster"),
         ),
         plan="returned",
@@ -356,8 +360,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ADMISSION}:Admission._floor",
-                "max([each.clock(at) for each in asked], default=record.clock(at))",
-                "record.clock(at)",
+                "if clocks:",
+                "if False:",
             ),
         ),
         plan="floor-of-others",

@@ -430,10 +430,10 @@ class Admission:
         if marker.memory.run_id == identity.memory.run_id and not marker.before:
             # A replica or a backup came or left. That it was no promotion only the operator can know.
             return marker.never_replicas and identity.evicted <= marker.evicted
+        # In a run that had a marker of its own already, older data came by something else than its restart.
         known = self._records[node].trusted
-        if known is not None and known.memory.run_id == identity.memory.run_id:
-            return False  # This run had a marker of its own already: older data came into it, and no restart brought them.
-        return marker.durable and not self._is_copy(node, marker)
+        began = known is None or known.memory.run_id != identity.memory.run_id
+        return marker.durable and began and not self._is_copy(node, marker)
 
     def _is_copy(self, node: int, marker: Marker) -> bool:
         """Whether the marker is another node's, and so came with a copy of that one's data."""
