@@ -382,7 +382,8 @@ def test_the_command_leads_a_session_of_its_own(lone: Nodes) -> None:
 
 def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
     """As a terminal would send them: what the command itself started hears them too."""
-    script = "(trap 'echo below; exit' TERM; echo ready; while :; do sleep 0.02; done) & trap : TERM; wait; wait; exit 5"
+    # The shell's own trap first: what it starts says "ready" as soon as it has its own.
+    script = "trap : TERM; (trap 'echo below; exit' TERM; echo ready; while :; do sleep 0.02; done) & wait; wait; exit 5"
     words = [sys.executable, "-m", "redlock.cli", "lock", "group", "--", "sh", "-c", script]
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(words, env=environment(lone), stdout=subprocess.PIPE, text=True))

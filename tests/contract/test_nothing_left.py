@@ -290,8 +290,8 @@ class CtrlC:
             return
         caller: FrameType | None = frame
         while caller is not None:
-            # In __del__ it would only be printed.
-            if caller.f_code.co_name == "__del__" or caller.f_code.co_filename == threading.__file__:
+            # In __del__, and in the callback of a weak set (`_remove`), it would only be printed.
+            if caller.f_code.co_name in ("__del__", "_remove") or caller.f_code.co_filename == threading.__file__:
                 return
             caller = caller.f_back
         self.seen += 1
