@@ -57,15 +57,10 @@ def initialise(
         new = Marker(_NOBODY, len(servers), max_ttl or MAX_TTL_DEFAULT, durable=durable, never_replicas=never_replicas)
         new = changed(new, cluster=cluster or "-")
         marked = [server for server in servers if not server.identity.blank]
-        if replace or not marked:
-            _give_blanks(servers)
-            _look(servers)
-            if any(not server.identity.blank for server in servers) and not replace:
-                raise ConfigurationError("the nodes were marked while this was done: look again")
         if replace:
-            _refuse_live_locks(servers)
             return _replaced(servers, new)
         if not marked:
+            _give_blanks(servers)
             # The node of the smallest memory first, as every client does: its compare-and-set decides who founds the cluster.
             written = {server: server.write(new) for server in sorted(servers, key=lambda server: server.identity.memory)}
             return [written[server] for server in servers]
@@ -137,19 +132,45 @@ def _look(servers: Sequence[_Server]) -> None:
 
 def _give_blanks(servers: Sequence[_Server]) -> None:
     """As every client does first (`identity.blank`): who is without a marker at the next look was so at one instant, and is
-    marked only if it lost nothing since.
+    marked only if it lost nothing since. No lock is granted by a node with a blank.
     """
     for server in servers:
-        if server.identity.blank:
-            server.put(blank(secrets.token_hex(16), server.identity))
+        server.put(blank(secrets.token_hex(16), server.identity))
+    _look(servers)
+    if any(not server.identity.blank for server in servers):
+        raise ConfigurationError("the nodes were marked while this was done: look again")
 
 
 def _replaced(servers: Sequence[_Server], new: Marker) -> list[Marker]:
-    """All nodes marked anew, with a floor that no token granted before can be beyond: some of them may have forgotten."""
+    """All nodes marked anew, with a floor that no token granted before can be beyond: some of them may have forgotten.
+
+    A lock that is granted between a look for locks and the new marker may outlive what a quarantine will wait for from then on.
+    So all nodes are kept from granting any before the look that counts; the first look finds out without stopping anybody.
+    """
+    _refuse_live_locks(servers)
+    before = [(server.marker, server.identity) for server in servers]
+    try:
+        _give_blanks(servers)
+        _refuse_live_locks(servers)
+    except ConfigurationError:
+        for server, (marker, identity) in zip(servers, before, strict=True):
+            _give_back(server, marker, identity)
+        raise
     latest = max(server.identity.clock for server in servers)
-    known = [server.marker.floor for server in servers if server.marker is not None]
+    known = [marker.floor for marker, _ in before if marker is not None]
     floor = max([round((latest + FLOOR_AHEAD) * 1e6), *known])
     return [server.write(changed(new, floor=floor)) for server in servers]
+
+
+def _give_back(server: _Server, marker: Marker | None, identity: Identity) -> None:
+    """Put the marker of a node that lost nothing where our blank stands, if it can be: else the node waits out a quarantine."""
+    if marker is None or not _is_admitted(marker, identity):
+        return
+    with suppress(ConfigurationError):
+        server.look()
+        now = server.identity
+        if now.blank and now.memory == identity.memory and now.evicted == identity.evicted:
+            server.write(changed(marker, since_us=0, before=False))
 
 
 def _refuse_twins(servers: Sequence[_Server]) -> None:
@@ -199,18 +220,17 @@ def _admitted(servers: Sequence[_Server]) -> list[Marker]:
     markers = []
     for server in servers:
         marker, identity = server.marker, server.identity
-        if (
-            marker is None
-            or not marker.names(identity)
-            or marker.nodes != len(servers)
-            or (not marker.before and identity.evicted > marker.evicted)
-        ):
+        if marker is None or marker.nodes != len(servers) or not _is_admitted(marker, identity):
             raise ConfigurationError(
                 f"{server.name} is not an admitted node of this cluster, so nothing can be changed: wait until it votes "
                 "(`redlock nodes --wait`)"
             )
         markers.append(marker)
     return markers
+
+
+def _is_admitted(marker: Marker, identity: Identity) -> bool:
+    return marker.names(identity) and (marker.before or identity.evicted <= marker.evicted)
 
 
 def _write(server: _Server, new: Marker) -> Marker:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import redlock
 from redlock import initialise as initialising
 from redlock.core.commands import Look
 from redlock.core.identity import Identity, Marker, Memory
@@ -1021,6 +1022,32 @@ def test_a_replaced_cluster_keeps_its_highest_floor(own_nodes: Nodes) -> None:
     with own_nodes[1].client() as client:
         client.set("redlock:node", replace(marker_of(own_nodes[1]), floor=high).text())
     assert [marker.floor for marker in initialise(own_nodes.urls, replace=True)] == [high] * 5
+
+
+def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would live for longer than a quarantine by the new `max_ttl` waits. Its nodes are admitted again at once, as before."""
+    look, took = initialising._refuse_live_locks, []
+    before = [marker_of(node) for node in own_nodes]
+    with redlock.Redlock(own_nodes.urls, ttl=20.0) as locks:
+
+        def looking(servers: Any) -> None:
+            look(servers)
+            if not took:
+                took.append(locks.lock("late").acquire(timeout=PATIENCE))
+
+        monkeypatch.setattr(initialising, "_refuse_live_locks", looking)
+        with pytest.raises(ConfigurationError, match=r"still holds a lock, 'redlock:late'"):
+            initialise(own_nodes.urls, replace=True, max_ttl=1.0)
+        after = [marker_of(node) for node in own_nodes]
+        assert [replace(marker, since_us=0) for marker in after] == [replace(marker, since_us=0) for marker in before]
+        took[0].extend()
+        with redlock.Redlock(own_nodes.urls) as others, pytest.raises(LockContended), others.lock("late", timeout=0.2):
+            pass
+        took[0].release()
+        with locks.lock("late", timeout=PATIENCE):
+            pass
+        initialise(own_nodes.urls, replace=True, max_ttl=1.0)
+    assert [marker.max_ttl for marker in map(marker_of, own_nodes)] == [1.0] * 5
 
 
 def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
