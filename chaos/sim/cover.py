@@ -16,9 +16,8 @@ __all__ = ["BRANCHES_MIN", "main", "measure"]
 SEEDS = 40
 BRANCHES_MIN = 95.0
 _CORE = Path(__file__).parents[2] / "redlock" / "core"
-_UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):", r"if known is None:"]
-"""What no run can reach: it is for the type checker, or says so itself; and `Admission.marked` of a node that never said who it
-is, for nothing is written on such a node."""
+_UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):"]
+"""What no run can reach: it is for the type checker, or says so itself."""
 
 
 def main() -> int:

@@ -209,10 +209,8 @@ class Admission:
         """A node answered *mark*, sent at *asked_at*: *stands* is its marker, written by us or, first, by somebody else."""
         record = self._records[node]
         known, loss = record.identity, record.loss
-        if known is None:
-            return
         asked_at = at if asked_at is None else asked_at
-        if asked_at < record.asked_at:
+        if known is None or asked_at < record.asked_at:  # Nothing is written on a node that never said who it is.
             return
         if loss is not None and known.marker == loss.text == mark.expected and mark.wrote(stands):
             # Ours, over the very text that we wait on. A marker: the wait is over. A blank: it begins here, as the nothing that
