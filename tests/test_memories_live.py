@@ -65,11 +65,11 @@ def servers() -> Iterator[Nodes]:
 
 @pytest.fixture(autouse=True)
 def as_new(servers: Nodes) -> None:
-    """No server is stopped, limited, or a copy."""
+    """No server is stopped, limited, a copy, or still keeps a backlog for one: with a backlog, the next backup renames nothing."""
     for node in servers:
         if node.pid is None:
             node.start()
-        if info(node, "role") != "master" or info(node, "second_repl_offset") != -1:
+        if info(node, "role") != "master" or info(node, "second_repl_offset") != -1 or info(node, "repl_backlog_active"):
             node.kill()
             node.wipe()
             node.start()
