@@ -65,7 +65,7 @@ def servers() -> Iterator[Nodes]:
 
 @pytest.fixture(autouse=True)
 def as_new(servers: Nodes) -> None:
-    """No server is stopped, limited, a copy, or still keeps a backlog for one: with a backlog, the next backup renames nothing."""
+    """No server is stopped, limited, a copy, or keeps a backlog for one: with a backlog, the next backup renames nothing."""
     for node in servers:
         if node.pid is None:
             node.start()
