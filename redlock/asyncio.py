@@ -390,12 +390,13 @@ class Redlock(CoordinatorBase[Lease]):
         timeout, a few times, and a callback for a second. A cancel ends the waiting and not the closing, which goes on behind
         it; called again, this waits for the rest.
         """
-        if self._driver.closed:
+        begun = self._closing is not None and not self._closing.done()
+        if self._driver.closed and not begun:
             return
         task = asyncio.current_task()
         self._closers.add(task)
         try:
-            if self._closing is None or self._closing.done():
+            if self._closing is None or not begun:
                 self._driver.refuse()  # At once: a grant that is decided now may be on its way to its task.
                 self._closing = asyncio.create_task(self._close(), name="redlock-close")
             await asyncio.shield(self._closing)
