@@ -11,6 +11,9 @@ BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3 /usr/bin/python3.13 
 	$$p -c 'import sys, ensurepip; sys.path[:0] = ["."]; from benchmarks.machine import is_optimised as ok; \
 	sys.exit(sys.version_info < (3, 11) or not ok())' 2>/dev/null && { echo $$p; break; }; done)
 
+# Two more than there are processors: half of the tests' time is spent waiting for servers and for leases to end.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
+
 .PHONY: help demo test toxiproxy bench check clean
 
 help:
@@ -23,7 +26,7 @@ demo: $(READY)
 	@$(VENV)/bin/redlock demo
 
 test: check toxiproxy
-	$(VENV)/bin/pytest -n auto --dist loadfile -m "not alone" $(PYTEST)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile -m "not alone" $(PYTEST)
 	$(VENV)/bin/pytest -m alone $(PYTEST)
 
 # The proxy server of the chaos campaigns: from the PATH, or built with Go; without either its tests are skipped.
