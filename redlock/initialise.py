@@ -41,8 +41,8 @@ def initialise(
     *max_ttl*: longest ttl in seconds that anybody may ask for (None: 60). *durable*: the nodes run `appendfsync always`.
     *never_replicas*: no node is ever made a replica, so that a backup, which changes a node's replication id, costs nothing.
     *cluster*: an id that keeps clients with other node lists out. On a cluster that is marked already, a larger *max_ttl*
-    raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew, and is
-    refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new cluster
+    raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew. Marking
+    anew is refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new cluster
     is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks all
     anew. A raise that broke off goes on when it is run again.
     """
@@ -57,13 +57,8 @@ def initialise(
         new = Marker(_NOBODY, len(servers), max_ttl or MAX_TTL_DEFAULT, durable=durable, never_replicas=never_replicas)
         new = changed(new, cluster=cluster or "-")
         marked = [server for server in servers if not server.identity.blank]
-        if replace:
-            return _replaced(servers, new)
-        if not marked:
-            _give_blanks(servers)
-            # The node of the smallest memory first, as every client does: its compare-and-set decides who founds the cluster.
-            written = {server: server.write(new) for server in sorted(servers, key=lambda server: server.identity.memory)}
-            return [written[server] for server in servers]
+        if replace or not marked:
+            return _marked_anew(servers, new)
         _refuse_other_changes(marked, durable=durable, cluster=cluster)
         return _raised(servers, max_ttl, never_replicas=never_replicas)
 
@@ -74,6 +69,8 @@ class _Server:
     identity: Identity
 
     def __init__(self, endpoint: Endpoint, client: redis.Redis) -> None:
+        self.blank = ""
+        """The blank that we put there ourselves."""
         self.endpoint = endpoint
         self.name = endpoint.name
         self.client = client
@@ -131,18 +128,23 @@ def _look(servers: Sequence[_Server]) -> None:
 
 
 def _give_blanks(servers: Sequence[_Server]) -> None:
-    """As every client does first (`identity.blank`): who is without a marker at the next look was so at one instant, and is
-    marked only if it lost nothing since. No lock is granted by a node with a blank.
+    """As every client does first (`identity.blank`): who has that same blank at the next look was without a marker at one
+    instant, and is marked only if it lost nothing since. No lock is granted by a node with a blank.
     """
+    stood = {}
     for server in servers:
-        server.put(blank(secrets.token_hex(16), server.identity))
+        mark = blank(secrets.token_hex(16), server.identity)
+        stood[server] = stands = server.put(mark)
+        server.blank = stands if stands is not None and mark.wrote(stands) else ""
     _look(servers)
-    if any(not server.identity.blank for server in servers):
-        raise ConfigurationError("the nodes were marked while this was done: look again")
+    for server in servers:
+        if server.identity.marker != stood[server] or not server.identity.blank:
+            raise ConfigurationError(f"{server.name} was marked, or lost what it had, while this was done: look again")
 
 
-def _replaced(servers: Sequence[_Server], new: Marker) -> list[Marker]:
-    """All nodes marked anew, with a floor that no token granted before can be beyond: some of them may have forgotten.
+def _marked_anew(servers: Sequence[_Server], new: Marker) -> list[Marker]:
+    """All nodes marked anew. Where they were in use before, with a floor that no token granted then can be beyond: some of them
+    may have forgotten.
 
     A lock that is granted between a look for locks and the new marker may outlive what a quarantine will wait for from then on.
     So all nodes are kept from granting any before the look that counts; the first look finds out without stopping anybody.
@@ -152,24 +154,31 @@ def _replaced(servers: Sequence[_Server], new: Marker) -> list[Marker]:
     try:
         _give_blanks(servers)
         _refuse_live_locks(servers)
+        used = any([marker is not None for marker, _ in before]) or any([_has_fences(server) for server in servers])
     except ConfigurationError:
         for server, (marker, identity) in zip(servers, before, strict=True):
             _give_back(server, marker, identity)
         raise
     latest = max(server.identity.clock for server in servers)
     known = [marker.floor for marker, _ in before if marker is not None]
-    floor = max([round((latest + FLOOR_AHEAD) * 1e6), *known])
-    return [server.write(changed(new, floor=floor)) for server in servers]
+    floor = max([round((latest + FLOOR_AHEAD) * 1e6), *known]) if used else 0
+    # The node of the smallest memory first, as every client does: its compare-and-set decides who founds the cluster.
+    in_order = sorted(servers, key=lambda server: server.identity.memory)
+    written = {server: server.write(changed(new, floor=floor)) for server in in_order}
+    return [written[server] for server in servers]
 
 
 def _give_back(server: _Server, marker: Marker | None, identity: Identity) -> None:
-    """Put the marker of a node that lost nothing where our blank stands, if it can be: else the node waits out a quarantine."""
-    if marker is None or not _is_admitted(marker, identity):
+    """Put the marker of a node that lost nothing where our blank stands, if it can be: else the node waits out a quarantine.
+
+    Where anything but that very blank stands, nothing included, the node has lost its data or is another's affair by now.
+    """
+    if marker is None or not server.blank or not _is_admitted(marker, identity):
         return
     with suppress(ConfigurationError):
         server.look()
         now = server.identity
-        if now.blank and now.memory == identity.memory and now.evicted == identity.evicted:
+        if now.marker == server.blank and now.memory == identity.memory and now.evicted == identity.evicted:
             server.write(changed(marker, since_us=0, before=False))
 
 
@@ -249,19 +258,33 @@ def _refuse_other_changes(marked: Sequence[_Server], *, durable: bool, cluster: 
 
 def _refuse_live_locks(servers: Sequence[_Server]) -> None:
     for server in servers:
-        try:
-            lock_key = next(_live_locks(server.client), None)
-        except (redis.RedisError, OSError) as error:
-            raise ConfigurationError(f"{server.name} {server.endpoint.fault(error).detail}, when asked for its locks") from error
+        lock_key = _first(server, _live_locks(server.client))
         if lock_key is not None:
             raise ConfigurationError(
                 f"{server.name} still holds a lock, {lock_key!r}: stop the clients and wait until all have expired"
             )
 
 
+def _has_fences(server: _Server) -> bool:
+    """Whether locks were ever granted there, as far as it remembers."""
+    return _first(server, _fences(server.client)) is not None
+
+
+def _first(server: _Server, keys: Iterator[Any]) -> Any:
+    """The first of *keys*, None if there is none. Raises ConfigurationError where the node cannot be asked."""
+    try:
+        return next(keys, None)
+    except (redis.RedisError, OSError) as error:
+        raise ConfigurationError(f"{server.name} {server.endpoint.fault(error).detail}, when asked for its locks") from error
+
+
+def _fences(client: redis.Redis) -> Iterator[bytes]:
+    return client.scan_iter(match=f"*{FENCE_SUFFIX}", count=1000)
+
+
 def _live_locks(client: redis.Redis) -> Iterator[str]:
     """Keys that hold one of our locks, whatever the prefix of its clients: every one of them has a fence beside it."""
-    for fence_key in client.scan_iter(match=f"*{FENCE_SUFFIX}", count=1000):
+    for fence_key in _fences(client):
         lock_key = fence_key[: -len(FENCE_SUFFIX)]
         if client.exists(lock_key):
             yield lock_key.decode("utf-8", "replace")

@@ -1050,6 +1050,46 @@ def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nod
     assert [marker.max_ttl for marker in map(marker_of, own_nodes)] == [1.0] * 5
 
 
+@pytest.mark.parametrize("came", ["", "redlock2 blank 2 2 0 other"])
+def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, came: str
+) -> None:
+    """Flushed behind our blank, and met by a client or by nobody: with its old marker it would vote at once."""
+    look, looks = initialising._refuse_live_locks, []
+    before = [marker_of(node) for node in own_nodes]
+
+    def looking(servers: Any) -> None:
+        looks.append(servers)
+        if len(looks) == 2:
+            ask(own_nodes[1], "FLUSHALL")
+            if came:
+                ask(own_nodes[1], "SET", MARKER, came)
+            ask(own_nodes[0], "SET", "redlock:late", "somebody:1", "PX", 20000)
+            ask(own_nodes[0], "SET", "redlock:late:fence", "1")
+        look(servers)
+
+    monkeypatch.setattr(initialising, "_refuse_live_locks", looking)
+    with pytest.raises(ConfigurationError, match=r"still holds a lock, 'redlock:late'"):
+        initialise(own_nodes.urls, replace=True)
+    assert (ask(own_nodes[1], "GET", MARKER) or "") == came
+    given_back = [marker_of(node) for node in own_nodes if node is not own_nodes[1]]
+    assert [replace(marker, since_us=0) for marker in given_back] == [
+        replace(marker, since_us=0) for number, marker in enumerate(before) if number != 1
+    ]
+
+
+def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> None:
+    """As a replacement leaves them that was killed: no marking while a lock lives, and a floor above the tokens of before."""
+    for node in own_nodes:
+        ask(node, "SET", MARKER, f"redlock2 blank 1 1 {identity_of(node).memory.replication_id} nonce")
+    ask(own_nodes[3], "SET", "redlock:job", "somebody:1", "PX", 20000)
+    ask(own_nodes[3], "SET", "redlock:job:fence", "1")
+    with pytest.raises(ConfigurationError, match=r"still holds a lock, 'redlock:job'"):
+        initialise(own_nodes.urls)
+    ask(own_nodes[3], "DEL", "redlock:job")
+    assert all(marker.floor > time.time() * 1e6 for marker in initialise(own_nodes.urls))
+
+
 def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """As clients do: two who found it at once meet at the first node, and not in the middle."""
     for node in own_nodes:

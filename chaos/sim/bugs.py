@@ -368,7 +368,7 @@ BUGS: dict[str, Bug] = {
     ),
     "replaced without a floor": Bug(
         "`init --replace` writes a floor that no token granted before is beyond",
-        (Edit("redlock.initialise:_replaced", "server.write(changed(new, floor=floor))", "server.write(new)"),),
+        (Edit("redlock.initialise:_marked_anew", "server.write(changed(new, floor=floor))", "server.write(new)"),),
         plan="replaced",
     ),
     "a loss is one link's own": Bug(
