@@ -225,6 +225,7 @@ class Lock:
         self._acquiring = False
         self._lease: Lease | None = None
         self._entered = False
+        self._forks = coordinator.forks
 
     async def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
         """A lease, or None: a majority answered, and somebody else holds the lock.
@@ -246,6 +247,11 @@ class Lock:
         return await lease.release()
 
     async def _acquire(self, timeout: float | None, *, once: bool) -> Lease:
+        if self._forks != self._coordinator.forks:
+            # A forked child has no other task of its parent: what they were about here never ends by itself.
+            self._forks, self._acquiring = self._coordinator.forks, False
+            if self._lease is not None and self._lease._task is not asyncio.current_task():
+                self._lease, self._entered = None, False
         if self._acquiring:
             raise LockInUse(f"the lock on {self._resource!r} is being acquired already; make one Lock for each user")
         lease = self._lease

@@ -194,6 +194,8 @@ class CoordinatorBase(Generic[L]):
         )
         self._endpoints: list[Endpoint] = endpoints(nodes)
         warn_about_nodes(len(self._endpoints))
+        self.forks = 0
+        """How many forks lie between the process that made this and the present one."""
         self._observer = Observer(on_event)
         self._admission_class = admission
         self._entropy = Entropy()
@@ -344,6 +346,7 @@ class CoordinatorBase(Generic[L]):
 
     def _after_fork(self) -> None:
         """In the child: leases are the parent's, connections too; everything else starts anew."""
+        self.forks += 1
         for holding, handle in self._leases.values():
             holding.lose("it belongs to the process that forked this one")
             holding.freed = True

@@ -151,10 +151,11 @@ class Lock:
         self._auto_extend = auto_extend
         self._max_hold = max_hold
         self._on_lost = on_lost
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # Reentrant: the handler of a signal may use it in the midst of a `with`.
         self._acquiring = False
         self._lease: Lease | None = None
         self._entered = False
+        self._forks = coordinator.forks
 
     def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
         """A lease, or None: a majority answered, and somebody else holds the lock.
@@ -181,6 +182,8 @@ class Lock:
     def _acquire(self, timeout: float | None, *, once: bool, entered: bool = False) -> Lease:
         lease: Lease | None = None
         ours = False
+        if self._forks != self._coordinator.forks:
+            self._start_anew()
         try:
             with self._guard:
                 if self._acquiring:
@@ -203,6 +206,16 @@ class Lock:
                 self._lease, self._entered = None, False
                 lease.release()
             raise
+
+    def _start_anew(self) -> None:
+        """In a forked child, which has no other thread of its parent: what they were about here never ends by itself."""
+        with self._coordinator._fork_guard:
+            if self._forks == self._coordinator.forks:
+                return
+            self._guard, self._acquiring = threading.RLock(), False
+            if self._lease is not None and not self._lease._holder.is_alive():
+                self._lease, self._entered = None, False
+            self._forks = self._coordinator.forks
 
     def __enter__(self) -> Lease:
         return self._acquire(self._timeout, once=self._timeout == 0, entered=True)
@@ -295,6 +308,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._errands = Errands(self._driver.threads)
         self._asking: dict[int, threading.Thread] = {}
         """The acquires under way, by the identity of their `Ask`, until `close` can see what became of them."""
+        self._fork_guard = threading.RLock()
         self._close_lock = threading.RLock()  # Reentrant: a callback, or the handler of a signal, may close once more.
         self._closed = False
 
@@ -397,7 +411,7 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
-            self._driver.run(start, prefer=lease._port)
+            self._driver.run(start, prefer=lease._port, urgent=True)
         except LeaseLost:
             self._tell_lapsed(lease._holding)
             raise

@@ -42,9 +42,9 @@ def initialise(
     *never_replicas*: no node is ever made a replica, so that a backup, which changes a node's replication id, costs nothing.
     *cluster*: an id that keeps clients with other node lists out. On a cluster that is marked already, a larger *max_ttl*
     raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew. Marking
-    anew is refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new cluster
-    is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks all
-    anew. A raise that broke off goes on when it is run again.
+    anew is refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new
+    cluster is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks
+    all anew. A raise that broke off goes on when it is run again.
     """
     if max_ttl is not None:
         check_duration("max_ttl", max_ttl)
@@ -154,7 +154,7 @@ def _marked_anew(servers: Sequence[_Server], new: Marker) -> list[Marker]:
     try:
         _give_blanks(servers)
         _refuse_live_locks(servers)
-        used = any([marker is not None for marker, _ in before]) or any([_has_fences(server) for server in servers])
+        used = any(marker is not None for marker, _ in before) or any(_has_fences(server) for server in servers)
     except ConfigurationError:
         for server, (marker, identity) in zip(servers, before, strict=True):
             _give_back(server, marker, identity)

@@ -21,7 +21,9 @@ import redlock.asyncio
 from redlock import QuorumUnavailable, RedlockError
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
+from redlock.transport.blocking import ConnectionSet, Dialer
 from redlock.transport.clock import now
+from redlock.transport.keeper import Keeper
 from redlock.transport.threads import Threads, Worker
 
 PATIENCE = 20.0
@@ -662,6 +664,45 @@ def test_a_dial_that_somebody_cancels_is_not_waited_for(nodes: Nodes) -> None:
     asyncio.run(run())
 
 
+# Signals
+
+
+@pytest.mark.parametrize(
+    "where", [(Dialer, "_begin"), (Keeper, "_begin"), (ConnectionSet, "__init__")], ids=lambda where: where[0].__name__
+)
+def test_the_handler_of_a_signal_may_close_while_its_thread_holds_a_lock_of_ours(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
+) -> None:
+    """It runs in the midst of whatever the main thread does just then, and would wait for that for ever."""
+    owner, name = where
+    original = getattr(owner, name)
+    struck: list[str] = []
+    errors: list[str] = []
+    locks = redlock.Redlock(nodes.urls, ttl=TTL)
+
+    def strike(*arguments: Any) -> Any:
+        if not struck and threading.current_thread() is user:
+            struck.append(name)
+            locks.close()
+        return original(*arguments)
+
+    def use() -> None:
+        try:
+            locks.lock("orders", auto_extend=True).acquire()
+            locks.close()
+        except RedlockError as error:
+            errors.append(str(error))
+
+    user = threading.Thread(target=use, daemon=True)
+    monkeypatch.setattr(owner, name, strike)
+    user.start()
+    user.join(PATIENCE)
+    assert not user.is_alive()
+    assert struck == [name]
+    assert errors in ([], ["this Redlock is closed"])
+    assert locks._driver.closed
+
+
 # A worker alone
 
 
@@ -669,7 +710,7 @@ class Counting(Worker):
     """Has *left* steps to do; *fails* holds what each of them raises."""
 
     def __init__(self) -> None:
-        super().__init__(Threads(), threading.Lock())
+        super().__init__(Threads())
         self.left = 0
         self.fails: list[BaseException] = []
         self.dies = False

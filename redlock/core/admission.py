@@ -348,7 +348,7 @@ class Admission:
         if identity.blank:
             founding = record.founding == (identity.memory, identity.marker)
             if record.trusted is not None or (self._kin(node) and not founding):
-                self._lose(record, _GONE, at, certain=False)
+                self._lose(record, _how_gone(record.trusted, identity), at, certain=False)
             return
         foreign = self._foreign(marker)
         if marker is None or foreign is not None:
@@ -417,7 +417,7 @@ class Admission:
         if self._goes_on(node, identity, marker):
             return None
         if marker.memory.run_id == identity.memory.run_id:
-            return _PROMOTED if identity.promoted else _RENAMED
+            return _how_renamed(identity)
         # A server that was backed up and restarts from a snapshot shows the offset of a promotion as well.
         return _RESTARTED_OR_PROMOTED if identity.promoted else _RESTARTED
 
@@ -630,6 +630,16 @@ class Admission:
         """The markers of this cluster on the other nodes."""
         markers = {other: record.marker for other, record in enumerate(self._records) if other != node}
         return {other: marker for other, marker in markers.items() if marker is not None and self._foreign(marker) is None}
+
+
+def _how_renamed(identity: Identity) -> str:
+    return _PROMOTED if identity.promoted else _RENAMED
+
+
+def _how_gone(known: Marker | None, identity: Identity) -> str:
+    """Why a node has a blank, or nothing: another client may have been faster to see that it has another memory."""
+    renamed = known is not None and not known.before and known.memory.run_id == identity.memory.run_id
+    return _how_renamed(identity) if renamed and known is not None and not known.names(identity) else _GONE
 
 
 def _is_up_to_date(marker: Marker, identity: Identity) -> bool:

@@ -365,7 +365,7 @@ class Dialer(Worker):
     """
 
     def __init__(self, endpoint: Endpoint, node: Node, timeout: float, threads: Threads, hangups: Hangups) -> None:
-        super().__init__(threads, threading.Lock())
+        super().__init__(threads)
         self._name = f"redlock-dial-{node.name}"
         self._endpoint = endpoint
         self._node = node
@@ -501,6 +501,22 @@ class Dialer(Worker):
         return taken
 
 
+class _Waiter:
+    """One who waits for a set of connections, and the *port* that was handed over."""
+
+    __slots__ = ("gate", "port")
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.port: ConnectionSet | None = None
+
+    def open(self) -> None:
+        """Wake whoever waits."""
+        with contextlib.suppress(RuntimeError):  # Somebody else did.
+            self.gate.release()
+
+
 class Driver:
     """Runs flows for the threads of one coordinator."""
 
@@ -516,12 +532,15 @@ class Driver:
         self.dialers = [
             Dialer(endpoint, node, timeout, self.threads, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
         ]
-        # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. A plain lock is safe in a `with`.
-        self._lock = threading.Lock()
+        # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. Reentrant: the handler of a signal may
+        # close this, or use it, in the midst of a `with`.
+        self._lock = threading.RLock()
         self._idle: deque[ConnectionSet] = deque()
         self._all: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
         self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()  # Weak, so that a set lost to Ctrl-C frees its place.
-        self._waiters: deque[threading.Lock] = deque()
+        self._urgent: deque[_Waiter] = deque()
+        self._waiters: deque[_Waiter] = deque()
+        """Who waits for a set, in the order of coming. A holder has a line of its own, which is served first."""
         self._closing = self._closed = False
 
     @property
@@ -542,6 +561,7 @@ class Driver:
         give_up_at: float = math.inf,
         patient: bool = False,
         late: list[int] | None = None,
+        urgent: bool = False,
         final: bool = False,
     ) -> tuple[T, ConnectionSet]:
         """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
@@ -549,11 +569,12 @@ class Driver:
         *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
         last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*, and at once if there is none and
         none can be made, unless *patient*. *late* takes the nodes that owe an answer on *prefer*, if that is in other hands.
-        *final*: a release, which goes on where `refuse` ends everything else.
+        *urgent*: for a lease that is held; a holder, and least of all one who makes room, does not queue behind those who want
+        locks. *final*: a release, which goes on where `refuse` ends everything else.
         """
         if self.threads.missing:
             self.threads.try_again()
-        port = self._check_out(prefer, give_up_at, late, patient=patient, final=final)
+        port = self._check_out(prefer, give_up_at, late, patient=patient, urgent=urgent, final=final)
         ours = True
         run: Run[T] | None = None
         try:
@@ -570,7 +591,7 @@ class Driver:
                     run.move(None)
                     self._check_in(port)
                     self._sleep(wait.until)
-                    port = self._check_out(port, give_up_at, patient=patient, final=final)
+                    port = self._check_out(port, give_up_at, patient=patient, urgent=urgent, final=final)
                     ours = True
                     run.move(port)
                 if run.wait is wait and not run.done and clock() >= wait.until:
@@ -657,7 +678,7 @@ class Driver:
                     port.interrupted()
                     raise
                 finally:
-                    self._idle.append(port)
+                    self._check_in(port)
         for dialer, node in zip(self.dialers, self.nodes, strict=True):
             if node.owed_soon:
                 dialer.bring()
@@ -671,8 +692,7 @@ class Driver:
             ports = list(self._shared)
         for port in ports:
             port.wake()
-        for gate in list(self._waiters):
-            self._open(gate)
+        self._call_waiters()
 
     def quieten(self) -> None:
         """Wait, at most the node timeout, until no thread uses a set any more."""
@@ -694,8 +714,7 @@ class Driver:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
-        for gate in list(self._waiters):
-            self._open(gate)
+        self._call_waiters()
         until = clock() + _JOIN  # For all of them together.
         for dialer in self.dialers:
             dialer.join(until)
@@ -716,41 +735,55 @@ class Driver:
         late: list[int] | None = None,
         *,
         patient: bool = False,
+        urgent: bool = False,
         final: bool = False,
     ) -> ConnectionSet:
         if self._closing and not final:
             raise _closed()
-        idle = self._idle
         if prefer is not None:
             # The set that carried the acquire, so that its release cannot overtake it.
             try:
-                idle.remove(prefer)
+                self._idle.remove(prefer)
             except ValueError:
                 if late is not None:
                     late += prefer.late()
             else:
                 return prefer
-        while True:
-            try:
-                return idle.pop()
-            except IndexError:
-                pass
-            comes = True  # Whether waiting may bring one: those that are in use come back.
-            try:
-                port = self._make()
-                why = f"all {SETS_MAX} sets of connections are in use"
-            except OSError as error:  # No descriptor to be had.
-                port = None
-                why = f"no more connections can be made ({error.strerror or error})"
-                comes = bool(self._shared) or patient
-            if port is not None:
-                return port
-            left = give_up_at - clock()
-            if left <= 0 or not comes:
-                raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
-            self._queue_up(min(left, 1.0 if self._shared else AGAIN))
-            if self._closing and not final:
-                raise _closed()
+        line = self._urgent if urgent or final else self._waiters
+        if not self._urgent and not line:  # Or the one who comes just now would be faster than all who wait.
+            with contextlib.suppress(IndexError):
+                return self._idle.pop()
+        waiter: _Waiter | None = None
+        try:
+            while True:
+                comes = True  # Whether waiting may bring one: those that are in use come back.
+                try:
+                    port = self._make()
+                    why = f"all {SETS_MAX} sets of connections are in use"
+                except OSError as error:  # No descriptor to be had.
+                    port = None
+                    why = f"no more connections can be made ({error.strerror or error})"
+                    comes = bool(self._shared) or patient
+                if port is not None:
+                    return port
+                left = give_up_at - clock()
+                if left <= 0 or not comes:
+                    raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
+                if waiter is None:
+                    waiter = _Waiter()
+                    line.append(waiter)
+                    self._hand_over()  # After the append: whoever brings a set back looks for waiters after it did.
+                if not self._closed:
+                    waiter.gate.acquire(timeout=min(left, 1.0 if self._shared else AGAIN))
+                port = waiter.port
+                if port is not None:
+                    waiter = None
+                    return port
+                if self._closing and not final:
+                    raise _closed()
+        finally:
+            if waiter is not None:
+                self._step_out(line, waiter)
 
     def _make(self) -> ConnectionSet | None:
         """A new set for the threads; None: there are as many as there may be."""
@@ -764,20 +797,35 @@ class Driver:
             self._shared.add(port)
             return port
 
-    def _queue_up(self, longest: float) -> None:
-        """Wait until a set comes back, at most *longest* seconds."""
-        gate = threading.Lock()
-        gate.acquire()
-        self._waiters.append(gate)
-        # Asked after the append: whoever brings a set back looks for waiters after it did.
-        if not self._idle and not self._closed:
-            gate.acquire(timeout=longest)
-        with contextlib.suppress(ValueError):
-            self._waiters.remove(gate)
+    def _hand_over(self) -> None:
+        """Give the sets that are idle to those who wait, the first of them first."""
+        while self._idle and (self._urgent or self._waiters):
+            try:
+                port = self._idle.pop()
+            except IndexError:
+                return
+            try:
+                waiter = (self._urgent or self._waiters).popleft()
+            except IndexError:  # They have gone meanwhile. Others may have come: look again.
+                self._idle.append(port)
+            else:
+                waiter.port = port
+                waiter.open()
 
-    def _open(self, gate: threading.Lock) -> None:
-        with contextlib.suppress(RuntimeError):  # Somebody else opened it.
-            gate.release()
+    def _step_out(self, line: deque[_Waiter], waiter: _Waiter) -> None:
+        """Wait no more, and give back a set that came at this very moment."""
+        try:
+            line.remove(waiter)
+        except ValueError:  # Somebody has one for us, and is about to say so, if no Ctrl-C strikes it.
+            if waiter.port is None:
+                waiter.gate.acquire(timeout=_JOIN)
+        if waiter.port is not None:
+            self._check_in(waiter.port)
+
+    def _call_waiters(self) -> None:
+        """Make those who wait look up: there may be nothing to wait for any more."""
+        for waiter in [*self._urgent, *self._waiters]:
+            waiter.open()
 
     def _sleep(self, until: float) -> None:
         """Until *until*, or until this is closed."""
@@ -802,9 +850,8 @@ class Driver:
                 self._idle.remove(port)
             port.drain(clock() + self.cluster.patience)
             port.close()
-        elif self._waiters:
-            with contextlib.suppress(IndexError):
-                self._open(self._waiters.popleft())
+        elif self._urgent or self._waiters:
+            self._hand_over()
 
 
 def _closed() -> RedlockError:

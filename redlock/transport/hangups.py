@@ -16,7 +16,6 @@ import logging
 import os
 import select
 import socket
-import threading
 import weakref
 from typing import TYPE_CHECKING
 
@@ -42,7 +41,7 @@ class Hangups(Worker):
 
     def __init__(self, driver: Driver, threads: Threads) -> None:
         # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a `with` on it.
-        super().__init__(threads, threading.RLock())
+        super().__init__(threads)
         self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
         self._watched: dict[int, tuple[weakref.ref[ConnectionSet], int]] = {}
         self._ended_fds: set[int] = set()

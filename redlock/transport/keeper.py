@@ -7,7 +7,6 @@ node that does not answer delays nobody's deadline; nor does an exception, whoev
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -86,7 +85,7 @@ class Keeper(Worker):
         extension: Callable[[Watch, float], Flow[None]],
         jeopardy: Callable[[Watch, BaseException], None],
     ) -> None:
-        super().__init__(driver.threads, threading.Lock())
+        super().__init__(driver.threads)
         self._driver = driver
         self._extension = extension
         self._jeopardy = jeopardy
@@ -195,7 +194,7 @@ class Errands(Worker):
     _name = "redlock-callbacks"
 
     def __init__(self, threads: Threads) -> None:
-        super().__init__(threads, threading.Lock())
+        super().__init__(threads)
         self._todo: deque[Callable[[], object]] = deque()
 
     def run(self, errand: Callable[[], object]) -> None:

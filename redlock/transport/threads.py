@@ -46,16 +46,17 @@ class Threads:
 class Worker:
     """One thread that lives while there is something to do.
 
-    *lock* guards what there is to do. Subclasses say whether there is something (`_due`), do a little of it (`_step`), and
+    `_lock` guards what there is to do. Subclasses say whether there is something (`_due`), do a little of it (`_step`), and
     have and give back what the thread needs (`_prepare`, `_tidy`).
     """
 
     _name = "redlock"
 
-    # A plain lock: an Event or a Condition stays locked for ever when a Ctrl-C strikes on the way into it.
-    def __init__(self, threads: Threads, lock: threading.Lock | threading.RLock) -> None:
+    # No Event and no Condition, which stay locked for ever when a Ctrl-C strikes on the way into one. And no plain lock: the
+    # handler of a signal may call us, a close above all, in the midst of a `with`.
+    def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._lock = lock
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
 
     def _due(self) -> bool:

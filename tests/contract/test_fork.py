@@ -208,3 +208,31 @@ async def test_a_child_is_told_though_a_thread_of_the_parent_held_the_lock_of_lo
             holding.join()
             os.close(reader)
         assert not lost.is_set() and lease.release()
+
+
+async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api: Api, nodes: Nodes) -> None:
+    """One was waiting for it, another one ran under it: neither is there in the child, and neither ever ends there."""
+    async with api.redlock(nodes.urls, ttl=2.0) as locks, api.redlock(nodes.urls, ttl=2.0) as others:
+        waited_for, entered, done = locks.lock("awaited"), locks.lock("entered"), api.event()
+
+        async def use(lock: Any) -> None:
+            with contextlib.suppress(LeaseLost):
+                async with lock:
+                    await api.wait(done)
+
+        await others.lock("awaited").acquire()
+        users = [api.spawn(use(waited_for)), api.spawn(use(entered))]
+        assert await until(api, lambda: entered._entered and waited_for._acquiring)
+
+        async def child() -> list[bool]:
+            found = []
+            for lock in (waited_for, entered):
+                lease = await lock.acquire(timeout=PATIENCE)  # Everything of the parent's ends by itself.
+                found.append(lease.is_held())
+                await lease.release()
+            return found
+
+        assert await in_child(api, child) == [True, True]
+        done.set()
+        for user in users:
+            await api.join(user)

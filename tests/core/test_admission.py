@@ -562,6 +562,14 @@ LOSSES = {
     "copied": (identity_of(1, 3, memory=renamed(1), marker=marker_of(0, 3).text()), "it restarted"),
     "flushed": (flushed(1, 3), "its marker is gone"),
     "replaced": (flushed(1, 3, memory=memory_of(1, "b")), "its marker is gone"),
+    "renamed, and another client put a blank": (
+        flushed(1, 3, memory=renamed(1), marker=blank_of(renamed(1))),
+        "its replication id changed: it was promoted, or a replica or a backup came or left",
+    ),
+    "promoted, and another client put a blank": (
+        flushed(1, 3, memory=renamed(1), marker=blank_of(renamed(1)), promoted_at="77"),
+        "it was a replica, and was promoted",
+    ),
     "restored": (restarted(1, 3, marker=marker_of(1, 3, memory=memory_of(1, "a")).text()), "it restarted"),
     "evicted": (identity_of(1, 3, evicted=1), "it evicted keys"),
 }

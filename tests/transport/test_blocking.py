@@ -290,21 +290,86 @@ def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(nodes: Nodes, m
             locks.lock("orders").acquire(timeout=0.05)
 
 
+class Unhurried:
+    """The gate of one who waits for a set, and who looks again by himself only after very long."""
+
+    def __init__(self, gate: Any) -> None:
+        self._gate = gate
+        self.release = gate.release
+
+    def acquire(self, timeout: float) -> bool:
+        return bool(self._gate.acquire(timeout=PATIENCE))
+
+
 def test_a_set_that_comes_back_wakes_who_waits_for_it(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """By itself: here nobody looks again after a while."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    make = blocking._Waiter.__init__
+
+    def unhurried(waiter: Any) -> None:
+        make(waiter)
+        waiter.gate = Unhurried(waiter.gate)
+
+    monkeypatch.setattr(blocking._Waiter, "__init__", unhurried)
     with redlock.Redlock(nodes.urls) as locks:
         assert pair(locks)
-        queue_up = locks._driver._queue_up
-        monkeypatch.setattr(locks._driver, "_queue_up", lambda longest: queue_up(1000.0))
         got: list[bool] = []
         waiting = threading.Thread(target=lambda: got.append(pair(locks)), daemon=True)
         with in_hand(locks):
+            began = now()
             waiting.start()
             until(lambda: locks._driver._waiters, "somebody who waits")
         waiting.join(PATIENCE)
         assert got == [True]
+        assert now() < began + PATIENCE
         assert not locks._driver._waiters
+
+
+def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who comes just as a set comes back is faster than those who wait, and a holder waits for no newcomer."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    order: list[str] = []
+    with redlock.Redlock(nodes.urls) as locks:
+        driver = locks._driver
+
+        def ask(name: str, **how: bool) -> threading.Thread:
+            def have() -> None:
+                port = driver._check_out(None, **how)
+                order.append(name)
+                driver._check_in(port)
+
+            before = len(driver._waiters) + len(driver._urgent)
+            thread = threading.Thread(target=have, daemon=True)
+            thread.start()
+            until(lambda: len(driver._waiters) + len(driver._urgent) > before, "one more who waits")
+            return thread
+
+        with in_hand(locks):
+            threads = [ask("first"), ask("second"), ask("holder", urgent=True), ask("release", final=True), ask("third")]
+        for thread in threads:
+            thread.join(PATIENCE)
+    assert order == ["holder", "release", "first", "second", "third"]
+
+
+def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or it would be in use for ever."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    with redlock.Redlock(nodes.urls) as locks:
+        assert pair(locks)
+        driver = locks._driver
+        port = driver._idle.pop()
+        step_out = driver._step_out
+
+        def late(line: Any, waiter: Any) -> None:
+            driver._check_in(port)  # Handed to the one who has just had enough.
+            assert waiter.port is port
+            step_out(line, waiter)
+
+        monkeypatch.setattr(driver, "_step_out", late)
+        with pytest.raises(QuorumUnavailable, match="all 1 sets of connections are in use"):
+            locks.lock("orders").acquire(timeout=0.01)
+        assert list(driver._idle) == [port]
+        assert pair(locks)
 
 
 def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
