@@ -155,6 +155,8 @@ class Lease(LeaseBase):
         if ended is not None:  # No body runs under a lease that has ended.
             await self.release()
             raise ended
+        if self._body is not _Body.IDLE:  # The inner body's end would release the lease under the outer one.
+            raise LockInUse(f"a body runs under the lease on {self.resource!r} already")
         self._task = asyncio.current_task()
         self._cancels = self._task.cancelling() if self._task is not None else 0
         self._body = _Body.RUNNING
@@ -214,7 +216,7 @@ class Lock:
         max_hold: float | None,
         on_lost: Callable[[Lease], object] | None,
     ) -> None:
-        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold)
+        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold, on_lost)
         self._coordinator = coordinator
         self._resource = resource
         self._ttl = coordinator._policy.ttl if ttl is None else ttl
@@ -399,6 +401,7 @@ class Redlock(CoordinatorBase[Lease]):
         begun = self._closing is not None and not self._closing.done()
         if self._driver.closed and not begun:
             return
+        self._driver.check_loop()
         task = asyncio.current_task()
         self._closers.add(task)
         try:
@@ -461,6 +464,7 @@ class Redlock(CoordinatorBase[Lease]):
 
     async def _release_holding(self, holding: Holding) -> bool:
         released = False
+        self._driver.check_loop()
         try:
             released = await self._driver.run(self._release(holding), urgent=True, final=True)
         except RedlockError:

@@ -27,7 +27,7 @@ from redlock.core.release import release
 from redlock.core.rounds import Cluster
 from redlock.errors import ConfigurationError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
-from redlock.policy import Policy, check_duration, warn_about_nodes
+from redlock.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
@@ -192,6 +192,7 @@ class CoordinatorBase(Generic[L]):
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
         )
+        check_callback("on_event", on_event)
         self._endpoints: list[Endpoint] = endpoints(nodes)
         warn_about_nodes(len(self._endpoints))
         self.forks = 0
@@ -359,7 +360,7 @@ class CoordinatorBase(Generic[L]):
 
 
 def check_lock_arguments(
-    policy: Policy, resource: str, ttl: float | None, timeout: float | None, max_hold: float | None
+    policy: Policy, resource: str, ttl: float | None, timeout: float | None, max_hold: float | None, on_lost: object
 ) -> tuple[str, str]:
     """The keys of *resource*; refuses what cannot work before anything is sent."""
     keys = keys_of(policy.key_prefix, resource)
@@ -368,15 +369,18 @@ def check_lock_arguments(
     if max_hold is not None:
         check_duration("max_hold", max_hold)
     check_timeout(timeout)
+    check_callback("on_lost", on_lost)
     return keys
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Refuse a timeout that is no duration: ValueError, as `threading.Lock.acquire` does."""
+    """Refuse a timeout that is no duration: ValueError, as `threading.Lock.acquire` does. Infinity is one: for ever."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
         raise ConfigurationError(f"timeout={timeout!r} must be None, or a number of seconds that is not negative")
+    if isinstance(timeout, int) and timeout > DURATION_MAX:  # Perhaps larger than any float.
+        raise ConfigurationError(f"timeout must be None or at most {DURATION_MAX:g} seconds, which is a century")
 
 
 def acquire_timeout(blocking: bool, timeout: float | Omitted | None, default: float | None) -> tuple[float | None, bool]:

@@ -44,6 +44,7 @@ from redlock.supervise import (
     say,
     say_if_heard,
     scrubbed,
+    stand_in,
     supervise,
 )
 from redlock.transport.clock import now
@@ -84,6 +85,7 @@ Exit status:
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
+    stand_in()
     try:
         import click
         import rich  # noqa: F401
@@ -96,7 +98,8 @@ def main() -> None:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(file=text)
-        sys.stderr.write(scrubbed(text.getvalue()))  # A misplaced argument is repeated, and may be a URL.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(scrubbed(text.getvalue()))  # A misplaced argument is repeated, and may be a URL.
         status = MISUSED
     except ConfigurationError as error:
         say(str(error))
@@ -264,13 +267,14 @@ def _lock(
             jeopardy[:] = [event.votes]
 
     signals = Signals()
-    # Both are forked before the coordinator starts threads.
+    # Guard and child are forked before the coordinator starts threads.
     with (
         contextlib.suppress(Interrupted),
+        signals,
         Guard(margin=ttl * GUARD_SHARE) as guard,
         Child(command, resource) as child,
-        signals,
     ):
+        signals.check()
         try:
             with (
                 redlock.Redlock(nodes, ttl=ttl, key_prefix=key_prefix, on_event=hear) as locks,

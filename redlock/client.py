@@ -48,7 +48,7 @@ _TOGETHER_MAX = 256
 class Lease(LeaseBase):
     """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
 
-    __slots__ = ("_holder", "_lost", "_on_lost", "_port", "_watch")
+    __slots__ = ("_entered", "_holder", "_lost", "_on_lost", "_port", "_watch")
     _coordinator: Redlock
 
     def __init__(
@@ -59,6 +59,7 @@ class Lease(LeaseBase):
         self._on_lost = on_lost
         self._lost: threading.Event | None = None
         self._watch: Watch | None = None
+        self._entered = False
         self._holder = threading.current_thread()  # Who needs not be told if it closes its coordinator.
 
     @property
@@ -99,10 +100,14 @@ class Lease(LeaseBase):
         if ended is not None:  # No body runs under a lease that has ended.
             self.release()
             raise ended
+        if self._entered:  # The inner body's end would release the lease under the outer one.
+            raise LockInUse(f"a body runs under the lease on {self.resource!r} already")
         self._holder = threading.current_thread()
+        self._entered = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._entered = False
         try:
             ended = self._ended()
             self.release()
@@ -143,7 +148,7 @@ class Lock:
         max_hold: float | None,
         on_lost: Callable[[Lease], object] | None,
     ) -> None:
-        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold)
+        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold, on_lost)
         self._coordinator = coordinator
         self._resource = resource
         self._ttl = coordinator._policy.ttl if ttl is None else ttl
@@ -197,6 +202,7 @@ class Lock:
             lease = self._coordinator._acquire(
                 self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
             )
+            lease._entered = entered
             self._lease, self._entered, self._acquiring = lease, entered, False
             return lease
         except BaseException:

@@ -7,9 +7,10 @@ is to be raised, or the cluster is to be replaced and no lock lives on it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace as changed
+from itertools import islice
 from typing import Any
 
 import redis
@@ -24,6 +25,7 @@ from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
+_ASKED_TOGETHER = 1000
 _NOBODY = Memory("", "")
 
 
@@ -219,7 +221,8 @@ def _raised(servers: Sequence[_Server], max_ttl: float | None, *, never_replicas
         if marker.wait_ttl < wait_ttl:
             raise ConfigurationError(f"{server.name} forgot its marker while this was done, and was marked anew: look again")
     return [
-        _write(server, changed(marker, max_ttl=max_ttl or marker.max_ttl, before=False))
+        # Never lowered, not even below what somebody else raised it to meanwhile.
+        _write(server, changed(marker, max_ttl=max(max_ttl or 0.0, marker.max_ttl), before=False))
         for server, marker in zip(servers, markers, strict=True)
     ]
 
@@ -283,8 +286,15 @@ def _fences(client: redis.Redis) -> Iterator[bytes]:
 
 
 def _live_locks(client: redis.Redis) -> Iterator[str]:
-    """Keys that hold one of our locks, whatever the prefix of its clients: every one of them has a fence beside it."""
-    for fence_key in _fences(client):
-        lock_key = fence_key[: -len(FENCE_SUFFIX)]
-        if client.exists(lock_key):
-            yield lock_key.decode("utf-8", "replace")
+    """Keys that hold one of our locks, whatever the prefix of its clients: every one of them has a fence beside it.
+
+    Asked for many at once: while nodes have blanks nobody gets a lock, and a week's fences may be very many.
+    """
+    fences = _fences(client)
+    while some := list(islice(fences, _ASKED_TOGETHER)):
+        keys = [fence_key[: -len(FENCE_SUFFIX)] for fence_key in some]
+        pipeline = client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.exists(key)
+        there: Iterable[int] = pipeline.execute()
+        yield from [key.decode("utf-8", "replace") for key, exists in zip(keys, there, strict=True) if exists]

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from redlock.core.lease import validity
 from redlock.errors import ConfigurationError
 
-__all__ = ["Policy", "check_duration", "check_text", "warn_about_nodes"]
+__all__ = ["Policy", "check_callback", "check_duration", "check_text", "warn_about_nodes"]
 
 NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
 NODE_TIMEOUT_MAX = 0.25
 NODE_TIMEOUT_MIN = 0.02  # Below this a garbage collection or a busy CPU makes every node look silent.
 FENCE_KEPT = 0.999  # take.lua and free.lua leave the expiry of a fence alone that has this share of fence_ttl left.
+DURATION_MAX = 100 * 366 * 86400.0
+"""Seconds. Servers count milliseconds in 64 bits and markers in 16 digits, so a bound there must be; nobody means more."""
 ROUND_SHARE = 3
 """A try may take a third of the ttl (protocol.md 1.6), so a node must have answered within that."""
 
@@ -49,6 +51,8 @@ class Policy:
         check_text("key_prefix", self.key_prefix)
         if self.durable not in (None, True, False):
             raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
+        if self.repair_missing_ttl not in (True, False):
+            raise ConfigurationError(f"repair_missing_ttl={self.repair_missing_ttl!r} must be True or False")
         self.check_ttl(self.ttl, self.max_ttl)
 
     def check_ttl(self, ttl: float, max_ttl: float | None) -> None:
@@ -75,9 +79,18 @@ class Policy:
 
 
 def check_duration(name: str, value: float) -> None:
-    """Refuse what is not a positive, finite number of seconds."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    """Refuse what is not a positive, finite number of seconds, or is more than a century."""
+    # Compared before anything is computed: an int may be larger than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(f"{name}={value!r} must be a positive, finite number of seconds")
+    if value > DURATION_MAX:
+        raise ConfigurationError(f"{name} must be at most {DURATION_MAX:g} seconds, which is a century")
+
+
+def check_callback(name: str, value: object) -> None:
+    """Refuse what is neither None nor can be called."""
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name}={value!r} must be a function, or None")
 
 
 def check_text(name: str, value: str) -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "say",
     "say_if_heard",
     "scrubbed",
+    "stand_in",
     "supervise",
 ]
 
@@ -156,6 +157,10 @@ class Signals:
     def hold(self) -> None:
         """The lease is there: from here on signals are for the command. Raises if one came just before."""
         self._holding = True
+        self.check()
+
+    def check(self) -> None:
+        """Raise if a signal came unheard: what a handler raises in a hook of the interpreter is printed and forgotten."""
         if self._caught:
             raise Interrupted
 
@@ -258,10 +263,12 @@ class Child:
             os.close(self._gate)  # Or its own copy would keep the gate from ever being closed.
             # As for any program that is started: what this interpreter ignores or handles is not the command's business. What
             # was ignored before, it keeps.
+            signal.set_wakeup_fd(-1)
             for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for signum in _FORWARDED:
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    signal.signal(signum, signal.SIG_DFL)
             os.write(writer, self._TOLD.pack(0))
             go = os.read(reader, self._GO.size)
             if go:
@@ -319,6 +326,7 @@ class Guard:
         """The life of the guard, in the forked process."""
         try:
             os.setsid()
+            signal.set_wakeup_fd(-1)
             for signum in _FORWARDED:
                 signal.signal(signum, signal.SIG_IGN)
             os.close(self._pipe)
@@ -351,14 +359,32 @@ class Guard:
 
 
 def say(text: str) -> None:
-    """One line on standard error, without a credential in it."""
-    sys.stderr.write(f"redlock: {scrubbed(text)}\n")
-    sys.stderr.flush()
+    """One line on standard error, without a credential in it; and no line where none can be written, which stops nothing."""
+    try:
+        sys.stderr.write(f"redlock: {scrubbed(text)}\n")
+        sys.stderr.flush()
+    except OSError:  # A full disk, or nobody who reads. What is left of it must not fail once more as the interpreter ends.
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+
+
+def stand_in() -> None:
+    """Open the standard streams that this process was started without: the next pipe would get their number, and be closed,
+    written over or inherited as what it is not.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest number that is free, which is this one.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def say_if_heard(text: str) -> None:
     """As `say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
-    if select.select([], [sys.stderr], [], 0)[1]:
+    with contextlib.suppress(OSError, ValueError):  # It was closed, or lost, and there is nobody to hear.
+        if not select.select([], [sys.stderr], [], 0)[1]:
+            return
         # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a URL would hide its @.
         say(scrubbed(text)[:2000])
 

@@ -91,7 +91,14 @@ class _Endpoint:
         node = self._operator.world.nodes[self._index]
         return iter([key.encode() for key in sorted(node.data) if fnmatch.fnmatchcase(key, match)])
 
-    def exists(self, key: bytes) -> bool:
+    def pipeline(self, *, transaction: bool) -> _Endpoint:
+        self._asked: list[bytes] = []
+        return self
+
+    def exists(self, key: bytes) -> None:
+        self._asked.append(key)
+
+    def execute(self) -> list[bool]:
         world = self._operator.world
         node = world.nodes[self._index]
-        return node._get(key.decode(), node.wall_us(world.now) // 1000) is not None
+        return [node._get(key.decode(), node.wall_us(world.now) // 1000) is not None for key in self._asked]

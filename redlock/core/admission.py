@@ -554,6 +554,8 @@ class Admission:
         first = min(self._records, key=lambda each: each.identity.memory if each.identity is not None else Memory("", ""))
         if not self._confirmed() or first is not record:
             return _UNKNOWN
+        if len(self._records) == 1:  # Not new, perhaps, but flushed: and no other node has a fence.
+            model = replace(model, floor=self._floor(node, {}, at))
         return Standing(State.MARK, mark=_founded(identity, model).write(identity))
 
     def _absent(self, at: float) -> str | None:
@@ -568,8 +570,13 @@ class Admission:
         return None
 
     def _founded_at(self, span: float, at: float) -> float:
-        """When no lock can be left that the nodes forgot, should they all have forgotten: by their uptime, or their blanks."""
-        until = max(record.seen_at + span - max(0.0, record.identity.uptime) for record in self._records if record.identity)
+        """When no lock can be left that the nodes forgot, should they all have forgotten: by their uptime, or their blanks.
+
+        One node alone needs only be flushed to look new, without any restart, so its uptime says nothing.
+        """
+        until = float("inf")
+        if len(self._records) > 1:
+            until = max(record.seen_at + span - max(0.0, record.identity.uptime) for record in self._records if record.identity)
         puts = [put for record in self._records if record.identity and (put := Blank.parse(record.identity.marker))]
         if len(puts) == len(self._records):
             waited = min(record.clock(at) for record in self._records) - max(put.latest_us for put in puts) / 1e6
@@ -654,7 +661,7 @@ def _has_blank(record: _Record) -> bool:
 
 
 def _founded(identity: Identity, model: Marker) -> Marker:
-    return replace(model, memory=identity.memory, evicted=identity.evicted, floor=0, since_us=0, before=False)
+    return replace(model, memory=identity.memory, evicted=identity.evicted, since_us=0, before=False)
 
 
 def _refused(detail: str) -> Standing:

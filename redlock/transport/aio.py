@@ -184,6 +184,11 @@ class AsyncDriver:
         """The loop this driver belongs to, from its first use on."""
         return self._bind()
 
+    def check_loop(self) -> None:
+        """Refuse another event loop than the one that used this first: connections belong to it alone."""
+        if not self.closed:
+            self._bind(final=True)
+
     def refuse(self) -> None:
         """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
         self.closing = True

@@ -217,6 +217,10 @@ def _pool(spec: NodeSpec) -> Any:
         if not spec.startswith("unix:") and not re.fullmatch("/?[0-9]*", urlsplit(spec).path):
             # redis-py would take database 0, and the user's name for the host when a password has a slash.
             raise ValueError("the URL's path is no database number (in a password, / must be percent-encoded)")
+        parts = urlsplit(spec)
+        if parts.fragment or (parts.query and not all("=" in option for option in parts.query.split("&"))):
+            # redis-py would ignore it, and take the user's name for the host when a password has one of these.
+            raise ValueError("the URL's options are not name=value (in a password, ? and # must be percent-encoded)")
         return redis.ConnectionPool.from_url(spec)
     if isinstance(spec, Mapping):
         return redis.Redis(**spec).connection_pool
@@ -246,7 +250,7 @@ def _check_address(connection_class: type[redis.Connection], arguments: Mapping[
     if issubclass(connection_class, redis.UnixDomainSocketConnection):
         if not arguments.get("path"):
             raise ValueError("a unix socket needs a path: unix:///path/to/socket")
-    elif not 0 < int(arguments.get("port", 6379)) <= 65535:
+    elif isinstance(port := arguments.get("port", 6379), bool | float) or not 0 < int(port) <= 65535:
         raise ValueError(f"port={arguments['port']!r} must be from 1 to 65535")
     elif not arguments.get("host", "localhost"):
         raise ValueError("host is empty")

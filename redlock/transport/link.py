@@ -222,6 +222,7 @@ class Link:
         "_phase",
         "_quiet_since",
         "_reader",
+        "_said",
         "_silence",
         "_tail",
         "_unproven",
@@ -259,6 +260,7 @@ class Link:
         self._marked_at = NEVER
         self._memory: Memory | None = None
         self._info: dict[str, str] = {}
+        self._said = ""  # The first error that the node answered to a question of ours.
         self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
 
     # What the driver asks
@@ -414,6 +416,8 @@ class Link:
     def lost(self, fault: Fault, now: float) -> None:
         """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
         was_greeting, unproven = not self._greeted, self._unproven
+        if was_greeting and self._said:  # A server that is full says so, and hangs up.
+            fault = Fault(fault.kind, f"said {self._said}, and {fault.detail}")
         fifo, self.owing = self.owing, deque()
         self._phase = _Phase.DOWN
         self._reset()
@@ -714,6 +718,7 @@ class Link:
         if type(command) is Look:
             return self._learn(Fault(FaultKind.REFUSED, "runs in cluster mode") if word in _CLUSTERED else fault, now)
         if type(command) is Plain:
+            self._said = self._said or _clean(text)
             return b""
         if type(command) is Mark:
             self._marking = self._unproven = False

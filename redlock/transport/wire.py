@@ -17,6 +17,8 @@ REPLY_MAX = 1 << 18  # Six sections of INFO are some 6 KiB; our other scripts an
 ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
 _TEMPLATES_MAX = 1024
+_TEMPLATE_KEYS_MAX = 1024
+"""Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in memory."""
 # What a node says nearly always, to TAKE and to FREE: worth no closer look.
 _ORDINARY = re.compile(rb"(?::[0-9]{1,16}\r\n)+")
 
@@ -59,7 +61,8 @@ def _pack_vote(command: Command) -> bytes:
     script, args = command.script, command.args
     assert script is not None
     owner, token = str(args[0]).encode(), str(args[1]).encode()
-    head = _head(3 + len(command.keys) + len(args) + command.marked, script.sha, command.keys)
+    make = _head if len(command.keys[0]) <= _TEMPLATE_KEYS_MAX else _head.__wrapped__
+    head = make(3 + len(command.keys) + len(args) + command.marked, script.sha, command.keys)
     return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(owner), owner, len(token), token, _rest(args[2:]))
 
 
