@@ -54,7 +54,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A property that did not hold. *property* is its name in DESIGN and facts; *text* says who and when."""
+    """A property that did not hold. *property*: its name (U, M, ME, D and X: docs/protocol.md 9); *text* says who and when."""
 
     property: str
     at: float

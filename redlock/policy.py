@@ -18,7 +18,7 @@ FENCE_KEPT = 0.999  # take.lua and free.lua leave the expiry of a fence alone th
 DURATION_MAX = 100 * 366 * 86400.0
 """Seconds. Servers count milliseconds in 64 bits and markers in 16 digits, so a bound there must be; nobody means more."""
 ROUND_SHARE = 3
-"""A try may take a third of the ttl (protocol.md 1.6), so a node must have answered within that."""
+"""A try may take a third of the ttl (docs/protocol.md 9.4), so a node must have answered within that."""
 
 
 @dataclass(frozen=True, slots=True)

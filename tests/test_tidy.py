@@ -1,4 +1,5 @@
-"""What the source itself must keep to: who may import whom, no clock and no I/O in the core, a docstring for what is public.
+"""What the source itself must keep to: who may import whom, no clock and no I/O in the core, a docstring for what is public,
+and no citation that leads nowhere.
 
 Reads the files with `ast` and runs nothing of them.
 """
@@ -6,6 +7,9 @@ Reads the files with `ast` and runs nothing of them.
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -187,3 +191,104 @@ def test_what_is_public_has_a_docstring(module: str) -> None:
     _, tree = sources()[module]
     assert ast.get_docstring(tree), f"{module} has no docstring"
     assert not list(unexplained(tree.body, None, module))
+
+
+CITING = ("redlock", "chaos", "tests", "benchmarks", "deploy", "docs")
+PROTOCOL, FAILURES = "docs/protocol.md", "docs/failure-modes.md"
+_FAILURE = re.compile(r"\bF\d{1,2}\b")
+_PROPERTY = re.compile(r"\bI\d{1,2}\b")
+_DOCUMENT = re.compile(r"(?<![\w\"'/*.-])((?:\.\./)*(?:[\w-]+/)*[\w-]+\.md)\b(?:,?\s(?:section\s)?(\d+(?:\.\d+)?))?")
+_LINK = re.compile(r"\]\(([^)#:\s]+)[^)\s]*\)")
+_SECTION = re.compile(r"\((\d{1,2}\.\d{1,2})(?=[):,])|\b[Ss]ections?\s(\d+(?:\.\d+)?)\b")
+_OUTSIDE = re.compile(r"\b(?:DESIGN|STYLE\.md|facts)\b|(?<![\w/])shared/")
+"""Notes of those who began this, which are not in the repository."""
+
+
+@cache
+def cited() -> dict[Path, str]:
+    """The text of every file that may cite a document."""
+    found = [path for folder in CITING for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".lua", ".json")]
+    ours = [path for path in found if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    return {path: path.read_text("utf-8") for path in sorted([*ours, *ROOT.glob("*.md")])}
+
+
+@cache
+def numbers(document: str) -> frozenset[str]:
+    """What a citation of *document* may name: numbers of sections, of failures, and of properties in a table."""
+    found = re.findall(r"^(?:#+|\|) ([FI]?\d+(?:\.\d+)?)(?:\. | )", (ROOT / document).read_text("utf-8"), re.MULTILINE)
+    return frozenset(found)
+
+
+def prose(path: Path, text: str) -> str:
+    """What of a file is meant for people: of a module its comments and docstrings."""
+    if path.suffix != ".py":
+        return text
+    comments = [token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.COMMENT]
+    alone = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    return "\n".join([*comments, *(str(each.value) for each in alone if isinstance(each, ast.Constant))])
+
+
+def wrong_citations(path: Path, text: str) -> Iterator[str]:
+    """What *text*, which stands in *path*, cites and nobody can open."""
+    yield from (name for name in _FAILURE.findall(text) if name not in numbers(FAILURES))
+    yield from (name for name in _PROPERTY.findall(text) if name not in numbers(PROTOCOL))
+    yield from (found[0] for found in _OUTSIDE.finditer(prose(path, text)))
+    for name, section in _DOCUMENT.findall(text):
+        place = next((place for place in (ROOT / name, path.parent / name) if place.is_file()), None)
+        if place is None:
+            yield name
+        elif section and numbers(str(place)) and section not in numbers(str(place)):
+            yield f"{name} {section}"
+    if path.suffix == ".md":
+        yield from (name for name in _LINK.findall(text) if not (path.parent / name).exists())
+    if path == ROOT / PROTOCOL:
+        within = (bracketed or worded for bracketed, worded in _SECTION.findall(text))
+        yield from (f"section {section}" for section in within if section not in numbers(PROTOCOL))
+
+
+def test_every_citation_leads_somewhere() -> None:
+    """A number of a failure or a section, or the name of a document, is one that stands in this repository."""
+    found = {str(path.relative_to(ROOT)): sorted(wrong_citations(path, text)) for path, text in cited().items()}
+    assert not {path: wrong for path, wrong in found.items() if wrong}
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("redlock/core/lease.py", f"# A late release (F{61})."),
+        ("redlock/core/lease.py", f"# The store (I{2})."),
+        ("redlock/core/lease.py", f"# As {PROTOCOL} {4}.{9} has it."),
+        ("redlock/core/lease.py", f"# As {PROTOCOL}, section {99} has it."),
+        ("redlock/core/lease.py", f"# As protocol.{'md'} has it."),
+        ("redlock/core/lease.py", f"# As {'DESIGN'}, section 3."),
+        ("redlock/core/lease.py", f'"""As measured ({"facts"} 5.3)."""'),
+        ("chaos/README.md", f"The project's {'facts'} have it."),
+        ("chaos/README.md", f"See [the rest](nowhere.{'md'})."),
+        (PROTOCOL, f"As proved ({4}.{9})."),
+    ],
+)
+def test_a_wrong_citation_is_found(path: str, text: str) -> None:
+    """Each kind, where it would stand."""
+    assert list(wrong_citations(ROOT / path, text))
+
+
+def test_a_right_citation_is_not_taken_for_a_wrong_one() -> None:
+    """Nor is the name of a file that the code is about to write, or a variable."""
+    text = f'facts = "NOTHING.md"  # {PROTOCOL} 9.1, and {FAILURES}; F17, and the {PROTOCOL} itself.\n'
+    assert not list(wrong_citations(ROOT / "redlock/core/lease.py", text))
+
+
+def test_what_guards_against_a_failure_exists() -> None:
+    """Every test, bug, mutant, way and scenario that an entry of the failure modes names; and every place in the code."""
+    text = cited()[ROOT / FAILURES]
+    sources = "\n".join(source for path, source in cited().items() if path.suffix == ".py")
+    guards = re.findall(r"^- Guards: (.*?)\n\n", f"{text}\n\n", re.MULTILINE | re.DOTALL)
+    assert len(guards) > 50
+    for guard in guards:
+        names = re.findall(r"`([^`]+)`|\"([^\"]+)\"|\b([SAC]\d{1,2}[a-z]?)\b", " ".join(guard.split()))
+        missing = [name for name in map("".join, names) if f"def {name}(" not in sources and f'"{name}"' not in sources]
+        assert names and not missing, f"nobody finds {missing or guard}"
+    for path, _, names in re.findall(r"`((?:redlock|chaos|deploy)/[\w./-]+)(: ([^`]+))?`", text):
+        source = (ROOT / path).read_text("utf-8")
+        for name in filter(None, names.split(", ")):
+            assert re.search(rf"\b{name.rpartition('.')[2]}\b", source), f"{path} has no {name}"

@@ -61,7 +61,7 @@ def rewrite(script: Script, source: str) -> None:
 
 
 def _incr_token() -> None:
-    """The token is the largest of the counters that a majority incremented (facts: U and M broken in 9 steps)."""
+    """The token is the largest of the counters that a majority incremented (docs/protocol.md 9.7)."""
     rewrite(TAKE, _INCR)
     rewrite(FREE, _DELETE)
     read = Take.read

@@ -19,7 +19,7 @@ Script = Callable[[Play], None]
 
 
 class Expected(StrEnum):
-    """The outcomes of facts 5.2."""
+    """What is to come of a scenario."""
 
     SAFE = "safe"
     """It works as if nothing were broken."""

@@ -100,7 +100,7 @@ def _told(claim: Claim) -> str:
 
 
 def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequence[Injection], end: float) -> dict[str, Any]:
-    """The figures of facts 5.3 that a history yields. Times in milliseconds where the name says so, else in seconds."""
+    """The figures that a history yields. Times in milliseconds where the name says so, else in seconds."""
     held = beliefs(history, end)
     all_held = [belief for leases in held.values() for belief in leases]
     calls = [record for record in history if isinstance(record, Called)]

@@ -242,7 +242,7 @@ class Stage:
     # Judging
 
     def _left_behind(self) -> list[Violation]:
-        """Rule 4 and I11, asked of the nodes: every lock that was taken was given back, and none lives on."""
+        """Asked of the nodes: every lock that was taken was given back, and none lives on."""
         world = self.world
         kept = {owner for actor in self.actors for owner in actor.kept}
         dead = {client.name for client in self.clients.values() if client.gone}

@@ -113,7 +113,7 @@ class _Attempt:
     def _vote(self, now: float) -> Flow[tuple[Round, float]]:
         cluster, ask, policy = self._cluster, self._ask, self._cluster.policy
         timeout = policy.node_timeout_for(ask.ttl)
-        # A third of the ttl: longer tries could straddle a whole quarantine and end with a smaller token (protocol.md 1.6).
+        # A third of the ttl: longer tries could straddle a whole quarantine and end with a smaller token (docs/protocol.md 9.4).
         ends_at = min(now + ask.ttl / ROUND_SHARE, ask.give_up_at)
         while True:
             sent_at = now

@@ -5,7 +5,7 @@ its *marker* says; from all nodes' looks `Admission` derives each one's `Standin
 every lock it may have forgotten has expired; a node that must not vote at all says why. Pure: time is passed in.
 
 What it knows of a node is one `_Record`. Records change only when something is told (`seen`, `marked`, `failed`);
-`standing` is a question, and writes nothing. The rules of the protocol, and where they are:
+`standing` is a question, and writes nothing. The rules (docs/protocol.md 7), and where they are:
 
 1. a memory votes, not a server and not a text        `Identity.memory`, `Marker.names`; compared again in every script that votes
 2. anything else is a loss, but for what is promised  `_how_lost`, `_goes_on`

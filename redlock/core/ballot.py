@@ -17,7 +17,7 @@ __all__ = ["TOKEN_MAX", "Fences", "outbid", "propose"]
 TOKEN_MAX = 2**53 - 1
 """Exact in a Lua double, in JSON and in a BIGINT; reached in the year 2255."""
 _RANDOM_BITS = 10  # About a millisecond: attempts of one such block differ by chance, later ones by time.
-_STEP = 16  # Small random steps past a known fence: a busy client must not run ahead of the clock (protocol.md 1.5).
+_STEP = 16  # Small random steps past a known fence: a busy client must not run ahead of the clock (docs/protocol.md 4.2).
 _FENCES_MAX = 4096
 
 

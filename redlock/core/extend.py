@@ -31,7 +31,7 @@ def verify(cluster: Cluster, holding: Holding, now: float) -> Flow[None]:
     """Return if no newer grant existed when this began; needs no clock. Raises as `extend`.
 
     Holds while nodes keep their data and every user of the resource takes our locks. Puts nothing back: a lock that is
-    missing on a node is no evidence there (protocol.md 1.3, X).
+    missing on a node is no evidence there (docs/protocol.md 9.2).
     """
     yield from _confirm(cluster, holding, holding.ttl, "verify", now)
 

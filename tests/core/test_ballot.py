@@ -39,7 +39,7 @@ class Dice:
 
 
 def answer(token: int, fence: int, clock: int) -> Vote:
-    """What a free node says to TAKE, rule by rule (protocol.md 1.5)."""
+    """What a free node says to TAKE, rule by rule (docs/protocol.md 3.1)."""
     too_far_ahead = token > fence + 2048 and token > clock + 60_000_000
     if too_far_ahead or fence >= token:
         return Vote(Kind.BEHIND, fence, time_us=clock)

@@ -1,4 +1,4 @@
-"""The flows of the core as transcripts: DESIGN, section 3, rule by rule. How to read one: `flows.py`."""
+"""The flows of the core as transcripts, by the rules of ARCHITECTURE.md. How to read one: `flows.py`."""
 
 from __future__ import annotations
 

@@ -915,7 +915,7 @@ def test_a_replica_is_looked_at_as_well(pair: Pair) -> None:
 
 
 class Model:
-    """One node's state for one resource, and the rules of protocol.md 1.5 one after the other; nothing expires."""
+    """One node's state for one resource, and the rules of docs/protocol.md 3 one after the other; nothing expires."""
 
     def __init__(self, floor: int, clamp: int) -> None:
         self.floor, self.clamp = floor, clamp
