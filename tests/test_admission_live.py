@@ -1050,6 +1050,25 @@ def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nod
     assert [marker.max_ttl for marker in map(marker_of, own_nodes)] == [1.0] * 5
 
 
+def test_two_raises_at_once_lower_nothing(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one finds what the other one has raised meanwhile, to more than it was going to."""
+    admitted, asked = initialising._admitted, []
+
+    def asking(servers: Any) -> list[Marker]:
+        asked.append(servers)
+        if len(asked) == 2:  # Between its two steps.
+            with monkeypatch.context() as patch:
+                patch.setattr(initialising, "_admitted", admitted)
+                initialise(own_nodes.urls, max_ttl=90.0)
+            for server in servers:
+                server.look()
+        return admitted(servers)
+
+    monkeypatch.setattr(initialising, "_admitted", asking)
+    assert {marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=70.0)} == {90.0}
+    assert {marker_of(node).max_ttl for node in own_nodes} == {90.0}
+
+
 @pytest.mark.parametrize("came", ["", "redlock2 blank 2 2 0 other"])
 def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, came: str

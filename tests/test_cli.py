@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import select
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 
 from redlock import Redlock
 from redlock.embedded import Nodes
+from redlock.supervise import Interrupted, Signals
 from redlock.transport.clock import now
 
 CLI = [sys.executable, "-m", "redlock.cli"]
@@ -243,6 +246,42 @@ def test_a_full_stderr_keeps_no_command_alive(own_nodes: Nodes) -> None:
         assert stopped_at < last_at < stopped_at + ttl * 0.99 - 0.002
         assert process.wait(TIMEOUT) == 6  # Not stuck in a message.
     os.close(reader)
+
+
+@pytest.mark.parametrize("missing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_not_there_changes_nothing(nodes: Nodes, tmp_path: Path, missing: str) -> None:
+    """The number of a closed one would go to the next pipe, and the guard closes those of the standard streams."""
+    ran = tmp_path / "ran"
+    words = [*CLI, "lock", "job", "--timeout", "20", "--", "sh", "-c", f"echo yes > {ran}; exit 7"]
+    shell = f"{shlex.join(words)} {missing}"
+    done = subprocess.run(["sh", "-c", shell], env=environment(nodes), capture_output=True, timeout=TIMEOUT)
+    assert (done.returncode, ran.read_text() if ran.exists() else "") == (7, "yes\n")
+
+
+@pytest.mark.parametrize("unheard", ["full disk", "nobody reads", "closed"])
+def test_a_stderr_that_cannot_be_written_changes_no_status(nodes: Nodes, unheard: str) -> None:
+    """Nor does it fail once more as the interpreter ends."""
+    words = [*CLI, "lock", "job", "--no-wait", "--", "true"]
+    with Redlock(nodes.urls) as locks, locks.lock("job"):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as pipe:
+            where = {"full disk": full, "nobody reads": pipe, "closed": None}[unheard]
+            shell = f"{shlex.join(words)} 2>&-" if unheard == "closed" else shlex.join(words)
+            done = subprocess.run(["sh", "-c", shell], env=environment(nodes), stderr=where, timeout=TIMEOUT)
+    assert done.returncode == 4
+
+
+def test_a_signal_that_nobody_heard_is_not_forgotten() -> None:
+    """What a handler raises in a hook of the interpreter, at a fork for instance, is printed and forgotten."""
+    signals = Signals()
+    with signals:
+        with contextlib.suppress(Interrupted):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(5.0)
+        with pytest.raises(Interrupted):
+            signals.check()
+    assert signals.interrupted == 128 + signal.SIGUSR1
 
 
 def test_a_command_that_obeys_sigterm_ends_in_order_when_the_lease_cannot_be_renewed(

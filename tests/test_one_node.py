@@ -442,6 +442,25 @@ async def test_a_restarted_node_says_how_long_it_is_kept_out_and_works_again(api
 
 
 @both
+async def test_a_flushed_node_looks_new_and_is_not(api: Api, short: Node) -> None:
+    """It is up for long, so its uptime says nothing: somebody may have held the lock that it forgot, with a larger token."""
+    with short.client() as server:
+        async with api.redlock([short.url], **SHORT) as locks:
+            await api.sleep(SPAN)  # A server that was up for less would wait in any case.
+            before = await locks.lock("till").acquire(timeout=20.0)
+            flushed_at = now()
+            server.flushall()
+            async with api.redlock([short.url], ttl=SHORT["ttl"], max_ttl=SHORT["ttl"]) as fresh:
+                with pytest.raises(QuorumUnavailable, match="as in a new cluster: it grants locks in"):
+                    await fresh.lock("till").acquire(timeout=0.3)
+                later = await fresh.lock("till").acquire(timeout=20.0)
+                assert now() >= flushed_at + SPAN
+                assert later.fencing_token > before.fencing_token + 50 * 10**6, "a floor: a client's clock may be behind"
+                await later.release()
+            assert not before.is_held()
+
+
+@both
 async def test_a_restarted_node_that_kept_its_lock_still_waits(api: Api) -> None:
     """With its append-only file the lock and the marker are there again, but only `durable=True` declares that all of it
     is: so the restart counts, also for a client that never saw the node before.

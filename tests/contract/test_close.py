@@ -191,6 +191,13 @@ def test_the_asyncio_coordinator_refuses_a_second_loop(nodes: Nodes) -> None:
                 second.run(use())
             with pytest.raises(ConfigurationError, match="another event loop"):
                 second.run(locks.status("orders"))
+            lease = first.run(locks.lock("orders").acquire())
+            assert lease is not None
+            for use_of_it in (lease.release, lease.extend, locks.close):
+                with pytest.raises(ConfigurationError, match="another event loop"):
+                    second.run(use_of_it())
+            assert lease.is_held(), "and nothing was written from there"
+            assert first.run(lease.release()) is True
         first.run(use())
         first.run(locks.close())
 

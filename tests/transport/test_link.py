@@ -1288,3 +1288,15 @@ def test_a_look_that_goes_with_a_lost_script_is_written_also_where_the_vote_is_n
     written = rig.link.received(b"-NOSCRIPT no such script\r\n", 1.2)
     assert len(commands(written)) == rig.link.in_flight == len(GREETED)
     assert rig.kinds() == [FaultKind.ERROR]
+
+
+def test_what_a_server_said_before_it_hung_up_is_told() -> None:
+    """One that is full says so to the first question, whatever that was, and closes the connection."""
+    rig = Rig()
+    rig.link.submit(rig.ask(take()), 0.0)
+    rig.link.connected(0.1)
+    rig.link.received(b"-ERR max number of clients reached\r\n", 0.2)
+    rig.link.lost(GONE, 0.2)
+    (failure,) = rig.heard()
+    assert isinstance(failure, Failure)
+    assert failure.fault.detail == f"said ERR max number of clients reached, and {GONE.detail}"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redlock.core.commands import Canvass, Command, Free, Look, Mark, Peek, Plain, Repair, Take
+from redlock.transport import wire
 from redlock.transport.wire import (
     ELEMENTS_MAX,
     LINE_MAX,
@@ -280,3 +281,13 @@ def test_where_a_stream_is_cut_changes_nothing(fragments: list[bytes], data: st.
             return None
 
     assert outcome(stream) == outcome(*chunks)
+
+
+def test_what_has_long_keys_is_not_kept() -> None:
+    """A thousand of them would stay in memory for as long as the process lives; and the bytes are the same."""
+    for length, kept in ((100, 1), (100_000, 0)):
+        name = "k" * length
+        before = wire._head.cache_info().currsize
+        data = encode(Take(f"{name}a", f"{name}a:fence", OWNER, 7, ttl=1.0, fence_ttl=2.0))
+        assert wire._head.cache_info().currsize == before + kept
+        assert f"{name}a:fence\r\n".encode() in data
