@@ -230,17 +230,17 @@ async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
                     await api.join(api.spawn(other()))
             assert lease.is_held()
         lease = await lock.acquire()
-        lease = await locks.lock("others").acquire()
-        async with lease:
+        entered = await locks.lock("others").acquire()
+        async with entered:
             with pytest.raises(LockInUse, match="a body runs under the lease on 'others' already"):
-                async with lease:
+                async with entered:
                     raise AssertionError("the end of this would release the lease under the outer body")
-            lease.ensure_held()
-        async with locks.lock("others", timeout=20.0) as lease:
+            entered.ensure_held()
+        async with locks.lock("others", timeout=20.0) as entered:
             with pytest.raises(LockInUse, match="a body runs under the lease"):
-                async with lease:
+                async with entered:
                     raise AssertionError("as above")
-            lease.ensure_held()
+            entered.ensure_held()
         with pytest.raises(LockInUse):
             await api.join(api.spawn(enter()))
         assert lease.is_held()
