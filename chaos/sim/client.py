@@ -684,6 +684,7 @@ class _Coordinator:
     def __init__(self, child: SimClient, leases: dict[int, Any]) -> None:
         self._child = child
         self._leases = leases
+        self.forks = 0
         self._entropy = self
 
     def reset(self) -> None:
