@@ -60,7 +60,7 @@ def initialise(
         new = changed(new, cluster=cluster or "-")
         marked = [server for server in servers if not server.identity.blank]
         if replace or not marked:
-            return _marked_anew(servers, new)
+            return _marked_anew(servers, new, used=replace)
         _refuse_other_changes(marked, durable=durable, cluster=cluster)
         return _raised(servers, max_ttl, never_replicas=never_replicas)
 
@@ -144,8 +144,8 @@ def _give_blanks(servers: Sequence[_Server]) -> None:
             raise ConfigurationError(f"{server.name} was marked, or lost what it had, while this was done: look again")
 
 
-def _marked_anew(servers: Sequence[_Server], new: Marker) -> list[Marker]:
-    """All nodes marked anew. Where they were in use before, with a floor that no token granted then can be beyond: some of them
+def _marked_anew(servers: Sequence[_Server], new: Marker, *, used: bool) -> list[Marker]:
+    """All nodes marked anew. Where they were *used* before, with a floor that no token granted then can be beyond: some of them
     may have forgotten.
 
     A lock that is granted between a look for locks and the new marker may outlive what a quarantine will wait for from then on.
@@ -156,7 +156,7 @@ def _marked_anew(servers: Sequence[_Server], new: Marker) -> list[Marker]:
     try:
         _give_blanks(servers)
         _refuse_live_locks(servers)
-        used = any(marker is not None for marker, _ in before) or any(_has_fences(server) for server in servers)
+        used = used or any(_has_fences(server) for server in servers)
     except ConfigurationError:
         for server, (marker, identity) in zip(servers, before, strict=True):
             _give_back(server, marker, identity)

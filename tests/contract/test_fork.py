@@ -220,7 +220,7 @@ async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api:
                 async with lock:
                     await api.wait(done)
 
-        await others.lock("awaited").acquire()
+        holder = await others.lock("awaited").acquire()
         users = [api.spawn(use(waited_for)), api.spawn(use(entered))]
         assert await until(api, lambda: entered._entered and waited_for._acquiring)
 
@@ -236,3 +236,4 @@ async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api:
         done.set()
         for user in users:
             await api.join(user)
+        assert not holder.is_held() or await holder.release()
