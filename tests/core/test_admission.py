@@ -1131,6 +1131,20 @@ def test_an_answer_that_waited_unread_tells_nothing_new_after_a_fault_either() -
     assert admission.standing(1, 21.0).state is State.ADMITTED
 
 
+def test_a_marker_whose_answer_waited_unread_ends_no_wait() -> None:
+    """It was written at the end of the wait, and lost again by a second restart, of which another connection was told."""
+    admission, over = met(3), 10.0 + SPAN
+    blank = blank_of(memory_of(1, "b"), put_at=10.0)
+    admission.seen(1, restarted(1, 3, marker=blank), 10.0)
+    tell_again(admission, 11.0)
+    mark = admission.standing(1, over).mark
+    assert mark is not None and not mark.is_blank
+    admission.seen(1, restarted(1, 3, memory=memory_of(1, "c"), marker=blank), over + 2.0, asked_at=over + 1.0)
+    admission.marked(1, mark, finished(mark, over), over + 3.0, asked_at=over)
+    tell_again(admission, over + 3.0)
+    assert quarantined(obey(admission, 1, over + 3.0)) == over + 3.0 + SPAN
+
+
 def test_an_answer_that_waited_unread_does_not_bring_an_older_memory_back() -> None:
     """It was asked for before another connection was told of what came after it."""
     admission = met(3)
