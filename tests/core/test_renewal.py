@@ -83,6 +83,18 @@ def test_a_failed_renewal_is_tried_again_soon_and_a_confirmed_one_after_a_third(
     assert schedule.next_at == 32.0 + (lease.valid_until - 32.0) / RENEW_SHARE
 
 
+def test_a_renewal_that_would_be_tried_again_after_the_deadline_does_not_put_the_deadline_off() -> None:
+    """The lease is lost when its validity ends, and not at the next try, half a second later."""
+    lease = holding(90.0)
+    schedule = Renewal()
+    one = watch(lease)
+    schedule.add(one)
+    schedule.due(89.5, 1)
+    assert not schedule.extended(one, TimeoutError(), 89.9)
+    extend, lost = schedule.due(90.0, 1)
+    assert not extend and one in lost
+
+
 def test_what_was_given_back_does_not_stay_until_its_ttl_has_passed() -> None:
     """Twenty thousand leases of an hour, each released at once, beside some that are kept: the schedule stays small, and
     what is under watch is still due when it should be.
