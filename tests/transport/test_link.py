@@ -985,6 +985,24 @@ def test_no_vote_goes_to_another_memory_than_the_one_that_is_admitted() -> None:
     assert not request.written
 
 
+def test_what_was_written_on_one_server_is_not_noted_of_another_one() -> None:
+    """Two links to one name. While this one puts a blank on the server that it leads to, the other one, which asked before
+    that, is told by the server that took its place: that one keeps its marker and its vote.
+    """
+    rig = Rig()
+    other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
+    rig.link.submit(rig.ask(take()), 0.0)
+    rig.link.connected(0.1)
+    other.connected(0.15)
+    assert verbs(rig.link.received(greeting(None), 0.2)) == ["EVAL mark"]
+    stands = marker_of(OTHER_RUN)
+    other.received(greeting(stands, run_id=OTHER_RUN), 0.3)
+    assert verbs(rig.link.received(reply([1, blank_of(0, CLOCK_US)]), 0.4)) == LOOKED
+    standing = rig.admission.standing(0, 0.4)
+    assert standing.state is State.ADMITTED and standing.marker == stands
+    assert verbs(other.submit(rig.ask(take()), 0.5)) == ["EVALSHA take"]
+
+
 def test_a_node_that_lost_its_memory_before_it_was_marked_is_asked_again() -> None:
     """MARK found another one than was looked at: what stands there is nobody's to adopt."""
     rig = Rig()
