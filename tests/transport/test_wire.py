@@ -139,6 +139,30 @@ def test_replies_come_out_whole_wherever_they_are_cut() -> None:
         assert reading(*chunks) == expected
 
 
+@pytest.mark.parametrize("middle", [b":0\r\n:5\r\n", b":0\r\n"])
+def test_the_middle_of_a_refusal_is_not_taken_for_votes(middle: bytes) -> None:
+    """Its fence and its time arrive in a segment of their own, and look like the tokens of whole answers: they count as what
+    was announced, in this reply and in the next, and nothing is left to come.
+    """
+    refusal = b"*4\r\n:0\r\n:5\r\n:-1\r\n" + as_bulk(b"=somebody:12")
+    begin, end = b"*4\r\n", refusal[refusal.index(middle) + len(middle) :]
+    assert begin + middle + end == refusal
+    reader = ReplyReader()
+    for _ in range(2):
+        for part in (begin, middle, end):
+            assert reader.next() is NOT_YET
+            reader.feed(part)
+        assert reader.next() == [0, 5, -1, b"=somebody:12"]
+        assert not reader.cut
+
+
+def test_a_value_that_looks_like_votes_is_no_vote() -> None:
+    """Whatever stands at a lock key, and however the network cuts it."""
+    value = b":1\r\n:2\r\n"
+    parts = (b"*4\r\n:0\r\n:5\r\n:-1\r\n$%d\r\n" % len(value), value, b"\r\n")
+    assert reading(*parts, *parts) == [[0, 5, -1, value]] * 2
+
+
 def test_an_error_reply_is_a_value() -> None:
     """An error is a node's answer, not an exception of ours; those behind it are read too."""
     for chunks in cuts(b"-NOSCRIPT No matching script.\r\n:1\r\n-BUSY x\r\n"):
