@@ -553,6 +553,43 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
         assert async_connections.SSLConnection(host="h")._connection_arguments().keys() == {"host", "port", "ssl"}
 
     asyncio.run(talk())
+
+
+def test_a_dial_that_is_cancelled_hangs_up_at_once() -> None:
+    """asyncio: also while it waits for somebody's credentials, and though the cancel's traceback is kept."""
+
+    async def run() -> None:
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        class Slow(CredentialProvider):
+            def get_credentials(self) -> tuple[str]:
+                raise AssertionError("the loop would wait")
+
+            async def get_credentials_async(self) -> tuple[str]:
+                asked.set()
+                await asyncio.get_running_loop().create_future()
+                raise AssertionError
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(ConnectionError):
+                await reader.read()
+            ended.set()
+            writer.close()
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        (endpoint,) = endpoints([{"host": "127.0.0.1", "port": port, "credential_provider": Slow()}])
+        dial = asyncio.create_task(endpoint.open(PATIENCE, asyncio.BufferedProtocol()))
+        await asyncio.wait_for(asked.wait(), PATIENCE)
+        dial.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancel:
+            await dial
+        await asyncio.wait_for(ended.wait(), PATIENCE)
+        del cancel
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(run())
     for name in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):
         assert inspect.isclass(getattr(redis, name)) and inspect.isclass(getattr(async_connections, name))
 
