@@ -141,3 +141,21 @@ def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(node
             assert driver._protocols[0] is new
 
     asyncio.run(run())
+
+
+def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
+    """The lock has expired by then: nothing is owed any more, and no timer is left that would dial a dead node for it."""
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock(own_nodes.urls, ttl=0.5, node_timeout=0.1) as locks:
+            driver = locks._driver
+            await met(locks)
+            lease = await locks.lock("orders").acquire()
+            own_nodes[0].kill()
+            await until(lambda: not driver.links[0].up, "the end of the connection")
+            assert lease is not None and await lease.release()
+            assert driver.links[0].node.owed and driver._retry_handle is not None
+            await until(lambda: not driver.links[0].node.owed, "the end of the debt")
+            await until(lambda: driver._retry_handle is None, "the end of the timer")
+
+    asyncio.run(run())
