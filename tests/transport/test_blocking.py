@@ -24,7 +24,7 @@ from redlock.core.commands import Free, Peek
 from redlock.core.effects import Request
 from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
-from redlock.observe import NodeDisconnected
+from redlock.observe import NodeDisconnected, TryFailed
 from redlock.transport import blocking
 from redlock.transport.blocking import ConnectionSet
 from redlock.transport.clock import now
@@ -158,6 +158,25 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
         until(lambda: not held(own_nodes[0]), "the release")
 
 
+def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `close` and an interrupt do it, without waiting: to the late node once more, on the set that is in other hands."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
+        assert pair(locks)
+        settled(locks)
+        with paused(own_nodes[0]):
+            lease = taken(locks)
+            port = lease._port
+            assert port is not None
+            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            sent = Sent(monkeypatch)
+            with in_hand(locks, port):
+                locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=port)
+                assert [node for used, node in sent.finals if used is not port] == [0, 1, 2, 3, 4]
+            assert [node for used, node in sent.finals if used is port] == [0]
+            assert [request.command.final for request in port.links[0].owing] == [False, True]
+        until(lambda: not any(map(held, own_nodes)), "the release")
+
+
 def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> None:
     """The acquire that it undoes waits unread in the stopped node's socket: a new connection might overtake it."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
@@ -204,6 +223,14 @@ def test_a_release_that_no_node_can_take_is_not_brought_for_long(locks: redlock.
         node.owe(owed, now())
         until(lambda: not node.owed, "the end of the debt")
         client.delete("redlock:odd")
+
+
+def test_the_first_acquire_lasts_no_longer_than_the_nodes_need(nodes: Nodes) -> None:
+    """What is asked of each node waits for what the last of them tells of itself, and goes out then: not when a time is over."""
+    with redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=10.0) as locks:
+        asked_at = now()
+        assert pair(locks)
+        assert now() - asked_at < 5.0
 
 
 # Rule 10: what an exception leaves behind
@@ -288,6 +315,39 @@ def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(nodes: Nodes, m
         assert max(seen) == 2
         with in_hand(locks), in_hand(locks), pytest.raises(QuorumUnavailable, match="all 2 sets of connections are in use"):
             locks.lock("orders").acquire(timeout=0.05)
+
+
+def test_a_waiter_whose_set_was_lent_out_meanwhile_waits_for_it_no_longer_than_its_timeout(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others use the only set while it pauses, and do not bring it back in time."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    failed = threading.Event()
+    ended: list[BaseException | redlock.Lease | None] = []
+
+    def hear(record: Any) -> None:
+        if isinstance(record, TryFailed):
+            failed.set()
+
+    def work() -> None:
+        try:
+            ended.append(locks.lock("orders").acquire(timeout=1.0))
+        except BaseException as error:
+            ended.append(error)
+
+    with (
+        redlock.Redlock(nodes.urls, ttl=60.0) as others,
+        others.lock("orders"),
+        redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=0.5, retry_delay=2.0, on_event=hear) as locks,
+    ):
+        waiting = threading.Thread(target=work, daemon=True)
+        waiting.start()
+        assert failed.wait(PATIENCE)
+        with in_hand(locks):
+            waiting.join(PATIENCE)
+            assert not waiting.is_alive()
+        (error,) = ended
+        assert isinstance(error, QuorumUnavailable) and "all 1 sets of connections are in use" in str(error)
 
 
 class Unhurried:
