@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ import pytest
 import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, QuorumUnavailable
-from redlock.observe import LeaseReleasing, TryStarted
+from redlock.observe import LeaseInJeopardy, LeaseReleasing, LeaseRenewed, TryFailed, TryStarted
 from redlock.transport import clock
-from tests.contract.api import Api, Asyncio, Journal, Servers, majority, paused
+from tests.contract.api import Api, Asyncio, Journal, Servers, majority, paused, until
 
 CLOCKS = (
     "redlock.asyncio.now",
@@ -126,6 +127,36 @@ async def test_a_task_that_is_cancelled_in_the_queue_takes_no_turn_with_it(
 
 
 @pytest.mark.loops
+async def test_a_waiter_that_is_cancelled_as_it_queues_for_its_next_look_takes_no_turn_with_it(
+    api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pause is over and all rounds are under way: the turn that then comes for it goes on to the next."""
+    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    journal = Journal(api)
+    async with (
+        redlock.asyncio.Redlock(nodes.urls, ttl=50.0) as others,
+        others.lock("orders"),
+        redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0, retry_delay=0.4, on_event=journal) as locks,
+    ):
+        driver = locks._driver
+        waiter = api.spawn(locks.lock("orders").acquire())
+        assert await until(api, lambda: journal.of(TryFailed) and driver._rounds == 0)
+        with paused(majority(nodes)):
+            busy = api.spawn(locks.lock("others").acquire())
+            assert await until(api, lambda: driver._queue)
+            assert journal.of(TryStarted)[-1].resource == "others"
+            waiter.cancel()
+            await asyncio.wait([waiter])
+            assert waiter.cancelled()
+        lease = await api.join(busy)
+        assert lease is not None
+        assert await lease.release()
+        assert driver._rounds == 0
+        async with locks.lock("others", timeout=5.0):
+            pass
+
+
+@pytest.mark.loops
 async def test_a_lease_is_lost_in_a_task_that_was_cancelled_before(api: Asyncio, nodes: Nodes) -> None:
     """A cancel that it swallowed earlier is not ours: LeaseLost comes out, and its own count stays as it was."""
 
@@ -159,6 +190,54 @@ async def test_a_short_lease_beside_a_long_one_is_told_in_time(
         assert long.is_held()
 
 
+async def test_a_short_lease_beside_a_long_one_is_renewed_in_time(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first renewal is due before anything is to be done for the other one, and its own end is not."""
+    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    journal = Journal(api)
+    renewed = journal.expect(LeaseRenewed)
+    async with api.redlock(nodes.urls, on_event=journal) as locks, locks.lock("watched", ttl=2.5) as watched:
+        assert not watched.lost.is_set()
+        await api.sleep(0.1)  # Until the loop sleeps, up to its deadline.
+        async with locks.lock("renewed", ttl=3.0, auto_extend=True):
+            assert await api.wait(renewed)
+            assert watched.is_held()
+
+
+@pytest.mark.loops
+async def test_renewals_there_was_no_room_for_follow_at_once(api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop was blocked until all of them were due, and one is begun at a time: none waits until the first is due again."""
+    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.asyncio.ROUNDS_MAX", 1)
+    journal = Journal(api)
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=6.0, on_event=journal) as locks:
+        leases = [await locks.lock(f"orders:{number}", auto_extend=True).acquire() for number in range(4)]
+        time.sleep(2.5)  # noqa: ASYNC251
+        assert await until(api, lambda: len(journal.of(LeaseRenewed)) >= len(leases))
+        renewed = [record.owner for record in journal.of(LeaseRenewed)][: len(leases)]
+        assert sorted(renewed) == sorted(lease.owner for lease in leases if lease is not None)
+
+
+async def test_a_renewal_that_nobody_answers_is_over_after_the_node_timeout(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is tried again, as long as there is time, though nothing else wakes whoever keeps the leases."""
+    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    journal = Journal(api)
+    failed = journal.expect(LeaseInJeopardy)
+    async with (
+        api.redlock(nodes.urls, ttl=4.0, node_timeout=0.1, on_event=journal) as locks,
+        locks.lock("orders", auto_extend=True) as lease,
+    ):
+        with paused(majority(nodes)):
+            assert await api.wait(failed)
+        assert await until(api, lambda: journal.of(LeaseRenewed))
+        assert lease.is_held()
+
+
 async def test_a_clock_that_jumps_while_timers_sleep_is_noticed(api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on waking from a suspend: the lease clock ran on, and the timers did not."""
     ahead = 0.0
@@ -176,3 +255,28 @@ async def test_a_clock_that_jumps_while_timers_sleep_is_noticed(api: Api, nodes:
         ahead = 100.0
         assert await api.wait(told)
         assert not lease.is_held()
+
+
+async def test_a_waiter_hears_of_a_clock_that_jumps_while_it_pauses(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pause is long and its timeout longer, and both were over on waking: it does not wait for the rest of either."""
+    ahead = 0.0
+
+    def jumping() -> float:
+        return clock.now() + ahead
+
+    for name in CLOCKS:
+        monkeypatch.setattr(name, jumping)
+    journal = Journal(api)
+    async with (
+        api.redlock(nodes.urls, ttl=50.0) as others,
+        api.redlock(nodes.urls, ttl=50.0, node_timeout=0.1, retry_delay=400.0, on_event=journal) as locks,
+    ):
+        held = await others.lock("orders").acquire()
+        waiter = api.spawn(locks.lock("orders").acquire(timeout=90.0))
+        assert await until(api, lambda: journal.of(TryFailed))
+        await api.sleep(0.5)  # Until it sleeps, and no timer is left of its try.
+        ahead = 100.0
+        assert await api.join(waiter) is None
+        assert not held.is_held()
