@@ -18,7 +18,7 @@ import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, QuorumUnavailable, RedlockError
-from redlock.observe import LeaseGranted, LeaseLapsed, TryStarted
+from redlock.observe import LeaseGranted, LeaseLapsed, LeaseReleasing, TryStarted
 from redlock.transport.clock import now
 from tests.contract.api import ASYNCIO, PATIENCE, Api, Asyncio, Journal, Servers, majority, paused, until
 
@@ -293,6 +293,26 @@ async def test_whoever_holds_a_lease_elsewhere_hears_that_it_is_lost_by_a_close(
     assert servers.lock_keys() == {}
 
 
+async def test_a_lease_that_was_entered_elsewhere_is_lost_when_its_taker_closes(api: Api, nodes: Nodes, servers: Servers) -> None:
+    """Taken here, and handed to another thread or task that works under it: that one is told, though the taker knows."""
+    locks = api.redlock(nodes.urls, ttl=TTL)
+    lease = await locks.lock("orders").acquire()
+    inside = api.event()
+
+    async def work() -> None:
+        async with lease:
+            lost = lease.lost
+            inside.set()
+            assert await api.wait(lost)
+
+    other = api.spawn(work())
+    assert await api.wait(inside)
+    await locks.close()
+    with pytest.raises(LeaseLost, match="this Redlock was closed"):
+        await api.join(other)
+    assert servers.lock_keys() == {}
+
+
 async def test_a_body_may_close_its_own_coordinator(api: Api, nodes: Nodes, servers: Servers) -> None:
     """It knows what it does: the lease is given back at once, and nobody is told of a loss."""
     journal = Journal(api)
@@ -381,6 +401,23 @@ async def test_a_cancelled_close_goes_on_and_can_be_called_again(api: Asyncio, n
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.loops
+async def test_a_close_that_was_cancelled_before_it_began_is_begun_anew(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
+    """Programs cancel every task of their loop, and close then: nothing is left, and no cancel of before comes out."""
+    locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL)
+    lease = await locks.lock("orders").acquire()
+    closer = asyncio.create_task(locks.close())
+    await asyncio.sleep(0)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    assert closer in tasks and "redlock-close" in {task.get_name() for task in tasks}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await locks.close()
+    assert servers.lock_keys() == {}
+    assert lease is not None and not lease.is_held()
+
+
 def test_a_close_that_is_interrupted_can_be_called_again(nodes: Nodes, servers: Servers) -> None:
     """Ctrl-C wherever `close` waits: nothing is granted any more, and the second call finishes."""
     for step in ("_await_acquires", "_release_all"):
@@ -416,3 +453,17 @@ async def test_releases_of_others_go_on_while_close_runs(api: Api, nodes: Nodes,
     for other in others:
         await api.join(other)
     assert servers.lock_keys() == {}
+
+
+async def test_a_release_that_waits_for_its_answers_is_confirmed_while_close_runs(api: Api, nodes: Nodes) -> None:
+    """It is no work that a close ends: the holder is told what a majority said of it."""
+    journal = Journal(api)
+    locks = api.redlock(nodes.urls, ttl=TTL, node_timeout=5.0, on_event=journal)
+    lease = await locks.lock("orders").acquire()
+    with paused(majority(nodes)):
+        releasing = api.spawn(lease.release())
+        assert await until(api, lambda: journal.of(LeaseReleasing))
+        closer = api.spawn(locks.close())
+        await api.sleep(0.1)  # Until it refuses, and waits.
+    assert await api.join(releasing) is True
+    await api.join(closer)
