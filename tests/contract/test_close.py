@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import selectors
 import socket
@@ -221,6 +222,15 @@ async def test_records_come_in_order(api: Api, nodes: Nodes) -> None:
     assert {record.node for record in journal.of(NodeAdmitted)} == set(nodes.urls)
     with pytest.raises(AttributeError):
         started.at = 0.0
+
+
+async def test_a_log_at_debug_shows_every_try(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where nobody listens by `on_event`: somebody has to find out what happened from the log alone."""
+    caplog.set_level(logging.DEBUG, logger="redlock.lease")
+    async with api.redlock(nodes.urls) as locks, locks.lock("orders"):
+        pass
+    said = [record.getMessage().partition("(")[0] for record in caplog.records if record.name == "redlock.lease"]
+    assert said == ["TryStarted", "LeaseGranted", "LeaseReleasing"]
 
 
 async def test_an_exception_of_on_event_harms_nobody(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
