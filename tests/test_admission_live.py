@@ -942,6 +942,22 @@ def test_initialise_marks_only_over_the_blank_that_it_looked_at(
     assert marker_of(veterans[0]).max_ttl == 5.0
 
 
+def test_initialise_does_not_take_a_marker_of_somebody_else_for_its_own(
+    veterans: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client founds the cluster at the same moment, and is first on one node: its promises are not what was asked for."""
+    write = initialising._Server.write
+
+    def meanwhile(*what: Any) -> Marker:
+        mark(veterans, max_ttl=9.0)
+        return write(*what)
+
+    monkeypatch.setattr(initialising._Server, "write", meanwhile)
+    with pytest.raises(ConfigurationError, match="was marked, or lost its marker or its memory, while this was done"):
+        initialise(veterans.urls, max_ttl=5.0)
+    assert [marker_of(node).max_ttl for node in veterans] == [9.0] * 3
+
+
 def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
     """A node that does not answer, the same server twice, an evicting node, an id that is no word: nothing is written."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -1107,6 +1123,27 @@ def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> No
         initialise(own_nodes.urls)
     ask(own_nodes[3], "DEL", "redlock:job")
     assert all(marker.floor > time.time() * 1e6 for marker in initialise(own_nodes.urls))
+
+
+def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_marker_back(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It restarted under the blank that it was given: what it held is gone, and it has to wait like any other that forgot."""
+    looks = 0
+
+    def looking(servers: Any) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # All nodes have blanks by now.
+            own_nodes[0].restart()
+            raise ConfigurationError("still holds a lock")
+
+    before = [replace(marker_of(node), since_us=0) for node in own_nodes]
+    monkeypatch.setattr(initialising, "_refuse_live_locks", looking)
+    with pytest.raises(ConfigurationError, match="still holds a lock"):
+        initialise(own_nodes.urls, replace=True)
+    assert Marker.parse(ask(own_nodes[0], "GET", MARKER) or "") is None
+    assert [replace(marker_of(node), since_us=0) for node in own_nodes[1:]] == before[1:]
 
 
 def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
