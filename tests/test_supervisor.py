@@ -413,6 +413,26 @@ def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(monkeypatch: py
     assert signalled == [(103, signal.SIGTERM)]
 
 
+def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
+    """It was asleep, and its pipe full: the deadline counts as told when it is in the pipe, and not before."""
+    guard = Guard(margin=0.0)
+    reader, guard._pipe = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(guard._pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(guard._pipe, bytes(Guard._MESSAGE.size))
+    for _ in range(2):
+        assert not guard.tell(101, 7.0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.read(reader, 4096)
+    assert guard.tell(101, 7.0)
+    assert Guard._MESSAGE.unpack(os.read(reader, 4096)) == (101, 7.0)
+    os.close(reader)
+    os.close(guard._pipe)
+
+
 def test_nohup_stays_nohup(lone: Nodes) -> None:
     """A hang-up that was ignored ends neither the wait for the lock nor the command."""
     words = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "redlock.cli", "-v", "lock", "night", "--"]
