@@ -145,6 +145,14 @@ def test_lock_of_somebody_else_is_status_4_and_runs_nothing(nodes: Nodes, tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
+def test_lock_takes_the_key_of_the_given_prefix(nodes: Nodes) -> None:
+    """One that programs with another prefix take, and not the one beside it."""
+    with Redlock(nodes.urls, key_prefix="other:") as locks, locks.lock("job"):
+        args = ("lock", "job", "--no-wait", "--key-prefix")
+        assert run(nodes, *args, "other:", "--", "true").returncode == 4
+        assert run(nodes, *args, "third:", "--", "true").returncode == 0
+
+
 def test_lock_without_a_majority_is_status_5_and_runs_nothing(own_nodes: Nodes, tmp_path: Path) -> None:
     """An outage is not contention."""
     for node in own_nodes[:3]:
@@ -436,6 +444,7 @@ def test_status_without_a_majority_is_unknown(own_nodes: Nodes) -> None:
     told = json.loads(run(own_nodes, "status", "job", "--json").stdout)
     assert told["held"] is None
     assert [node["error"] for node in told["nodes"]] == ["NodeUnreachable"] * 3 + [None] * 2
+    assert [node["held"] for node in told["nodes"]] == [None] * 3 + [False] * 2
 
 
 # nodes
