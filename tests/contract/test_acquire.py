@@ -433,7 +433,8 @@ async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
         for client in servers.clients:
             client.set("redlock:orders:fence", fence)
         assert await lease.release()
-        assert servers.holders("orders") == [None] * len(nodes)
+        # A majority confirmed it; the others have it, and may be slower.
+        assert await until(api, lambda: servers.holders("orders") == [None] * len(nodes))
         with pytest.raises(QuorumUnavailable, match="said REDLOCK the fence is not a number from 0 to 2"):
             await locks.lock("orders").acquire(blocking=False)
         status = await locks.status("orders")
