@@ -371,6 +371,22 @@ BUGS: dict[str, Bug] = {
         (Edit("redlock.initialise:_marked_anew", "server.write(changed(new, floor=floor))", "server.write(new)"),),
         plan="replaced",
     ),
+    "replaced after one look for locks": Bug(
+        "`init --replace` looks for locks once more when no node grants any",
+        (
+            Edit(
+                "redlock.initialise:_marked_anew",
+                "_give_blanks(servers)\n        _refuse_live_locks(servers)\n",
+                "_give_blanks(servers)\n",
+            ),
+        ),
+        plan="replaced-while-used",
+    ),
+    "a marker is given back over nothing": Bug(
+        "`init --replace` that is refused gives markers back over its own blanks alone",
+        (Edit("redlock.initialise:_give_back", "now.marker == server.blank and", "now.blank and"),),
+        plan="given-back",
+    ),
     "a loss is one link's own": Bug(
         "a link writes no vote as of anything older than what another connection was told",
         (

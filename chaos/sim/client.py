@@ -161,6 +161,10 @@ class SimClient:
         self._sets_max = sets
         self._seed = seed
         self.nodes = list(nodes)
+        self.led: dict[int, int] = {}
+        """By place, the server to which a name leads by mistake."""
+        self.misled: set[int] = set()
+        """Servers that were ever under another name here: a release may have gone to the other one."""
         self._names = tuple(f"n{index}" for index in nodes)
         # Which clock the shipped code chose is its own affair; what each of them does is the world's.
         self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
@@ -208,6 +212,23 @@ class SimClient:
         trusted = self.cluster.admission._records[place].trusted
         marker = server.data.get(MARKER_KEY)
         return trusted is not None and marker is not None and trusted.text() == marker[0]
+
+    def mislead(self, led: dict[int, int]) -> None:
+        """From now on the names of the nodes *led* lead to those servers, and whatever is connected there is dialled again."""
+        places = {self.nodes.index(node): server for node, server in led.items() if node in self.nodes}
+        self.misled.update(places.values(), (self.nodes[place] for place in places))
+        self.led = places
+        self._redial()
+
+    def find(self) -> None:
+        """All names lead to their own servers again."""
+        self.led = {}
+        self._redial()
+
+    def _redial(self) -> None:
+        for node in self.misled:
+            for connection in self.world.connections(self.name, node):
+                connection.reset(late=False)
 
     # Clocks
 
@@ -506,7 +527,7 @@ class SimClient:
         """A link wants a connection. Raises RuntimeError where there is no thread for that."""
         if self.starved == "threads":
             raise RuntimeError("can't start new thread")
-        index, link = self.nodes[place], port.links[place]
+        index, link = self.led.get(place, self.nodes[place]), port.links[place]
         if self.starved:
             self.world.at(self.world.now, self.when_awake, port.welcome, self._dialled, port, link, None)
             return
@@ -632,7 +653,9 @@ class SimClient:
             owing = bool(node.owed) or any(port.links[place].in_flight for port in self.sets.all)
             left = [] if owing else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
             for owner in left:
-                if owner not in server.orphans and owner not in dropped:
+                # A copy of another node's data brings its locks with it.
+                took = owner in server.taken and owner not in server.freed and server.index not in self.misled
+                if took and owner not in server.orphans and owner not in dropped:
                     text = f"{self.name} was closed, and n{server.index} still has its lock of {owner[:8]}"
                     self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
             releasing = bool(node.owed) or any(port.links[place].releasing for port in self.sets.all)

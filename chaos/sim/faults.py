@@ -138,6 +138,14 @@ def _swap(stage: Stage, node: int) -> None:
         server.swap()
 
 
+def _misname(stage: Stage, client: str, one: int, other: int, swapped: bool, lasts: float) -> None:
+    """A client's name for one node leads to another one's server; *swapped*: and the other way round."""
+    led = {one: other, other: one} if swapped else {one: other}
+    stage.clients[client].mislead(led)
+    what = f"{client} finds n{other} under the name n{one}{', and the other way round,' if swapped else ''} for {lasts:.3f} s"
+    stage.lasting("misname", what, lasts, stage.clients[client].find, led, (client,))
+
+
 PRESSURE = 1.3
 """Seconds from a new eviction policy to the first key that it costs: connections in use look once a second."""
 
@@ -196,7 +204,9 @@ def _init(stage: Stage, settings: tuple[tuple[str, Any], ...], delay: float, bre
         plan = stage.plan
         cluster = None if plan.cluster == "-" else plan.cluster
         asked = {"durable": plan.durable, "never_replicas": plan.never_replicas, "cluster": cluster, **asked}
+    stage.replacing = bool(asked.get("replace")) and breaks < 0
     ended = Operator(stage.world, delay=delay, breaks=breaks).init(**asked)
+    stage.replacing = False
     stage.world.note("", "Init", f"init {said}: {ended}")
 
 
@@ -454,6 +464,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "backup": _back_up,
     "move": _move,
     "swap": _swap,
+    "misname": _misname,
     "pressure": _pressure,
     "refuse": _refuse,
     "repeat": _repeat,

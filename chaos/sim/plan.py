@@ -25,6 +25,9 @@ HEALED_FOR = 40.0
 """Long enough for every quarantine to end and every waiter to have its turn."""
 DRIFT_KEPT = 0.004
 """Clock rates within this of true time differ by less than the drift factor of 1 %."""
+ASTRAY = 3.0
+"""Seconds by which one node's clock may be wrong: less than a quarantine, which is as far as tokens are promised to rise past a
+loss."""
 
 Step = tuple[Any, ...]
 """When, what, and with which arguments: `faults.py` has the words."""
@@ -136,6 +139,10 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
     tail_share, tail = source.choice(_WEATHER)
     span = source.choice(SPANS)
     spread = DRIFT_KEPT if assumptions.timing else source.choice([DRIFT_KEPT, 0.2])
+    offsets = [source.uniform(-0.5, 0.5) if not assumptions.order or assumptions.memory else 0.0 for _ in range(nodes)]
+    apart = random.Random(f"{workload}/{seed}/astray")
+    if any(offsets) and apart.random() < 0.15:
+        offsets[apart.randrange(nodes)] = apart.uniform(-ASTRAY, ASTRAY)
     return Plan(
         seed,
         workload,
@@ -143,7 +150,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         assumptions,
         nodes,
         rates=tuple([1.0 + source.uniform(-spread, spread) for _ in range(nodes)]),
-        offsets=tuple([source.uniform(-0.5, 0.5) if not assumptions.order or assumptions.memory else 0.0 for _ in range(nodes)]),
+        offsets=tuple(offsets),
         players=tuple([_clocked(source, player, assumptions, spread) for player in players]),
         marked=marked,
         before=source.random() < 0.1,
@@ -406,6 +413,11 @@ def _move(source: random.Random, nodes: int, names: list[str], lasts: float) -> 
     return ("move", source.randrange(min(nodes, 2)), source.random() < 0.5)
 
 
+def _misname(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    one, other = source.sample(range(nodes), 2)
+    return ("misname", source.choice(names), one, other, source.random() < 0.5, lasts)
+
+
 def _swap(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     return ("swap", source.randrange(min(nodes, 2)))
 
@@ -432,7 +444,8 @@ def _raise(source: random.Random, nodes: int, names: list[str], lasts: float) ->
 
 
 def _replace(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("init", (("replace", True), ("max_ttl", MAX_TTL)), 0.0, source.choice([-1, *range(5 * nodes)]))
+    delay = source.choice([0.0, 0.0, 0.002, 0.05])
+    return ("init", (("replace", True), ("max_ttl", MAX_TTL)), delay, source.choice([-1, -1, *range(8 * nodes)]))
 
 
 def _jump(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -504,4 +517,5 @@ _FORGETFUL: list[_Draw] = [
     _move,
     _swap,
     _pressure,
+    _misname,
 ]

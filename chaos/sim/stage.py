@@ -81,6 +81,8 @@ class Stage:
         self.actors: list[Actor] = []
         self.returned = False
         """Whether an older memory came back in a run that promises memories."""
+        self.replacing = False
+        """Whether an operator marks all nodes anew just now, and will not break off."""
         self._open: dict[str, Callable[[], None]] = {}
         for player in plan.players:
             self._enter(player)
@@ -165,7 +167,8 @@ class Stage:
         """
         if not self.plan.assumptions.memory:
             return True
-        unmarked = {other.index for other in self.world.nodes if not other.marked} | {node}
+        # What the operator has taken the marker from just now gets another one, or its own, before anybody founds a cluster.
+        unmarked = {other.index for other in self.world.nodes if not (other.marked or self.replacing)} | {node}
         new = [client.nodes for client in self.clients.values() if not client.gone and not client.acquainted]
         return len(unmarked) < self.plan.nodes and not any(unmarked.issuperset(nodes) for nodes in new)
 
@@ -246,6 +249,7 @@ class Stage:
         world = self.world
         kept = {owner for actor in self.actors for owner in actor.kept}
         dead = {client.name for client in self.clients.values() if client.gone}
+        misled = {(client.name, node) for client in self.clients.values() for node in client.misled}
         asked: dict[str, str] = {}
         for record in world.history:
             if isinstance(record, Seen) and isinstance(record.event, events.TryStarted):
@@ -257,7 +261,8 @@ class Stage:
                     text = f"n{node.index} was taken by {owner[:8]} behind its release, by a connection that was never lost"
                     found.append(Violation("R4: everything is given back", world.now, text))
             for owner in node.taken:
-                if owner not in node.freed and owner not in kept and asked.get(owner) not in dead:
+                who = asked.get(owner)
+                if owner not in node.freed and owner not in kept and who not in dead and (who, node.index) not in misled:
                     text = f"n{node.index} was never freed by {owner[:8]}"
                     found.append(Violation("R4: everything is given back", world.now, text))
             now_ms = node.wall_us(world.now) // 1000

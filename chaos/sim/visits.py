@@ -74,6 +74,11 @@ VISITS: dict[str, Plan] = {
         players=(Player("A"), Player("x", nodes=(0,))),
         steps=((0.1, "flush", (0, 1, 2)), (0.2, "acquire", "x", 3.0)),
     ),
+    "one node alone that has no marker": Plan(nodes=1, marked=False, uptime=100.0, steps=((0.1, "acquire", "A", 8.0),)),
+    "all but one were flushed, and that one restarted": Plan(
+        assumptions=Assumptions(memory=False),
+        steps=((0.2, "crash", (0,), "durable", 0.1), (0.25, "flush", (1, 2)), (1.5, "acquire", "B", 8.0)),
+    ),
     "markers of an earlier version": Plan(
         before=True,
         steps=((0.1, "acquire", "A"), (0.2, "crash", (0,), "durable", 0.1), (0.5, "look", "B"), (0.6, "release", "A")),

@@ -22,7 +22,7 @@ from chaos.sim.workloads import WORKLOADS
 
 SEEDS = {"plain": 80, "wire": 30}
 SEEDS_FOR_A_BUG = 150
-SEEDS_FOR_AN_ASSUMPTION = 800
+SEEDS_FOR_AN_ASSUMPTION = 1600
 
 
 @pytest.mark.parametrize("mode", MODES)
