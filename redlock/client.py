@@ -202,13 +202,16 @@ class Lock:
             lease = self._coordinator._acquire(
                 self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
             )
+            ended = lease._ended() if entered else None
+            if ended is not None:  # No body runs under a lease that has ended.
+                raise ended
             lease._entered = entered
             self._lease, self._entered, self._acquiring = lease, entered, False
             return lease
         except BaseException:
             if ours:
                 self._acquiring = False
-            if lease is not None:  # Ctrl-C on the way to the caller.
+            if lease is not None:  # It has ended, or Ctrl-C on the way to the caller.
                 self._lease, self._entered = None, False
                 lease.release()
             raise

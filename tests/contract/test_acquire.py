@@ -444,3 +444,14 @@ async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
             pass
     assert journal.of(NodeDisconnected) == []
     assert [client.get("redlock:orders:fence") for client in servers.clients] == [fence.encode()] * len(nodes)
+
+
+async def test_a_block_that_could_not_be_entered_leaves_the_lock_usable(api: Api, nodes: Nodes) -> None:
+    """Its lease had ended when it came: no body runs under it, and the lock is not in use for that."""
+    async with api.redlock(nodes.urls) as locks:
+        lock = locks.lock("orders", max_hold=1e-6)
+        for _ in range(2):
+            with pytest.raises(LeaseLost):
+                async with lock:
+                    pytest.fail("a body without a lease")
+        assert await lock.acquire() is not None
