@@ -11,6 +11,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
+from redlock.core.effects import NEVER
 from redlock.core.lease import Holding, Status
 
 __all__ = ["Renewal", "Watch"]
@@ -92,6 +93,7 @@ class Renewal:
             if not holding.held(now):
                 holding.lose("its validity ended before a renewal succeeded" if watch.ttl is not None else "its validity ended")
                 lost.append(watch)
+                watch.due_at = NEVER  # Once: a retry that falls past the deadline has an entry of the same instant.
                 continue
             if (
                 watch.ttl is not None
@@ -115,9 +117,9 @@ class Renewal:
         if holding.status is Status.RELEASED:
             return False
         if not holding.held(now):
-            watch.due_at = -1.0
+            lost, watch.due_at = watch.due_at != NEVER, NEVER  # Or its deadline passed while it was renewed, and was told.
             holding.lose(f"its renewal failed: {error}")
-            return True
+            return lost
         left = holding.valid_until - now
         pause = min(max(holding.ttl / RETRY_SHARE, RETRY_MIN), RETRY_MAX) if error is not None else left / RENEW_SHARE
         watch.renew_at = now + pause

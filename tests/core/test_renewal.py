@@ -95,6 +95,23 @@ def test_a_renewal_that_would_be_tried_again_after_the_deadline_does_not_put_the
     assert not extend and one in lost
 
 
+def test_a_lease_is_lost_once() -> None:
+    """Also where a retry fell past its deadline, which then has two entries, and where a renewal of it is still under way."""
+    lease = holding()
+    schedule = Renewal()
+    one = watch(lease)
+    schedule.add(one)
+    assert schedule.due(TTL / RENEW_SHARE, 10) == ([one], [])
+    assert not schedule.extended(one, TimeoutError(), TTL - 0.01)
+    assert schedule.due(TTL, 10) == ([], [one])
+    assert schedule.due(TTL + 1.0, 10) == ([], [])
+    two = watch(holding(now=20.0), now=20.0)
+    schedule.add(two)
+    assert schedule.due(20.0 + TTL / RENEW_SHARE, 10) == ([two], [])
+    assert schedule.due(20.0 + TTL, 10) == ([], [two])
+    assert not schedule.extended(two, TimeoutError(), 20.0 + TTL)
+
+
 def test_what_was_given_back_does_not_stay_until_its_ttl_has_passed() -> None:
     """Twenty thousand leases of an hour, each released at once, beside some that are kept: the schedule stays small, and
     what is under watch is still due when it should be.
