@@ -11,8 +11,8 @@ BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3 /usr/bin/python3.13 
 	$$p -c 'import sys, ensurepip; sys.path[:0] = ["."]; from benchmarks.machine import is_optimised as ok; \
 	sys.exit(sys.version_info < (3, 11) or not ok())' 2>/dev/null && { echo $$p; break; }; done)
 
-# Two more than there are processors: half of the tests' time is spent waiting for servers and for leases to end.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
+# One more than there are processors: half of the tests' time is spent waiting for servers and for leases to end.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1 )))
 
 .PHONY: help demo test toxiproxy bench check clean
 

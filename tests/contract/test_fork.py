@@ -96,7 +96,8 @@ async def test_the_childs_leases_are_dead(api: Api, nodes: Nodes, servers: Serve
 
 async def test_the_childs_coordinator_works_with_fresh_connections(api: Api, nodes: Nodes, servers: Servers) -> None:
     """Locks, renewal, status and close in the child; not one of the parent's sockets is used or kept open there."""
-    async with api.redlock(nodes.urls, ttl=1.5) as locks, locks.lock("parents", auto_extend=True, ttl=20.0) as lease:
+    patient = {"ttl": 1.5, "node_timeout": 0.4}
+    async with api.redlock(nodes.urls, **patient) as locks, locks.lock("parents", auto_extend=True, ttl=20.0) as lease:
         before = sockets()
 
         async def child() -> tuple[set[str], int]:

@@ -11,10 +11,13 @@ from tests.contract.api import Api, Servers, majority, paused, until
 
 pytestmark = pytest.mark.uvloop
 
+PATIENT: dict[str, float] = {"ttl": 20.0, "node_timeout": 5.0}
+"""A report is one look, and a busy machine's nodes are to be in it."""
+
 
 async def test_status_of_a_free_lock(api: Api, nodes: Nodes) -> None:
     """Not held, nobody's, and one answer for each node, in the order of the list."""
-    async with api.redlock(nodes.urls) as locks:
+    async with api.redlock(nodes.urls, **PATIENT) as locks:
         status = await locks.status("orders")
         assert isinstance(status, redlock.ResourceStatus)
         assert (status.resource, status.held) == ("orders", False)
@@ -25,7 +28,7 @@ async def test_status_of_a_free_lock(api: Api, nodes: Nodes) -> None:
 
 async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
     """Held, with the holder's token, the beginning of its owner and the time left; the same from another coordinator."""
-    async with api.redlock(nodes.urls, ttl=20.0) as locks, api.redlock(nodes.urls) as others, locks.lock("orders") as lease:
+    async with api.redlock(nodes.urls, **PATIENT) as locks, api.redlock(nodes.urls, **PATIENT) as others, locks.lock("orders") as lease:
         for asked in (locks, others):
             status = await asked.status("orders")
             assert status.held is True
@@ -35,13 +38,13 @@ async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
             assert 10.0 < status.ttl_left <= 20.0
             assert len(status.votes) == 5
         assert (await locks.status("others")).held is False
-    async with api.redlock(nodes.urls) as locks:
+    async with api.redlock(nodes.urls, **PATIENT) as locks:
         assert (await locks.status("orders")).held is False
 
 
 async def test_status_tells_when_the_majority_ends(api: Api, nodes: Nodes, servers: Servers) -> None:
     """Two nodes keep the lock for longer, and one for less: three of five hold it until the third longest is over."""
-    async with api.redlock(nodes.urls, ttl=20.0) as locks, locks.lock("orders"):
+    async with api.redlock(nodes.urls, **PATIENT) as locks, locks.lock("orders"):
         assert await until(api, lambda: len(servers.lock_keys()) == 5)
         for client, ttl in zip(servers.clients, (50_000, 50_000, 5_000), strict=False):
             client.pexpire("redlock:orders", ttl)
@@ -52,7 +55,7 @@ async def test_status_of_a_foreign_lock(api: Api, nodes: Nodes, servers: Servers
     """A classic client's value on a majority: held, without a token; without an expiry: no time left is told."""
     for client in servers.clients[:3]:
         client.set("redlock:orders", "somebody else")
-    async with api.redlock(nodes.urls) as locks:
+    async with api.redlock(nodes.urls, **PATIENT) as locks:
         status = await locks.status("orders")
         assert (status.held, status.fencing_token, status.ttl_left) == (True, None, None)
         assert status.holder.startswith("somebody")
@@ -73,7 +76,7 @@ async def test_status_without_a_majority_is_unknown(api: Api, nodes: Nodes) -> N
 
 async def test_nodes_tells_what_admission_knows(api: Api, nodes: Nodes, servers: Servers) -> None:
     """One report per node, in the order of the list: identity, promises, no quarantine, round trip and clock."""
-    async with api.redlock(nodes.urls) as locks:
+    async with api.redlock(nodes.urls, **PATIENT) as locks:
         reports = await locks.nodes()
         assert [report.node for report in reports] == nodes.urls
         for report, client in zip(reports, servers.clients, strict=True):
@@ -104,11 +107,11 @@ async def test_nodes_tells_of_a_silent_node(api: Api, nodes: Nodes) -> None:
 
 async def test_nodes_tells_of_a_quarantine(api: Api, own_nodes: Nodes) -> None:
     """A node that restarted and forgot does not vote, and says for how long."""
-    async with api.redlock(own_nodes.urls) as locks:
+    async with api.redlock(own_nodes.urls, **PATIENT) as locks:
         async with locks.lock("orders"):
             pass
         own_nodes[2].restart()
-        async with api.redlock(own_nodes.urls) as others:
+        async with api.redlock(own_nodes.urls, **PATIENT) as others:
             report = (await others.nodes())[2]
             assert report.votes is False
             assert "quarantine" in report.reason
