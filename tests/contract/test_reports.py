@@ -28,7 +28,8 @@ async def test_status_of_a_free_lock(api: Api, nodes: Nodes) -> None:
 
 async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
     """Held, with the holder's token, the beginning of its owner and the time left; the same from another coordinator."""
-    async with api.redlock(nodes.urls, **PATIENT) as locks, api.redlock(nodes.urls, **PATIENT) as others, locks.lock("orders") as lease:
+    both = api.redlock(nodes.urls, **PATIENT), api.redlock(nodes.urls, **PATIENT)
+    async with both[0] as locks, both[1] as others, locks.lock("orders") as lease:
         for asked in (locks, others):
             status = await asked.status("orders")
             assert status.held is True
