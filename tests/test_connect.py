@@ -840,7 +840,7 @@ def test_a_tls_handshake_that_fails_is_the_node_s_fault(
     good = [tls.url(node) for node in tls.nodes]
     desk([bad[0], *good[1:]]).use()
     with pytest.raises(QuorumUnavailable) as raised:
-        desk(bad).acquire()
+        desk(bad, node_timeout=2.0).acquire()
     assert sum(bool(re.search(reason, vote.reason)) for vote in raised.value.votes) >= 2, raised.value
     assert not isinstance(raised.value, ssl.SSLError)
 
