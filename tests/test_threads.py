@@ -24,6 +24,7 @@ from redlock.observe import NodeDisconnected
 from redlock.transport.blocking import ConnectionSet, Dialer
 from redlock.transport.clock import now
 from redlock.transport.keeper import Keeper
+from redlock.transport.lookup import Lookup
 from redlock.transport.threads import Threads, Worker
 
 PATIENCE = 20.0
@@ -660,6 +661,28 @@ def test_a_dial_that_somebody_cancels_is_not_waited_for(nodes: Nodes) -> None:
                 await first
             lease = await locks.lock("orders").acquire(timeout=PATIENCE)
             assert lease is not None and await lease.release()
+
+    asyncio.run(run())
+
+
+def test_a_name_is_looked_up_anew_once_there_was_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is not kept, and an address may change."""
+    answers: list[Any] = [OSError("no such name"), [(0, 0, 0, "", ("127.0.0.2", 1))], [(0, 0, 0, "", ("127.0.0.3", 1))]]
+
+    def answer(*_: Any, **__: Any) -> Any:
+        first = answers.pop(0)
+        if isinstance(first, OSError):
+            raise first
+        return first
+
+    monkeypatch.setattr("redlock.transport.lookup.socket.getaddrinfo", answer)
+
+    async def run() -> None:
+        lookup = Lookup("node.invalid", 1)
+        with pytest.raises(OSError, match="no such name"):
+            await lookup.addresses(PATIENCE)
+        for address in ("127.0.0.2", "127.0.0.3"):
+            assert await lookup.addresses(PATIENCE) == [address]
 
     asyncio.run(run())
 
