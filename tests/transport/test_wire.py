@@ -196,6 +196,13 @@ def test_a_header_of_many_elements_is_refused_wherever_it_is_cut(before: bytes, 
             reading(before + chunks[0], *chunks[1:])
 
 
+@pytest.mark.parametrize("kind", [b"$", b"*"])
+def test_a_size_of_thousands_of_digits_is_refused_as_any_other(kind: bytes) -> None:
+    """Python reads no number of more than 4300 digits, and raises what a caller of `acquire` should not see."""
+    with pytest.raises(WireError):
+        reading(kind + b"9" * (LINE_MAX - 100) + b"\r\n")
+
+
 def test_an_array_of_as_many_elements_as_allowed_is_read() -> None:
     """The bound refuses no more than it says."""
     assert reading(b"*%d\r\n" % ELEMENTS_MAX + b":1\r\n" * ELEMENTS_MAX) == [[1] * ELEMENTS_MAX]
