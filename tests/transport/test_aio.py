@@ -19,6 +19,7 @@ import redlock.asyncio
 from redlock.core.commands import Peek
 from redlock.core.effects import Request
 from redlock.core.quorum import Fault, FaultKind
+from redlock.core.release import abandon
 from redlock.embedded import Nodes
 from redlock.transport.aio import AsyncDriver
 from redlock.transport.clock import now
@@ -139,6 +140,27 @@ def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(node
             assert driver._protocols[0] is new and driver.links[0].up
             await released(asyncio.create_task(locks.lock("orders").acquire()))
             assert driver._protocols[0] is new
+
+    asyncio.run(run())
+
+
+def test_a_node_that_falls_silent_at_what_it_owes_is_dialled_anew(own_nodes: Nodes) -> None:
+    """It had refused a release, and says nothing when that is brought again: nobody has to call for that connection to end."""
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.1) as locks:
+            driver = locks._driver
+            await met(locks)
+            lease = await locks.lock("orders").acquire()
+            assert lease is not None
+            before = driver._transports[0]
+            own_nodes[0].pause()
+            try:
+                driver.links[0].node.refused(abandon(locks._cluster, lease._holding, now())[0].command, now())
+                await until(lambda: driver._transports[0] is not before, "the end of the silent connection")
+            finally:
+                own_nodes[0].resume()
+            await until(lambda: not driver.links[0].node.owed, "the end of the debt")
 
     asyncio.run(run())
 
