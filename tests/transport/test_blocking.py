@@ -21,7 +21,7 @@ import redlock
 from redlock import QuorumUnavailable
 from redlock.base import _bring_owed
 from redlock.core.commands import Free, Peek
-from redlock.core.effects import Request
+from redlock.core.effects import Event, Flow, Reply, Request, Wait
 from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected, TryFailed
@@ -452,6 +452,25 @@ def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: 
             lease.release()
 
 
+def test_a_crowd_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) -> None:
+    """A renewal that nobody answers ends after its own node timeout, whatever the others beside it wait for."""
+
+    def waiting(seconds: float) -> Callable[[float], Flow[None]]:
+        def flow(at: float) -> Flow[None]:
+            yield Wait(at + seconds)
+
+        return flow
+
+    crowd, errors = Crowd(locks._driver), []
+    for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE):
+        crowd.start(waiting(seconds), errors.append)
+    began_at = now()
+    crowd.pump(began_at + PATIENCE)
+    assert (errors, len(crowd)) == ([None], 2)
+    assert now() < began_at + PATIENCE / 2
+    crowd.close()
+
+
 def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in flight, those that vote, and releases owed: each limit is reached, and not passed."""
     monkeypatch.setattr("redlock.transport.link.IN_FLIGHT_MAX", 12)
@@ -589,6 +608,24 @@ def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(mo
         with pytest.raises(QuorumUnavailable, match="validity was over"):
             locks.lock("orders", ttl=0.3).acquire(blocking=False)
         port._socks[0] = sock
+
+
+def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a round was over as its last answer was read: the round that follows from it has all of its own."""
+    ahead = 0.0
+    heard: list[Event] = []
+
+    def twice(at: float) -> Flow[None]:
+        nonlocal ahead
+        for _ in range(2):
+            event = yield Wait(at + 30.0, (Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf),))
+            heard.append(event)
+            ahead = 60.0  # We slept, or were long about something else.
+            at = event.at + ahead
+
+    monkeypatch.setattr(blocking, "clock", lambda: now() + ahead)
+    locks._driver.run(twice)
+    assert [type(event) for event in heard] == [Reply, Reply]
 
 
 # The end
