@@ -1146,6 +1146,32 @@ def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_m
     assert [replace(marker_of(node), since_us=0) for node in own_nodes[1:]] == before[1:]
 
 
+def test_a_node_that_evicts_keys_while_its_replacement_is_refused_does_not_get_its_marker_back(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It threw keys away under the blank that it was given, and was put right: its marker would say nothing of that."""
+    look, looks = initialising._Server.look, 0
+
+    def evicting(server: Any) -> None:
+        look(server)
+        if looks == 2 and server.client.get_connection_kwargs()["port"] == own_nodes[0].port:
+            server.identity = replace(server.identity, evicted=1)
+
+    def looking(servers: Any) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # All nodes have blanks by now.
+            raise ConfigurationError("still holds a lock")
+
+    before = [replace(marker_of(node), since_us=0) for node in own_nodes]
+    monkeypatch.setattr(initialising._Server, "look", evicting)
+    monkeypatch.setattr(initialising, "_refuse_live_locks", looking)
+    with pytest.raises(ConfigurationError, match="still holds a lock"):
+        initialise(own_nodes.urls, replace=True)
+    assert Marker.parse(ask(own_nodes[0], "GET", MARKER) or "") is None
+    assert [replace(marker_of(node), since_us=0) for node in own_nodes[1:]] == before[1:]
+
+
 def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """As clients do: two who found it at once meet at the first node, and not in the middle."""
     for node in own_nodes:
