@@ -107,8 +107,8 @@ class Lease(LeaseBase):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._entered = False
         try:
+            self._entered = False
             ended = self._ended()
             self.release()
         except BaseException:  # Ctrl-C on the way to the release; a second one does nothing.
