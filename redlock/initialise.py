@@ -17,7 +17,7 @@ import redis
 
 from redlock.core.admission import FLOOR_AHEAD, MAX_TTL_DEFAULT
 from redlock.core.commands import FENCE_SUFFIX, Command, Look, Mark, Nonsense
-from redlock.core.identity import Identity, Marker, Memory, blank
+from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.errors import ConfigurationError
 from redlock.policy import check_duration, check_text
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
@@ -81,6 +81,12 @@ class _Server:
     def marker(self) -> Marker | None:
         return Marker.parse(self.identity.marker)
 
+    @property
+    def wait_ttl(self) -> float:
+        """How long the locks may last, in seconds, of the cluster that it is or was of; 0: it was never marked."""
+        told = self.marker or Blank.parse(self.identity.marker)
+        return told.wait_ttl if told is not None else 0.0
+
     def look(self) -> None:
         """Ask it who it is. Raises ConfigurationError for one that cannot be asked, or must not vote."""
         try:
@@ -132,10 +138,15 @@ def _look(servers: Sequence[_Server]) -> None:
 def _give_blanks(servers: Sequence[_Server]) -> None:
     """As every client does first (`identity.blank`): who has that same blank at the next look was without a marker at one
     instant, and is marked only if it lost nothing since. No lock is granted by a node with a blank.
+
+    Should this break off, a client that never met the cluster must not take it for a new one: so the blanks say how long its
+    locks may last.
     """
     stood = {}
+    latest_us = max(round(server.identity.clock * 1e6) for server in servers)
+    wait_ttl = max(server.wait_ttl for server in servers)
     for server in servers:
-        mark = blank(secrets.token_hex(16), server.identity)
+        mark = blank(secrets.token_hex(16), server.identity, latest_us=latest_us, wait_ttl=wait_ttl)
         stood[server] = stands = server.put(mark)
         server.blank = stands if stands is not None and mark.wrote(stands) else ""
     _look(servers)
@@ -156,8 +167,8 @@ def _marked_anew(servers: Sequence[_Server], new: Marker, *, used: bool) -> list
     try:
         _give_blanks(servers)
         _refuse_live_locks(servers)
-        used = used or any(_has_fences(server) for server in servers)
-    except ConfigurationError:
+        used = used or any(server.wait_ttl or _has_fences(server) for server in servers)
+    except BaseException:  # A Ctrl-C too.
         for server, (marker, identity) in zip(servers, before, strict=True):
             _give_back(server, marker, identity)
         raise

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -1123,6 +1124,37 @@ def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> No
         initialise(own_nodes.urls)
     ask(own_nodes[3], "DEL", "redlock:job")
     assert all(marker.floor > time.time() * 1e6 for marker in initialise(own_nodes.urls))
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_replacement_that_broke_off_leaves_no_new_cluster(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Who never met the cluster waits for its locks, not for as long as new nodes have been up; a second run goes on at once."""
+    with redlock.Redlock(own_nodes.urls) as locks, locks.lock("orders") as lease:
+        token = lease.fencing_token
+    with monkeypatch.context() as patch:
+        patch.setattr(initialising, "_give_back", lambda *_: None)
+        patch.setattr(initialising, "_refuse_live_locks", Mock(side_effect=[None, SystemExit]))
+        with pytest.raises(SystemExit):
+            initialise(own_nodes.urls, replace=True)
+    with redlock.Redlock(own_nodes.urls, max_ttl=1.0, ttl=1.0) as fresh:
+        with pytest.raises(QuorumUnavailable, match="`redlock init --replace` has not ended: run it again"):
+            fresh.lock("orders").acquire(timeout=0)
+        for node in own_nodes:
+            ask(node, "DEL", "redlock:orders:fence")
+        assert {marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=1.0, replace=again)} == {1.0}
+        with fresh.lock("orders", timeout=PATIENCE) as lease:
+            assert lease.fencing_token > token
+
+
+def test_a_replacement_that_is_interrupted_gives_the_markers_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [replace(marker_of(node), since_us=0) for node in own_nodes]
+    with monkeypatch.context() as patch:
+        patch.setattr(initialising, "_refuse_live_locks", Mock(side_effect=[None, KeyboardInterrupt]))
+        with pytest.raises(KeyboardInterrupt):
+            initialise(own_nodes.urls, replace=True)
+    assert [replace(marker_of(node), since_us=0) for node in own_nodes] == before
 
 
 def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_marker_back(

@@ -382,6 +382,11 @@ BUGS: dict[str, Bug] = {
         ),
         plan="replaced-while-used",
     ),
+    "a broken-off replacement is a new cluster": Bug(
+        "nodes whose markers `init --replace` took away are of no new cluster, whatever their uptime",
+        (Edit(f"{_ADMISSION}:Admission._unmarked", "replaced = self._replaced()", "replaced = 0.0"),),
+        plan="replacement-breaks-off",
+    ),
     "a marker is given back over nothing": Bug(
         "`init --replace` that is refused gives markers back over its own blanks alone",
         (Edit("redlock.initialise:_give_back", "now.marker == server.blank and", "now.blank and"),),

@@ -204,9 +204,7 @@ def _init(stage: Stage, settings: tuple[tuple[str, Any], ...], delay: float, bre
         plan = stage.plan
         cluster = None if plan.cluster == "-" else plan.cluster
         asked = {"durable": plan.durable, "never_replicas": plan.never_replicas, "cluster": cluster, **asked}
-    stage.replacing = bool(asked.get("replace")) and breaks < 0
     ended = Operator(stage.world, delay=delay, breaks=breaks).init(**asked)
-    stage.replacing = False
     stage.world.note("", "Init", f"init {said}: {ended}")
 
 

@@ -18,7 +18,7 @@ import hiredis
 
 from redlock.core.ballot import TOKEN_MAX
 from redlock.core.commands import FREE, LOOK, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
-from redlock.core.identity import Identity, Memory, is_blank
+from redlock.core.identity import Blank, Identity, Memory, is_blank
 
 __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
 
@@ -161,6 +161,12 @@ class SimNode:
     def marked(self) -> bool:
         """Whether it has a marker, and not only the blank one."""
         return marked(self.data)
+
+    @property
+    def was_marked(self) -> bool:
+        """Whether it shows who never met its cluster that it is no new one: by its marker, or by what `init` left of that."""
+        put = Blank.parse(self.data[MARKER_KEY][0]) if MARKER_KEY in self.data else None
+        return self.marked or (put is not None and put.wait_ttl > 0)
 
     def save(self) -> None:
         """Remember what a later rollback brings back."""

@@ -81,8 +81,6 @@ class Stage:
         self.actors: list[Actor] = []
         self.returned = False
         """Whether an older memory came back in a run that promises memories."""
-        self.replacing = False
-        """Whether an operator marks all nodes anew just now, and will not break off."""
         self._open: dict[str, Callable[[], None]] = {}
         for player in plan.players:
             self._enter(player)
@@ -163,12 +161,11 @@ class Stage:
     def may_forget(self, node: int) -> bool:
         """Whether *node* may lose its marker too, in a run that keeps to what was promised.
 
-        A client that has met no node of a cluster takes it for new where no node has a marker. Another one never does.
+        A client that has met no node of a cluster takes it for new where no node ever had a marker. Another one never does.
         """
         if not self.plan.assumptions.memory:
             return True
-        # What the operator has taken the marker from just now gets another one, or its own, before anybody founds a cluster.
-        unmarked = {other.index for other in self.world.nodes if not (other.marked or self.replacing)} | {node}
+        unmarked = {other.index for other in self.world.nodes if not other.was_marked} | {node}
         new = [client.nodes for client in self.clients.values() if not client.gone and not client.acquainted]
         return len(unmarked) < self.plan.nodes and not any(unmarked.issuperset(nodes) for nodes in new)
 
@@ -193,7 +190,7 @@ class Stage:
     def enter(self, name: str, timeout: float) -> None:
         """A client comes, tries to get the lock, and is closed."""
         known = sum(client.name.startswith(f"{name}-") for client in self.clients.values())
-        unmarked = sum(not node.marked for node in self.world.nodes)
+        unmarked = sum(not node.was_marked for node in self.world.nodes)
         if self.returned or (self.plan.assumptions.memory and self.plan.marked and unmarked == self.plan.nodes):
             return
         player = Player(f"{name}-{known}")
@@ -205,7 +202,7 @@ class Stage:
     def fork(self, name: str) -> None:
         """A client forks: the child has its own actor, who is handed the parent's leases."""
         parents = self.actors_of(name)
-        unmarked = sum(not node.marked for node in self.world.nodes)
+        unmarked = sum(not node.was_marked for node in self.world.nodes)
         if parents[0].client.gone or self.returned or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
             return
         client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])

@@ -525,7 +525,8 @@ class Admission:
     def _put_blank(self, node: int, identity: Identity, at: float) -> Standing:
         others = [record for other, record in enumerate(self._records) if other != node and record.fault is None]
         latest = max([record.clock(at) for record in others if record.identity is not None], default=0.0)
-        return Standing(State.MARK, mark=blank(self._nonce(), identity, latest_us=round(latest * 1e6)))
+        put = blank(self._nonce(), identity, latest_us=round(latest * 1e6), wait_ttl=self._replaced())
+        return Standing(State.MARK, mark=put)
 
     # A new cluster
 
@@ -546,16 +547,21 @@ class Admission:
         if absent is not None:
             return _quarantined(f"has no marker: {absent}")
         model = self._new_marker(identity)
-        until = self._founded_at(quarantine_span(model.max_ttl), at)
-        if at < until and not self._durable:
+        replaced = self._replaced()
+        until = self._founded_at(quarantine_span(max(model.max_ttl, replaced)), at, by_uptime=not replaced)
+        if at < until and not (self._durable and not replaced):
+            if replaced:
+                told = "has no marker, as `redlock init --replace` has not ended: run it again, or it grants locks"
+                return _quarantined(f"{told} in {until - at:.1f} s", until)
             # No advice to run `redlock init` here: a cluster that restarted as a whole and forgot looks the same.
             return _quarantined(f"has no marker yet, as in a new cluster: it grants locks in {until - at:.1f} s", until)
         # The node of the smallest memory goes first. Its compare-and-set decides whose promises all of them get.
         first = min(self._records, key=lambda each: each.identity.memory if each.identity is not None else Memory("", ""))
         if not self._confirmed() or first is not record:
             return _UNKNOWN
-        if len(self._records) == 1:  # Not new, perhaps, but flushed: and no other node has a fence.
-            model = replace(model, floor=self._floor(node, {}, at))
+        if replaced or len(self._records) == 1:  # Not new: or not, perhaps, but flushed, and no other node has a fence.
+            others = {other: each for other, each in enumerate(self._records) if other != node}
+            model = replace(model, floor=self._floor(node, others, at))
         return Standing(State.MARK, mark=_founded(identity, model).write(identity))
 
     def _absent(self, at: float) -> str | None:
@@ -569,13 +575,20 @@ class Admission:
                 return f"the cluster is new and {name} {unfit}"
         return None
 
-    def _founded_at(self, span: float, at: float) -> float:
+    def _replaced(self) -> float:
+        """The longest lock, in seconds, of a cluster whose markers `redlock init` took away and has not replaced; 0: of none."""
+        identities = (record.identity for record in self._records)
+        puts = (Blank.parse(identity.marker) for identity in identities if identity is not None)
+        return max((put.wait_ttl for put in puts if put is not None), default=0.0)
+
+    def _founded_at(self, span: float, at: float, *, by_uptime: bool) -> float:
         """When no lock can be left that the nodes forgot, should they all have forgotten: by their uptime, or their blanks.
 
-        One node alone needs only be flushed to look new, without any restart, so its uptime says nothing.
+        One node alone needs only be flushed to look new, without any restart, so its uptime says nothing. Nor does it where
+        `redlock init` broke off: the nodes had markers, and granted locks, until it put its blanks there.
         """
-        until = float("inf")
-        if len(self._records) > 1:
+        until = at + span
+        if by_uptime and len(self._records) > 1:
             until = max(record.seen_at + span - max(0.0, record.identity.uptime) for record in self._records if record.identity)
         puts = [put for record in self._records if record.identity and (put := Blank.parse(record.identity.marker))]
         if len(puts) == len(self._records):

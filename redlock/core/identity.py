@@ -138,17 +138,20 @@ class Blank(NamedTuple):
     """A marker that says there is none.
 
     *latest_us*: the latest clock that was known when it was put there; *replication_id*: of the memory it was put into.
+    *wait_ttl*: seconds, that of the cluster whose markers `redlock init` took away to mark all nodes anew; 0: of none.
     """
 
     latest_us: int
     replication_id: str
+    wait_ttl: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Read a blank of today's format; None if *text* is none."""
         match text.split(" "):
-            case [form, "blank", latest, own, replication_id, _] if form == _FORMAT and _is_number(latest) and _is_number(own):
-                return cls(int(latest), replication_id)
+            case [form, "blank", latest, own, replid, nonce] if form == _FORMAT and _is_number(latest) and _is_number(own):
+                before, colon, _ = nonce.partition(":")
+                return cls(int(latest), replid, int(before) / 1000.0 if colon and _is_number(before) else 0.0)
         return None
 
 
@@ -160,12 +163,13 @@ def is_blank(marker: str) -> bool:
     return not marker or (marker.isascii() and marker.startswith(_BLANKS))
 
 
-def blank(nonce: str, identity: Identity, *, latest_us: int = 0) -> Mark:
+def blank(nonce: str, identity: Identity, *, latest_us: int = 0, wait_ttl: float = 0.0) -> Mark:
     """The command that puts a blank where *identity* has its marker or none.
 
     Nothing is equal to nothing, also when somebody else marked, used and lost the node meanwhile. So a marker is never
     written over nothing, but over a blank that was met and waited on. The node finishes it with its own clock: a command
     that executes twice gives two texts. *latest_us*: the latest clock among the other nodes, as far as it is known.
+    *wait_ttl*: of the cluster that is marked anew, in seconds, if one is.
     """
     replication_id = identity.memory.replication_id
     return Mark(
@@ -173,7 +177,7 @@ def blank(nonce: str, identity: Identity, *, latest_us: int = 0) -> Mark:
         memory=replication_id,
         head=_BLANKS[0].rstrip(),
         stamp=f"+{latest_us}",
-        tail=f"{replication_id} {nonce}",
+        tail=f"{replication_id} {f'{to_ms(wait_ttl)}:' if wait_ttl else ''}{nonce}",
     )
 
 

@@ -6,6 +6,7 @@ The spans: a cluster's `max_ttl` of 60 s means 62.2 s of quarantine (drift, and 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -1299,6 +1300,46 @@ def test_a_durable_new_cluster_is_marked_at_once() -> None:
     """It has its data, and there are no markers among it."""
     admission = confirmed(unmarked(3, uptime=1.0, durable=True), 0.1)
     assert [marker.durable for marker in found(admission, 0.1)] == [True] * 3
+
+
+def replaced(put_at: float, wait_ttl: float, *, nodes: Sequence[int] = (0, 1, 2), **settings: Any) -> Admission:
+    """A client that met no node before `init --replace` broke off: it had given its blanks to *nodes*, others have clients'."""
+    admission = unmarked(3, uptime=1e6, at=put_at, **settings)
+    for node in nodes:
+        blank = blank_of(memory_of(node), put_at=put_at, nonce=f"{round(wait_ttl * 1000)}:{NONCE}")
+        admission.seen(node, flushed(node, 3, uptime=1e6, marker=blank, clock=WALL + put_at), put_at)
+    return confirmed(admission, put_at + 0.1)
+
+
+@pytest.mark.parametrize("nodes", [(0, 1, 2), (2,)])
+@pytest.mark.parametrize(("wait_ttl", "longest"), [(20.0, 60.0), (300.0, 300.0)])
+@pytest.mark.parametrize("durable", [None, True])
+def test_a_cluster_whose_replacement_broke_off_is_no_new_one(
+    nodes: Sequence[int], wait_ttl: float, longest: float, durable: bool | None
+) -> None:
+    """Its nodes are up for long, and may have granted locks until the blanks came: those are waited for, and their tokens."""
+    admission = replaced(5.0, wait_ttl, nodes=nodes, durable=durable)
+    until = 5.0 + quarantine_span(longest)
+    standing = admission.standing(0, until - 1.5)
+    assert quarantined(standing) == pytest.approx(until)
+    assert standing.fault is not None
+    assert standing.fault.detail == (
+        "has no marker, as `redlock init --replace` has not ended: run it again, or it grants locks in 1.5 s"
+    )
+    markers = found(admission, until + 0.01)
+    assert [marker.floor for marker in markers] == [pytest.approx(us(until + 0.01 + 60.0), abs=1000)] * 3
+    assert states(admission, until + 0.01) == [State.ADMITTED] * 3
+
+
+def test_a_blank_says_that_others_are_of_a_replacement() -> None:
+    """Who restarts in between, or is flushed, gets a client's blank; all of them may, one after the other."""
+    admission = replaced(5.0, 300.0)
+    admission.seen(1, flushed(1, 3, marker="", clock=WALL + 6.0), 6.0)
+    mark = admission.standing(1, 6.0).mark
+    assert mark is not None
+    put = Blank.parse(finished(mark, 6.0))
+    assert put is not None
+    assert put.wait_ttl == 300.0
 
 
 def test_a_flushed_node_among_marked_ones_is_not_a_new_cluster() -> None:
