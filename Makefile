@@ -25,9 +25,15 @@ help:
 demo: $(READY)
 	@$(VENV)/bin/redlock demo
 
+# Thousands of tests on real servers and a machine that others use too: one that fails there is asked once more by itself, and
+# what it said stays on the screen. If it holds then, its timing leans on a quiet machine, which is a defect to be mended.
+AGAIN = { test $$? = 1 && echo "some failed: once more, by themselves" && \
+	$(VENV)/bin/pytest --last-failed --last-failed-no-failures none --maxfail 3 $(PYTEST) && \
+	echo "FLAKY: what is asked again above failed, and passed by itself"; }
+
 test: check toxiproxy
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile -m "not alone" $(PYTEST)
-	$(VENV)/bin/pytest -m alone $(PYTEST)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile -m "not alone" $(PYTEST) || $(AGAIN)
+	$(VENV)/bin/pytest -m alone $(PYTEST) || $(AGAIN)
 
 # The proxy server of the chaos campaigns: from the PATH, or built with Go; without either its tests are skipped.
 toxiproxy: $(READY)

@@ -225,7 +225,8 @@ async def test_a_cancel_at_every_step_of_a_wait_leaves_nothing(
             lock = locks.lock("orders")
             with Strike(step).at(monkeypatch) as strike:
                 strike.task = asyncio.ensure_future(lock.acquire(timeout=0.05))
-                with contextlib.suppress(asyncio.CancelledError):
+                # On a busy machine no node may have answered in that time.
+                with contextlib.suppress(asyncio.CancelledError, QuorumUnavailable):
                     assert await strike.task is None
             assert await until(ASYNCIO, lambda: servers.holders("orders") == [mine] * 3 + [None] * 2), f"at step {step}"
             if not strike.struck:

@@ -103,6 +103,7 @@ def _backups(case: Case, *, promised: bool) -> Result:
         load.end()
         if not promised and (lease := clients[0].acquire(timeout=_BACK_WITHIN)) is not None:
             clients[0].release(lease)
+            load.rounds += 1
         elif not promised:
             result.stuck, result.problem = True, f"no majority within {_BACK_WITHIN:g} s: {clients[0].said}"
         # Before anybody closes: in asyncio that ends a lease whose taker is gone, and says so.
