@@ -441,8 +441,10 @@ class Redlock(CoordinatorBase[Lease]):
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
             return lease
-        except BaseException:
+        except BaseException as error:
             # Closed, or a cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
+            if isinstance(error, AcquireError):
+                error.about(resource)
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
                 self._driver.write(abandon(self._cluster, ask.granted, now()))
@@ -454,9 +456,16 @@ class Redlock(CoordinatorBase[Lease]):
 
     async def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
-            await self._driver.run(start, urgent=True)
+            # When the lease ends there is nothing left to queue for.
+            await self._driver.run(start, give_up_at=lease._holding.valid_until, urgent=True)
         except LeaseLost:
             self._tell_lapsed(lease._holding)
+            raise
+        except AcquireError as error:
+            ended = lease._ended()
+            if ended is not None:
+                raise ended from error
+            error.about(lease.resource)
             raise
 
     async def _release_lease(self, lease: Lease) -> bool:
@@ -466,7 +475,8 @@ class Redlock(CoordinatorBase[Lease]):
         released = False
         self._driver.check_loop()
         try:
-            released = await self._driver.run(self._release(holding), urgent=True, final=True)
+            give_up_at = holding.valid_until
+            released = await self._driver.run(self._release(holding), give_up_at=give_up_at, urgent=True, final=True)
         except RedlockError:
             pass  # Closed: the connections are gone.
         finally:

@@ -31,7 +31,7 @@ from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
-from redlock.errors import LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
+from redlock.errors import AcquireError, LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
 from redlock.transport.blocking import ConnectionSet, Driver, GuardedAdmission
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
@@ -400,8 +400,10 @@ class Redlock(CoordinatorBase[Lease]):
                 raise _closed()
             self._asking.pop(id(ask), None)  # Not in a `finally`: an interrupt there would come after all that could give back.
             return lease
-        except BaseException:
+        except BaseException as error:
             # Closed, or an interrupt on the way to the caller: nobody would ever know of this lease.
+            if isinstance(error, AcquireError):
+                error.about(resource)
             try:
                 if ask.granted is not None and not ask.granted.freed:
                     self.forget(ask.granted)
@@ -420,9 +422,16 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
-            self._driver.run(start, prefer=lease._port, urgent=True)
+            # When the lease ends there is nothing left to wait for a set of connections for.
+            self._driver.run(start, prefer=lease._port, urgent=True, give_up_at=lease._holding.valid_until)
         except LeaseLost:
             self._tell_lapsed(lease._holding)
+            raise
+        except AcquireError as error:
+            ended = lease._ended()
+            if ended is not None:
+                raise ended from error
+            error.about(lease.resource)
             raise
 
     def _release_lease(self, lease: Lease) -> bool:
@@ -434,7 +443,8 @@ class Redlock(CoordinatorBase[Lease]):
         released = False
         late: list[int] = []
         try:
-            released, _ = self._driver.run(self._release(holding), prefer=port, late=late, final=True)
+            give_up_at = holding.valid_until
+            released, _ = self._driver.run(self._release(holding), prefer=port, give_up_at=give_up_at, late=late, final=True)
             if port is not None and late:
                 self._driver.follow(port, late, abandon(self._cluster, holding, now()))
         except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.

@@ -44,15 +44,21 @@ class RedlockError(Exception):
 
 
 class AcquireError(RedlockError):
-    """No majority granted what was asked for; *votes* tells which node said what.
+    """No majority granted what was asked for; *resource* says of which lock, *votes* which node said what.
 
-    The message is written for the person on call: how many nodes granted, how many were needed,
-    and one clause for each node that did not.
+    The message is written for the person on call: which lock, how many nodes granted, how many were needed, and each reason
+    why others did not, with the nodes that gave it. A node that was not waited for, as the vote was decided, gave none.
+    *resource* is None where no single lock was asked for.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(tally)
+    def __init__(self, tally: Tally, resource: str | None = None) -> None:
+        super().__init__(tally, resource)
         self.tally = tally
+        self.resource = resource
+
+    def about(self, resource: str) -> None:
+        """Name the lock, if nobody has: who ran out of connections does not know what they were wanted for."""
+        self.resource = self.resource if self.resource is not None else resource
 
     @property
     def votes(self) -> tuple[CastVote, ...]:
@@ -60,7 +66,8 @@ class AcquireError(RedlockError):
         return self.tally.cast_votes()
 
     def __str__(self) -> str:
-        return self.tally.describe()
+        told = self.tally.describe()
+        return told if self.resource is None else f"lock {self.resource!r}: {told}"
 
 
 class LockContended(AcquireError):

@@ -18,7 +18,7 @@ import pytest
 
 import redlock
 import redlock.asyncio
-from redlock import QuorumUnavailable, RedlockError
+from redlock import LeaseLost, QuorumUnavailable, RedlockError
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
 from redlock.transport.blocking import ConnectionSet, Dialer
@@ -504,6 +504,24 @@ def no_pairs(monkeypatch: pytest.MonkeyPatch) -> NoPairs:
     return NoPairs(monkeypatch)
 
 
+@pytest.mark.parametrize("extends", [True, False])
+def test_a_lease_whose_set_was_lost_waits_for_another_no_longer_than_it_lasts(
+    nodes: Nodes, no_pairs: NoPairs, extends: bool
+) -> None:
+    """A Ctrl-C may tear a set out of all hands while its lease keeps it alive: it counts as in use, and never comes back."""
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders", ttl=1.0).acquire()
+        assert lease is not None
+        no_pairs.short = True
+        locks._driver._idle.clear()
+        if extends:
+            with pytest.raises(LeaseLost):
+                lease.extend()
+        assert not lease.release()
+        assert all(node.owed for node in locks._driver.nodes)
+        no_pairs.short = False
+
+
 def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(nodes: Nodes, no_pairs: NoPairs) -> None:
     """For one who tries once; who has time waits for the end of the shortage."""
     with redlock.Redlock(nodes.urls) as locks:
@@ -513,8 +531,16 @@ def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(nodes: Nod
                 ask()
             reasons = {vote.reason for vote in raised.value.votes}
             assert reasons == {"was not asked: no more connections can be made (Too many open files)"}
-        with pytest.raises(QuorumUnavailable):
+        with pytest.raises(QuorumUnavailable, match=r"^lock 'orders': 0 of"):
             locks.lock("orders").acquire(timeout=0.2)
+        no_pairs.short = False
+        with locks.lock("kept") as kept:
+            no_pairs.short = True
+            kept._port = None
+            locks._driver._idle.clear()
+            with pytest.raises(QuorumUnavailable, match=r"^lock 'kept': 0 of"):
+                kept.extend()
+            no_pairs.short = False
         for timeout in (PATIENCE, None):
             no_pairs.short = True
             locks._driver._idle.clear()

@@ -78,7 +78,7 @@ def acquire(cluster: Cluster, ask: Ask, now: float) -> Flow[Holding]:
             yield Wait(NEVER, repairs)
         if ask.once or now >= ask.give_up_at:
             verdict.elapsed = now - began_at
-            raise LockContended(verdict) if verdict.contended else QuorumUnavailable(verdict)
+            raise (LockContended if verdict.contended else QuorumUnavailable)(verdict, ask.resource)
 
 
 class _Attempt:

@@ -70,7 +70,7 @@ def _confirm(cluster: Cluster, holding: Holding, ttl: float, mode: str, now: flo
     if _denied(round.tally, holding.token) > len(cluster.names) - round.tally.needed:
         holding.lose(f"a majority of the nodes does not hold it any more: {round.tally.describe()}")
         raise holding.error(now) or LeaseLost(holding.resource)
-    raise QuorumUnavailable(round.tally)
+    raise QuorumUnavailable(round.tally, holding.resource)
 
 
 def _denied(tally: Tally, token: int) -> int:

@@ -218,12 +218,20 @@ class Tally:
         return tuple(_public(name, vote) for name, vote in zip(self.names, self.votes, strict=True))
 
     def describe(self) -> str:
-        """One sentence for the person on call: the count, then a clause for each node that did not grant."""
+        """One sentence for the person on call: the count, then each reason for a missing grant, with its nodes."""
+        by_reason: dict[str, list[str]] = {}
+        for name, vote in zip(self.names, self.votes, strict=True):
+            if vote is not None and vote.kind is not Kind.GRANTED:
+                by_reason.setdefault(_REASONS[vote.kind](vote), []).append(name)
+        clauses = [f"{', '.join(nodes)}{':' if len(nodes) > 1 else ''} {reason}" for reason, nodes in by_reason.items()]
+        return "; ".join([self.count(), *clauses])
+
+    def count(self) -> str:
+        """How many nodes granted, how many were needed, and after how long."""
         count = f"{self.granted} of {len(self.names)} nodes {self.verb}, {self.needed} needed"
         if self.late:
             count += ", but only after the validity was over"
-        clauses = [f"{vote.node} {vote.reason}" for vote in self.cast_votes() if not vote.granted]
-        return "; ".join([f"{count}, after {self.elapsed:.3g} s", *clauses])
+        return f"{count}, after {self.elapsed:.3g} s"
 
     def freed_in(self) -> float | None:
         """Seconds until enough locks have expired for a majority of nodes to be free; None: not by expiry alone."""

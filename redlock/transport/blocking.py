@@ -610,22 +610,22 @@ class Driver:
                 self._check_in(port)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
-        """Write requests whose answers nobody waits for; releases that cannot be written stay owed."""
+        """Write requests whose answers nobody waits for; releases that cannot be written within the node timeout stay owed."""
         late: list[int] = []
         try:
-            port = self._check_out(prefer, late=late, final=True)
+            port = self._check_out(prefer, clock() + self.cluster.patience, late, final=True)
         except QuorumUnavailable:
             for request in requests:
                 if request.command.final:
                     self.nodes[request.node].owe(request.command, clock())
-            return
-        try:
-            port.send(requests, None)
-        except BaseException:
-            port.interrupted()
-            raise
-        finally:
-            self._check_in(port)
+        else:
+            try:
+                port.send(requests, None)
+            except BaseException:
+                port.interrupted()
+                raise
+            finally:
+                self._check_in(port)
         if prefer is not None and late:
             self.follow(prefer, late, requests)
 

@@ -31,7 +31,7 @@ SECONDS = float(os.environ.get("REDLOCK_CONTENTION_SECONDS", "8"))
 WORKERS = ("blocking", "asyncio", "blocking", "asyncio")
 MAX_TTL = 3.0
 """So short that a node which forgot votes again within the run: its quarantine lasts about four seconds."""
-PROGRESS = 3
+PROGRESS = 1
 """Grants a second that a busy machine must reach; an idle one reaches some thirty."""
 
 

@@ -55,7 +55,7 @@ from redlock.core.look import inspect_nodes, peek
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster, meet
-from redlock.errors import RedlockError
+from redlock.errors import AcquireError, RedlockError
 from redlock.policy import Policy
 
 __all__ = ["Course", "Play", "check", "identity_of", "replay"]
@@ -458,16 +458,24 @@ def _outcome(course: Course) -> str:
     error, value = course.error, course.value
     if isinstance(error, Cancelled):
         return "Cancelled"
+    if isinstance(error, AcquireError):
+        assert str(error) == f"lock 'r': {error.tally.describe()}"
+        return f"{type(error).__name__}: {_votes(error.tally)}"
     if error is not None:
         return f"{type(error).__name__}: {error}"
     if isinstance(value, Holding):
         touched = " ".join(str(node + 1) for node in sorted(value.touched))
         return f"held {value.owner}:{value.token} until {_time(value.valid_until)}, touched {touched}"
     if isinstance(value, Tally):
-        return value.describe()
+        return _votes(value)
     if isinstance(value, list):
         return "; ".join(look.reason for look in value)
     return {None: "done"}.get(value, str(value))
+
+
+def _votes(tally: Tally) -> str:
+    """The count, and a line for each node that did not grant."""
+    return "; ".join([tally.count(), *(f"{vote.node} {vote.reason}" for vote in tally.cast_votes() if not vote.granted)])
 
 
 def _perform(play: Play, words: list[str]) -> None:
