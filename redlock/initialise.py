@@ -99,7 +99,7 @@ class _Server:
 
     def _unfit(self) -> str | None:
         """What a node tells of itself that refuses the script: a replica without its master, one in cluster mode."""
-        with suppress(redis.RedisError, OSError):
+        with suppress(Exception):  # Whatever it answers, redis-py has to read it first: nonsense tells nothing.
             info: Any = self.client.info()
             return Identity.parse({key: str(value) for key, value in info.items()}, "").unfit
         return None

@@ -610,9 +610,10 @@ class SimClient:
         for run in list(self._runs):
             if not run.vital:
                 run.fail(RedlockError("this Redlock was closed"))
-        self.world.at(self.world.now, self.when_awake, self._give_back, self.clock() + self.cluster.patience)
+        self.world.at(self.world.now, self.when_awake, self._give_back)
 
-    def _give_back(self, until: float) -> None:
+    def _give_back(self) -> None:
+        until = self.clock() + self.cluster.patience  # From now on: it may have slept.
         for holding in list(self.leases.values()):
             if not holding.freed:
                 if holding.held(self.clock()):  # Whoever has it in hand hears of it before anybody else can have the lock.

@@ -240,8 +240,10 @@ class Admission:
         if identity is None or not self.met(at):
             return _UNKNOWN
         twin = self._twin(node, identity)
-        if identity.unfit or twin:
-            return replace(_refused(identity.unfit or twin or ""), redial=twin is not None)
+        if identity.unfit:
+            return replace(_refused(identity.unfit), redial=twin is not None)
+        if twin is not None:
+            return Standing(State.REFUSED, twin, redial=True)
         if identity.loading:
             return Standing(State.REFUSED, Fault(FaultKind.ERROR, "is LOADING its data"))
         marker = record.marker
@@ -265,13 +267,14 @@ class Admission:
     def problem(self, since: float = float("-inf")) -> str | None:
         """What makes the whole list unusable: the same server twice, as both nodes told after *since*. None if nothing does.
 
-        What one of them told before may be over: an address that led there for a while, and is back.
+        What one of them told before may be over: an address that led there for a while, and is back. And a list whose nodes
+        were met apart is right, wherever one of its names leads for a while.
         """
         for node, record in enumerate(self._records):
             if record.identity is not None and record.fault is None and record.seen_at >= since:
                 twin = self._twin(node, record.identity, since)
-                if twin is not None:
-                    return f"{self.names[node]} {twin}"
+                if twin is not None and twin.kind is FaultKind.REFUSED:
+                    return f"{self.names[node]} {twin.detail}"
         return None
 
     def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
@@ -570,7 +573,8 @@ class Admission:
             name, identity = self.names[node], record.identity
             if record.fault is not None or identity is None:
                 return f"the cluster is new and {name} cannot be asked: start it, or run `redlock init`"
-            unfit = identity.unfit or self._twin(node, identity) or ("is LOADING its data" if identity.loading else None)
+            twin = self._twin(node, identity)
+            unfit = identity.unfit or (twin and twin.detail) or ("is LOADING its data" if identity.loading else None)
             if unfit is not None:
                 return f"the cluster is new and {name} {unfit}"
         return None
@@ -621,13 +625,19 @@ class Admission:
 
     # The list as a whole
 
-    def _twin(self, node: int, identity: Identity, since: float = float("-inf")) -> str | None:
+    def _twin(self, node: int, identity: Identity, since: float = float("-inf")) -> Fault | None:
+        """How the server behind *node* is another node's, too. Two that were met apart are right in the list: what one of the
+        names stands for cannot be reached just now.
+        """
+        trusted = self._records[node].trusted
         for other, record in enumerate(self._records):
             # What a node told that cannot be asked now says nothing: its server may be the one that answers here.
             if other == node or record.identity is None or record.fault is not None or record.seen_at < since:
                 continue
             if record.identity.memory.run_id == identity.memory.run_id != "":
-                return f"is the same server as {self.names[other]} (run id {identity.memory.run_id})"
+                apart = trusted and record.trusted and trusted.memory.run_id != record.trusted.memory.run_id
+                kind = FaultKind.UNREACHABLE if apart else FaultKind.REFUSED
+                return Fault(kind, f"is the same server as {self.names[other]} (run id {identity.memory.run_id})")
         return None
 
     def _foreign(self, marker: Marker | None) -> str | None:

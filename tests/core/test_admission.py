@@ -241,7 +241,7 @@ def test_refused_credentials_count_as_out_of_reach() -> None:
 
 def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:
     """A "majority" of one machine: both entries are refused, and the whole list is wrong whatever the others say."""
-    admission = met(5)
+    admission = met_but(3)
     assert admission.problem() is None
     admission.seen(3, identity_of(3, 5, memory=memory_of(1)), 0.0)
     problem = admission.problem()
@@ -252,7 +252,7 @@ def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:
 
 def test_a_twin_of_long_ago_is_no_reason_to_give_up_and_gets_nobody_a_second_vote() -> None:
     """Its address may have moved back meanwhile; until it tells who it is, it does not vote."""
-    admission = met(5)
+    admission = met_but(3)
     admission.seen(3, identity_of(3, 5, memory=memory_of(1)), 2.0)
     assert admission.problem(2.5) is None
     assert refused(admission.standing(3, 3.0)) == "is the same server as n2 (run id run-2)"
@@ -260,6 +260,30 @@ def test_a_twin_of_long_ago_is_no_reason_to_give_up_and_gets_nobody_a_second_vot
     assert admission.problem(2.5) is None, "that address may lead there for good, and the other one elsewhere by now"
     admission.seen(1, identity_of(1, 5), 3.5)
     assert admission.problem(2.5) == "n2 is the same server as n4 (run id run-2)"
+
+
+def met_but(last: int) -> Admission:
+    """A client that has met all of five nodes but one."""
+    admission = client_of(5)
+    for node in range(5):
+        if node != last:
+            admission.seen(node, identity_of(node, 5), 0.0)
+    return admission
+
+
+def test_a_name_that_leads_to_another_nodes_server_for_a_while_does_not_make_the_list_wrong() -> None:
+    """The two were met apart, so what the name stands for cannot be reached just now. Neither votes, as both may be one."""
+    admission = met(3)
+    admission.seen(2, identity_of(2, 3, memory=memory_of(1)), 2.0)
+    admission.seen(1, identity_of(1, 3), 2.1)
+    assert (admission.problem(), admission.out_of_reach(2.2)) == (None, None)
+    standings = [admission.standing(node, 2.2) for node in (1, 2)]
+    assert [(standing.state, standing.redial) for standing in standings] == [(State.REFUSED, True)] * 2
+    assert [standing.fault for standing in standings] == [
+        Fault(FaultKind.UNREACHABLE, f"is the same server as {name} (run id run-2)") for name in ("n3", "n2")
+    ]
+    admission.seen(2, identity_of(2, 3), 3.0)
+    assert states(admission, 3.0) == [State.ADMITTED] * 3
 
 
 def test_two_nodes_that_gave_no_run_id_are_no_twins() -> None:
