@@ -18,6 +18,7 @@ import functools
 import inspect
 import logging
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -120,11 +121,12 @@ class Lease(LeaseBase):
     def lost(self) -> asyncio.Event:
         """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
         if self._lost is None:
-            self._lost = asyncio.Event()
+            lost = asyncio.Event()
             if isinstance(self._holding.error(now()), LeaseLost):
-                self._lost.set()
+                lost.set()
             elif self._watch is None:
                 self._coordinator._watch(self, auto_extend=False)
+            self._lost = lost  # Not before: an event that nobody watches for would never be set.
         return self._lost
 
     async def extend(self, ttl: float | None = None) -> None:
@@ -314,8 +316,11 @@ class Redlock(CoordinatorBase[Lease]):
     """Locks on N independent Redis or Valkey masters, for the tasks of one event loop.
 
     As `redlock.Redlock`. The constructor does no I/O and needs no running loop; the first use binds the coordinator to
-    its loop, and another loop is refused. One connection per node serves all tasks.
+    its loop, and another loop is refused. One connection per node serves all tasks. *on_event* is called on the loop, and must
+    return at once.
     """
+
+    _let_go: weakref.finalize[..., Redlock] | None = None
 
     def __init__(
         self,
@@ -346,12 +351,19 @@ class Redlock(CoordinatorBase[Lease]):
             on_event=on_event,
             admission=Admission,
         )
-        self._set_up()
 
     def _set_up(self) -> None:
         self._driver = AsyncDriver(self._cluster, self._endpoints)
+        # A coordinator that is dropped without `close` gives its descriptors back, and not only when its loop ends.
+        if self._let_go is not None:
+            self._let_go.detach()
+        self._let_go = weakref.finalize(self, self._driver.let_go)
+        self._let_go.atexit = False
         self._renewal = Renewal()
         self._renewing = 0
+        # What is due and was not begun, or told, yet: an exception in between must not lose a lease out of sight.
+        self._starting: deque[Watch] = deque()
+        self._lapsing: deque[Watch] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._asking = 0
@@ -558,33 +570,39 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
         holding = lease._holding
+        if not self._driver.closing:
+            _ = self._driver.loop  # First: another thread may ask for `lost`, and is refused.
         lease._watch = watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
         self._renewal.add(watch)
         self._arm(watch.due_at)
 
     def _arm(self, due_at: float) -> None:
         if due_at < self._timer_at and not self._driver.closing:
+            loop = self._driver.loop
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due_at
-            self._timer = self._driver.loop.call_later(min(max(0.0, due_at - now()), _LOOK_AGAIN), self._renew_due)
+            self._timer = loop.call_later(min(max(0.0, due_at - now()), _LOOK_AGAIN), self._renew_due)
 
     def _renew_due(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        extend_now, lost = self._renewal.due(now(), ROUNDS_MAX - self._renewing)
+        extend_now, lost = self._renewal.due(now(), ROUNDS_MAX - self._renewing - len(self._starting))
+        self._lapsing += lost
+        self._starting += extend_now
         try:
-            for watch in lost:
-                self._lapse(watch)
-            for watch in extend_now:
+            while self._lapsing:
+                self._lapse(self._lapsing.popleft())
+            while self._starting:
+                watch = self._starting.popleft()
                 self._renewing += 1
                 self._driver.start(functools.partial(self._renew, watch), functools.partial(self._renewed, watch))
         finally:  # Whatever was raised: other leases are under watch.
-            self._arm(self._renewal.next_at)
+            self._arm(now() if self._lapsing or self._starting else self._renewal.next_at)
 
     def _lapse(self, watch: Watch) -> None:
         try:
             watch.lapsed(watch.holding)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # A callback that asks for the result of a cancelled task raises the latter.
             _log.exception("reporting the loss of %r failed", watch.holding.resource)
 
     def _renew(self, watch: Watch, at: float) -> Flow[None]:
@@ -595,13 +613,15 @@ class Redlock(CoordinatorBase[Lease]):
         if self._driver.closing:
             return
         holding = watch.holding
-        if self._renewal.extended(watch, error, now()):
-            self._lapse(watch)
-        elif error is not None:
-            self._cluster.note(
-                LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
-            )
-        self._arm(now() if self._renewal.ready else self._renewal.next_at)
+        try:
+            if self._renewal.extended(watch, error, now()):
+                self._lapse(watch)
+            elif error is not None:
+                self._cluster.note(
+                    LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
+                )
+        finally:
+            self._arm(now() if self._renewal.ready else self._renewal.next_at)
 
     def _tell_lapsed(self, holding: Holding) -> None:
         holding.lose("its validity ended")
@@ -621,7 +641,7 @@ class Redlock(CoordinatorBase[Lease]):
                 callback = asyncio.ensure_future(result)
                 self._callbacks.add(callback)
                 callback.add_done_callback(self._called_back)
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             _log.exception("on_lost failed for %r", lease.resource)
 
     def _called_back(self, callback: asyncio.Future[Any]) -> None:

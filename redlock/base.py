@@ -6,6 +6,7 @@ Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import warnings
 import weakref
@@ -44,6 +45,7 @@ class Omitted:
 
 
 OMITTED = Omitted()
+_log = logging.getLogger("redlock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,12 @@ class CoordinatorBase(Generic[L]):
         self._entropy = Entropy()
         self._cluster = self._make_cluster(self._entropy)
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
-        _COORDINATORS.add(self)
+        self._set_up()
+        _COORDINATORS.add(self)  # Last: another thread may fork at any moment, and what is half made cannot be reset.
+
+    def _set_up(self) -> None:
+        """Make what a forked child has to make anew."""
+        raise NotImplementedError
 
     def _make_cluster(self, source: Source) -> Cluster:
         names = tuple(endpoint.name for endpoint in self._endpoints)
@@ -268,7 +275,8 @@ class CoordinatorBase(Generic[L]):
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
-        self._policy.check_ttl(wanted, self._cluster.admission.max_ttl())
+        if ttl is not None:  # What `max_hold` has left of the lease's own may be less than one could ask for.
+            self._policy.check_ttl(ttl, self._cluster.admission.max_ttl())
         self._cluster.longest_ttl = max(self._cluster.longest_ttl, wanted)
         return lambda at: extend(self._cluster, holding, wanted, at)
 
@@ -403,13 +411,19 @@ _COORDINATORS: weakref.WeakSet[CoordinatorBase[Any]] = weakref.WeakSet()
 
 def _reset_all() -> None:
     for coordinator in list(_COORDINATORS):
-        coordinator._after_fork()
+        try:
+            coordinator._after_fork()
+        except Exception:  # The leases of all others are the parent's, too.
+            _log.exception("%r cannot be used in this forked process", coordinator)
 
 
 @atexit.register
 def _bring_owed() -> None:
     for coordinator in list(_COORDINATORS):
-        coordinator._at_exit()
+        try:
+            coordinator._at_exit()
+        except Exception:  # Others are owed releases, too.
+            _log.exception("%r could not bring what it owes", coordinator)
 
 
 if hasattr(os, "register_at_fork"):

@@ -65,13 +65,7 @@ class Lease(LeaseBase):
     @property
     def lost(self) -> threading.Event:
         """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
-        if self._lost is None:
-            self._lost = threading.Event()
-            if isinstance(self._holding.error(now()), LeaseLost):
-                self._lost.set()
-            elif self._watch is None:
-                self._coordinator._watch(self, auto_extend=False)
-        return self._lost
+        return self._lost or self._coordinator._lost_of(self)
 
     def extend(self, ttl: float | None = None) -> None:
         """Move the deadline to *ttl* seconds from now (None: as before); it never moves back.
@@ -251,7 +245,13 @@ class Lock:
         @functools.wraps(function)
         def locked(*args: P.args, **kwargs: P.kwargs) -> R:
             with self._fresh():
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+                if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+                    if inspect.iscoroutine(result):
+                        result.close()  # Or Python complains that nobody awaited it.
+                    kind = type(result).__name__
+                    raise TypeError(f"{function!r} gave a {kind}: its body would run after the lock was released")
+                return result
 
         return locked
 
@@ -274,7 +274,9 @@ class Redlock(CoordinatorBase[Lease]):
 
     A lock is held only after a majority granted it within the drift-adjusted validity; otherwise it is given back
     everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments; each a master of its own. All times in
-    seconds. *max_ttl* and *durable* belong to the cluster: None adopts what its nodes say. The constructor does no I/O.
+    seconds. *max_ttl* and *durable* belong to the cluster: None adopts what its nodes say. *on_event* hears every event where it
+    happens, also in the thread that renews leases, and must return at once: whatever it waits for, they wait for. The
+    constructor does no I/O.
 
     Raises ConfigurationError for what cannot work, from here for what the arguments show, from the first acquire for
     what the nodes show.
@@ -309,7 +311,6 @@ class Redlock(CoordinatorBase[Lease]):
             on_event=on_event,
             admission=GuardedAdmission,
         )
-        self._set_up()
 
     def _set_up(self) -> None:
         self._driver = Driver(self._cluster, self._endpoints)
@@ -318,6 +319,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._asking: dict[int, threading.Thread] = {}
         """The acquires under way, by the identity of their `Ask`, until `close` can see what became of them."""
         self._fork_guard = threading.RLock()
+        self._events_guard = threading.RLock()
         self._close_lock = threading.RLock()  # Reentrant: a callback, or the handler of a signal, may close once more.
         self._closed = False
 
@@ -335,7 +337,7 @@ class Redlock(CoordinatorBase[Lease]):
 
         *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock, None for ever.
         *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)* is
-        called when the lease is lost, in a thread of its own.
+        called when the lease is lost, in another thread; up to eight are at once, and more wait.
         """
         return Lock(self, resource, ttl=ttl, timeout=timeout, auto_extend=auto_extend, max_hold=max_hold, on_lost=on_lost)
 
@@ -461,8 +463,21 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
         holding = lease._holding
-        lease._watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
-        self._keeper.watch(lease._watch)
+        watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
+        self._keeper.watch(watch)
+        lease._watch = watch
+
+    def _lost_of(self, lease: Lease) -> threading.Event:
+        """The event of a lease that has none yet: the same for all threads that ask for it."""
+        with self._events_guard:
+            if lease._lost is None:
+                lost = threading.Event()
+                if lease._watch is None and not isinstance(lease._holding.error(now()), LeaseLost):
+                    self._watch(lease, auto_extend=False)
+                lease._lost = lost  # Not before: an event that nobody watches for would never be set.
+                if isinstance(lease._holding.error(now()), LeaseLost):  # Perhaps told before there was an event to set.
+                    lost.set()
+            return lease._lost
 
     def _renew(self, watch: Watch, at: float) -> Flow[None]:
         return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)

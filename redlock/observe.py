@@ -7,6 +7,7 @@ renewals, losses). An exception of an observer is logged and harms nobody.
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 
 from redlock.core import events
@@ -65,7 +66,7 @@ class Observer:
         if self._on_event is not None:
             try:
                 self._on_event(event)
-            except Exception:
+            except (Exception, CancelledError):  # The latter comes of asking for the result of a cancelled task.
                 _log.exception("on_event failed for %s", type(event).__name__)
 
 

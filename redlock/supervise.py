@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import select
@@ -96,11 +97,15 @@ def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, je
             signals.wait(_LOOK_AGAIN if killed else min(max(due_in, 0.001), _LOOK_AGAIN))
     finally:
         # Whatever is left of the group would work on without the lock.
+        guarded_until = guard.kills_at
         signal_group(child.pid, signal.SIGKILL)
         code = child.wait()
         guard.tell(0, 0.0)
     trouble = child.trouble()
     if asked or trouble == _TOO_LATE:
+        return LOST
+    if code == -signal.SIGKILL and guarded_until <= now():
+        say_if_heard(f"stopped until the lease on {lease.resource!r} was about to end: the guard killed the command")
         return LOST
     if trouble:
         return cannot_run(child.name, found=trouble != errno.ENOENT, reason=os.strerror(trouble))
@@ -111,6 +116,15 @@ def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
     """Say that the command cannot be run, and give the status for it."""
     say(f"cannot run {name!r}: {reason or ('it is not executable' if found else 'no such command')}")
     return CANNOT_RUN if found else NOT_FOUND
+
+
+def _ready(fd: int, event: int, timeout: float | None) -> bool:
+    """Wait until a descriptor can be read or written, or has come to its end; None: for ever. Its number may be above 1023, where
+    select(2) ends.
+    """
+    poll = select.poll()
+    poll.register(fd, event)
+    return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
 
 
 def signal_group(group: int, signum: int) -> bool:
@@ -173,7 +187,7 @@ class Signals:
         """Sleep until a signal comes or a child ends, at most *timeout* seconds."""
         if self._caught:
             return
-        if select.select([self._reader], [], [], timeout)[0]:
+        if _ready(self._reader.fileno(), select.POLLIN, timeout):
             with contextlib.suppress(BlockingIOError):
                 self._reader.recv(4096)
 
@@ -312,6 +326,11 @@ class Guard:
         with contextlib.suppress(ChildProcessError):  # Whoever started us may have had SIGCHLD ignored.
             os.waitpid(self._pid, 0)
 
+    @property
+    def kills_at(self) -> float:
+        """When it kills the command, as far as it was told; on the lease clock."""
+        return self._told[1] - self._margin if self._told is not None else math.inf
+
     def tell(self, group: int, valid_until: float) -> bool:
         """The group to stop, 0 for none, and the deadline. Never blocks. False if the guard cannot hear it."""
         if self._told != (group, valid_until):
@@ -341,7 +360,7 @@ class Guard:
         group, kill_at = 0, 0.0
         while True:
             # What it was told meanwhile comes before what it knew: a guard that slept past an old deadline may have a new one.
-            if select.select([reader], [], [], min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None)[0]:
+            if _ready(reader, select.POLLIN, min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None):
                 told = os.read(reader, self._MESSAGE.size * 256)
                 if not told:
                     break
@@ -383,7 +402,7 @@ def stand_in() -> None:
 def say_if_heard(text: str) -> None:
     """As `say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
     with contextlib.suppress(OSError, ValueError):  # It was closed, or lost, and there is nobody to hear.
-        if not select.select([], [sys.stderr], [], 0)[1]:
+        if not _ready(sys.stderr.fileno(), select.POLLOUT, 0.0):
             return
         # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a URL would hide its @.
         say(scrubbed(text)[:2000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import select
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from redlock import Redlock
+from redlock import Redlock, supervise
 from redlock.embedded import Nodes
 from redlock.supervise import Guard, say, say_if_heard, scrubbed
 from redlock.transport.clock import now
@@ -160,10 +161,12 @@ def points(lone: Nodes, tmp_path_factory: pytest.TempPathFactory) -> list[Point]
         process.send_signal(signal.SIGTERM)  # Which is the command's, and ends it.
         process.wait(TIMEOUT)
     calls = [match[1] for line in log.read_text().splitlines() if (match := re.match(r"(\w+)\(", line))]
-    begin, end = calls.index("clone"), calls.index("pselect6")
+    wait = "poll" if "poll" in calls else "ppoll"
+    begin, end = calls.index("clone"), calls.index(wait, calls.index("wait4"))
     found = [Point(call, calls[: index + 1].count(call)) for index, call in enumerate(calls)][begin : end + 1]
     # From there on it is the same again and again: a look at the command, and a wait.
-    return [*found, Point("wait4", 2), Point("pselect6", 2), Point("pselect6", 3)]
+    waits = found[-1].nth
+    return [*found, Point("wait4", 2), Point(wait, waits + 1), Point(wait, waits + 2)]
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:1 node is a plain lock")
@@ -293,8 +296,10 @@ def test_the_guard_kills_a_twentieth_of_the_ttl_before_the_end() -> None:
     assert select.select([death], [], [], TIMEOUT)[0]  # It is dead, though its parent could not wait for it.
     os.close(death)
     process.send_signal(signal.SIGCONT)
-    told, _ = told_by(process)
+    told, said = told_by(process)
     assert until - 0.9 < told["beat"] < until - 0.2
+    assert process.returncode == 6
+    assert "the guard killed the command" in said
 
 
 def test_a_lease_that_has_no_time_left_begins_nothing() -> None:
@@ -490,3 +495,25 @@ def test_a_message_is_one_line_without_a_credential(capfd: pytest.CaptureFixture
     assert len(second) < 4096
     say_if_heard("." * 1985 + "redis://:s3cret@a:1 failed")
     assert capfd.readouterr().err.endswith(".redis://***@a:1\n")
+
+
+def test_descriptors_above_those_of_select_are_waited_for() -> None:
+    """Whoever starts us may have let us inherit more than a thousand."""
+    high = 1500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard <= high:
+        pytest.skip("no descriptor may have a number above 1500 here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, high + 1), hard))
+    reader, writer = os.pipe()
+    try:
+        os.dup2(reader, high)
+        assert not supervise._ready(high, select.POLLIN, 0.0)
+        os.write(writer, b"x")
+        assert supervise._ready(high, select.POLLIN, None)
+        assert os.read(high, 1) == b"x"
+        os.close(writer)
+        assert supervise._ready(high, select.POLLIN, None), "the end is something to read"
+    finally:
+        os.close(high)
+        os.close(reader)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

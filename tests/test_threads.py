@@ -18,12 +18,12 @@ import pytest
 
 import redlock
 import redlock.asyncio
-from redlock import LeaseLost, QuorumUnavailable, RedlockError
+from redlock import ConfigurationError, LeaseLost, QuorumUnavailable, RedlockError
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
 from redlock.transport.blocking import ConnectionSet, Dialer
 from redlock.transport.clock import now
-from redlock.transport.keeper import Keeper
+from redlock.transport.keeper import CALLBACKS_MAX, Errands, Keeper
 from redlock.transport.lookup import Lookup
 from redlock.transport.threads import Threads, Worker
 
@@ -825,3 +825,109 @@ def test_a_shortage_is_remembered_once_and_ends(shortage: Shortage) -> None:
     worker._threads.try_again()
     until(lambda: not worker.left, "the work")
     assert not worker._threads.missing
+
+
+# Events and callbacks of lost leases
+
+
+def test_lost_that_could_not_be_watched_is_watched_when_it_is_asked_for_again(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that nobody sets would let its holder work on for ever."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders", ttl=1.0).acquire()
+        assert lease is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(2):
+                with pytest.raises(RedlockError, match="cannot be watched: can't start new thread"):
+                    _ = lease.lost
+        assert lease.lost.wait(PATIENCE)
+
+
+def test_all_threads_that_ask_for_lost_get_the_same_event(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However close they come: the second asks while the first has the event made."""
+    with redlock.Redlock(nodes.urls) as locks:
+        lease = locks.lock("orders").acquire()
+        assert lease is not None
+        watch, inside, got = locks._watch, threading.Event(), []
+
+        def slow(lease: redlock.Lease, *, auto_extend: bool) -> None:
+            inside.set()
+            second.join(0.2)
+            watch(lease, auto_extend=auto_extend)
+
+        def ask() -> None:
+            assert inside.wait(PATIENCE)
+            got.append(lease.lost)
+
+        second = threading.Thread(target=ask)
+        second.start()
+        monkeypatch.setattr(locks, "_watch", slow)
+        got.append(lease.lost)
+        second.join(PATIENCE)
+        assert len(got) == 2 and got[0] is got[1]
+        lease.release()
+
+
+def test_a_callback_that_blocks_keeps_no_other_waiting(nodes: Nodes) -> None:
+    """Each waits for something of its own, and several leases are lost at one moment."""
+    end, told = threading.Event(), threading.Semaphore(0)
+
+    def waits(lease: redlock.Lease) -> None:
+        told.release()
+        assert end.wait(PATIENCE)
+
+    with redlock.Redlock(nodes.urls) as locks:
+        leases = [locks.lock(f"orders:{number}", ttl=0.5, on_lost=waits).acquire() for number in range(4)]
+        assert None not in leases
+        assert all(told.acquire(timeout=PATIENCE) for _ in range(4))
+        end.set()
+
+
+def test_callbacks_beyond_the_bound_wait_for_those_before(nodes: Nodes) -> None:
+    """However many are lost at one moment, there are only so many threads; none is forgotten."""
+    end, told = threading.Event(), threading.Semaphore(0)
+    errands = Errands(Threads())
+    for _ in range(CALLBACKS_MAX + 3):
+        errands.run(lambda: (told.release(), end.wait(PATIENCE)))
+    assert all(told.acquire(timeout=PATIENCE) for _ in range(CALLBACKS_MAX))
+    assert not told.acquire(timeout=0.05)
+    end.set()
+    assert all(told.acquire(timeout=PATIENCE) for _ in range(3))
+    errands.close()
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator"])
+def test_a_decorated_function_that_gives_a_body_for_later_is_refused(nodes: Nodes, kind: str) -> None:
+    """It would run after the lock was released; a wrapper or a lambda does not show that before it is called."""
+
+    async def later() -> None:
+        raise AssertionError
+
+    def steps() -> Iterator[None]:
+        yield
+
+    with redlock.Redlock(nodes.urls) as locks:
+        with pytest.raises(TypeError, match=f"gave a {kind}: its body would run after the lock was released"):
+            locks.lock("orders")(lambda: later() if kind == "coroutine" else steps())()
+        with locks.lock("orders", timeout=PATIENCE):
+            pass
+
+
+def test_an_extension_near_max_hold_is_no_wrong_setting(nodes: Nodes) -> None:
+    """What is left of the lease is less than anybody may ask for by himself."""
+    with redlock.Redlock(nodes.urls, ttl=3.0, node_timeout=0.9) as locks:
+        lease = locks.lock("orders", max_hold=3.2).acquire()
+        assert lease is not None
+        lease._holding.hold_until = now() + 1.5
+        for _ in range(3):
+            lease.extend()
+        assert lease.is_held()
+        with pytest.raises(ConfigurationError):
+            lease.extend(0.5)
+        lease.release()

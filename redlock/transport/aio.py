@@ -101,6 +101,7 @@ class AsyncDriver:
         self._settling = False
         self._poked = -1
         self._dials: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[None] | None = None  # A loop knows its tasks weakly.
         self._retry_handle: asyncio.TimerHandle | None = None
         self._timers: list[tuple[float, int, _AsyncRun[Any]]] = []
         self._timers_max = _TIMERS_MIN
@@ -181,7 +182,12 @@ class AsyncDriver:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop this driver belongs to, from its first use on."""
+        """The loop this driver belongs to, from its first use on; also while nothing runs on it, in the thread that it ran in."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            if self._loop is not None and self._thread == get_ident():
+                return self._loop
         return self._bind()
 
     def check_loop(self) -> None:
@@ -210,6 +216,15 @@ class AsyncDriver:
         finally:
             self._shut()
             await self._gone()
+
+    def let_go(self) -> None:
+        """From any thread: nobody uses this any more, so close it, if its loop goes on."""
+        if self._loop is not None and not self.closed and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._begin_close)
+
+    def _begin_close(self) -> None:
+        if self._loop is not None and not self.closed:
+            self._ending = self._loop.create_task(self.close(), name="redlock-close")
 
     def _shut(self) -> None:
         """Everything that needs no waiting, so that a cancel of `close` leaves nothing open."""
@@ -246,7 +261,7 @@ class AsyncDriver:
         Their loop knows them by number, so the numbers stay taken, by nothing.
         """
         for transport in self._transports:
-            fd = transport.get_extra_info("socket").fileno() if transport is not None else -1
+            fd = _descriptor(transport)
             if fd >= 0:
                 os.close(fd)  # First, as there may be no descriptor left: then its number is the one that `open` gives.
                 nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -302,7 +317,10 @@ class AsyncDriver:
         # The same as `get_running_loop() is self._loop`, which asks the kernel for the process id each time.
         loop = self._loop
         if loop is None or self._thread != get_ident() or not loop.is_running():
-            loop = asyncio.get_running_loop()
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise ConfigurationError("no event loop runs here: this Redlock, its locks and leases are for one loop") from None
             if self._loop not in (None, loop):
                 raise ConfigurationError("this Redlock belongs to another event loop; make one for each loop")
             self._loop, self._thread = loop, get_ident()
@@ -400,6 +418,14 @@ class AsyncDriver:
 
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, math.inf
+        try:
+            self._end_waits()
+        finally:  # Whatever was raised: others wait for their time.
+            if self._timers:
+                self._arm(self._timers[0][0])
+
+    def _end_waits(self) -> None:
+        """Go on with the runs whose time is over."""
         now = clock()
         timers = self._timers
         while timers and (timers[0][2].done or timers[0][2].timer_at != timers[0][0]):
@@ -425,8 +451,6 @@ class AsyncDriver:
                 self._went_on(run)
         self._poke()
         self._settle()
-        if timers:
-            self._arm(timers[0][0])
 
     def _resume(self, run: _AsyncRun[Any]) -> None:
         """A pause is over, and it is this run's turn."""
@@ -441,8 +465,9 @@ class AsyncDriver:
     def _unread(self) -> bool:
         poll = select.poll()
         for link, transport in zip(self.links, self._transports, strict=True):
-            if transport is not None and link.in_flight:
-                poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+            fd = _descriptor(transport) if link.in_flight else -1
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         return bool(poll.poll(0))
 
     # Connections
@@ -509,7 +534,7 @@ class AsyncDriver:
         if transport is None:
             return
         if self._rounds <= 1 and not self._unsent[index]:
-            transport.write(data)
+            _put(transport, data)
             return
         self._unsent[index].append(data)
         if not self._flushing and self._loop is not None:
@@ -522,7 +547,7 @@ class AsyncDriver:
             if unsent:
                 transport = self._transports[index]
                 if transport is not None:
-                    transport.write(b"".join(unsent))
+                    _put(transport, b"".join(unsent))
                 unsent.clear()
 
     def _poke(self) -> None:
@@ -534,11 +559,11 @@ class AsyncDriver:
 
     def _make_sure(self, index: int, now: float) -> None:
         """The node owes an answer for too long, or the loop was blocked: what came and is unread decides."""
-        transport = self._transports[index]
-        if transport is None:
-            return
+        fd = _descriptor(self._transports[index])
+        if fd < 0:
+            return  # We are told of its end in a moment, if there was one.
         poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(fd, select.POLLIN)
         if poll.poll(0):
             self.links[index].heard(now)
         else:
@@ -559,6 +584,20 @@ class AsyncDriver:
 
 def _closed() -> RedlockError:
     return RedlockError("this Redlock is closed")
+
+
+def _descriptor(transport: asyncio.Transport | None) -> int:
+    """The file descriptor of a connection; -1 if it has none, as one whose end we have not been told of yet."""
+    if transport is None or transport.is_closing():
+        return -1
+    sock = transport.get_extra_info("socket")  # Under TLS there is none at times though it is not closing.
+    return sock.fileno() if sock is not None else -1
+
+
+def _put(transport: asyncio.Transport, data: bytes) -> None:
+    """Write, unless the connection has ended: uvloop raises then, before it tells us of the end. Its link hears of it soon."""
+    if not transport.is_closing():
+        transport.write(data)
 
 
 def _owing(link: Link) -> bool:

@@ -23,6 +23,9 @@ from redlock.transport.threads import AGAIN, Threads, Worker
 __all__ = ["Crowd", "Errands", "Keeper"]
 
 TOGETHER_MAX = 256
+CALLBACKS_MAX = 8
+"""Threads for the callbacks of lost leases: many may be lost at one moment, and each callback may wait for something."""
+_JOIN = 1.0
 _LOOK_AGAIN = 1.0
 """At most this long between looks: timers sleep through a suspend, and `lost` must follow within a second of waking."""
 _IDLE = 2.0
@@ -188,30 +191,55 @@ class Keeper(Worker):
             _log.exception("reporting the loss of %r failed", watch.holding.resource)
 
 
-class Errands(Worker):
-    """Runs callables one after the other, away from the threads that must not wait for them."""
-
-    _name = "redlock-callbacks"
+class Errands:
+    """Runs callables away from the threads that must not wait for them, a few at once: one that hangs keeps no other waiting."""
 
     def __init__(self, threads: Threads) -> None:
-        super().__init__(threads)
         self._todo: deque[Callable[[], object]] = deque()
+        self._hands = [_Hand(threads, self._todo) for _ in range(CALLBACKS_MAX)]
 
     def run(self, errand: Callable[[], object]) -> None:
         """Run *errand* soon; its exception is logged."""
-        with self._lock:
-            self._todo.append(errand)
-            self._begin()
+        self._todo.append(errand)
+        for hand in self._hands:
+            if hand.begin():
+                break
 
     def close(self) -> None:
         """Wait a moment for what runs; a callback that hangs must not hang its program's end."""
-        self._join(1.0)
+        until = clock() + _JOIN  # For all of them together.
+        for hand in self._hands:
+            hand.join(until)
+
+
+class _Hand(Worker):
+    """One of the threads that run errands, while there are any."""
+
+    _name = "redlock-callbacks"
+
+    def __init__(self, threads: Threads, todo: deque[Callable[[], object]]) -> None:
+        super().__init__(threads)
+        self._todo = todo
+
+    def begin(self) -> bool:
+        """Have the thread look for errands. False if it has been at work already, and so may be long about one."""
+        with self._lock:
+            at_work = self._thread is not None and self._thread.is_alive()
+            self._begin()
+            return not at_work
+
+    def join(self, until: float) -> None:
+        """Wait until its thread has ended, at most until *until*."""
+        self._join(max(0.0, until - clock()))
 
     def _due(self) -> bool:
         return bool(self._todo)
 
     def _step(self) -> None:
-        errand = self._todo.popleft()
+        try:
+            errand = self._todo.popleft()
+        except IndexError:  # Another one was faster.
+            return
         try:
             errand()
         except BaseException:  # Also a SystemExit: others still wait to be told.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 
 from redlock.asyncio import Lease, Redlock
+from redlock.core.lease import Holding
 from redlock.embedded import Nodes
-from redlock.errors import LeaseLost, LockContended
+from redlock.errors import ConfigurationError, LeaseLost, LockContended
 from redlock.transport.clock import now
-from tests.contract.api import PATIENCE, Asyncio, Servers, majority, paused, until
+from tests.contract.api import PATIENCE, Asyncio, Servers, descriptors, majority, paused, until
 
 pytestmark = pytest.mark.loops
 
@@ -193,3 +195,94 @@ async def test_a_cancelled_wait_leaves_the_lock_usable(api: Asyncio, nodes: Node
         lease = await lock.acquire(timeout=PATIENCE)
         assert lease is not None
         assert await lock.release()
+
+
+# What others do beside it
+
+
+async def test_who_asks_for_lost_in_another_thread_is_refused_and_nothing_else_is_hurt(api: Asyncio, nodes: Nodes) -> None:
+    """An event of a loop is not for other threads; the renewals and losses of all leases go on."""
+    async with Redlock(nodes.urls, ttl=1.0) as locks:
+        lease = await locks.lock("orders", ttl=1.5).acquire()
+        assert lease is not None
+        async with locks.lock("kept", auto_extend=True) as kept:
+            with pytest.raises(ConfigurationError, match="no event loop runs here"):
+                await asyncio.to_thread(lambda: lease.lost)
+            assert await until(api, lambda: not lease.is_held())
+            assert lease.lost.is_set()
+            assert kept.is_held()
+
+
+def test_lost_may_be_asked_for_between_two_runs_of_the_loop(nodes: Nodes) -> None:
+    """As a program does that calls `run_until_complete` several times."""
+    with asyncio.Runner() as runner:
+        locks = Redlock(nodes.urls, ttl=1.0)
+        lease = runner.run(locks.lock("orders").acquire())
+        assert lease is not None
+        lost = lease.lost
+        assert runner.run(asyncio.wait_for(lost.wait(), PATIENCE))
+        assert not lease.is_held()
+        runner.run(locks.close())
+
+
+@pytest.mark.parametrize("auto_extend", [False, True])
+async def test_an_on_lost_that_raises_cancelled_error_keeps_nobody_unheard(
+    api: Asyncio, nodes: Nodes, auto_extend: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `result()` of a cancelled task does. Others are lost, or due for renewal, at the same look."""
+
+    def asks_a_cancelled_task(lease: Lease) -> None:
+        raise asyncio.CancelledError
+
+    async with Redlock(nodes.urls, ttl=4.0) as locks:
+        lost = [await locks.lock(f"orders:{number}", ttl=1.0, on_lost=asks_a_cancelled_task).acquire() for number in range(3)]
+        kept = await locks.lock("kept", auto_extend=True, ttl=3.0).acquire() if auto_extend else None
+        events = [lease.lost for lease in lost if lease is not None]
+        assert all([await asyncio.wait_for(event.wait(), PATIENCE) for event in events])
+        assert [record.message for record in caplog.records if "on_lost failed" in record.message] != []
+        if kept is not None:
+            first = kept.valid_until
+            assert await until(api, lambda: kept.valid_until > first)
+            await kept.release()
+
+
+async def test_what_was_due_beside_a_callback_that_ends_the_program_is_done_if_it_goes_on(
+    api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A KeyboardInterrupt goes through, and whoever catches it finds all leases under watch."""
+    async with Redlock(nodes.urls, ttl=4.0) as locks:
+        leases = [await locks.lock(f"orders:{number}").acquire() for number in range(3)]
+        held = [lease for lease in leases if lease is not None]
+        events = [lease.lost for lease in held]
+        told = locks._tell_lapsed
+        struck: list[object] = []
+
+        def strike(holding: Holding) -> None:
+            if not struck:
+                struck.append(holding)
+                raise KeyboardInterrupt
+            told(holding)
+
+        for lease in held:
+            assert lease._watch is not None
+            monkeypatch.setattr(lease._watch, "lapsed", strike)
+            lease._holding.valid_until = now()
+            lease._watch.due_at = 0.0
+        locks._renewal._heap[:] = [(0.0, number, lease._watch) for number, lease in enumerate(held) if lease._watch]
+        with pytest.raises(KeyboardInterrupt):
+            locks._renew_due()
+        assert await until(api, lambda: sum(event.is_set() for event in events) == 2)
+
+
+async def test_a_coordinator_that_is_dropped_gives_its_descriptors_back(api: Asyncio, nodes: Nodes) -> None:
+    """Nobody closed it; its loop goes on for as long as the program does."""
+    async with Redlock(nodes.urls) as locks:  # uvloop opens something of its own at the first connection.
+        await locks.nodes()
+    before = descriptors()
+    for _ in range(3):
+        locks = Redlock(nodes.urls, ttl=1.0)
+        async with locks.lock("orders", timeout=PATIENCE):
+            pass
+        del locks
+    gc.collect()
+    assert await until(api, lambda: descriptors() <= before)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import selectors
 import socket
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,16 +17,7 @@ import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import ConfigurationError, RedlockError
 from redlock.observe import LeaseGranted, LeaseReleasing, NodeAdmitted, TryFailed, TryStarted
-from tests.contract.api import Api, Journal, Servers, majority, paused, until
-
-
-def descriptors() -> set[str]:
-    """The sockets and pipes that this process has open; a loop may keep files of its own."""
-    found = set()
-    for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # The descriptor of this very look is gone again.
-            found.add(f"{entry.name} {entry.readlink()}")
-    return {name for name in found if "socket:" in name or "pipe:" in name}
+from tests.contract.api import Api, Journal, Servers, descriptors, majority, paused, until
 
 
 @pytest.fixture

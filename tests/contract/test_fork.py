@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
@@ -238,3 +239,49 @@ async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api:
         for user in users:
             await api.join(user)
         assert not holder.is_held() or await holder.release()
+
+
+@pytest.mark.parametrize("driver", ["redlock.client.Driver", "redlock.asyncio.AsyncDriver"])
+async def test_a_coordinator_that_was_being_made_at_the_fork_keeps_no_lease_alive(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """By another thread, which the child does not have: it cannot be reset, and all others are."""
+    module, _, name = driver.rpartition(".")
+    make, inside, go_on = getattr(sys.modules[module], name), threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        if threading.current_thread() is other:
+            inside.set()
+            assert go_on.wait(PATIENCE)
+        return make(*arguments)
+
+    async with BLOCKING.redlock(nodes.urls, ttl=5.0) as locks:
+        leases = [await locks.lock(f"orders:{number}").acquire() for number in range(3)]
+        with monkeypatch.context() as patch:
+            patch.setattr(driver, slow)
+            other = threading.Thread(target=sys.modules[module].Redlock, args=(nodes.urls,))
+            other.start()
+            assert inside.wait(PATIENCE)
+
+            async def child() -> list[bool]:
+                return [lease.is_held() for lease in leases]
+
+            assert await in_child(BLOCKING, child) == [False] * 3
+            go_on.set()
+            other.join(PATIENCE)
+        assert [await lease.release() for lease in leases] == [True] * 3
+
+
+async def test_a_coordinator_that_cannot_be_reset_leaves_the_others_reset(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong in one of them, the leases of all others are the parent's."""
+    with redlock.Redlock(nodes.urls) as bad, redlock.Redlock(nodes.urls, ttl=5.0) as good, redlock.Redlock(nodes.urls) as worse:
+        lease = good.lock("orders").acquire()
+        assert lease is not None
+        for each in (bad, worse):
+            monkeypatch.setattr(each, "_after_fork", lambda: 1 // 0)
+
+        async def child() -> bool:
+            return lease.is_held()
+
+        assert not await in_child(BLOCKING, child)
+        assert lease.release()

@@ -182,6 +182,7 @@ def test_no_schedule_violates_anything() -> None:
     run_state_machine_as_test(Schedules, settings=SHIPPED)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", ["majority is half", "extension shortens", "release deletes anything"])
 def test_a_schedule_that_finds_a_planted_bug_is_short_and_replays(bug: str) -> None:
     """What Hypothesis prints after shrinking is a plan of a few steps; played again by itself it finds the bug again."""

@@ -181,3 +181,62 @@ def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
             await until(lambda: driver._retry_handle is None, "the end of the timer")
 
     asyncio.run(run())
+
+
+class Ended:
+    """A connection that has ended, before its driver was told: under TLS it has no socket, and uvloop's refuses to be used."""
+
+    def __init__(self, *, closing: bool) -> None:
+        self.closing = closing
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_extra_info(self, name: str) -> None:
+        assert not self.closing, "unable to perform operation: the handler is closed"
+
+    def write(self, data: bytes) -> None:
+        assert not self.closing, "unable to perform operation: the handler is closed"
+
+    def abort(self) -> None:
+        """It has ended."""
+
+    close = abort
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_connection_whose_end_was_not_told_yet_breaks_nothing(nodes: Nodes, closing: bool) -> None:
+    """Who waits beside it is not kept waiting for ever, and its silence is no silence."""
+
+    async def body() -> None:
+        async with warm(nodes) as locks:
+            driver, ended = locks._driver, Ended(closing=closing)
+            kept = driver._transports[0]
+            driver._transports[0] = ended  # type: ignore[call-overload]
+            lease = await locks.lock("orders").acquire()
+            assert lease is not None
+            assert driver.links[0].in_flight
+            assert not driver._unread()
+            driver._make_sure(0, now())
+            assert driver.links[0].up
+            await lease.release()
+            driver._transports[0] = kept
+
+    asyncio.run(body())
+
+
+def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for their time."""
+
+    async def body() -> None:
+        async with warm(nodes) as locks, locks.lock("orders"):
+            driver = locks._driver
+            waiter = asyncio.create_task(locks.lock("orders").acquire(timeout=1.0))
+            await until(lambda: driver._timers, "somebody who waits")
+            with monkeypatch.context() as patch:
+                patch.setattr(driver, "_end_waits", lambda: 1 // 0)
+                with pytest.raises(ZeroDivisionError):
+                    driver._on_timer()
+            assert await asyncio.wait_for(waiter, PATIENCE) is None
+
+    asyncio.run(body())

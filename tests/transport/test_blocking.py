@@ -712,7 +712,7 @@ def test_close_does_not_wait_for_a_callback_that_hangs(nodes: Nodes) -> None:
         lease = taken(locks, ttl=0.3, on_lost=hangs)
         assert began.wait(PATIENCE)
         assert not lease.is_held()
-    thread = locks._errands._thread
+    thread = locks._errands._hands[0]._thread
     assert thread is not None and thread.is_alive()
     end.set()
     thread.join(PATIENCE)
