@@ -18,6 +18,7 @@ import redis
 from redlock.core.admission import FLOOR_AHEAD, MAX_TTL_DEFAULT
 from redlock.core.commands import FENCE_SUFFIX, Command, Look, Mark, Nonsense
 from redlock.core.identity import Blank, Identity, Marker, Memory, blank
+from redlock.core.quorum import majority
 from redlock.errors import ConfigurationError
 from redlock.policy import check_duration, check_text
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
@@ -44,7 +45,7 @@ def initialise(
     *never_replicas*: no node is ever made a replica, so that a backup, which changes a node's replication id, costs nothing.
     *cluster*: an id that keeps clients with other node lists out. On a cluster that is marked already, a larger *max_ttl*
     raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew. Marking
-    anew is refused while any lock lives, under whatever prefix. Every node must answer. Raises ConfigurationError. If a new
+    anew is refused while any lock lives, under whatever prefix, and while a majority has forgotten whether one does. Every node must answer. Raises ConfigurationError. If a new
     cluster is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks
     all anew. A raise that broke off goes on when it is run again.
     """
@@ -83,9 +84,13 @@ class _Server:
 
     @property
     def wait_ttl(self) -> float:
-        """How long the locks may last, in seconds, of the cluster that it is or was of; 0: it was never marked."""
-        told = self.marker or Blank.parse(self.identity.marker)
-        return told.wait_ttl if told is not None else 0.0
+        """How long the locks may last, in seconds, of the cluster that it is of, or was until a run before this one took its
+        marker; 0: it is of none, or has forgotten what it granted.
+        """
+        marker, put = self.marker, Blank.parse(self.identity.marker)
+        if marker is not None:
+            return marker.wait_ttl if _is_admitted(marker, self.identity) else 0.0
+        return put.wait_ttl if put is not None and put.replication_id == self.identity.memory.replication_id else 0.0
 
     def look(self) -> None:
         """Ask it who it is. Raises ConfigurationError for one that cannot be asked, or must not vote."""
@@ -144,9 +149,8 @@ def _give_blanks(servers: Sequence[_Server]) -> None:
     """
     stood = {}
     latest_us = max(round(server.identity.clock * 1e6) for server in servers)
-    wait_ttl = max(server.wait_ttl for server in servers)
     for server in servers:
-        mark = blank(secrets.token_hex(16), server.identity, latest_us=latest_us, wait_ttl=wait_ttl)
+        mark = blank(secrets.token_hex(16), server.identity, latest_us=latest_us, wait_ttl=server.wait_ttl)
         stood[server] = stands = server.put(mark)
         server.blank = stands if stands is not None and mark.wrote(stands) else ""
     _look(servers)
@@ -162,6 +166,7 @@ def _marked_anew(servers: Sequence[_Server], new: Marker, *, used: bool) -> list
     A lock that is granted between a look for locks and the new marker may outlive what a quarantine will wait for from then on.
     So all nodes are kept from granting any before the look that counts; the first look finds out without stopping anybody.
     """
+    _refuse_forgotten_locks(servers)
     _refuse_live_locks(servers)
     before = [(server.marker, server.identity) for server in servers]
     try:
@@ -277,6 +282,17 @@ def _refuse_live_locks(servers: Sequence[_Server]) -> None:
             raise ConfigurationError(
                 f"{server.name} still holds a lock, {lock_key!r}: stop the clients and wait until all have expired"
             )
+
+
+def _refuse_forgotten_locks(servers: Sequence[_Server]) -> None:
+    """A lock lives on a majority. Where so many have forgotten, one may be valid that none of the nodes shows any more."""
+    forgot = [server.name for server in servers if not server.wait_ttl]
+    is_used = any(server.marker is not None or server.wait_ttl for server in servers)
+    if is_used and len(forgot) >= majority(len(servers)):
+        raise ConfigurationError(
+            f"{', '.join(forgot)} forgot what they granted, so locks may be valid that no node shows: wait until they vote "
+            "(`redlock nodes --wait`)"
+        )
 
 
 def _has_fences(server: _Server) -> bool:

@@ -1148,6 +1148,24 @@ def test_a_replacement_that_broke_off_leaves_no_new_cluster(
             assert lease.fencing_token > token
 
 
+@pytest.mark.parametrize("forgot", [2, 3])
+def test_a_cluster_is_not_replaced_while_a_majority_has_forgotten(own_nodes: Nodes, forgot: int) -> None:
+    """A lock may live that none of the nodes shows any more. Where fewer have, one of the others would show it."""
+    for number, node in enumerate(own_nodes[:forgot]):
+        if number % 2:
+            ask(node, "FLUSHALL")
+        else:
+            node.restart()
+    if forgot < 3:
+        assert len(initialise(own_nodes.urls, replace=True)) == 5
+        return
+    before = [ask(node, "GET", MARKER) for node in own_nodes]
+    with pytest.raises(ConfigurationError, match="forgot what they granted, so locks may be valid that no node shows") as caught:
+        initialise(own_nodes.urls, replace=True)
+    assert all((node.url in str(caught.value)) == (node in own_nodes[:forgot]) for node in own_nodes)
+    assert [ask(node, "GET", MARKER) for node in own_nodes] == before
+
+
 def test_a_replacement_that_is_interrupted_gives_the_markers_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [replace(marker_of(node), since_us=0) for node in own_nodes]
     with monkeypatch.context() as patch:

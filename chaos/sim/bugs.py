@@ -382,6 +382,11 @@ BUGS: dict[str, Bug] = {
         ),
         plan="replaced-while-used",
     ),
+    "replaced where a majority forgot": Bug(
+        "`init --replace` refuses where a majority has forgotten, and so may hide a lock",
+        (Edit("redlock.initialise:_marked_anew", "_refuse_forgotten_locks(servers)", "pass"),),
+        plan="replaced-by-a-forgetful",
+    ),
     "a broken-off replacement is a new cluster": Bug(
         "nodes whose markers `init --replace` took away are of no new cluster, whatever their uptime",
         (Edit(f"{_ADMISSION}:Admission._unmarked", "replaced = self._replaced()", "replaced = 0.0"),),

@@ -249,6 +249,10 @@ class SimClient:
         self.paused_for += until - max(self.paused_until, self.world.now)
         self.paused_until = until
 
+    def stay_awake(self) -> None:
+        """All is healed: a nap that has not begun would keep it from what must happen then."""
+        self._nap = None
+
     def nap(self, events: int, seconds: float) -> None:
         """SIGSTOP when so many more answers have been heard, and the next one is there."""
         self._nap = (events, seconds)

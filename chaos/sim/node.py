@@ -88,6 +88,8 @@ class SimNode:
         self.freed: dict[str, int] = {}
         self.orphans: dict[str, Line] = {}
         """By owner, the connection by which a TAKE came after a release of the same owner that had changed nothing here."""
+        self.unpoisoned: set[str] = set()
+        """Owners whose release found no memory left for the fence that keeps a late TAKE out."""
         self.line: Line | None = None
         """The connection by which the present command came."""
         self.top_ups = 0
@@ -361,7 +363,8 @@ class SimNode:
         if owner in self.line.freed:
             text = f"n{self.index} was asked by {owner[:8]} behind its release, on the same connection"
             self.wrongs.append((at, "R7: a release goes behind its acquire", text))
-        self.orphans[owner] = self.line
+        if owner not in self.unpoisoned:
+            self.orphans[owner] = self.line
 
     def _freed(
         self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
@@ -379,6 +382,8 @@ class SimNode:
             self.freed[owner] = max(number, self.freed.get(owner, 0))
         else:
             self.freed.setdefault(owner, 0)
+            if self.out_of_memory:
+                self.unpoisoned.add(owner)
 
     # Keys
 

@@ -133,6 +133,7 @@ class Stage:
         for actor in self.actors:
             actor.healed = True
         for client in self.clients.values():
+            client.stay_awake()
             self.world.at(self.world.now + READ_AFTER, client.when_awake, client.use_all_sets)
         fit = [actor for actor in self.actors if not actor.client.gone and not actor.brief and actor.client.name != "x"]
         promised = self.plan.assumptions.timing and self.plan.assumptions.memory  # Clocks far apart may fit no token for a while.
