@@ -509,6 +509,14 @@ def test_a_durable_node_with_the_marker_of_another_one_has_a_copy_and_not_its_da
     assert quarantined(obey(fresh, 1, 1.0)) is not None
 
 
+def test_a_copy_of_a_durable_node_is_known_while_that_node_is_down() -> None:
+    """A standby of a node that died is put behind another one's name: what the dead node told before still tells the copy."""
+    admission = met(3, marker={"durable": True})
+    admission.failed(0, SILENT)
+    admission.seen(1, restarted(1, 3, marker=marker_of(0, 3, durable=True).text(), uptime=5000.0), 5.0)
+    assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
+
+
 def test_a_durable_node_without_a_marker_has_forgotten() -> None:
     """It declared that a marked node has its data; this one is empty."""
     admission = met(3, marker={"durable": True})

@@ -5,6 +5,7 @@ Real servers; where a test has to see how something happens, and not only that, 
 
 from __future__ import annotations
 
+import errno
 import gc
 import math
 import select
@@ -21,7 +22,7 @@ import redlock
 from redlock import QuorumUnavailable
 from redlock.base import _bring_owed
 from redlock.core.commands import Free, Peek
-from redlock.core.effects import Event, Flow, Reply, Request, Wait
+from redlock.core.effects import Event, Failure, Flow, Reply, Request, Wait
 from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected, TryFailed
@@ -581,6 +582,32 @@ def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, m
         with in_hand(locks) as port:
             assert not any(port._unsent)
             assert port._poll.poll(0) == [], "a poller that waits for room where there is room never sleeps"
+
+
+def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Redlock) -> None:
+    """A vote that lies unread as the next write finds the connection broken is a vote: the lock is on that node."""
+    port = settled(locks)
+    sock = port._socks[0]
+    assert sock is not None
+
+    class Breaking(Dribbling):
+        def send(self, data: bytes) -> int:
+            if self.refused:
+                until(lambda: select.select([self._sock], [], [], 0)[0], "an answer that nobody has read")
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+            self.refused += 1
+            return self._sock.send(data)
+
+    heard: list[Event] = []
+
+    def twice(at: float) -> Flow[None]:
+        asked = tuple(Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf) for _ in range(2))
+        for send in (asked, ()):
+            heard.append((yield Wait(at + PATIENCE, send)))
+
+    port._socks[0] = Breaking(sock)  # type: ignore[call-overload]
+    locks._driver.run(twice)
+    assert [type(event) for event in heard] == [Reply, Failure]
 
 
 def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
