@@ -12,7 +12,7 @@ from redlock.core.events import LeaseGranted, LeaseReleasing, LeaseRenewed, TryF
 from redlock.core.lease import Holding, Status
 from redlock.core.quorum import Kind, Tally, Vote, majority
 from redlock.core.release import abandon
-from redlock.errors import LeaseReleased, LockContended, QuorumUnavailable
+from redlock.errors import LeaseLost, LeaseReleased, LockContended, QuorumUnavailable
 from tests.core.flows import Play, check, identity_of, replay
 
 # One try
@@ -1981,7 +1981,8 @@ def test_every_node_is_asked_anew_who_it_is() -> None:
     """)
 
 
-def test_a_release_revokes_the_extensions_under_way() -> None:
+@pytest.mark.parametrize("lost", [False, True], ids=["held", "lost before, as by a close"])
+def test_a_release_revokes_the_extensions_under_way(lost: bool) -> None:
     """Whoever lost the script may not put the lock back behind its release: neither what was written nor what waits is sent."""
     play = Play(3)
     play.acquire()
@@ -1990,12 +1991,15 @@ def test_a_release_revokes_the_extensions_under_way() -> None:
     play.dialling(2)
     extension = play.extend()
     asked = [request for request in play.sent if getattr(request.command, "mode", "") == "extend"]
+    assert play.holding is not None
+    if lost:
+        play.holding.lose("this Redlock was closed")
     play.release()
     assert len(asked) == 3
     assert all(request.not_after == NEVER for request in asked)
     play.fail(0, "lost")
-    assert extension.done and isinstance(extension.error, LeaseReleased)
-    assert play.holding is not None and play.holding.rounds == ()
+    assert extension.done and isinstance(extension.error, LeaseLost if lost else LeaseReleased)
+    assert play.holding.rounds == ()
 
 
 # What is told to observers

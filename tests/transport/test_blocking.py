@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -157,6 +158,27 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
             assert [request.command.final for request in port.links[0].owing] == [False, True]
             assert not port.following
         until(lambda: not held(own_nodes[0]), "the release")
+
+
+def test_a_release_that_is_handed_over_as_its_set_comes_back_is_written(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """Between the last look at what is to follow and the set's return nobody else would write it before the next use."""
+    lease = taken(locks)
+    port = settled(locks)
+    driver = locks._driver
+    behind = abandon(locks._cluster, lease._holding, now())
+
+    class Late(deque[ConnectionSet]):
+        def append(self, port: ConnectionSet) -> None:
+            if behind not in handed:
+                handed.append(behind)
+                driver.follow(port, range(5), behind)
+            super().append(port)
+
+    handed: list[Sequence[Request]] = []
+    with in_hand(locks, port):
+        driver._idle = Late()
+    assert handed and not port.following
+    until(lambda: not any(map(held, nodes)), "the release")
 
 
 def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
