@@ -21,7 +21,7 @@ import pytest
 import redlock
 from redlock import initialise as initialising
 from redlock.core.commands import Look
-from redlock.core.identity import Identity, Marker, Memory
+from redlock.core.identity import Blank, Identity, Marker, Memory
 from redlock.core.quorum import CastVote
 from redlock.embedded import Node, Nodes
 from redlock.errors import ConfigurationError, LockContended, NodeRefused, QuorumUnavailable
@@ -1086,6 +1086,29 @@ def test_two_raises_at_once_lower_nothing(own_nodes: Nodes, monkeypatch: pytest.
     assert {marker_of(node).max_ttl for node in own_nodes} == {90.0}
 
 
+def test_a_smaller_raise_behind_one_that_broke_off_shortens_no_wait(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the larger one at this moment has told all nodes to wait for longer locks, and is about to allow them."""
+
+    def stop(count: int) -> None:
+        if count == 5:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        Puts(patch, stop)
+        with pytest.raises(SystemExit):
+            initialise(own_nodes.urls, max_ttl=90.0)
+    initialise(own_nodes.urls, max_ttl=70.0)
+    assert [(marker.max_ttl, marker.wait_ttl) for marker in map(marker_of, own_nodes)] == [(70.0, 90.0)] * 5
+
+
+def test_a_part_of_a_cluster_is_not_raised(own_nodes: Nodes) -> None:
+    """The nodes that are not in the list would go on waiting for the shorter locks alone."""
+    before = [marker_of(node) for node in own_nodes]
+    with pytest.raises(ConfigurationError, match="is not an admitted node of this cluster"):
+        initialise(own_nodes.urls[:3], max_ttl=90.0)
+    assert [marker_of(node) for node in own_nodes] == before
+
+
 @pytest.mark.parametrize("came", ["", "redlock2 blank 2 2 0 other"])
 def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, came: str
@@ -1112,6 +1135,37 @@ def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
     assert [replace(marker, since_us=0) for marker in given_back] == [
         replace(marker, since_us=0) for number, marker in enumerate(before) if number != 1
     ]
+
+
+def test_a_lock_is_found_behind_any_number_of_fences(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fences live for a week, and there may be more of them than are asked for together."""
+    monkeypatch.setattr(initialising, "_ASKED_TOGETHER", 2)
+    for number in range(9):
+        ask(own_nodes[0], "SET", f"redlock:{number}:fence", "1")
+    for number in range(9):
+        ask(own_nodes[0], "SET", f"redlock:{number}", "somebody:1", "PX", 20000)
+        with pytest.raises(ConfigurationError, match=rf"still holds a lock, 'redlock:{number}'"):
+            initialise(own_nodes.urls, replace=True)
+        ask(own_nodes[0], "DEL", f"redlock:{number}")
+
+
+def test_a_replacement_s_blanks_name_the_latest_clock(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should it break off, the wait is counted from there: by an earlier clock a client would think that it had waited."""
+    look = initialising._Server.look
+
+    def ahead(server: Any) -> None:
+        look(server)
+        if server.name == own_nodes[1].url:
+            server.identity = replace(server.identity, clock=server.identity.clock + 1000.0)
+
+    at = time.time()
+    monkeypatch.setattr(initialising, "_give_back", lambda *_: None)
+    monkeypatch.setattr(initialising._Server, "look", ahead)
+    monkeypatch.setattr(initialising, "_refuse_live_locks", Mock(side_effect=[None, SystemExit]))
+    with pytest.raises(SystemExit):
+        initialise(own_nodes.urls, replace=True)
+    puts = [Blank.parse(ask(node, "GET", MARKER) or "") for node in own_nodes]
+    assert all(put is not None and put.latest_us > (at + 900.0) * 1e6 for put in puts)
 
 
 def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> None:
@@ -1175,8 +1229,9 @@ def test_a_replacement_that_is_interrupted_gives_the_markers_back(own_nodes: Nod
     assert [replace(marker_of(node), since_us=0) for node in own_nodes] == before
 
 
+@pytest.mark.parametrize("saved", [False, True], ids=["with nothing", "with the blank from its disk"])
 def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_marker_back(
-    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, saved: bool
 ) -> None:
     """It restarted under the blank that it was given: what it held is gone, and it has to wait like any other that forgot."""
     looks = 0
@@ -1185,7 +1240,10 @@ def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_m
         nonlocal looks
         looks += 1
         if looks == 2:  # All nodes have blanks by now.
+            blank = ask(own_nodes[0], "GET", MARKER)
             own_nodes[0].restart()
+            if saved:
+                ask(own_nodes[0], "SET", MARKER, blank)
             raise ConfigurationError("still holds a lock")
 
     before = [replace(marker_of(node), since_us=0) for node in own_nodes]
