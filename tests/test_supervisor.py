@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
-from redlock import Redlock, supervise
+from redlock import Redlock
+from redlock.base import LeaseBase
+from redlock.core.lease import Holding
 from redlock.embedded import Nodes
-from redlock.supervise import Guard, say, say_if_heard, scrubbed
+from redlock.supervise import Guard, _ready, say, say_if_heard, scrubbed, supervise
 from redlock.transport.clock import now
 from tests.test_cli import BEAT, environment, run
 
@@ -325,6 +328,16 @@ for late in (0.0, -60.0):
     assert ended.stdout.splitlines() == ["126 -1", "began", "0 0"]
 
 
+def test_the_gate_is_opened_for_as_long_as_the_command_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor may be stopped between its look at the lease and the gate: what it writes there says until when it counts."""
+    monkeypatch.setattr("redlock.supervise.signal_group", lambda group, signum: False)
+    child = Mock(**{"ended.return_value": True, "wait.return_value": 0, "trouble.return_value": 0})
+    at = now()
+    lease = LeaseBase(Mock(), Holding("job", "job", "job:fence", "0" * 32, 7, 10.0, at, at + 8.0, frozenset()))
+    assert supervise(child, lease, Mock(), Mock()) == 0
+    child.begin.assert_called_once_with(7, lease.valid_until - 1.0)
+
+
 def test_a_child_whose_gate_is_never_opened_leaves_nothing_behind() -> None:
     """Nobody got a lease: its process ends without having been anything."""
     program = """
@@ -507,12 +520,12 @@ def test_descriptors_above_those_of_select_are_waited_for() -> None:
     reader, writer = os.pipe()
     try:
         os.dup2(reader, high)
-        assert not supervise._ready(high, select.POLLIN, 0.0)
+        assert not _ready(high, select.POLLIN, 0.0)
         os.write(writer, b"x")
-        assert supervise._ready(high, select.POLLIN, None)
+        assert _ready(high, select.POLLIN, None)
         assert os.read(high, 1) == b"x"
         os.close(writer)
-        assert supervise._ready(high, select.POLLIN, None), "the end is something to read"
+        assert _ready(high, select.POLLIN, None), "the end is something to read"
     finally:
         os.close(high)
         os.close(reader)
