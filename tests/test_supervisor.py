@@ -451,6 +451,25 @@ def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
     os.close(guard._pipe)
 
 
+def test_a_guard_that_hears_nothing_keeps_no_supervisor_waiting() -> None:
+    """It was stopped, and its pipe is full: a supervisor that waited for room would not stop the command in time."""
+    program = """
+import itertools, os, signal, sys
+from redlock.supervise import Guard
+with Guard(margin=0.0) as guard:
+    def end(*_):
+        os.kill(guard._pid, signal.SIGCONT)
+        sys.exit("it waits for its guard")
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(30)
+    os.kill(guard._pid, signal.SIGSTOP)
+    print("told", next(number for number in itertools.count() if not guard.tell(0, float(number))) > 0)
+    os.kill(guard._pid, signal.SIGCONT)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    assert (ended.stdout, ended.stderr) == ("told True\n", "")
+
+
 def test_nohup_stays_nohup(lone: Nodes) -> None:
     """A hang-up that was ignored ends neither the wait for the lock nor the command."""
     words = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "redlock.cli", "-v", "lock", "night", "--"]

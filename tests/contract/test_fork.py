@@ -17,7 +17,7 @@ import pytest
 
 import redlock
 from redlock.embedded import Nodes
-from redlock.errors import LeaseLost, RedlockError
+from redlock.errors import LeaseLost, LockInUse, RedlockError
 from tests.contract.api import BLOCKING, PATIENCE, Api, Servers, until
 
 # Newer Pythons warn of any fork beside a thread; web servers do it all the same.
@@ -176,6 +176,20 @@ async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api
         await in_child(api, child)
         await lease.verify()
         assert await lease.release() is True
+
+
+async def test_a_lock_under_whose_body_a_thread_forked_is_in_use_in_the_child(nodes: Nodes) -> None:
+    """That thread goes on in the child, within the body: the end of its block would give back what it took there anew."""
+    with redlock.Redlock(nodes.urls, ttl=30.0) as locks:
+        lock = locks.lock("orders")
+
+        async def child() -> None:
+            with pytest.raises(LockInUse):
+                lock.acquire(blocking=False)
+
+        with lock as lease:
+            await in_child(BLOCKING, child)
+            lease.verify()
 
 
 async def test_a_closed_coordinator_stays_closed_in_the_child(api: Api, nodes: Nodes) -> None:
