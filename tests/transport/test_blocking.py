@@ -434,6 +434,23 @@ def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: py
     assert order == ["holder", "release", "first", "second", "third"]
 
 
+def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set that is back and not handed over yet is the holder's who waits, also where nobody waits in the newcomer's own line."""
+    monkeypatch.setattr(blocking, "SETS_MAX", 1)
+    with redlock.Redlock(nodes.urls) as locks:
+        assert pair(locks)
+        driver = locks._driver
+        holder = blocking._Waiter()
+        driver._urgent.append(holder)
+        (port,) = driver._idle
+        with pytest.raises(QuorumUnavailable, match="all 1 sets of connections are in use"):
+            driver._check_out(None, now())
+        driver._hand_over()
+        assert holder.port is port
+        driver._check_in(port)
+        assert pair(locks)
+
+
 def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or it would be in use for ever."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
