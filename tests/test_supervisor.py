@@ -329,7 +329,7 @@ for late in (0.0, -60.0):
 
 
 def test_the_gate_is_opened_for_as_long_as_the_command_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The supervisor may be stopped between its look at the lease and the gate: what it writes there says until when it counts."""
+    """A supervisor may be stopped between its look at the lease and the gate: what it writes there says until when it counts."""
     monkeypatch.setattr("redlock.supervise.signal_group", lambda group, signum: False)
     child = Mock(**{"ended.return_value": True, "wait.return_value": 0, "trouble.return_value": 0})
     at = now()

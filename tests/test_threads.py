@@ -819,6 +819,7 @@ def test_a_shortage_is_remembered_once_and_ends(shortage: Shortage) -> None:
     for _ in range(100):
         assert worker.ask() == "can't start new thread"
     assert len(worker._threads.missing) == 1 and rung
+    assert worker.tidied == 100, "what a thread would have needed is given back each time: it may be descriptors"
     worker._threads.try_again()
     assert len(worker._threads.missing) == 1, "it is still missing"
     shortage.over()

@@ -435,7 +435,7 @@ def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: py
 
 
 def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set that is back and not handed over yet is the holder's who waits, also where nobody waits in the newcomer's own line."""
+    """A set that is back and not handed over yet is the waiting holder's, also where nobody waits in the newcomer's own line."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
     with redlock.Redlock(nodes.urls) as locks:
         assert pair(locks)
@@ -641,8 +641,8 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
 
     def twice(at: float) -> Flow[None]:
         asked = tuple(Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf) for _ in range(2))
-        for send in (asked, ()):
-            heard.append((yield Wait(at + PATIENCE, send)))
+        heard.append((yield Wait(at + PATIENCE, asked)))
+        heard.append((yield Wait(at + PATIENCE)))
 
     port._socks[0] = Breaking(sock)  # type: ignore[call-overload]
     locks._driver.run(twice)
