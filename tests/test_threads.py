@@ -19,6 +19,8 @@ import pytest
 import redlock
 import redlock.asyncio
 from redlock import ConfigurationError, LeaseLost, QuorumUnavailable, RedlockError
+from redlock.core.lease import Holding
+from redlock.core.renewal import Watch
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
 from redlock.transport.blocking import ConnectionSet, Dialer
@@ -266,6 +268,26 @@ def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(nodes: Nodes, mo
         assert short is not None
         assert short.lost.wait(8.0)
         assert kept.release()
+
+
+@pytest.mark.parametrize(("earlier", "wakes"), [(0.1, True), (-0.1, False)])
+def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, earlier: float, wakes: bool
+) -> None:
+    """A tenth of a second decides as well as twenty: a lease of half a second is over by the next look, a second later."""
+    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
+        kept = locks.lock("kept", auto_extend=True).acquire()
+        keeper, woken = locks._keeper, []
+        until(lambda: keeper._wakes_at > now() + 10.0, "a long sleep")
+        at = now()
+        valid_until = at + 3 * (keeper._wakes_at - earlier - at)
+        holding = Holding("short", "short", "short:fence", "0" * 32, 7, 60.0, at, valid_until, frozenset())
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper._crowd, "wake", lambda: woken.append(1))
+            keeper.watch(Watch(holding, lambda _: None, ttl=60.0, now=at))
+        assert bool(woken) is wakes
+        assert kept is not None and kept.release()
 
 
 # The thread that watches for hang-ups
