@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
@@ -176,6 +177,27 @@ async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api
         await in_child(api, child)
         await lease.verify()
         assert await lease.release() is True
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="the thread that hears of hang-ups needs epoll")
+async def test_the_child_keeps_nothing_of_what_wakes_its_parents_threads(nodes: Nodes) -> None:
+    """A server that forks a worker for each request would come to its limit of descriptors, grandchild by grandchild."""
+
+    def wakers() -> set[tuple[str, str]]:
+        found = set()
+        for entry in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add((entry.name, str(entry.readlink())))
+        return {(name, what) for name, what in found if what.startswith("anon_inode:")}
+
+    before = wakers()
+    with redlock.Redlock(nodes.urls, ttl=30.0) as locks, locks.lock("orders"):
+        assert wakers() > before
+
+        async def child() -> set[tuple[str, str]]:
+            return wakers()
+
+        assert await in_child(BLOCKING, child) == before
 
 
 async def test_a_lock_under_whose_body_a_thread_forked_is_in_use_in_the_child(nodes: Nodes) -> None:

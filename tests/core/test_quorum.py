@@ -219,6 +219,18 @@ def test_the_message_names_the_lock_counts_and_gives_each_reason_once() -> None:
     assert QuorumUnavailable(tally).votes[3].node == "redis://d:1"
 
 
+def test_an_error_comes_whole_from_another_process() -> None:
+    """A pool hands a worker's exception back as a pickle; one that cannot be read there would break the pool instead."""
+    tally = Tally(["redis://a:1", "redis://b:1", "redis://c:1"])
+    tally.cast(0, Vote(Kind.GRANTED))
+    tally.cast(1, Vote(Kind.FAULT, fault=Fault(FaultKind.REFUSED, "is a slave, not a master")))
+    for error in (LockContended(tally), QuorumUnavailable(tally)):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy)) == (type(error), str(error))
+        assert [vote.granted for vote in copy.votes] == [True, False, False]
+        assert isinstance(copy.votes[1].error, NodeRefused)
+
+
 def test_a_message_never_shows_a_whole_owner() -> None:
     """Who reads a log must not be able to release the lock."""
     tally = Tally(["n1"])

@@ -240,3 +240,19 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
             assert await asyncio.wait_for(waiter, PATIENCE) is None
 
     asyncio.run(body())
+
+
+def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all of them do: with an entry for each until its node timeout, a busy program would keep thousands."""
+    monkeypatch.setattr("redlock.transport.aio._TIMERS_MIN", 8)
+
+    async def run() -> None:
+        async with warm(nodes) as locks, locks.lock("kept"):
+            waiting = asyncio.create_task(locks.lock("kept", timeout=0.5).acquire())
+            for _ in range(50):
+                async with locks.lock("orders"):
+                    pass
+            assert len(locks._driver._timers) <= 24
+            assert await waiting is None, "whose time is not over keeps its timer"
+
+    asyncio.run(run())
