@@ -19,7 +19,7 @@ import pytest
 import redlock
 from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, LockInUse, RedlockError
-from tests.contract.api import BLOCKING, PATIENCE, Api, Servers, until
+from tests.contract.api import BLOCKING, PATIENCE, Api, Asyncio, Servers, until
 
 # Newer Pythons warn of any fork beside a thread; web servers do it all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -177,6 +177,22 @@ async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api
         await in_child(api, child)
         await lease.verify()
         assert await lease.release() is True
+
+
+@pytest.mark.loops
+async def test_the_numbers_of_a_parents_connections_mean_nothing_else_in_the_child(api: Asyncio, nodes: Nodes) -> None:
+    """The parent's loop is there in the child and knows them by number: it would close a file of the child's own for them."""
+    async with api.redlock(nodes.urls, ttl=30.0) as locks, locks.lock("orders"):
+        sockets = [each.get_extra_info("socket") for each in locks._driver._transports if each is not None]
+        numbers = [sock.fileno() for sock in sockets]
+
+        def meant() -> set[str]:
+            return {str(Path(f"/proc/self/fd/{number}").readlink()) for number in numbers}
+
+        async def child() -> set[str]:
+            return meant()
+
+        assert numbers and await in_child(api, child) == {os.devnull}
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="the thread that hears of hang-ups needs epoll")

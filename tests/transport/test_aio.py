@@ -23,6 +23,7 @@ from redlock.core.release import abandon
 from redlock.embedded import Nodes
 from redlock.transport.aio import AsyncDriver
 from redlock.transport.clock import now
+from redlock.transport.dial import Endpoint
 
 PATIENCE = 20.0
 
@@ -254,5 +255,27 @@ def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monke
                     pass
             assert len(locks._driver._timers) <= 24
             assert await waiting is None, "whose time is not over keeps its timer"
+
+    asyncio.run(run())
+
+
+def test_a_close_ends_the_dials_that_are_under_way(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that hangs would be waited for, and its task would outlive the coordinator."""
+    connect = Endpoint.open
+
+    async def run() -> None:
+        async def hanging(endpoint: Endpoint, *args: Any) -> Any:
+            if endpoint.name == nodes[0].url:
+                await asyncio.Event().wait()
+            return await connect(endpoint, *args)
+
+        monkeypatch.setattr(Endpoint, "open", hanging)
+        locks = redlock.asyncio.Redlock(nodes.urls)
+        async with locks.lock("warm", timeout=PATIENCE):
+            pass
+        await until(lambda: len(locks._driver._dials) == 1, "the end of all dials but one")
+        (dial,) = locks._driver._dials
+        await asyncio.wait_for(locks.close(), PATIENCE)
+        assert dial.cancelled()
 
     asyncio.run(run())

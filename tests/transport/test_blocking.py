@@ -756,6 +756,27 @@ def test_a_release_on_its_way_is_heard_of_before_the_interpreter_ends(slow: list
     locks.close()
 
 
+def test_what_is_under_way_as_its_driver_refuses_ends_there_and_then(locks: redlock.Redlock) -> None:
+    """Not at the end of its wait: whoever asks a silent majority once would keep its thread for the rest of a node timeout."""
+    begun, ended = threading.Event(), []
+
+    def asking(at: float) -> Flow[None]:
+        begun.set()
+        yield Wait(at + 3600.0)
+
+    def ask() -> None:
+        with pytest.raises(redlock.RedlockError, match="closed"):
+            locks._driver.run(asking)
+        ended.append(1)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert begun.wait(PATIENCE)
+    locks._driver.refuse()
+    thread.join(PATIENCE)
+    assert ended
+
+
 def test_a_connection_that_comes_after_the_close_is_closed(locks: redlock.Redlock, nodes: Nodes) -> None:
     """The dial had begun before."""
     with in_hand(locks) as port:
