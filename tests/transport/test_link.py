@@ -1210,6 +1210,16 @@ def test_events_tell_of_admission_and_of_lost_connections() -> None:
     assert [event.reason for event in rig.events[1:]] == ["closed the connection", "refused the connection"]  # type: ignore[attr-defined]
 
 
+def test_a_node_that_comes_back_as_it_was_is_told_as_admitted_again() -> None:
+    """Who counts the nodes that vote by their events would miss it for ever: its memory is the one of before."""
+    rig = Rig().admit()
+    rig.link.lost(GONE, 1.0)
+    rig.link.submit(rig.ask(take()), 2.0)
+    rig.link.dial_failed(REFUSED, 2.0)
+    rig.admit(3.0)
+    assert type(rig.events[-1]) is events.NodeAdmitted and rig.events[-1].at == 3.0
+
+
 def test_a_node_that_refuses_our_credentials_is_told_as_rejected() -> None:
     """It answers, so it is not told as disconnected: whoever waits for a network to heal would wait for ever."""
     rig = Rig()
