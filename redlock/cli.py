@@ -109,7 +109,9 @@ def main() -> None:
         status = UNAVAILABLE
     except (KeyboardInterrupt, click.Abort):
         status = 128 + signal.SIGINT
-    except BrokenPipeError:  # `redlock nodes | head`: nobody reads any more, and nothing is left to be flushed at exit.
+    except (BrokenPipeError, SystemExit):
+        # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which would mean that no majority votes.
+        # Nothing is left to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + signal.SIGPIPE
     sys.exit(status)

@@ -45,9 +45,9 @@ def initialise(
     *never_replicas*: no node is ever made a replica, so that a backup, which changes a node's replication id, costs nothing.
     *cluster*: an id that keeps clients with other node lists out. On a cluster that is marked already, a larger *max_ttl*
     raises it, *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it anew. Marking
-    anew is refused while any lock lives, under whatever prefix, and while a majority has forgotten whether one does. Every node must answer. Raises ConfigurationError. If a new
-    cluster is marked half-way, the other nodes look as if they had forgotten: they wait out a quarantine, or *replace* marks
-    all anew. A raise that broke off goes on when it is run again.
+    anew is refused while any lock lives, under whatever prefix, and while a majority has forgotten whether one does. Every
+    node must answer. Raises ConfigurationError. If a new cluster is marked half-way, the other nodes look as if they had
+    forgotten: they wait out a quarantine, or *replace* marks all anew. A raise that broke off goes on when it is run again.
     """
     if max_ttl is not None:
         check_duration("max_ttl", max_ttl)

@@ -1192,12 +1192,12 @@ def test_a_replacement_that_broke_off_leaves_no_new_cluster(
         patch.setattr(initialising, "_refuse_live_locks", Mock(side_effect=[None, SystemExit]))
         with pytest.raises(SystemExit):
             initialise(own_nodes.urls, replace=True)
-    with redlock.Redlock(own_nodes.urls, max_ttl=1.0, ttl=1.0) as fresh:
+    with redlock.Redlock(own_nodes.urls, max_ttl=3.0, ttl=3.0, node_timeout=0.9) as fresh:
         with pytest.raises(QuorumUnavailable, match="`redlock init --replace` has not ended: run it again"):
             fresh.lock("orders").acquire(timeout=0)
         for node in own_nodes:
             ask(node, "DEL", "redlock:orders:fence")
-        assert {marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=1.0, replace=again)} == {1.0}
+        assert {marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=3.0, replace=again)} == {3.0}
         with fresh.lock("orders", timeout=PATIENCE) as lease:
             assert lease.fencing_token > token
 
@@ -1322,6 +1322,8 @@ async def test_a_cluster_is_replaced_only_when_no_lock_lives(api: Api, long_five
     """Another list of nodes, another promise: refused while one lock key lives on one node, whatever its prefix; done then."""
     five = long_five
     async with api.redlock(five.urls, **LONG, key_prefix=prefix) as locks:
+        while not all(report.votes for report in await locks.nodes()):
+            pass
         async with locks.lock("till"):
             assert await until(api, lambda: all(ask(node, "EXISTS", f"{prefix}till") for node in five))
             with pytest.raises(ConfigurationError) as caught:

@@ -571,3 +571,21 @@ def test_help_is_there_for_every_command(command: str) -> None:
     assert result.returncode == 0
     if command == "lock":
         assert all(f"{status}  " in result.stdout for status in (2, 4, 5, 6, 126, 127))
+
+
+@pytest.mark.parametrize("command", [["nodes"], ["nodes", "--json"], ["status", "orders"]])
+def test_a_reader_that_has_gone_is_no_statement_about_the_nodes(nodes: Nodes, command: list[str]) -> None:
+    """As for any program in a pipe: 128 and SIGPIPE, and no traceback. 1 would mean that no majority votes."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [sys.executable, "-m", "redlock.cli", *command],
+        env=environment(nodes),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    assert (process.returncode, process.stderr) == (128 + signal.SIGPIPE, "")
