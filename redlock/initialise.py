@@ -285,10 +285,17 @@ def _refuse_live_locks(servers: Sequence[_Server]) -> None:
 
 
 def _refuse_forgotten_locks(servers: Sequence[_Server]) -> None:
-    """A lock lives on a majority. Where so many have forgotten, one may be valid that none of the nodes shows any more."""
+    """A lock lives on a majority. Where so many have forgotten, one may be valid that none of the nodes shows any more.
+
+    The list may be longer or shorter than that of the cluster so far. What nodes may hold that are in it no more is the
+    operator's to wait for, and those which are new look as if they had forgotten.
+    """
     forgot = [server.name for server in servers if not server.wait_ttl]
-    is_used = any(server.marker is not None or server.wait_ttl for server in servers)
-    if is_used and len(forgot) >= majority(len(servers)):
+    if not any(server.marker is not None or server.wait_ttl for server in servers):
+        return
+    before = max([marker.nodes for server in servers if (marker := server.marker) is not None], default=len(servers))
+    remember, needed = len(servers) - len(forgot), majority(before)
+    if len(forgot) >= needed and remember + needed <= before:
         raise ConfigurationError(
             f"{', '.join(forgot)} forgot what they granted, so locks may be valid that no node shows: wait until they vote "
             "(`redlock nodes --wait`)"

@@ -1220,6 +1220,15 @@ def test_a_cluster_is_not_replaced_while_a_majority_has_forgotten(own_nodes: Nod
     assert [ask(node, "GET", MARKER) for node in own_nodes] == before
 
 
+@pytest.mark.filterwarnings("ignore:1 node is a plain lock", "ignore:.*an even number")
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 5), (3, 5), (5, 3), (5, 1)])
+def test_a_cluster_grows_and_shrinks_by_as_many_nodes_as_one_likes(before: int, after: int) -> None:
+    """Nodes that are new have no marker, as those which forgot; they do not keep it from being replaced."""
+    with Nodes(max(before, after), marked=False) as nodes:
+        initialise(nodes.urls[:before])
+        assert [marker.nodes for marker in initialise(nodes.urls[:after], replace=True)] == [after] * after
+
+
 def test_a_replacement_that_is_interrupted_gives_the_markers_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [replace(marker_of(node), since_us=0) for node in own_nodes]
     with monkeypatch.context() as patch:
