@@ -19,7 +19,7 @@ from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon, release
-from redlock.errors import ConfigurationError, LeaseError, LockContended, QuorumUnavailable, RedlockError
+from redlock.errors import AcquireError, ConfigurationError, LeaseError, LockContended, QuorumUnavailable, RedlockError
 
 __all__ = ["CALLS", "QUIET", "WORKLOADS", "Actor", "Store", "errand", "last_word", "orphan"]
 
@@ -197,6 +197,8 @@ class Actor:
         except (RedlockError, Cancelled) as error:
             self._called("acquire", resource, began_at, _outcome(error))
             holding = None  # type: ignore[assignment]
+            if isinstance(error, AcquireError) and not _says_why(error, resource):
+                self.wrongs.append((world.now, "E: an error names the lock, and each node's reason", f"{error}"))
         finally:
             self._ask = None
         if timeout:
@@ -296,6 +298,14 @@ class Actor:
             client.world.note(client.name, "Look", f"sees {[look.reason for look in looks]}, markers {markers}")
         except (RedlockError, Cancelled) as error:
             self._called("look", resource, client.world.now, _outcome(error))
+
+
+def _says_why(error: AcquireError, resource: str) -> bool:
+    """Whether its message has the lock, and every node that refused or failed with its reason; what was granted has no fault."""
+    votes, told = error.votes, str(error)
+    named = error.resource in (resource, None)  # Where not even a connection was to be had, the public API adds it.
+    whole = all(vote.node in told and vote.reason in told for vote in votes if vote.error is not None)
+    return named and whole and not any(vote.granted and vote.error for vote in votes)
 
 
 def _outcome(error: BaseException) -> str:
