@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from redlock.core.acquire import Ask
 from redlock.core.admission import Admission, State
@@ -26,7 +26,7 @@ from redlock.core.names import keys_of
 from redlock.core.quorum import CastVote, Kind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
-from redlock.errors import ConfigurationError, LeaseLost, LeaseReleased
+from redlock.errors import AcquireError, ConfigurationError, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
 from redlock.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
 from redlock.transport.clock import Entropy, now
@@ -279,6 +279,14 @@ class CoordinatorBase(Generic[L]):
             self._policy.check_ttl(ttl, self._cluster.admission.max_ttl())
         self._cluster.longest_ttl = max(self._cluster.longest_ttl, wanted)
         return lambda at: extend(self._cluster, holding, wanted, at)
+
+    @staticmethod
+    def _unconfirmed(error: AcquireError, resource: str, ended: LeaseError | None) -> NoReturn:
+        """Raise why no majority confirmed a lease on *resource*: *ended* says that it was over, perhaps before one was asked."""
+        if ended is not None:
+            raise ended from error
+        error.about(resource)
+        raise error
 
     def _verification(self, holding: Holding) -> Callable[[float], Flow[None]]:
         return lambda at: verify(self._cluster, holding, at)

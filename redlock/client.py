@@ -430,11 +430,7 @@ class Redlock(CoordinatorBase[Lease]):
             self._tell_lapsed(lease._holding)
             raise
         except AcquireError as error:
-            ended = lease._ended()
-            if ended is not None:
-                raise ended from error
-            error.about(lease.resource)
-            raise
+            self._unconfirmed(error, lease.resource, lease._ended())
 
     def _release_lease(self, lease: Lease) -> bool:
         released = self._release_holding(lease._holding, lease._port)

@@ -13,6 +13,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -219,8 +220,9 @@ class AsyncDriver:
 
     def let_go(self) -> None:
         """From any thread: nobody uses this any more, so close it, if its loop goes on."""
-        if self._loop is not None and not self.closed and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._begin_close)
+        if self._loop is not None and not self.closed:
+            with suppress(RuntimeError):  # It is closed, and its connections went with it.
+                self._loop.call_soon_threadsafe(self._begin_close)
 
     def _begin_close(self) -> None:
         if self._loop is not None and not self.closed:
@@ -339,7 +341,9 @@ class AsyncDriver:
                 self._admit()
             else:
                 turn.add_done_callback(lambda _: self._pass_on())
-            if isinstance(error, TimeoutError) and not self.closing:
+            if isinstance(error, TimeoutError):
+                if self.closing and not final:
+                    raise _closed() from None
                 detail = f"was not asked: {ROUNDS_MAX} rounds are under way"
                 raise QuorumUnavailable(saturated(self.cluster.names, detail)) from None
             raise

@@ -13,6 +13,7 @@ from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, QuorumUnavailable
 from redlock.observe import LeaseInJeopardy, LeaseReleasing, LeaseRenewed, TryFailed, TryStarted
 from redlock.transport import clock
+from redlock.transport.clock import now
 from tests.contract.api import Api, Asyncio, Journal, Servers, majority, paused, until
 
 CLOCKS = (
@@ -52,6 +53,23 @@ async def test_no_more_rounds_are_under_way_than_allowed(
         assert max(under_way) == 3
         for lease in leases:
             assert await lease.release()
+
+
+@pytest.mark.loops
+async def test_a_close_gives_back_leases_that_ended_while_their_releases_wait_for_a_turn(
+    api: Asyncio, nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing left to wait for, and no TimeoutError of ours: the releases are written without a turn."""
+    async with redlock.asyncio.Redlock(nodes.urls, ttl=5.0) as locks:
+        leases = [await locks.lock(f"orders:{number}").acquire() for number in range(4)]
+        assert None not in leases
+        monkeypatch.setattr("redlock.transport.aio.URGENT_MAX", 1)
+        for lease in leases[1:]:
+            assert lease is not None
+            lease._holding.valid_until = now()
+        with paused(majority(nodes)):
+            await locks.close()
+    assert await until(api, lambda: not servers.lock_keys())
 
 
 @pytest.mark.loops

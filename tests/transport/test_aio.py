@@ -233,7 +233,9 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
         async with warm(nodes) as locks, locks.lock("orders"):
             driver = locks._driver
             waiter = asyncio.create_task(locks.lock("orders").acquire(timeout=1.0))
-            await until(lambda: driver._timers, "somebody who waits")
+            await until(lambda: any(run.wait.pause for run in driver._runs), "somebody whom nothing but the time can wake")
+            assert driver._timer is not None
+            driver._timer.cancel()  # It is the timer that fails: no other one is set.
             with monkeypatch.context() as patch:
                 patch.setattr(driver, "_end_waits", lambda: 1 // 0)
                 with pytest.raises(ZeroDivisionError):
