@@ -18,7 +18,6 @@ import functools
 import inspect
 import logging
 import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -37,13 +36,12 @@ from redlock.base import (
 from redlock.core.acquire import acquire
 from redlock.core.admission import Admission
 from redlock.core.effects import Flow
-from redlock.core.events import Event, LeaseInJeopardy
-from redlock.core.extend import extend
+from redlock.core.events import Event
 from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon
-from redlock.core.renewal import Renewal, Watch
+from redlock.core.renewal import Watch
 from redlock.errors import (
     AcquireError,
     ConfigurationError,
@@ -359,13 +357,6 @@ class Redlock(CoordinatorBase[Lease]):
             self._let_go.detach()
         self._let_go = weakref.finalize(self, self._driver.let_go)
         self._let_go.atexit = False
-        self._renewal = Renewal()
-        self._renewing = 0
-        # What is due and was not begun, or told, yet: an exception in between must not lose a lease out of sight.
-        self._starting: deque[Watch] = deque()
-        self._lapsing: deque[Watch] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
         self._asking = 0
         """Acquires under way, until `close` can see what became of them."""
         self._closers: set[asyncio.Task[Any] | None] = set()
@@ -522,8 +513,6 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _tell_holders(self) -> None:
         """Whoever holds a lease in another task hears that it is lost, before anybody else can have the lock."""
-        if self._timer is not None:
-            self._timer.cancel()
         for holding, lease in self._held():
             if lease is None or not holding.held(now()):
                 continue
@@ -569,55 +558,7 @@ class Redlock(CoordinatorBase[Lease]):
         if not self._driver.closing:
             _ = self._driver.loop  # First: another thread may ask for `lost`, and is refused.
         lease._watch = watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
-        self._renewal.add(watch)
-        self._arm(watch.due_at)
-
-    def _arm(self, due_at: float) -> None:
-        if due_at < self._timer_at and not self._driver.closing:
-            loop = self._driver.loop
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due_at
-            self._timer = loop.call_later(min(max(0.0, due_at - now()), _LOOK_AGAIN), self._renew_due)
-
-    def _renew_due(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        extend_now, lost = self._renewal.due(now(), ROUNDS_MAX - self._renewing - len(self._starting))
-        self._lapsing += lost
-        self._starting += extend_now
-        try:
-            while self._lapsing:
-                self._lapse(self._lapsing.popleft())
-            while self._starting:
-                watch = self._starting.popleft()
-                self._renewing += 1
-                self._driver.start(functools.partial(self._renew, watch), functools.partial(self._renewed, watch))
-        finally:  # Whatever was raised: other leases are under watch.
-            self._arm(now() if self._lapsing or self._starting else self._renewal.next_at)
-
-    def _lapse(self, watch: Watch) -> None:
-        try:
-            watch.lapsed(watch.holding)
-        except (Exception, asyncio.CancelledError):  # A callback that asks for the result of a cancelled task raises the latter.
-            _log.exception("reporting the loss of %r failed", watch.holding.resource)
-
-    def _renew(self, watch: Watch, at: float) -> Flow[None]:
-        return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
-
-    def _renewed(self, watch: Watch, error: BaseException | None) -> None:
-        self._renewing -= 1
-        if self._driver.closing:
-            return
-        holding = watch.holding
-        try:
-            if self._renewal.extended(watch, error, now()):
-                self._lapse(watch)
-            elif error is not None:
-                self._cluster.note(
-                    LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
-                )
-        finally:
-            self._arm(now() if self._renewal.ready else self._renewal.next_at)
+        self._driver.renewals.add(watch)
 
     def _tell_lapsed(self, holding: Holding) -> None:
         holding.lose("its validity ended")

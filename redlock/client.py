@@ -24,18 +24,18 @@ from redlock.base import (
 )
 from redlock.core.acquire import Ask, acquire
 from redlock.core.effects import NEVER, Flow, Wait
-from redlock.core.events import Event, LeaseInJeopardy
-from redlock.core.extend import extend
+from redlock.core.events import Event
 from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.errors import AcquireError, LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
-from redlock.transport.blocking import ConnectionSet, Driver, GuardedAdmission
+from redlock.transport.background import Callbacks
+from redlock.transport.blocking import Driver, GuardedAdmission
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
-from redlock.transport.keeper import Errands, Keeper
+from redlock.transport.sockets import ConnectionSet
 
 __all__ = ["Lease", "Lock", "Redlock"]
 
@@ -314,8 +314,7 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _set_up(self) -> None:
         self._driver = Driver(self._cluster, self._endpoints)
-        self._keeper = Keeper(self._driver, self._renew, self._jeopardy)
-        self._errands = Errands(self._driver.threads)
+        self._callbacks = Callbacks(self._driver.threads)
         self._asking: dict[int, threading.Thread] = {}
         """The acquires under way, by the identity of their `Ask`, until `close` can see what became of them."""
         self._fork_guard = threading.RLock()
@@ -362,12 +361,12 @@ class Redlock(CoordinatorBase[Lease]):
             if self._closed:
                 return
             self._driver.refuse()
-            self._keeper.close()
+            self._driver.background.refuse()
             self._await_acquires()
             self._release_all()
             self._driver.quieten()
             self._driver.close()
-            self._errands.close()
+            self._callbacks.close()
             self._closed = True  # Not before: who was interrupted can close again.
 
     def __enter__(self) -> Self:
@@ -439,12 +438,13 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _release_holding(self, holding: Holding, port: ConnectionSet | None) -> bool:
         released = False
-        late: list[int] = []
         try:
-            give_up_at = holding.valid_until
-            released, _ = self._driver.run(self._release(holding), prefer=port, give_up_at=give_up_at, late=late, final=True)
-            if port is not None and late:
-                self._driver.follow(port, late, abandon(self._cluster, holding, now()))
+            released = self._driver.release(
+                self._release(holding),
+                behind=port,
+                again=lambda: abandon(self._cluster, holding, now()),
+                give_up_at=holding.valid_until,
+            )
         except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.
             self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
         except RedlockError:
@@ -460,7 +460,7 @@ class Redlock(CoordinatorBase[Lease]):
     def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
         holding = lease._holding
         watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
-        self._keeper.watch(watch)
+        self._driver.background.watch(watch)
         lease._watch = watch
 
     def _lost_of(self, lease: Lease) -> threading.Event:
@@ -475,15 +475,6 @@ class Redlock(CoordinatorBase[Lease]):
                     lost.set()
             return lease._lost
 
-    def _renew(self, watch: Watch, at: float) -> Flow[None]:
-        return extend(self._cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
-
-    def _jeopardy(self, watch: Watch, error: BaseException) -> None:
-        holding = watch.holding
-        self._cluster.note(
-            LeaseInJeopardy(now(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
-        )
-
     def _tell_lapsed(self, holding: Holding) -> None:
         holding.lose("its validity ended")
         self.lapsed(holding, self._tell_holder)
@@ -492,7 +483,7 @@ class Redlock(CoordinatorBase[Lease]):
         if lease._lost is not None:
             lease._lost.set()
         if lease._on_lost is not None:
-            self._errands.run(functools.partial(lease._on_lost, lease))
+            self._callbacks.run(functools.partial(lease._on_lost, lease))
 
     def _await_acquires(self) -> None:
         """Until what was under way has ended, and what it was granted is known or given back; at most the node timeout."""

@@ -23,10 +23,11 @@ from redlock.core.lease import Holding
 from redlock.core.renewal import Watch
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected
-from redlock.transport.blocking import ConnectionSet, Dialer
+from redlock.transport.background import CALLBACKS_MAX, Background, Callbacks
 from redlock.transport.clock import now
-from redlock.transport.keeper import CALLBACKS_MAX, Errands, Keeper
+from redlock.transport.dialer import Dialer
 from redlock.transport.lookup import Lookup
+from redlock.transport.sockets import ConnectionSet
 from redlock.transport.threads import Threads, Worker
 
 PATIENCE = 20.0
@@ -134,7 +135,7 @@ def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes,
     told: list[Any] = []
 
     def exits(event: object) -> None:
-        if threading.current_thread().name == "redlock-renewal":
+        if threading.current_thread().name == "redlock-background":
             raise SystemExit(type(event).__name__)
 
     with redlock.Redlock(own_nodes.urls, ttl=TTL, on_event=exits) as locks:
@@ -142,8 +143,8 @@ def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes,
         assert lease is not None
         stays_renewed(lease)
         disconnect(own_nodes[0])
-        until(lambda: "redlock-renewal failed, and goes on" in caplog.text, "a word about it")
-        assert NodeDisconnected.__name__ in caplog.text
+        until(lambda: NodeDisconnected.__name__ in caplog.text, "a word about it")
+        assert "redlock-background failed, and goes on" in caplog.text
         stays_renewed(lease)
         is_told_of_its_loss(lease, own_nodes, told)
 
@@ -156,21 +157,21 @@ def test_a_connection_that_an_exception_tore_in_the_renewal_thread_is_closed(
         lease = locks.lock("kept", auto_extend=True).acquire()
         assert lease is not None
         stays_renewed(lease)
-        crowd = locks._keeper._crowd
-        assert crowd is not None
-        port = crowd._port
-        sock, write = port._socks[2], port._write
+        port = locks._driver.background._set
+        assert port is not None
+        linkset = port.linkset
+        sock, write = port.sockets.socks[2], linkset._write
         assert sock is not None
 
-        def torn(index: int, data: bytes) -> None:
-            if index != 2:
-                write(index, data)
+        def torn(node: int, data: bytes) -> None:
+            if node != 2:
+                write(node, data)
                 return
-            port._write = write  # type: ignore[method-assign]
+            linkset._write = write
             raise SystemExit
 
-        port._write = torn  # type: ignore[method-assign]
-        until(lambda: "redlock-renewal failed, and goes on" in caplog.text, "a word about it")
+        linkset._write = torn
+        until(lambda: "redlock-background failed, and goes on" in caplog.text, "a word about it")
         assert sock.fileno() == -1
         stays_renewed(lease)
         assert lease.release()
@@ -183,7 +184,7 @@ def test_a_renewal_thread_that_ends_is_begun_again(nodes: Nodes, caplog: pytest.
     with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
         lease = locks.lock("kept", auto_extend=True, on_lost=told.append).acquire()
         assert lease is not None
-        keeper = locks._keeper
+        keeper = locks._driver.background
         thread = keeper._thread
         goes_on = keeper._goes_on
 
@@ -193,7 +194,7 @@ def test_a_renewal_thread_that_ends_is_begun_again(nodes: Nodes, caplog: pytest.
 
         keeper._goes_on = ends  # type: ignore[method-assign]
         until(lambda: keeper._thread not in (thread, None), "another thread")
-        assert "redlock-renewal ended before its time" in caplog.text
+        assert "redlock-background ended before its time" in caplog.text
         stays_renewed(lease)
         is_told_of_its_loss(lease, nodes, told)
 
@@ -203,7 +204,7 @@ def test_a_lease_is_not_handed_out_unwatched(nodes: Nodes, shortage: Shortage) -
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         lease = locks.lock("unwatched").acquire()
         assert lease is not None
-        shortage.of("redlock-renewal")
+        shortage.of("redlock-background")
         with pytest.raises(RedlockError, match="on 'kept' cannot be watched: can't start new thread"):
             locks.lock("kept", auto_extend=True).acquire()
         with pytest.raises(RedlockError, match="on 'unwatched' cannot be watched"):
@@ -246,24 +247,24 @@ def test_a_callback_that_exits_does_not_end_the_others(nodes: Nodes, caplog: pyt
 
 def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds a connection to every node, and a thread, for nothing."""
-    monkeypatch.setattr("redlock.transport.keeper._IDLE", 0.1)
+    monkeypatch.setattr("redlock.transport.background._IDLE", 0.1)
     with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
         for _ in range(2):
             lease = locks.lock("kept", auto_extend=True).acquire()
             assert lease is not None
             stays_renewed(lease)
-            assert ours("redlock-renewal") and lease.release()
-            until(lambda: not ours("redlock-renewal"), "the end of the renewal thread")
-            assert locks._keeper._crowd is None
+            assert ours("redlock-background") and lease.release()
+            until(lambda: not ours("redlock-background"), "the end of the renewal thread")
+            assert locks._driver.background._set is None
 
 
 def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The renewal thread sleeps until the long one is due, in twenty seconds; who takes a short one wakes it."""
-    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         kept = locks.lock("kept", auto_extend=True).acquire()
         assert kept is not None
-        until(lambda: locks._keeper._wakes_at > now() + 10.0, "a long sleep")
+        until(lambda: locks._driver.background._wakes_at > now() + 10.0, "a long sleep")
         short = locks.lock("short", ttl=0.5).acquire()
         assert short is not None
         assert short.lost.wait(8.0)
@@ -275,16 +276,17 @@ def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, earlier: float, wakes: bool
 ) -> None:
     """A tenth of a second decides as well as twenty: a lease of half a second is over by the next look, a second later."""
-    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         kept = locks.lock("kept", auto_extend=True).acquire()
-        keeper, woken = locks._keeper, []
+        keeper, woken = locks._driver.background, []
         until(lambda: keeper._wakes_at > now() + 10.0, "a long sleep")
         at = now()
         valid_until = at + 3 * (keeper._wakes_at - earlier - at)
         holding = Holding("short", "short", "short:fence", "0" * 32, 7, 60.0, at, valid_until, frozenset())
         with monkeypatch.context() as patch:
-            patch.setattr(keeper._crowd, "wake", lambda: woken.append(1))
+            assert keeper._set is not None
+            patch.setattr(keeper._set.sockets, "ring", lambda: woken.append(1))
             keeper.watch(Watch(holding, lambda _: None, ttl=60.0, now=at))
         assert bool(woken) is wakes
         assert kept is not None and kept.release()
@@ -363,7 +365,7 @@ def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(own_nodes: Nodes, 
             return knows
 
         monkeypatch.setattr(driver, "hear_releases", lambda: None)  # Which would hear of it too, where an answer is owed.
-        port = driver._check_out(None)
+        port = driver._check_out()
         monkeypatch.setattr(driver, "tend", tending)
         try:
             own_nodes[0].kill()
@@ -443,8 +445,9 @@ def test_dial_threads_end(nodes: Nodes) -> None:
         until(lambda: not ours("redlock-dial"), "the end of the dial threads")
 
 
-def test_a_dial_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: Nodes) -> None:
+def test_the_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """And it goes on until then, though the node is away for long."""
+    monkeypatch.setattr("redlock.transport.background._IDLE", 0.1)
     with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
         lease = locks.lock("owed").acquire()
         assert lease is not None
@@ -452,39 +455,12 @@ def test_a_dial_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: 
         lease.verify()
         until(lambda: not lease.verify() and locks._driver.nodes[0].fault, "the node is known to be down")  # type: ignore[func-returns-value]
         assert lease.release() and locks._driver.nodes[0].owed
-        assert ours(f"redlock-dial-{own_nodes[0].url}")
+        assert ours("redlock-background")
+        time.sleep(0.5)
+        assert ours("redlock-background")
         own_nodes[0].start()
         until(lambda: not locks._driver.nodes[0].owed, "the release, crossed off")
-        until(lambda: not ours("redlock-dial"), "the end of the dial threads")
-
-
-def test_dials_that_fail_are_further_and_further_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that brings what is owed to a dead node dials it after 40 ms, 80, 160, and every 250 from then on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"redis://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.warns(UserWarning, match="plain lock"):
-        locks = redlock.Redlock([url])
-    dialer = locks._driver.dialers[0]
-    pauses: list[float] = []
-    dialer._wanted.clear()
-    for _ in range(6):
-        pauses.append(dialer._pause)
-        dialer._gate = Passed()  # type: ignore[assignment]
-        dialer._step()
-    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.25, 0.25]
-    dialer._prepare()
-    assert dialer._pause == 0.02
-    locks.close()
-
-
-class Passed:
-    """A gate at which the time passes at once."""
-
-    def acquire(self, timeout: float) -> bool:
-        return False
-
-    def release(self) -> None:
-        pass
+        until(lambda: not ours("redlock-background") and not ours("redlock-dial"), "the end of the threads")
 
 
 def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
@@ -496,7 +472,7 @@ def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
         before = port.descriptor(0)
         connection, sock = locks._endpoints[0].connect(1.0)
         sock.setblocking(False)
-        port.arrive(0, connection, sock, None)
+        port.sockets.arrive(0, connection, sock, None)
         lease.verify()
         assert port.descriptor(0) == before
         assert sock.fileno() == -1
@@ -518,7 +494,7 @@ class NoPairs:
                 raise OSError(errno.EMFILE, "Too many open files")
             return pair(*args)
 
-        patch.setattr("redlock.transport.blocking.socket.socketpair", refusing)
+        patch.setattr("redlock.transport.sockets.socket.socketpair", refusing)
 
 
 @pytest.fixture
@@ -599,6 +575,7 @@ def test_a_release_without_connections_stays_owed(nodes: Nodes, no_pairs: NoPair
         no_pairs.short = True
         assert not lease.release()
         assert not lease.is_held()
+        no_pairs.short = False
         until(lambda: not any(held(node, "orders") for node in nodes), "the release")
 
 
@@ -643,14 +620,14 @@ def test_a_hung_name_fills_no_executor_of_the_loop(nodes: Nodes, hung: Hung, mon
         urls = [*nodes.urls[:3], nodes.urls[3].replace("127.0.0.1", "localhost"), "redis://hung.invalid:6379"]
         locks = redlock.asyncio.Redlock(urls, ttl=TTL, node_timeout=0.1)
         dials = 0
-        dial = locks._driver._dial
+        dial = locks._driver.streams.dial
 
         def counted(index: int) -> None:
             nonlocal dials
             dials += index == 4
             dial(index)
 
-        locks._driver.links[4]._dial = lambda: counted(4)
+        locks._driver.linkset.links[4]._dial = lambda: counted(4)
         deadline = loop.time() + PATIENCE
         while dials < 4:
             assert loop.time() < deadline
@@ -739,7 +716,7 @@ def test_a_name_is_looked_up_anew_once_there_was_an_answer(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "where", [(Dialer, "_begin"), (Keeper, "_begin"), (ConnectionSet, "__init__")], ids=lambda where: where[0].__name__
+    "where", [(Dialer, "_begin"), (Background, "_begin"), (ConnectionSet, "__init__")], ids=lambda where: where[0].__name__
 )
 def test_the_handler_of_a_signal_may_close_while_its_thread_holds_a_lock_of_ours(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
@@ -751,11 +728,11 @@ def test_the_handler_of_a_signal_may_close_while_its_thread_holds_a_lock_of_ours
     errors: list[str] = []
     locks = redlock.Redlock(nodes.urls, ttl=TTL)
 
-    def strike(*arguments: Any) -> Any:
+    def strike(*arguments: Any, **options: Any) -> Any:
         if not struck and threading.current_thread() is user:
             struck.append(name)
             locks.close()
-        return original(*arguments)
+        return original(*arguments, **options)
 
     def use() -> None:
         try:
@@ -915,7 +892,7 @@ def test_a_callback_that_blocks_keeps_no_other_waiting(nodes: Nodes) -> None:
 def test_callbacks_beyond_the_bound_wait_for_those_before(nodes: Nodes) -> None:
     """However many are lost at one moment, there are only so many threads; none is forgotten."""
     end, told = threading.Event(), threading.Semaphore(0)
-    errands = Errands(Threads())
+    errands = Callbacks(Threads())
     for _ in range(CALLBACKS_MAX + 3):
         errands.run(lambda: (told.release(), end.wait(PATIENCE)))
     assert all(told.acquire(timeout=PATIENCE) for _ in range(CALLBACKS_MAX))

@@ -18,9 +18,9 @@ from redlock.core import commands
 from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
-from redlock.transport.blocking import ConnectionSet
 from redlock.transport.clock import Entropy
 from redlock.transport.link import Link
+from redlock.transport.sockets import Sockets
 from redlock.transport.threads import Worker
 
 __all__ = ["PLANTS", "plant", "rewrite"]
@@ -152,13 +152,13 @@ def _ask_dial(self: Link, now: float) -> None:
 
 def _dials_that_tell_nobody() -> None:
     """Who asked for a connection that could not be made is not told."""
-    arrive = ConnectionSet.arrive
+    arrive = Sockets.arrive
 
-    def connections_alone(self: ConnectionSet, index: int, connection: Any, sock: Any, fault: Any) -> None:
+    def connections_alone(self: Sockets, node: int, connection: Any, sock: Any, fault: Any) -> None:
         if connection is not None:
-            arrive(self, index, connection, sock, fault)
+            arrive(self, node, connection, sock, fault)
 
-    ConnectionSet.arrive = connections_alone  # type: ignore[method-assign]
+    Sockets.arrive = connections_alone  # type: ignore[method-assign]
 
 
 PLANTS: dict[str, Callable[[], None]] = {

@@ -323,7 +323,7 @@ BUGS: dict[str, Bug] = {
         "a connection that breaks off whenever a release comes is dialled no faster than one that fails",
         (
             Edit("redlock.transport.link:Link.lost", " or unproven", ""),
-            Edit("chaos.sim.links:PlainLink._gone", " or unproven", ""),
+            Edit("chaos.sim.links:PlainLink.lost", " or unproven", ""),
         ),
         plan="flapping",
     ),
@@ -508,7 +508,7 @@ BUGS: dict[str, Bug] = {
         "a dial that could not begin is over",
         (
             Edit("redlock.transport.link:Link._ask_dial", "self.dial_failed(", "print if True else ("),
-            Edit("chaos.sim.links:PlainLink._ask_dial", "self._dialling = False\n", "return\n"),
+            Edit("chaos.sim.links:PlainLink._ask_dial", "self.dialling = False\n", "return\n"),
         ),
         plan="starved",
     ),

@@ -17,24 +17,24 @@ from functools import partial
 from typing import Any
 
 from chaos.history import Called, Seen
-from chaos.sim.links import MODES, SimLink
-from chaos.sim.sets import SimSet, SimSets
+from chaos.sim.links import MODES
+from chaos.sim.sets import Ended, SimSet, SimSets
 from chaos.sim.world import Connection, World
 from redlock.base import CoordinatorBase
 from redlock.core import events
 from redlock.core.admission import Admission
 from redlock.core.commands import MARKER_KEY
-from redlock.core.effects import NEVER, Flow, Request, Source, Tick, Wait
-from redlock.core.events import LeaseGranted, LeaseInJeopardy, LeaseLapsed
-from redlock.core.extend import extend
+from redlock.core.effects import NEVER, Event, Flow, Request, Source, Wait
+from redlock.core.events import LeaseGranted, LeaseLapsed
 from redlock.core.lease import Holding
 from redlock.core.release import abandon
-from redlock.core.renewal import Renewal, Watch
+from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.policy import Policy
 from redlock.transport import clock as clock_module
-from redlock.transport.link import REDIAL_MAX, Node
+from redlock.transport.link import Node
+from redlock.transport.renewals import Renewals
 from redlock.transport.run import Run, saturated
 
 __all__ = ["MODES", "SimClient", "SimSource"]
@@ -74,20 +74,38 @@ class SimSource:
 
 
 class SimRun(Run[Any]):
-    """A run, with the instant its timer is set to. *fuse*: after so many more events it is cancelled; -1: it is not.
+    """A run of a simulated caller. *fuse*: after so many more events it is cancelled; -1: it is not.
 
     *missed*: the cancel came with the event that ended it, before the caller was told. *carried*: the set that it uses, or used
     last; *late*: the nodes that owed an answer on the set that it would rather have had. *vital*: a close does not cancel it.
     """
 
-    __slots__ = ("carried", "fuse", "give_up_at", "late", "missed", "timer_at", "vital")
-    timer_at: float
+    __slots__ = ("carried", "client", "fuse", "give_up_at", "late", "missed", "vital")
+    client: SimClient
     fuse: int
     missed: bool
     carried: SimSet
     late: list[int]
     give_up_at: float
     vital: bool
+
+    def begin(self) -> None:
+        super().begin()
+        self._burn()
+
+    def step(self, event: Event) -> None:
+        super().step(event)
+        self._burn()
+
+    def paused(self) -> None:
+        self.client.lend(self)
+
+    def _burn(self) -> None:
+        if self.fuse >= 0:
+            self.fuse -= 1
+            if self.fuse < 0:
+                self.missed = self.done
+                self.cancel()
 
     def drop(self) -> None:
         """The process ends under it: no last words."""
@@ -170,17 +188,18 @@ class SimClient:
         self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
         self.cluster = self._make_cluster(self.source)
         self.cluster.longest_ttl = _LONGEST_TTL
-        self._renewal = Renewal()
-        self._renewing = 0
-        self._looks_at = float("inf")
-        self._retrying = False
         self._runs: list[SimRun] = []
         self.shared_nodes = [
             Node(place, node_name, self.cluster.admission, self._note) for place, node_name in enumerate(self._names)
         ]
         for node in self.shared_nodes:
-            node.on_owed, node.owed_for = self._retry_later, self.cluster.owed_for
+            node.owed_for = self.cluster.owed_for
         self.sets = SimSets(self, sets)
+        home = self.sets.home.linkset
+        for node in self.shared_nodes:
+            node.on_owed = home.owed
+        self._renewals = Renewals(self.clock, self.cluster, together=_TOGETHER_MAX)
+        self._renewals.move(home)
 
     def _make_cluster(self, source: Source) -> Cluster:
         policy = self.policy
@@ -311,38 +330,32 @@ class SimClient:
         fuse: int = -1,
         prefer: SimSet | None = None,
         give_up_at: float = float("inf"),
-        together: bool = False,
         vital: bool = False,
     ) -> SimRun:
         """Run a flow; *ended* gets its run.
 
-        *prefer*: the set to use if it is free; *give_up_at*: until when to wait for one; *together*: use the home set, beside
-        whatever else runs there; *vital*: it is part of a close.
+        *prefer*: the set to use if it is free; *give_up_at*: until when to wait for one; *vital*: it is part of a close.
         """
         late: list[int] = []
         home, refused = self.sets.home, self.closing and (not vital or self._closed_at is not None)
-        port = home if refused or together else self.sets.check_out(prefer, late)
+        port = home if refused else self.sets.check_out(prefer, late)
         if refused:
             make = _refused
         flow = _lazily(make, self.clock) if port is None else make(self.clock())
-        run = SimRun(flow, port or home, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
-        run.timer_at = float("inf")
-        run.fuse, run.missed, run.vital = fuse, False, vital
+        run = SimRun(flow, (port or home).linkset, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
+        run.client, run.fuse, run.missed, run.vital = self, fuse, False, vital
         run.carried, run.late, run.give_up_at = port or home, late, give_up_at
         self._runs.append(run)
         if port is None:
             run.move(None)
             self._queue_up(run, partial(self._begin, run))
         else:
-            run.begin()
-            self.went_on(run)
-            port.settle()
+            port.linkset.begin(run)
         return run
 
     def cancel(self, run: SimRun) -> None:
         """The caller went away."""
-        run.cancel()
-        run.carried.settle()
+        run.carried.linkset.cancel(run)
 
     def write(self, requests: Sequence[Request], *, prefer: SimSet | None = None) -> None:
         """Write requests whose answers nobody waits for."""
@@ -378,71 +391,42 @@ class SimClient:
 
     def _told(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
         if run.port is not None:
-            run.move(None)
+            run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
         ended(run)
 
-    def went_on(self, run: SimRun) -> None:
-        """A run is at a new wait: cancel it if its fuse is over, lend its set to others if it only waits for the time, and
-        note when to wake it."""
-        if run.fuse >= 0:
-            run.fuse -= 1
-            if run.fuse < 0:
-                run.missed = run.done
-                run.cancel()
-        if run.done:
-            return
-        wait = run.wait
-        if wait.pause and run.port is not None and self.sets.threads and not run.carried.shared:
-            run.move(None)
+    def lend(self, run: SimRun) -> None:
+        """A run waits for the time alone: others have its set meanwhile, if threads have sets here."""
+        if run.port is not None and self.sets.threads and not run.carried.shared:
+            run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
-        until = wait.until
-        if run.timer_at != until and until != float("inf"):
-            run.timer_at = until
-            self._arm(until, self._tick, run, until)
-
-    def _tick(self, run: SimRun, until: float) -> None:
-        if run.done or run.timer_at != until or run.wait.until != until:
-            return
-        run.timer_at = float("inf")
-        if run.port is None:
-            self._resume(run, until)
-        else:
-            self._woken(run, until)
-
-    def _woken(self, run: SimRun, until: float) -> None:
-        now = self.clock()
-        if now >= until:
-            run.step(Tick(now))
-        self.went_on(run)
-        run.carried.poke()
-        run.carried.settle()
+            self.arm(run.wait.until, self._resume, run, run.wait.until)
 
     # Waiting for a set
 
     def _queue_up(self, run: SimRun, again: Callable[[], None]) -> None:
         self.sets.queue_up(again)
-        self._arm(min(run.give_up_at, self.clock() + 1.0), self._look_up, again)
+        self.arm(min(run.give_up_at, self.clock() + 1.0), self._look_up, again)
 
     def _begin(self, run: SimRun) -> None:
         """A set came back: begin the flow that waits for one."""
         if run.done or not self._take(run, None, partial(self._begin, run)):
             return
-        run.begin()
-        self.went_on(run)
-        run.carried.settle()
+        run.carried.linkset.begin(run)
 
     def _resume(self, run: SimRun, until: float) -> None:
         """The pause of a run is over: it goes on with the set that it had, or with another one."""
-        if not run.done and self._take(run, run.carried, partial(self._resume, run, until)):
-            self._woken(run, until)
+        if self.clock() < until:  # It stood still meanwhile.
+            self.arm(until, self._resume, run, until)
+        elif not run.done and self._take(run, run.carried, partial(self._resume, run, until)):
+            run.carried.linkset.resume(run)
 
     def _take(self, run: SimRun, prefer: SimSet | None, again: Callable[[], None]) -> bool:
         """Give *run* a set; False: there is none, and it waits for one, or has waited long enough."""
         port = self.sets.check_out(prefer)
         if port is not None:
             run.carried = port
-            run.move(port)
+            run.move(port.linkset)
             return True
         if self.clock() >= run.give_up_at:
             detail = f"was not asked: all {self._sets_max} sets of connections are in use"
@@ -456,7 +440,7 @@ class SimClient:
         if self.sets.leave(again):
             again()
 
-    def _arm(self, until: float, what: Callable[..., None], *arguments: Any) -> None:
+    def arm(self, until: float, what: Callable[..., None], *arguments: Any) -> None:
         """Call *what* when the lease clock shows *until*; a suspend meanwhile makes it late, by a second at most."""
         when = self.true_time(until) + _ROUNDING
         self.world.at(when, self._fire, self.slept_for, what, *arguments)
@@ -474,41 +458,8 @@ class SimClient:
 
     def watch(self, holding: Holding, *, renew: bool) -> None:
         """Say when the lease is lost, and *renew* it until then."""
-        watch = Watch(holding, self._lapsed, ttl=holding.ttl if renew else None, now=self.clock())
         self.watched.append(holding)
-        self._renewal.add(watch)
-        self._look(self._renewal.next_at)
-
-    def _look(self, at: float) -> None:
-        if at < self._looks_at:
-            self._looks_at = at
-            self._arm(at, self._renew_due, at)
-
-    def _renew_due(self, at: float) -> None:
-        if at != self._looks_at:
-            return
-        self._looks_at = float("inf")
-        due, lost = self._renewal.due(self.clock(), max(0, _TOGETHER_MAX - self._renewing))
-        for watch in lost:
-            watch.lapsed(watch.holding)
-        for watch in due:
-            self._renewing += 1
-            self.start(partial(self._renew, watch), partial(self._renewed, watch), together=True)
-        if self._renewal:
-            self._look(self._renewal.next_at)
-
-    def _renew(self, watch: Watch, at: float) -> Flow[None]:
-        return extend(self.cluster, watch.holding, watch.ttl or watch.holding.ttl, at)
-
-    def _renewed(self, watch: Watch, run: SimRun) -> None:
-        self._renewing -= 1
-        holding, error = watch.holding, run.error
-        if self._renewal.extended(watch, error, self.clock()):
-            watch.lapsed(holding)
-        elif error is not None and holding.held(self.clock()):
-            until = holding.valid_until
-            self._note(LeaseInJeopardy(self.clock(), holding.resource, holding.owner, holding.token, until, str(error)))
-        self._look(self.clock() if self._renewal.ready else self._renewal.next_at)
+        self._renewals.add(Watch(holding, self._lapsed, ttl=holding.ttl if renew else None, now=self.clock()))
 
     def _lapsed(self, holding: Holding) -> None:
         if not holding.told:
@@ -531,71 +482,46 @@ class SimClient:
         """A link wants a connection. Raises RuntimeError where there is no thread for that."""
         if self.starved == "threads":
             raise RuntimeError("can't start new thread")
-        index, link = self.led.get(place, self.nodes[place]), port.links[place]
         if self.starved:
-            self.world.at(self.world.now, self.when_awake, port.welcome, self._dialled, port, link, None)
+            self.world.at(self.world.now, self.when_awake, self._dialled, port, place, None)
             return
+        index = self.led.get(place, self.nodes[place])
         self.world.connect(
             self.name,
             index,
-            link.serve(self.world.nodes[index]),
-            partial(port.hear, self._heard, port, link),
-            partial(self._hung_up, port, link),
-            partial(self.when_awake, port.welcome, self._dialled, port, link),
+            MODES[self.mode][1](self.world.nodes[index]),
+            partial(self._heard, port, place),
+            partial(self._hung_up, port, place),
+            partial(self.when_awake, self._dialled, port, place),
             way=port.number,
         )
 
-    def _dialled(self, port: SimSet, link: SimLink, connection: Connection | None) -> None:
+    def _dialled(self, port: SimSet, place: int, connection: Connection | None) -> None:
         if self._closed_at is None:
-            link.dialled(connection, self.clock())
-            port.settle()
+            port.dialled(place, connection)
         elif connection is not None:
             connection.close()
 
-    def _heard(self, port: SimSet, link: SimLink, connection: Connection, payload: Any) -> None:
-        if self._nap is not None:
+    def _heard(self, port: SimSet, place: int, connection: Connection, payload: Any) -> None:
+        if self._nap is not None and port.reads:
             self._doze(*self._nap)
         if self.paused_until > self.world.now:
-            self.world.at(self.paused_until, port.hear, self._heard, port, link, connection, payload)
+            port.hold_up(place, connection, payload)
         elif not self.dead:
-            link.received(connection, payload, self.clock())
-            if port.mailbox or port.poked != self.cluster.admission.changes:
-                port.settle()
+            port.hear(place, connection, payload)
 
     def _doze(self, events: int, seconds: float) -> None:
         self._nap = (events - 1, seconds) if events else None
         if not events:
             self.pause(seconds)
 
-    def _hung_up(self, port: SimSet, link: SimLink, connection: Connection, why: str) -> None:
-        self.when_awake(port.hear, self._closed, port, link, connection, why)
+    def _hung_up(self, port: SimSet, place: int, connection: Connection, why: str) -> None:
+        self.when_awake(port.hear, place, connection, Ended(why))
         if not port.reads:  # Somebody hears of the ends of connections that nobody reads.
             self.when_awake(port.tend)
 
-    def _closed(self, port: SimSet, link: SimLink, connection: Connection, why: str) -> None:
-        link.closed(connection, why, self.clock())
-        port.settle()
-
-    def _retry_later(self) -> None:
-        if not self._retrying:
-            self._retrying = True
-            self.world.at(self.world.now + REDIAL_MAX, self.when_awake, self._retry)
-
-    def _retry(self) -> None:
-        self._retrying = False
-        if self._closed_at is not None:
-            return
-        self._bring_owed()
-        if any(node.owed for node in self.shared_nodes):
-            self._retry_later()
-
     def _bring_owed(self) -> None:
-        """See to it that nodes get the releases that they are owed, though nobody may call again."""
-        now, home = self.clock(), self.sets.home
-        for link in home.links:
-            link.node.forgive(now)
-            link.retry(now)
-        home.settle()
+        self.sets.home.linkset.bring_owed()
 
     def use_all_sets(self) -> None:
         """Somebody has use for every set again, and reads what came while it was idle: a release may have been refused."""
@@ -611,6 +537,10 @@ class SimClient:
             return
         self.closing = True
         self._close_began_at = self.world.now
+        self._renewals.closed = True
+        home = self.sets.home.linkset
+        for renewal in [run for run in home.runs if not isinstance(run, SimRun)]:
+            home.cancel(renewal)
         for run in list(self._runs):
             if not run.vital:
                 run.fail(RedlockError("this Redlock was closed"))
@@ -636,7 +566,9 @@ class SimClient:
             if node.owed_soon:
                 self._bring_owed()
                 break
-        under_way = any(run.vital for run in self._runs) or any(link.releasing for port in self.sets.all for link in port.links)
+        under_way = any(run.vital for run in self._runs) or any(
+            link.releasing for port in self.sets.all for link in port.linkset.links
+        )
         if (under_way or any(node.owed_soon for node in self.shared_nodes)) and self.clock() < until:
             self.world.at(self.world.now + _LOOK, self.when_awake, self._drain, until)
             return
@@ -655,7 +587,7 @@ class SimClient:
         dropped = {holding.owner for holding in self.dropped}  # Nobody had those in hand: they expire by themselves.
         for place, node in enumerate(self.shared_nodes):
             server = self.world.nodes[self.nodes[place]]
-            owing = bool(node.owed) or any(port.links[place].in_flight for port in self.sets.all)
+            owing = bool(node.owed) or any(port.linkset.links[place].in_flight for port in self.sets.all)
             left = [] if owing else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
             for owner in left:
                 # A copy of another node's data brings its locks with it.
@@ -663,7 +595,7 @@ class SimClient:
                 if took and owner not in server.orphans and owner not in dropped:
                     text = f"{self.name} was closed, and n{server.index} still has its lock of {owner[:8]}"
                     self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
-            releasing = bool(node.owed) or any(port.links[place].releasing for port in self.sets.all)
+            releasing = bool(node.owed) or any(port.linkset.links[place].releasing for port in self.sets.all)
             if releasing and self.world.calm_since < self._close_began_at - _CALM:
                 text = f"{self.name} was closed before n{server.index}, which was well, had answered its releases"
                 self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))

@@ -1,152 +1,29 @@
 """How a simulated client's requests reach a node: by the shipped `Link` on bytes, or as they are, for the flows alone.
 
-Both keep the contract of a driver (`redlock.core.effects`) and share the shipped `Node`. `PlainLink` is that contract once
-more, as simply as it can be written: what the flows rely on is the contract, and not how one link keeps it.
+Both stand in the shipped `LinkSet`, keep the contract of a driver (`redlock.core.effects`) and share the shipped `Node`.
+`PlainLink` is that contract once more, as simply as it can be written: what the flows rely on is the contract, and not how one
+link keeps it. What it would write is a list of payloads.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 
 from chaos.sim.node import ScriptError, SimNode, commands
-from chaos.sim.world import Connection, CutOff
+from chaos.sim.world import CutOff, Serve
 from redlock.core.admission import Standing, State
-from redlock.core.commands import LOOK, Greet, Mark, Nonsense
+from redlock.core.commands import LOOK, Command, Greet, Mark, Nonsense
 from redlock.core.effects import NEVER, Failure, Reply, Request
 from redlock.core.identity import Identity, Memory
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
 from redlock.transport.link import LOOK_EVERY, Link, Mailbox, Node
 
-__all__ = ["MODES", "PlainLink", "SimLink", "WireLink"]
-
-
-class SimLink(Protocol):
-    """What a simulated client tells its links."""
-
-    node: Node
-
-    @property
-    def up(self) -> bool:
-        """Whether there is a connection."""
-
-    @property
-    def in_flight(self) -> int:
-        """How many answers the node owes here."""
-
-    @property
-    def releasing(self) -> bool:
-        """Whether one of them is that to a release."""
-
-    def overdue(self, now: float) -> bool:
-        """Whether the node has owed an answer for too long."""
-
-    def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
-        """What the node does with the payloads of one connection."""
-
-    def submit(self, request: Request, now: float) -> None:
-        """Write a request, or let it wait, or let it fail."""
-
-    def poke(self, now: float) -> None:
-        """Something changed elsewhere: write what may be written now."""
-
-    def retry(self, now: float) -> None:
-        """Dial again if something is still owed or wanted and it is time."""
-
-    def dialled(self, connection: Connection | None, now: float) -> None:
-        """A dial ended."""
-
-    def received(self, connection: Connection, payload: Any, now: float) -> None:
-        """Something arrived."""
-
-    def closed(self, connection: Connection, why: str, now: float) -> None:
-        """The connection is gone."""
-
-    def close(self) -> None:
-        """The process ends."""
-
-
-class WireLink:
-    """The shipped link and parser, on bytes."""
-
-    def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
-        self.node = node
-        self._link = Link(node, mailbox, dial, silence=silence)
-        self._connection: Connection | None = None
-
-    @property
-    def up(self) -> bool:
-        return self._link.up
-
-    @property
-    def in_flight(self) -> int:
-        return self._link.in_flight
-
-    @property
-    def releasing(self) -> bool:
-        return self._link.releasing
-
-    def overdue(self, now: float) -> bool:
-        return self._link.overdue(now)
-
-    def serve(self, node: SimNode) -> Callable[[bytes, float], bytes | None]:
-        return partial(_serve_bytes, hiredis.Reader(), node)
-
-    def submit(self, request: Request, now: float) -> None:
-        link = self._link
-        if not request.command.final and link.overdue(now):
-            self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
-        self._write(link.submit(request, now))
-        if link.broken is not None:
-            self._lose(link.broken, now)
-
-    def poke(self, now: float) -> None:
-        self._write(self._link.poke(now))
-        if self._link.broken is not None:
-            self._lose(self._link.broken, now)
-
-    def retry(self, now: float) -> None:
-        # As the drivers do: a release that a black hole swallowed would stay owed for as long as nobody calls.
-        if self.node.owed and self._link.overdue(now):
-            self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
-        self._write(self._link.bring(now))
-        self._link.retry(now)
-
-    def dialled(self, connection: Connection | None, now: float) -> None:
-        if connection is None:
-            self._link.dial_failed(Fault(FaultKind.UNREACHABLE, "refused the connection"), now)
-        else:
-            self._connection = connection
-            self._write(self._link.connected(now, owed=list(self.node.owed)))
-
-    def received(self, connection: Connection, payload: bytes, now: float) -> None:
-        if connection is not self._connection:
-            return
-        self._write(self._link.received(payload, now))
-        if self._link.broken is not None:
-            self._lose(self._link.broken, now)
-
-    def closed(self, connection: Connection, why: str, now: float) -> None:
-        if connection is self._connection:
-            self._connection = None
-            self._link.lost(Fault(FaultKind.LOST, why), now)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _lose(self, fault: Fault, now: float) -> None:
-        self.close()
-        self._link.lost(fault, now)
-
-    def _write(self, data: bytes) -> None:
-        if data and self._connection is not None:
-            self._connection.send(data)
+__all__ = ["MODES", "PlainLink"]
 
 
 def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: float) -> bytes | None:
@@ -168,10 +45,7 @@ class PlainLink:
         "_admission",
         "_as_of",
         "_barred",
-        "_connection",
         "_dial",
-        "_dialling",
-        "_flight",
         "_greeted",
         "_greeting",
         "_life",
@@ -183,28 +57,34 @@ class PlainLink:
         "_marker",
         "_marking",
         "_memory",
+        "_out",
         "_quiet_since",
         "_silence",
         "_unproven",
         "_waiting",
+        "broken",
+        "dialling",
         "node",
+        "owing",
+        "up",
     )
 
     def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
         self.node = node
+        self.broken: Fault | None = None
+        self.up = self.dialling = False
+        self.owing: dict[Any, None] = {}
         self._mailbox = mailbox
         self._dial = dial
         self._silence = silence
-        self._dialling = False
         self._admission = node.admission
-        self._flight: dict[Any, None] = {}
+        self._out: list[Any] = []
         self._waiting: deque[Request] = deque()
         self._quiet_since = 0.0
         self._looks = 0
         self._reset()
 
     def _reset(self) -> None:
-        self._connection: Connection | None = None
         self._marker: str | None = None
         self._barred = False
         self._as_of = -1
@@ -219,32 +99,26 @@ class PlainLink:
         self._unproven = False
 
     @property
-    def up(self) -> bool:
-        return self._connection is not None
-
-    @property
     def in_flight(self) -> int:
-        return len(self._flight)
+        return len(self.owing)
 
     @property
     def releasing(self) -> bool:
-        return any(isinstance(request, Request) and request.command.final for request in self._flight)
+        return any(isinstance(request, Request) and request.command.final for request in self.owing)
 
     def overdue(self, now: float) -> bool:
-        return bool(self._flight) and now - self._quiet_since > self._silence
+        return bool(self.owing) and now - self._quiet_since > self._silence
 
-    def serve(self, node: SimNode) -> Callable[[Any, float], Any]:
-        return partial(_serve_request, node)
+    def heard(self, now: float) -> None:
+        self._quiet_since = now
 
-    # What the client tells
+    # What the set tells
 
-    def submit(self, request: Request, now: float) -> None:
+    def submit(self, request: Request, now: float) -> list[Any]:
         command = request.command
-        if not command.final and self.overdue(now):
-            self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
         if now > request.not_after:
             self._expire(request, now)
-        elif self._connection is None:
+        elif not self.up:
             self._submit_unconnected(request, now)
         elif command.marked:
             if now > self._look_at and not self._learning:
@@ -257,22 +131,29 @@ class PlainLink:
         elif type(command) is Greet:
             if self._may_vote(now) and not command.look:
                 self._mailbox.append(Reply(request, self._admission.standing(self.node.index, now), now))
-                return
+                return []
             if command.look and self._greeted and not self._greeting:
                 self._greet(now)
             self._waiting.append(request)
             self._settle_waiting(now)
         else:
             self._send(request, "", now)
+        return self._written()
 
-    def poke(self, now: float) -> None:
+    def _written(self) -> list[Any]:
+        """What is to be written."""
+        out, self._out = self._out, []
+        return out
+
+    def poke(self, now: float) -> list[Any]:
         """Settle how the node stands, and write, answer or fail what waits for that."""
-        if self._connection is None or self._learning:
-            return
+        if not self.up or self._learning:
+            return []
         if self._admission.outdated(self.node.index):
             self._greet(now, voting=True)
         elif self._waiting:
             self._settle_waiting(now)
+        return self._written()
 
     @property
     def _learning(self) -> bool:
@@ -306,7 +187,7 @@ class PlainLink:
 
     def _settle(self, now: float, *, tell: bool = False) -> None:
         """Act on how the node stands: open the way for votes, write its marker, or look again later."""
-        if self._connection is None or self._learning:
+        if not self.up or self._learning:
             return
         node, as_of = self.node, self._admission.changes
         standing = self._admission.standing(node.index, now)
@@ -327,7 +208,7 @@ class PlainLink:
             if tell:  # It was asked just now.
                 node.tell(standing, now)
             elif due and standing.redial:
-                self._lose(Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server"), now)
+                self.broken = Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server")
             elif due:
                 self._greet(now)
 
@@ -337,7 +218,7 @@ class PlainLink:
             return
         if not self._may_vote(now):
             self._settle(now)
-        if self._connection is None or self._learning:
+        if not self.up or self._learning:
             return
         standing = self._admission.standing(self.node.index, now)
         waiting, self._waiting = self._waiting, deque()
@@ -356,26 +237,22 @@ class PlainLink:
                 self._send_vote(request, now)
 
     def retry(self, now: float) -> None:
-        if self.node.owed and self.overdue(now):
-            self._lose(Fault(FaultKind.SILENT, "did not answer"), now)
-        releasing = any(isinstance(request, Request) and request.command.final for request in self._flight)
-        if self._connection is not None and self._greeted and not releasing and now >= self.node.bring_at:
-            self._bring(now)
         if self._waiting or self.node.owed:
             self._ask_dial(now)
+
+    def bring(self, now: float) -> list[Any]:
+        if self.up and self._greeted and not self.releasing and now >= self.node.bring_at:
+            self._bring(now)
+        return self._written()
 
     def _bring(self, now: float) -> None:
         for command in list(self.node.owed):
             self._unproven = True
             self._send(Request(self.node.index, command, float("inf")), "", now)
 
-    def dialled(self, connection: Connection | None, now: float) -> None:
-        self._dialling = False
-        if connection is None:
-            self._unreachable(Fault(FaultKind.UNREACHABLE, "refused the connection"), now)
-            return
+    def connected(self, now: float, owed: Iterable[Command] = ()) -> list[Any]:
         self._reset()
-        self._connection = connection
+        self.up, self.dialling = True, False
         self._greet(now)
         self._bring(now)
         waiting, self._waiting = self._waiting, deque()
@@ -386,28 +263,38 @@ class PlainLink:
                 self._expire(request, now)
             else:
                 self._send(request, "", now)
+        return self._written()
 
-    def received(self, connection: Connection, payload: Any, now: float) -> None:
-        if connection is not self._connection:
-            return
+    def dial_failed(self, fault: Fault, now: float) -> None:
+        self.dialling = False
+        self._unreachable(fault, now)
+
+    def received(self, payload: Any, now: float) -> list[Any]:
         self._quiet_since = now
         request, answer = payload
-        del self._flight[request]
+        del self.owing[request]
         if type(request) is tuple:
             self._met(answer, now)
         elif isinstance(answer, ScriptError):
             self._error(request, str(answer), now)
         else:
             self._answer(request, answer, now)
+        return self._written()
 
-    def closed(self, connection: Connection, why: str, now: float) -> None:
-        if connection is self._connection:
-            self._gone(Fault(FaultKind.LOST, why), now)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def lost(self, fault: Fault, now: float) -> None:
+        was_greeting, unproven = not self._greeted, self._unproven
+        fifo, self.owing = self.owing, {}
+        self.up = False
+        self.broken = None
+        self._reset()
+        for request in fifo:
+            if isinstance(request, Request):
+                if request.command.final:
+                    self.node.owe(request.command, now)
+                self._fail(request, fault, now)
+        if was_greeting or unproven:
+            self._unreachable(fault, now)
+        self.retry(now)
 
     # How
 
@@ -421,36 +308,34 @@ class PlainLink:
         self._ask_dial(now)
 
     def _ask_dial(self, now: float) -> None:
-        if self._connection is None and not self._dialling and now >= self.node.redial_at:
+        if not self.up and not self.dialling and now >= self.node.redial_at:
             self.node.admission.asked(now)
-            self._dialling = True
+            self.dialling = True
             try:
                 self._dial()
             except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
-                self._dialling = False
+                self.dialling = False
                 self._unreachable(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error})"), now)
 
     def _send(self, request: Request, marker: str, now: float) -> None:
-        assert self._connection is not None
-        if not self._flight:
+        if not self.owing:
             self._quiet_since = now
-        self._flight[request] = None
+        self.owing[request] = None
         request.written = True
-        self._connection.send((request, marker))
+        self._out.append((request, marker))
 
     def _greet(self, now: float, *, voting: bool = False) -> None:
-        assert self._connection is not None
         self._greeting += 1
         if not voting:
             self._marker = None
         self._looked = (now, self._admission.changes)
         self._look_at = now + LOOK_EVERY
-        if not self._flight:
+        if not self.owing:
             self._quiet_since = now
         self._looks += 1
         look = (_GREETING, self._looks)
-        self._flight[look] = None
-        self._connection.send((look, ""))
+        self.owing[look] = None
+        self._out.append((look, ""))
 
     def _met(self, identity: Identity | ScriptError, now: float) -> None:
         node, before = self.node, self._admission.identity(self.node.index)
@@ -492,7 +377,7 @@ class PlainLink:
                 node.owe(command, now)
             fault = Fault(FaultKind.NONSENSE, f"answered nonsense: {error}")
             self._fail(request, fault, now)
-            self._lose(fault, now)
+            self.broken = fault
             return
         if command.marked and value is GRANTED and not self._counts(request, now):
             self._fail(request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now)
@@ -518,24 +403,6 @@ class PlainLink:
             self.node.refused(command, now)
         self._fail(request, fault, now)
 
-    def _lose(self, fault: Fault, now: float) -> None:
-        self.close()
-        self._gone(fault, now)
-
-    def _gone(self, fault: Fault, now: float) -> None:
-        was_greeting = not self._greeted
-        flight, self._flight = self._flight, {}
-        unproven = self._unproven
-        self._reset()
-        for request in flight:
-            if isinstance(request, Request):
-                if request.command.final:
-                    self.node.owe(request.command, now)
-                self._fail(request, fault, now)
-        if was_greeting or unproven:
-            self._unreachable(fault, now)
-        self.retry(now)
-
     def _unreachable(self, fault: Fault, now: float) -> None:
         self.node.unreachable(fault, now)
         self._fail_waiting(fault, now)
@@ -554,7 +421,11 @@ class PlainLink:
             self._mailbox.append(Failure(request, fault, now))
 
 
-MODES: dict[str, type[PlainLink] | type[WireLink]] = {"plain": PlainLink, "wire": WireLink}
+MODES: dict[str, tuple[Callable[..., Any], Callable[[SimNode], Serve]]] = {
+    "plain": (PlainLink, lambda node: partial(_serve_request, node)),
+    "wire": (Link, lambda node: partial(_serve_bytes, hiredis.Reader(), node)),
+}
+"""What makes a link, and what a node does with the payloads of one connection."""
 _GREETING = "greeting"
 _LOOKS = (LOOK.sha.encode(), LOOK.source.encode())
 

@@ -9,33 +9,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chaos.sim.links import MODES, SimLink
+from chaos.sim.links import MODES
+from chaos.sim.world import Connection
 from redlock.core.effects import Request
-from redlock.transport.link import Mailbox
-from redlock.transport.run import Run
+from redlock.core.quorum import Fault, FaultKind
+from redlock.transport.linkset import LinkSet
 
 if TYPE_CHECKING:
     from chaos.sim.client import SimClient
 
-__all__ = ["SimSet", "SimSets"]
+__all__ = ["Ended", "SimSet", "SimSets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What comes last by a connection: *why* it is gone."""
+
+    why: str
 
 
 class SimSet:
-    """One connection to each node: a `Port` of the shipped runs. *shared*: many runs use it at once, and it is always read."""
+    """One connection to each node, and the shipped links over them. *shared*: many runs use it at once, and it is always read."""
 
     __slots__ = (
+        "_armed",
         "_arrivals",
-        "_settling",
+        "_connections",
+        "_held_up",
         "_unread",
         "client",
         "following",
-        "links",
-        "mailbox",
+        "linkset",
         "number",
-        "poked",
         "reads",
         "shared",
     )
@@ -46,111 +54,137 @@ class SimSet:
         self.shared = shared
         self.reads = shared
         """Whether somebody reads what comes. What does not is read by the next one who takes the set."""
-        self.mailbox: Mailbox = deque()
         self.following: deque[list[Request]] = deque()
         """Releases of other threads, to be written before the set is idle again."""
-        self.poked = -1
-        self._arrivals: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._unread: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._settling = False
-        make, silence = MODES[client.mode], max(1.0, 4 * client.cluster.patience)
-        self.links: list[SimLink] = [
-            make(node, self.mailbox, partial(client.dial, self, node.index), silence=silence) for node in client.shared_nodes
-        ]
+        self._connections: list[Connection | None] = [None] * len(client.shared_nodes)
+        self._arrivals: deque[tuple[int, Connection | None]] = deque()
+        self._unread: deque[tuple[int, Connection, Any]] = deque()
+        self._armed = float("inf")
+        self._held_up = [0] * len(client.shared_nodes)
+        """By node, what came while the process was paused."""
+        self.linkset = LinkSet(
+            client.shared_nodes,
+            self,
+            client.clock,
+            silence=max(1.0, 4 * client.cluster.patience),
+            make_link=MODES[client.mode][0],
+        )
 
-    def send(self, requests: Sequence[Request], run: Run[Any] | None) -> None:
-        """Write what a flow asked for; what cannot be written fails into the mailbox."""
-        client, links = self.client, self.links
-        now = client.clock()
-        if self._arrivals:
-            self._apart(self._welcome)
-        for request in requests:
-            request.run = run
-            link = links[request.node]
-            if self._unread and not request.command.final and link.overdue(now):  # Read before believing it silent.
-                self._apart(self._read_all)
-            link.submit(request, now)
+    # What the links need
 
-    def settle(self) -> None:
-        """Hand out what is in the mailbox until it is empty, and let the links write what may be written now."""
-        if self._settling:
+    def write(self, node: int, data: Any) -> None:
+        """Bytes, or the payloads of a plain link."""
+        connection = self._connections[node]
+        if connection is None or not data:
             return
-        self._settling = True
-        mailbox, admission, went_on = self.mailbox, self.client.cluster.admission, self.client.went_on
-        while True:
-            while mailbox:
-                event = mailbox.popleft()
-                run = event.request.run
-                if run is not None and run.hears(self):
-                    run.step(event)
-                    if run.fuse >= 0 or run.timer_at != run.wait.until:
-                        went_on(run)
-            if self.poked == admission.changes:
-                break
-            self.poke()
-        self._settling = False
-
-    def poke(self) -> None:
-        """Another node may have been admitted, or have failed, or time may have passed."""
-        self.poked = self.client.cluster.admission.changes
-        for link in self.links:
-            link.poke(self.client.clock())
-
-    def late(self) -> tuple[int, ...]:
-        """The nodes that owe an answer here."""
-        return tuple([place for place, link in enumerate(self.links) if link.in_flight])
-
-    # Reading
-
-    def welcome(self, what: Callable[..., None], *arguments: Any) -> None:
-        """A dial ended: do *what* with it as soon as somebody uses the set."""
-        if self.reads:
-            what(*arguments)
+        if type(data) is bytes:
+            connection.send(data)
         else:
-            self._arrivals.append((what, arguments))
+            for payload in data:
+                connection.send(payload)
 
-    def hear(self, what: Callable[..., None], *arguments: Any) -> None:
-        """Something came by one of the connections: do *what* with it, once somebody reads."""
+    def hang_up(self, node: int) -> None:
+        """Close the connection to *node*."""
+        connection, self._connections[node] = self._connections[node], None
+        if connection is not None:
+            connection.close()
+
+    def dial(self, node: int) -> None:
+        """Connect to *node*. Raises RuntimeError where there is no thread for that."""
+        self.client.dial(self, node)
+
+    def readable(self, node: int) -> bool:
+        """Whether something came from *node* that nobody has read."""
+        connection = self._connections[node]
+        return self._held_up[node] > 0 or any(other is connection for _, other, _ in self._unread)
+
+    def wake_at(self, instant: float) -> None:
+        """Tick then, if somebody uses the set; whoever takes it later asks anew."""
         if self.reads:
-            what(*arguments)
+            self._armed = instant
+            self.client.arm(instant, self._tick, instant)
+
+    def _tick(self, instant: float) -> None:
+        if instant != self._armed or not self.reads:
+            return
+        if self.linkset.next_at <= self.client.clock():
+            self.linkset.tick()
+        else:  # The clock stood still meanwhile, or there is less to wait for.
+            self.linkset.look_ahead()
+
+    # What comes
+
+    def dialled(self, node: int, connection: Connection | None) -> None:
+        """A dial ended: the links hear of it as soon as somebody uses the set."""
+        if not self.reads:
+            self._arrivals.append((node, connection))
+        elif connection is None:
+            self.linkset.dial_failed(node, Fault(FaultKind.UNREACHABLE, "refused the connection"))
         else:
-            self._unread.append((what, arguments))
+            self._connections[node] = connection
+            self.linkset.connected(node)
+
+    def hear(self, node: int, connection: Connection, payload: Any) -> None:
+        """Something came by one of the connections, or its end: the links hear of it once somebody reads."""
+        if not self.reads:
+            self._unread.append((node, connection, payload))
+        elif connection is self._connections[node]:
+            if type(payload) is Ended:
+                self._connections[node] = None
+                self.linkset.lost(node, Fault(FaultKind.LOST, payload.why))
+            else:
+                self.linkset.received(node, payload)
+
+    def hold_up(self, node: int, connection: Connection, payload: Any) -> None:
+        """The process is paused: what comes waits for it."""
+        self._held_up[node] += 1
+        client = self.client
+        client.world.at(client.paused_until, client.when_awake, self._go_on, node, connection, payload)
+
+    def _go_on(self, node: int, connection: Connection, payload: Any) -> None:
+        self._held_up[node] -= 1
+        self.hear(node, connection, payload)
 
     def read(self) -> None:
         """Hear what came while nobody read, as long as somebody does."""
         if self.reads and (self._unread or self._arrivals):
             self._read_all()
-            self.settle()
 
     def tend(self) -> None:
         """A connection of the idle set ended: somebody looks after it, and reads all that is there."""
+        reads, self.reads = self.reads, True
         self._read_all()
-        self.settle()
+        self.linkset.poke()
+        self.linkset.settle()
+        self.reads = reads
 
-    def _apart(self, what: Callable[[], None]) -> None:
-        """Do it in the midst of a flow's step, which must not be stepped for what comes of it."""
-        settling, self._settling = self._settling, True
-        what()
-        self._settling = settling
+    def take(self) -> None:
+        """Somebody uses the set from now on: first of all what dialling brought, then what came."""
+        self.reads = True
+        self._welcome()
+        self.linkset.look_ahead()
+        world = self.client.world
+        world.at(world.now, self.client.when_awake, self.read)
 
     def _welcome(self) -> None:
         while self._arrivals:
-            what, arguments = self._arrivals.popleft()
-            what(*arguments)
+            self.dialled(*self._arrivals.popleft())
 
     def _read_all(self) -> None:
         self._welcome()
         unread, self._unread = self._unread, deque()
         while unread:
-            what, arguments = unread.popleft()
-            what(*arguments)
+            self.hear(*unread.popleft())
 
     def close(self) -> None:
         """Close every connection."""
         self._unread.clear()
-        self._welcome()
-        for link in self.links:
-            link.close()
+        while self._arrivals:
+            connection = self._arrivals.popleft()[1]
+            if connection is not None:
+                connection.close()
+        for node in range(len(self._connections)):
+            self.hang_up(node)
 
 
 class SimSets:
@@ -188,7 +222,7 @@ class SimSets:
                 self._idle.remove(prefer)
                 return self._taken(prefer)
             if late is not None:
-                late += prefer.late()
+                late += prefer.linkset.late
         if self._idle:
             return self._taken(self._idle.pop())
         if self._threads == self._most:
@@ -197,9 +231,7 @@ class SimSets:
         return self._taken(self._make(shared=False))
 
     def _taken(self, port: SimSet) -> SimSet:
-        port.reads = True
-        world = self._client.world
-        world.at(world.now, self._client.when_awake, port.read)
+        port.take()
         return port
 
     def check_in(self, port: SimSet) -> None:
@@ -207,7 +239,7 @@ class SimSets:
         if port.shared:
             return
         while port.following:
-            port.send(port.following.popleft(), None)
+            port.linkset.send(port.following.popleft(), None)
         port.reads = False
         self._idle.append(port)
         if self._waiters:

@@ -47,9 +47,6 @@ class Renewal:
         self._compact_at = COMPACT_MIN
         self._ready: deque[Watch] = deque()
 
-    def __len__(self) -> int:
-        return len(self._heap)
-
     @property
     def next_at(self) -> float:
         """When to look again; infinity if there is nothing to watch."""

@@ -17,14 +17,11 @@ import os
 import select
 import socket
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from redlock.transport.threads import AGAIN, Threads, Worker
 
-if TYPE_CHECKING:
-    from redlock.transport.blocking import ConnectionSet, Driver
-
-__all__ = ["Hangups"]
+__all__ = ["Hangups", "Keeper", "Watched"]
 
 _LOOK_AGAIN = 0.05
 _JOIN = 0.25
@@ -34,23 +31,44 @@ _READ_AGAIN = 0.5
 _log = logging.getLogger("redlock")
 
 
+class Watched(Protocol):
+    """A set of connections."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether its connections are."""
+
+    def descriptor(self, node: int) -> int:
+        """The file descriptor of its connection to *node*; -1 if there is none."""
+
+
+class Keeper(Protocol):
+    """Who has the sets that nobody uses."""
+
+    def tend(self, port: Any) -> bool:
+        """Read what came on *port*; False: it is in use."""
+
+    def hear_releases(self) -> None:
+        """Read what came for releases on idle sets."""
+
+
 class Hangups(Worker):
     """Looks after the idle sets of *driver* whose connections end."""
 
     _name = "redlock-hangups"
 
-    def __init__(self, driver: Driver, threads: Threads) -> None:
+    def __init__(self, driver: Keeper, threads: Threads) -> None:
         # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a `with` on it.
         super().__init__(threads)
         self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
-        self._watched: dict[int, tuple[weakref.ref[ConnectionSet], int]] = {}
+        self._watched: dict[int, tuple[weakref.ref[Watched], int]] = {}
         self._ended_fds: set[int] = set()
         self._epoll: select.epoll | None = None
         self._bell = -1
         self._closing = False
         threads.on_missing = self._ring
 
-    def watch(self, port: ConnectionSet, index: int, sock: socket.socket) -> None:
+    def watch(self, port: Watched, index: int, sock: socket.socket) -> None:
         """Tell *port*, should it be idle then, when its connection to node *index* ends."""
         with self._lock:
             if not self._closing and hasattr(select, "epoll"):
@@ -126,7 +144,7 @@ class Hangups(Worker):
         if driver is not None:
             driver.hear_releases()
 
-    def _port_behind(self, fd: int) -> ConnectionSet | None:
+    def _port_behind(self, fd: int) -> Watched | None:
         """The set that still uses *fd*."""
         entry = self._watched.get(fd)
         port = entry[0]() if entry is not None else None

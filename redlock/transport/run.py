@@ -29,19 +29,35 @@ class Run(Generic[T]):
     """A flow, the `Wait` it is at, and the port it writes to; without a port, events for it are dropped.
 
     *wanted*: how many grants it is to be woken for; the links leave all but the last of them in *kept*, where they come by
-    *mailbox*, and say nothing.
+    *mailbox*, and say nothing. Drivers make it a kind of their own where a pause, or its end, is more than time to them.
     """
 
-    __slots__ = ("_clock", "_flow", "_on_done", "_send", "done", "error", "kept", "mailbox", "port", "value", "wait", "wanted")
+    __slots__ = (
+        "_clock",
+        "_flow",
+        "_send",
+        "done",
+        "error",
+        "kept",
+        "mailbox",
+        "on_done",
+        "port",
+        "timer_at",
+        "value",
+        "wait",
+        "wanted",
+    )
 
     def __init__(self, flow: Flow[T], port: Port, clock: Callable[[], float], on_done: Callable[[], None] | None = None) -> None:
         self._flow = flow
         self._send = flow.send
         self._clock = clock
-        self._on_done = on_done
+        self.on_done = on_done
         self.port: Port | None = port
         self.mailbox: Mailbox | None = port.mailbox
         self.wait = _ENDED
+        self.timer_at = float("inf")
+        """When the set that it is on looks at it next, for its time may be over."""
         self.wanted = 1
         self.kept: list[Request] = []
         self.done = False
@@ -80,6 +96,13 @@ class Run(Generic[T]):
             if self.done or (event.at < wait.until if type(event) is Tick else wait.pause):
                 return
         self._advance(self._send, event)
+
+    def paused(self) -> None:
+        """It waits for nothing but the time: a driver may give what it uses to others meanwhile."""
+
+    def may_go_on(self) -> bool:
+        """Its pause is over: whether it goes on at once. If not, its driver resumes it when it has its turn."""
+        return True
 
     def cancel(self) -> None:
         """The caller went away: let the flow write its last requests, and end."""
@@ -120,8 +143,8 @@ class Run(Generic[T]):
         self.done = True
         self.kept = []
         self.wait = _ENDED  # A run and its requests know each other: let go, or every acquire is work for the collector.
-        if self._on_done is not None:
-            self._on_done()
+        if self.on_done is not None:
+            self.on_done()
 
     def _clean_up(self) -> None:
         with contextlib.suppress(Exception, Cancelled, StopIteration):

@@ -268,11 +268,12 @@ async def test_what_was_due_beside_a_callback_that_ends_the_program_is_done_if_i
             monkeypatch.setattr(lease._watch, "lapsed", strike)
             lease._holding.valid_until = now()
             lease._watch.due_at = 0.0
-        locks._renewal._heap[:] = [(0.0, number, lease._watch) for number, lease in enumerate(held) if lease._watch]
-        assert locks._timer is not None
-        locks._timer.cancel()  # It is the timer that strikes: no other one is set.
+        schedule, streams = locks._driver.renewals._schedule, locks._driver.streams
+        schedule._heap[:] = [(0.0, number, lease._watch) for number, lease in enumerate(held) if lease._watch]
+        assert streams._timer is not None
+        streams._timer.cancel()  # It is the timer that strikes: no other one is set.
         with pytest.raises(KeyboardInterrupt):
-            locks._renew_due()
+            streams._tick()
         assert await until(api, lambda: sum(event.is_set() for event in events) == 2)
 
 

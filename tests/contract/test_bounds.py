@@ -22,7 +22,9 @@ CLOCKS = (
     "redlock.client.now",
     "redlock.transport.aio.clock",
     "redlock.transport.blocking.clock",
-    "redlock.transport.keeper.clock",
+    "redlock.transport.background.clock",
+    "redlock.transport.sockets.clock",
+    "redlock.transport.streams.clock",
 )
 
 
@@ -198,8 +200,8 @@ async def test_a_short_lease_beside_a_long_one_is_told_in_time(
     api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, auto_extend: bool
 ) -> None:
     """Watched after the long one and over before it; nobody looks by chance meanwhile."""
-    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
-    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.streams._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     async with api.redlock(nodes.urls, ttl=50.0) as locks, locks.lock("long", auto_extend=auto_extend) as long:
         assert not long.lost.is_set()
         await api.sleep(0.1)  # Until the loop sleeps, for the long one.
@@ -212,8 +214,8 @@ async def test_a_short_lease_beside_a_long_one_is_renewed_in_time(
     api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its first renewal is due before anything is to be done for the other one, and its own end is not."""
-    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
-    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.streams._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     journal = Journal(api)
     renewed = journal.expect(LeaseRenewed)
     async with api.redlock(nodes.urls, on_event=journal) as locks, locks.lock("watched", ttl=2.5) as watched:
@@ -227,8 +229,8 @@ async def test_a_short_lease_beside_a_long_one_is_renewed_in_time(
 @pytest.mark.loops
 async def test_renewals_there_was_no_room_for_follow_at_once(api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop was blocked until all of them were due, and one is begun at a time: none waits until the first is due again."""
-    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
-    monkeypatch.setattr("redlock.asyncio.ROUNDS_MAX", 1)
+    monkeypatch.setattr("redlock.transport.streams._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 1)
     journal = Journal(api)
     async with redlock.asyncio.Redlock(nodes.urls, ttl=6.0, on_event=journal) as locks:
         leases = [await locks.lock(f"orders:{number}", auto_extend=True).acquire() for number in range(4)]
@@ -243,8 +245,8 @@ async def test_a_renewal_that_nobody_answers_is_over_after_the_node_timeout(
     api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is tried again, as long as there is time, though nothing else wakes whoever keeps the leases."""
-    monkeypatch.setattr("redlock.asyncio._LOOK_AGAIN", 60.0)
-    monkeypatch.setattr("redlock.transport.keeper._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.streams._LOOK_AGAIN", 60.0)
+    monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     journal = Journal(api)
     failed = journal.expect(LeaseInJeopardy)
     async with (

@@ -183,7 +183,7 @@ async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api
 async def test_the_numbers_of_a_parents_connections_mean_nothing_else_in_the_child(api: Asyncio, nodes: Nodes) -> None:
     """The parent's loop is there in the child and knows them by number: it would close a file of the child's own for them."""
     async with api.redlock(nodes.urls, ttl=30.0) as locks, locks.lock("orders"):
-        sockets = [each.get_extra_info("socket") for each in locks._driver._transports if each is not None]
+        sockets = [each.get_extra_info("socket") for each in locks._driver.streams._transports if each is not None]
         numbers = [sock.fileno() for sock in sockets]
 
         def meant() -> set[str]:

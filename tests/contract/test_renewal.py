@@ -101,8 +101,8 @@ async def test_lost_is_set_at_the_deadline(api: Api, nodes: Nodes, auto_extend: 
 
 async def test_no_deadline_waits_for_somebody_elses_renewal(api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many renewals as may go out together are unanswered, and a lease beside them is lost in time all the same."""
-    monkeypatch.setattr("redlock.asyncio.ROUNDS_MAX", 1)
-    monkeypatch.setattr("redlock.transport.keeper.TOGETHER_MAX", 1)
+    monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 1)
+    monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 1)
     late = []
     for _ in range(CHANCES):
         async with api.redlock(nodes.urls, ttl=4.0, node_timeout=0.7) as locks:

@@ -126,6 +126,6 @@ def test_what_was_given_back_does_not_stay_until_its_ttl_has_passed() -> None:
         each = watch(holding(3600.0), renew=number % 2 == 0)
         schedule.add(each)
         each.holding.end()
-        assert len(schedule) <= 2 * (len(kept) + 1) + COMPACT_MIN
+        assert len(schedule._heap) <= 2 * (len(kept) + 1) + COMPACT_MIN
     assert schedule.due(5.0, 1000) == ([], [lost])
     assert schedule.due(1200.0 + 100.0, 1000) == (kept, [])

@@ -24,6 +24,7 @@ from redlock.embedded import Nodes
 from redlock.transport.aio import AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import Endpoint
+from redlock.transport.linkset import LinkSet
 
 PATIENCE = 20.0
 
@@ -43,7 +44,7 @@ async def warm(nodes: Nodes) -> AsyncIterator[redlock.asyncio.Redlock]:
         async with locks.lock("warm"):
             pass
         await met(locks)
-        await until(lambda: not any(link.in_flight for link in locks._driver.links), "all answers")
+        await until(lambda: not any(link.in_flight for link in locks._driver.linkset.links), "all answers")
         yield locks
 
 
@@ -58,7 +59,7 @@ async def asked(locks: redlock.asyncio.Redlock) -> asyncio.Task[Any]:
     driver = locks._driver
     task = asyncio.create_task(locks.lock("orders").acquire(blocking=False))
     await asyncio.sleep(0)  # Until it has written; the loop has not looked at a socket since.
-    for link, transport in zip(driver.links, driver._transports, strict=True):
+    for link, transport in zip(driver.linkset.links, driver.streams._transports, strict=True):
         assert link.in_flight == 1 and transport is not None
         assert select.select([transport.get_extra_info("socket")], [], [], PATIENCE)[0]
     return task
@@ -78,18 +79,19 @@ def test_answers_that_wait_unread_come_before_the_end_of_their_time(nodes: Nodes
         async with warm(nodes) as locks:
             task = await asked(locks)
             ahead = 6.0
-            locks._driver._on_timer()
+            locks._driver.streams._tick()
             await released(task)
 
-    monkeypatch.setattr("redlock.transport.aio.clock", lambda: now() + ahead)
+    for name in ("aio", "streams"):
+        monkeypatch.setattr(f"redlock.transport.{name}.clock", lambda: now() + ahead)
     asyncio.run(run())
 
 
 def peek(driver: AsyncDriver) -> None:
     """Ask the first node something, when it has owed an answer for too long."""
-    driver.links[0]._silence = 0.0
-    driver.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
-    driver.links[0]._silence = driver.silence
+    driver.linkset.links[0]._silence = 0.0
+    driver.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+    driver.linkset.links[0]._silence = driver.linkset.silence
 
 
 def test_an_answer_that_waits_unread_is_no_silence(nodes: Nodes) -> None:
@@ -98,9 +100,9 @@ def test_an_answer_that_waits_unread_is_no_silence(nodes: Nodes) -> None:
     async def run() -> None:
         async with warm(nodes) as locks:
             task = await asked(locks)
-            before = locks._driver._transports[0]
+            before = locks._driver.streams._transports[0]
             peek(locks._driver)
-            assert locks._driver._transports[0] is before and locks._driver.links[0].up
+            assert locks._driver.streams._transports[0] is before and locks._driver.linkset.links[0].up
             await released(task)
 
     asyncio.run(run())
@@ -116,7 +118,7 @@ def test_a_node_that_said_nothing_is_given_up(own_nodes: Nodes) -> None:
             try:
                 lease = await locks.lock("orders").acquire()
                 peek(driver)
-                assert driver._transports[0] is None and not driver.links[0].up
+                assert driver.streams._transports[0] is None and not driver.linkset.links[0].up
             finally:
                 own_nodes[0].resume()
             assert lease is not None and await lease.release()
@@ -130,17 +132,17 @@ def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(node
     async def run() -> None:
         async with warm(nodes) as locks:
             driver = locks._driver
-            old = driver._protocols[0]
+            old = driver.streams._protocols[0]
             assert old is not None
-            driver._lose(0, Fault(FaultKind.LOST, "was given up"))
+            driver.linkset._lose(0, Fault(FaultKind.LOST, "was given up"))
             await met(locks)
-            new = driver._protocols[0]
+            new = driver.streams._protocols[0]
             assert new is not None and new is not old
-            driver.received(0, old, b"+OK\r\n")
+            driver.streams.received(0, old, b"+OK\r\n")
             old.connection_lost(None)
-            assert driver._protocols[0] is new and driver.links[0].up
+            assert driver.streams._protocols[0] is new and driver.linkset.links[0].up
             await released(asyncio.create_task(locks.lock("orders").acquire()))
-            assert driver._protocols[0] is new
+            assert driver.streams._protocols[0] is new
 
     asyncio.run(run())
 
@@ -154,14 +156,14 @@ def test_a_node_that_falls_silent_at_what_it_owes_is_dialled_anew(own_nodes: Nod
             await met(locks)
             lease = await locks.lock("orders").acquire()
             assert lease is not None
-            before = driver._transports[0]
+            before = driver.streams._transports[0]
             own_nodes[0].pause()
             try:
-                driver.links[0].node.refused(abandon(locks._cluster, lease._holding, now())[0].command, now())
-                await until(lambda: driver._transports[0] is not before, "the end of the silent connection")
+                driver.linkset.links[0].node.refused(abandon(locks._cluster, lease._holding, now())[0].command, now())
+                await until(lambda: driver.streams._transports[0] is not before, "the end of the silent connection")
             finally:
                 own_nodes[0].resume()
-            await until(lambda: not driver.links[0].node.owed, "the end of the debt")
+            await until(lambda: not driver.linkset.links[0].node.owed, "the end of the debt")
 
     asyncio.run(run())
 
@@ -175,11 +177,11 @@ def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
             await met(locks)
             lease = await locks.lock("orders").acquire()
             own_nodes[0].kill()
-            await until(lambda: not driver.links[0].up, "the end of the connection")
+            await until(lambda: not driver.linkset.links[0].up, "the end of the connection")
             assert lease is not None and await lease.release()
-            assert driver.links[0].node.owed and driver._retry_handle is not None
-            await until(lambda: not driver.links[0].node.owed, "the end of the debt")
-            await until(lambda: driver._retry_handle is None, "the end of the timer")
+            assert driver.linkset.links[0].node.owed and driver.linkset._bring_at < math.inf
+            await until(lambda: not driver.linkset.links[0].node.owed, "the end of the debt")
+            await until(lambda: driver.linkset._bring_at == math.inf, "the end of the timer")
 
     asyncio.run(run())
 
@@ -212,16 +214,16 @@ def test_a_connection_whose_end_was_not_told_yet_breaks_nothing(nodes: Nodes, cl
     async def body() -> None:
         async with warm(nodes) as locks:
             driver, ended = locks._driver, Ended(closing=closing)
-            kept = driver._transports[0]
-            driver._transports[0] = ended  # type: ignore[call-overload]
+            kept = driver.streams._transports[0]
+            driver.streams._transports[0] = ended  # type: ignore[call-overload]
             lease = await locks.lock("orders").acquire()
             assert lease is not None
-            assert driver.links[0].in_flight
-            driver._unread()  # Others may have answered meanwhile.
-            driver._make_sure(0, now())
-            assert driver.links[0].up
+            assert driver.linkset.links[0].in_flight
+            driver.linkset._unread()  # Others may have answered meanwhile.
+            driver.linkset._make_sure(0, now())
+            assert driver.linkset.links[0].up
             await lease.release()
-            driver._transports[0] = kept
+            driver.streams._transports[0] = kept
 
     asyncio.run(body())
 
@@ -234,12 +236,12 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
             driver = locks._driver
             waiter = asyncio.create_task(locks.lock("orders").acquire(timeout=1.0))
             await until(lambda: any(run.wait.pause for run in driver._runs), "somebody whom nothing but the time can wake")
-            assert driver._timer is not None
-            driver._timer.cancel()  # It is the timer that fails: no other one is set.
+            assert driver.streams._timer is not None
+            driver.streams._timer.cancel()  # It is the timer that fails: no other one is set.
             with monkeypatch.context() as patch:
-                patch.setattr(driver, "_end_waits", lambda: 1 // 0)
+                patch.setattr(LinkSet, "_end_waits", lambda links, now: 1 // 0)
                 with pytest.raises(ZeroDivisionError):
-                    driver._on_timer()
+                    driver.streams._tick()
             assert await asyncio.wait_for(waiter, PATIENCE) is None
 
     asyncio.run(body())
@@ -247,7 +249,7 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
 
 def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all of them do: with an entry for each until its node timeout, a busy program would keep thousands."""
-    monkeypatch.setattr("redlock.transport.aio._TIMERS_MIN", 8)
+    monkeypatch.setattr("redlock.transport.linkset.TIMERS_MIN", 8)
 
     async def run() -> None:
         async with warm(nodes) as locks, locks.lock("kept"):
@@ -255,7 +257,7 @@ def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monke
             for _ in range(50):
                 async with locks.lock("orders"):
                     pass
-            assert len(locks._driver._timers) <= 24
+            assert len(locks._driver.linkset._timers) <= 24
             assert await waiting is None, "whose time is not over keeps its timer"
 
     asyncio.run(run())
@@ -275,8 +277,8 @@ def test_a_close_ends_the_dials_that_are_under_way(nodes: Nodes, monkeypatch: py
         locks = redlock.asyncio.Redlock(nodes.urls)
         async with locks.lock("warm", timeout=PATIENCE):
             pass
-        await until(lambda: len(locks._driver._dials) == 1, "the end of all dials but one")
-        (dial,) = locks._driver._dials
+        await until(lambda: len(locks._driver.streams._dials) == 1, "the end of all dials but one")
+        (dial,) = locks._driver.streams._dials
         await asyncio.wait_for(locks.close(), PATIENCE)
         assert dial.cancelled()
 

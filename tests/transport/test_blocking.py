@@ -27,11 +27,13 @@ from redlock.core.effects import Event, Failure, Flow, Reply, Request, Wait
 from redlock.core.release import abandon
 from redlock.embedded import Node, Nodes
 from redlock.observe import NodeDisconnected, TryFailed
-from redlock.transport import blocking
-from redlock.transport.blocking import ConnectionSet
+from redlock.transport import blocking, sockets
 from redlock.transport.clock import now
 from redlock.transport.dial import Endpoint
-from redlock.transport.keeper import Crowd
+from redlock.transport.linkset import LinkSet
+from redlock.transport.renewals import Renewals
+from redlock.transport.run import Run
+from redlock.transport.sockets import ConnectionSet
 from tests.proxy import LateProxy
 
 PATIENCE = 20.0
@@ -58,7 +60,7 @@ def pair(locks: redlock.Redlock, name: str = "orders") -> bool:
 def settled(locks: redlock.Redlock) -> ConnectionSet:
     """The only set, when no node owes an answer on it."""
     (port,) = locks._driver._idle
-    until(lambda: locks._driver.tend(port) and not port.late(), "all answers")
+    until(lambda: locks._driver.tend(port) and not port.linkset.late, "all answers")
     return port
 
 
@@ -81,7 +83,7 @@ def paused(*nodes: Node) -> Iterator[None]:
 @contextmanager
 def in_hand(locks: redlock.Redlock, prefer: ConnectionSet | None = None) -> Iterator[ConnectionSet]:
     """A set of connections in the hands of somebody who does nothing with it."""
-    port = locks._driver._check_out(prefer)
+    port = locks._driver._take(prefer, final=False) or locks._driver._check_out()
     try:
         yield port
     finally:
@@ -100,14 +102,14 @@ class Sent:
     """What went out on which set."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.finals: list[tuple[ConnectionSet, int]] = []
-        send = ConnectionSet.send
+        self.finals: list[tuple[LinkSet, int]] = []
+        send = LinkSet.send
 
-        def sending(port: ConnectionSet, requests: Sequence[Request], run: Any) -> None:
-            self.finals += [(port, request.node) for request in requests if request.command.final]
-            send(port, requests, run)
+        def sending(links: LinkSet, requests: Sequence[Request], run: Any) -> None:
+            self.finals += [(links, request.node) for request in requests if request.command.final]
+            send(links, requests, run)
 
-        patch.setattr(ConnectionSet, "send", sending)
+        patch.setattr(LinkSet, "send", sending)
 
 
 # Rule 7: a release travels behind its acquire
@@ -124,7 +126,7 @@ def test_a_release_goes_on_the_set_that_carried_its_acquire(locks: redlock.Redlo
     locks._driver._idle.append(other)  # It would be the next.
     sent = Sent(monkeypatch)
     assert lease.release()
-    assert sent.finals == [(first, node) for node in range(5)]
+    assert sent.finals == [(first.linkset, node) for node in range(5)]
 
 
 @pytest.mark.parametrize("came_back", [False, True], ids=["in other hands", "came back meanwhile"])
@@ -139,7 +141,7 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
             lease = taken(locks)
             port = lease._port
             assert port is not None
-            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
             sent = Sent(monkeypatch)
             with in_hand(locks, port):
                 if came_back:
@@ -152,10 +154,10 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
 
                     monkeypatch.setattr(locks._driver, "follow", late)
                 assert lease.release()
-                assert [node for used, node in sent.finals if used is not port] == [0, 1, 2, 3, 4]
-                assert ([node for used, node in sent.finals if used is port] == [0]) is came_back
-            assert [node for used, node in sent.finals if used is port] == [0]
-            assert [request.command.final for request in port.links[0].owing] == [False, True]
+                assert [node for used, node in sent.finals if used is not port.linkset] == [0, 1, 2, 3, 4]
+                assert ([node for used, node in sent.finals if used is port.linkset] == [0]) is came_back
+            assert [node for used, node in sent.finals if used is port.linkset] == [0]
+            assert [request.command.final for request in port.linkset.links[0].owing] == [False, True]
             assert not port.following
         until(lambda: not held(own_nodes[0]), "the release")
 
@@ -190,13 +192,13 @@ def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes
             lease = taken(locks)
             port = lease._port
             assert port is not None
-            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
             sent = Sent(monkeypatch)
             with in_hand(locks, port):
                 locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=port)
-                assert [node for used, node in sent.finals if used is not port] == [0, 1, 2, 3, 4]
-            assert [node for used, node in sent.finals if used is port] == [0]
-            assert [request.command.final for request in port.links[0].owing] == [False, True]
+                assert [node for used, node in sent.finals if used is not port.linkset] == [0, 1, 2, 3, 4]
+            assert [node for used, node in sent.finals if used is port.linkset] == [0]
+            assert [request.command.final for request in port.linkset.links[0].owing] == [False, True]
         until(lambda: not any(map(held, own_nodes)), "the release")
 
 
@@ -209,11 +211,11 @@ def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> No
             lease = taken(locks)
             port = lease._port
             assert port is not None
-            port.links[0]._silence = 0.0
+            port.linkset.links[0]._silence = 0.0
             descriptor = port.descriptor(0)
             assert lease.release()
             assert port.descriptor(0) == descriptor
-            assert port.links[0].releasing
+            assert port.linkset.links[0].releasing
         until(lambda: not held(own_nodes[0]), "the release")
 
 
@@ -226,12 +228,12 @@ def test_an_answer_that_waits_unread_is_no_silence(own_nodes: Nodes) -> None:
             lease = taken(locks)
             port = lease._port
             assert port is not None
-            until(lambda: locks._driver.tend(port) and port.late() == (0,), "all answers but one")
+            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
             stack.enter_context(in_hand(locks, port))
-        descriptor, link = port.descriptor(0), port.links[0]
+        descriptor, link = port.descriptor(0), port.linkset.links[0]
         until(lambda: select.select([descriptor], [], [], 0)[0], "an answer that nobody reads")
         link._silence = 0.0
-        port.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+        port.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
         assert port.descriptor(0) == descriptor and link.up
         stack.close()
         assert lease.release()
@@ -265,20 +267,21 @@ def test_a_torn_connection_is_closed_and_no_answer_drifts(
 ) -> None:
     """A Ctrl-C between the note of a request and its write: the next answers would be taken for that of the one before."""
     (port,) = locks._driver._idle
-    write = port._write
-    sock = port._socks[2]
+    linkset = port.linkset
+    write = linkset._write
+    sock = port.sockets.socks[2]
     assert sock is not None
 
-    def torn(index: int, data: bytes) -> None:
-        if index != 2:
-            write(index, data)
+    def torn(node: int, data: bytes) -> None:
+        if node != 2:
+            write(node, data)
             return
-        port._write = write  # type: ignore[method-assign]
+        linkset._write = write
         if written:
-            write(index, data)
+            write(node, data)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(port, "_write", torn)
+    monkeypatch.setattr(linkset, "_write", torn)
     with pytest.raises(KeyboardInterrupt):
         locks.lock("orders").acquire()
     assert sock.fileno() == -1
@@ -296,14 +299,14 @@ def test_an_interrupt_while_a_connection_is_taken_over_does_not_lose_the_node(no
     """Its dial was answered, and the answer is gone: it is dialled anew."""
     with redlock.Redlock(nodes.urls) as locks:
         with in_hand(locks) as port:
-            register = port._by_fd
+            register = port.sockets.by_fd
 
             class Torn(dict[int, int]):
                 def __setitem__(self, fd: int, index: int) -> None:
-                    port._by_fd = register
+                    port.sockets.by_fd = register
                     raise KeyboardInterrupt
 
-            port._by_fd = Torn()
+            port.sockets.by_fd = Torn()
         with pytest.raises(KeyboardInterrupt):
             locks.lock("orders").acquire()
         until(lambda: pair(locks) and all(report.votes for report in locks.nodes()), "five nodes that vote")
@@ -417,7 +420,7 @@ def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: py
 
         def ask(name: str, **how: bool) -> threading.Thread:
             def have() -> None:
-                port = driver._check_out(None, **how)
+                port = driver._check_out(**how)
                 order.append(name)
                 driver._check_in(port)
 
@@ -444,7 +447,7 @@ def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: N
         driver._urgent.append(holder)
         (port,) = driver._idle
         with pytest.raises(QuorumUnavailable, match="all 1 sets of connections are in use"):
-            driver._check_out(None, now())
+            driver._check_out(now())
         driver._hand_over()
         assert holder.port is port
         driver._check_in(port)
@@ -474,15 +477,15 @@ def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: py
 
 def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten leases are due, the nodes do not answer, and two renewals are under way at any time."""
-    monkeypatch.setattr("redlock.transport.keeper.TOGETHER_MAX", 2)
+    monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 2)
     under_way: list[int] = []
-    start = Crowd.start
+    begin = Renewals._begin
 
-    def starting(crowd: Crowd, *flow: Any) -> None:
-        start(crowd, *flow)
-        under_way.append(len(crowd))
+    def beginning(renewals: Renewals, *lease: Any) -> None:
+        begin(renewals, *lease)
+        under_way.append(renewals._under_way)
 
-    monkeypatch.setattr(Crowd, "start", starting)
+    monkeypatch.setattr(Renewals, "_begin", beginning)
     with redlock.Redlock(own_nodes.urls, ttl=3.0, node_timeout=0.1) as locks:
         leases = [taken(locks, f"orders:{number}", auto_extend=True) for number in range(10)]
         with paused(*own_nodes[:3]):
@@ -492,23 +495,20 @@ def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: 
             lease.release()
 
 
-def test_a_crowd_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) -> None:
+def test_a_set_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) -> None:
     """A renewal that nobody answers ends after its own node timeout, whatever the others beside it wait for."""
 
-    def waiting(seconds: float) -> Callable[[float], Flow[None]]:
-        def flow(at: float) -> Flow[None]:
-            yield Wait(at + seconds)
+    def waiting(until: float) -> Flow[None]:
+        yield Wait(until)
 
-        return flow
-
-    crowd, errors = Crowd(locks._driver), []
-    for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE):
-        crowd.start(waiting(seconds), errors.append)
-    began_at = now()
-    crowd.pump(began_at + PATIENCE)
-    assert (errors, len(crowd)) == ([None], 2)
+    port, began_at = locks._driver.connect(), now()
+    runs = [Run(waiting(began_at + seconds), port.linkset, now) for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE)]
+    for run in runs:
+        port.linkset.begin(run)
+    port.pump(began_at + PATIENCE)
+    assert [run.done for run in runs] == [False, True, False]
     assert now() < began_at + PATIENCE / 2
-    crowd.close()
+    port.close()
 
 
 def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -519,7 +519,7 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
         port = settled(locks)
-        link = port.links[0]
+        link = port.linkset.links[0]
         link._silence = 1000.0
         leases = [taken(locks, f"before:{number}") for number in range(20)]
         settled(locks)
@@ -555,8 +555,9 @@ def test_no_descriptors_are_kept_beside_a_stopped_node(own_nodes: Nodes, monkeyp
             lost.append(event.reason)
 
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.1, on_event=heard) as locks:
-        locks._driver.silence = 0.02
         assert pair(locks)
+        (port,) = locks._driver._idle
+        port.linkset.silence = port.linkset.links[0]._silence = 0.02
         with paused(own_nodes[0]):
             before = len(opened)
             deadline = time.monotonic() + PATIENCE
@@ -619,14 +620,14 @@ def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, m
         assert len(found) == 5, "no connection was broken by it"
         assert all(sock.refused for sock in found)
         with in_hand(locks) as port:
-            assert not any(port._unsent)
-            assert port._poll.poll(0) == [], "a poller that waits for room where there is room never sleeps"
+            assert not any(port.sockets._unsent)
+            assert port.sockets.poller.poll(0) == [], "a poller that waits for room where there is room never sleeps"
 
 
 def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Redlock) -> None:
     """A vote that lies unread as the next write finds the connection broken is a vote: the lock is on that node."""
     port = settled(locks)
-    sock = port._socks[0]
+    sock = port.sockets.socks[0]
     assert sock is not None
 
     class Breaking(Dribbling):
@@ -644,7 +645,7 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
         heard.append((yield Wait(at + PATIENCE, asked)))
         heard.append((yield Wait(at + PATIENCE)))
 
-    port._socks[0] = Breaking(sock)  # type: ignore[call-overload]
+    port.sockets.socks[0] = Breaking(sock)  # type: ignore[call-overload]
     locks._driver.run(twice)
     assert [type(event) for event in heard] == [Reply, Failure]
 
@@ -668,12 +669,12 @@ def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(mo
                 time.sleep(0.5)
                 return data
 
-        sock = port._socks[0]
+        sock = port.sockets.socks[0]
         assert sock is not None
-        port._socks[0] = Sleepy(sock)  # type: ignore[call-overload]
+        port.sockets.socks[0] = Sleepy(sock)  # type: ignore[call-overload]
         with pytest.raises(QuorumUnavailable, match="validity was over"):
             locks.lock("orders", ttl=0.3).acquire(blocking=False)
-        port._socks[0] = sock
+        port.sockets.socks[0] = sock
 
 
 def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -689,7 +690,8 @@ def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(locks: redlock.Redlock
             ahead = 60.0  # We slept, or were long about something else.
             at = event.at + ahead
 
-    monkeypatch.setattr(blocking, "clock", lambda: now() + ahead)
+    for module in (blocking, sockets):
+        monkeypatch.setattr(module, "clock", lambda: now() + ahead)
     locks._driver.run(twice)
     assert [type(event) for event in heard] == [Reply, Reply]
 
@@ -706,7 +708,7 @@ class Closed:
 
         def closing(port: ConnectionSet) -> None:
             if not port.closed:
-                self.releasing.append(any(link.releasing for link in port.links))
+                self.releasing.append(port.linkset.releasing)
             close(port)
 
         patch.setattr(ConnectionSet, "close", closing)
@@ -726,7 +728,7 @@ def test_a_release_on_its_way_is_heard_of_before_the_close(slow: list[str], monk
         lease = taken(locks)
         assert lease.release()
         (port,) = locks._driver._idle
-        assert port.links[4].releasing
+        assert port.linkset.links[4].releasing
     assert closed.releasing == [False]
 
 
@@ -739,7 +741,7 @@ def test_a_release_on_its_way_is_heard_of_when_the_set_comes_back_after_the_clos
     lease = taken(locks)
     assert lease.release()
     with in_hand(locks) as port:
-        assert port.links[4].releasing
+        assert port.linkset.links[4].releasing
         locks.close()
         assert not port.closed
     assert port.closed and closed.releasing == [False]
@@ -750,9 +752,9 @@ def test_a_release_on_its_way_is_heard_of_before_the_interpreter_ends(slow: list
     locks = redlock.Redlock(slow, ttl=60.0, node_timeout=10.0)
     assert taken(locks).release()
     (port,) = locks._driver._idle
-    assert port.links[4].releasing
+    assert port.linkset.links[4].releasing
     _bring_owed()
-    assert not port.links[4].releasing
+    assert not port.linkset.links[4].releasing
     locks.close()
 
 
@@ -783,7 +785,7 @@ def test_a_connection_that_comes_after_the_close_is_closed(locks: redlock.Redloc
         pass
     locks.close()
     connection, sock = locks._endpoints[0].connect(1.0)
-    port.arrive(0, connection, sock, None)
+    port.sockets.arrive(0, connection, sock, None)
     assert sock.fileno() == -1
 
 
@@ -799,7 +801,7 @@ def test_close_does_not_wait_for_a_callback_that_hangs(nodes: Nodes) -> None:
         lease = taken(locks, ttl=0.3, on_lost=hangs)
         assert began.wait(PATIENCE)
         assert not lease.is_held()
-    thread = locks._errands._hands[0]._thread
+    thread = locks._callbacks._hands[0]._thread
     assert thread is not None and thread.is_alive()
     end.set()
     thread.join(PATIENCE)
@@ -812,7 +814,7 @@ def test_a_coordinator_that_is_dropped_leaves_no_thread(nodes: Nodes) -> None:
     locks = redlock.Redlock(nodes.urls)
     assert pair(locks)
     (port,) = locks._driver._idle
-    sock = port._socks[0]
+    sock = port.sockets.socks[0]
     assert sock is not None
     name = "redlock-hangups"
     assert any(thread.name == name for thread in threading.enumerate())
@@ -856,5 +858,5 @@ def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
     with redlock.Redlock(own_nodes.urls, ttl=0.5, node_timeout=0.1) as locks:
         lease = taken(locks)
         assert owed_for(locks, own_nodes[0], lease) <= 1.0 + 0.5
-        until(lambda: locks._driver.dialers[0]._thread is None, "the end of the dial thread")
+        until(lambda: locks._driver.background._thread is None, "the end of the thread")
         assert not locks._driver.nodes[0].owed
