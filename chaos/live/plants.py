@@ -13,12 +13,12 @@ from typing import Any
 
 import redlock.core.acquire
 import redlock.core.admission
-import redlock.transport.link
 from redlock.core import commands
 from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
 from redlock.transport.clock import Entropy
+from redlock.transport.greeting import Gate
 from redlock.transport.link import Link
 from redlock.transport.sockets import Sockets
 from redlock.transport.threads import Worker
@@ -27,7 +27,6 @@ __all__ = ["PLANTS", "plant", "rewrite"]
 
 acquire_module: Any = redlock.core.acquire
 admission_module: Any = redlock.core.admission
-link_module: Any = redlock.transport.link
 
 _INCR = """
 local held = redis.call('GET', KEYS[1])
@@ -146,7 +145,7 @@ def _threads_that_die() -> None:
 
 def _ask_dial(self: Link, now: float) -> None:
     if not self.up and not self.dialling and now >= self.node.redial_at:
-        self._phase = link_module._Phase.DIALLING
+        self._greeting.gate = Gate.DIALLING
         self._dial()
 
 

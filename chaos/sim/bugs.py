@@ -82,6 +82,7 @@ _ADMISSION = "redlock.core.admission"
 _COMMANDS = "redlock.core.commands"
 _EXTEND = "redlock.core.extend"
 _LEASE = "redlock.core.lease"
+_LINKSET = "redlock.transport.linkset:LinkSet"
 _NODE = "chaos.sim.node:SimNode"
 
 BUGS: dict[str, Bug] = {
@@ -151,7 +152,7 @@ BUGS: dict[str, Bug] = {
     ),
     "nothing is owed": Bug(
         "a release stays owed until answered",
-        (Edit("redlock.transport.link:Node.owe", "if command not in self.owed:", "return\n    if False:"),),
+        (Edit("redlock.transport.node:Node.owe", "if command not in self.owed:", "return\n    if False:"),),
     ),
     "put back and forgotten": Bug(
         "a node where an extension may have put the lock back is owed its release",
@@ -400,9 +401,9 @@ BUGS: dict[str, Bug] = {
     "a loss is one link's own": Bug(
         "a link writes no vote as of anything older than what another connection was told",
         (
-            Edit("redlock.transport.link:Link._may_vote", "or self._as_of == self._admission.changes", "or True"),
-            Edit("redlock.transport.link:Link.submit", "or self._as_of != self._admission.changes", ""),
-            Edit("redlock.transport.link:Link._counts", "return not", "return True or not"),
+            Edit("redlock.transport.greeting:Greeting.may_vote", "or self.as_of == self._admission.changes", "or True"),
+            Edit("redlock.transport.link:Link.submit", "or greeting.as_of != self._admission.changes", ""),
+            Edit("redlock.transport.greeting:Greeting.counts", "return not", "return True or not"),
             Edit("chaos.sim.links:PlainLink._may_vote", "or self._as_of == self._admission.changes", "or True"),
             Edit("chaos.sim.links:PlainLink._counts", "return not", "return True or not"),
         ),
@@ -411,8 +412,8 @@ BUGS: dict[str, Bug] = {
     "never looked at again": Bug(
         "a connection in use looks at its node once a second",
         (
-            Edit("redlock.transport.link:Link.submit", "or now > self._look_at", ""),
-            Edit("redlock.transport.link:Link._submit_vote", "if now > self._look_at and not self._learning", "if False"),
+            Edit("redlock.transport.link:Link.submit", "or now > greeting.look_at", ""),
+            Edit("redlock.transport.link:Link._submit_vote", "if now > greeting.look_at and not greeting.learning", "if False"),
             Edit("chaos.sim.links:PlainLink.submit", "if now > self._look_at and not self._learning:", "if False:"),
         ),
         plan="evicted-meanwhile",
@@ -532,6 +533,42 @@ BUGS: dict[str, Bug] = {
         "a release that another set had to carry is written once more behind its acquire",
         (Edit("chaos.sim.sets:SimSets.follow", "if behind:", "if False:"),),
         plan="followed",
+    ),
+    "nobody wakes a flow": Bug(
+        "a flow whose time is over is told",
+        (Edit(f"{_LINKSET}.went_on", "if until < run.timer_at and run.port is self:", "if False:"),),
+    ),
+    "a wait ends before its time": Bug(
+        "a flow is told that its time is over then, and not before",
+        (Edit(f"{_LINKSET}._end_waits", "over = current and run.wait.until <= now", "over = current"),),
+    ),
+    "a wait that grew is forgotten": Bug(
+        "a flow that went on to a longer wait is woken at the end of that",
+        (Edit(f"{_LINKSET}._end_waits", "self.went_on(run)", "self.went_on(run) if over else None"),),
+    ),
+    "one flow clears the timers of all": Bug(
+        "a flow that begins leaves those beside it their time",
+        (Edit(f"{_LINKSET}.begin", "if self._timers and not self.runs:", "if self._timers:"),),
+    ),
+    "a timer of another set": Bug(
+        "a flow that goes on with another set of connections is woken there",
+        (Edit(f"{_LINKSET}.leave", "run.timer_at = NEVER_AGAIN", "pass"),),
+    ),
+    "a lost connection is kept": Bug(
+        "what was in flight on a connection that was given up fails, and the node is dialled again",
+        (Edit(f"{_LINKSET}._lose", "self.links[node].lost(fault, self._clock())", "self.links[node].broken = None"),),
+    ),
+    "nobody brings what is owed": Bug(
+        "what a node is owed is brought to it though nobody calls",
+        (Edit(f"{_LINKSET}.owed", "if self._bring_at == NEVER_AGAIN:", "if False:"),),
+    ),
+    "what is owed is brought once": Bug(
+        "what a node is owed is brought to it until it has answered",
+        (Edit(f"{_LINKSET}.bring_owed", "if any(link.node.owed for link in self.links):", "if False:"),),
+    ),
+    "nobody looks at the renewals": Bug(
+        "a set of links that renews leases is woken when one is due, or over",
+        (Edit(f"{_LINKSET}.look_ahead", "if self.renewals is not None:", "if False:"),),
     ),
 }
 """By name."""

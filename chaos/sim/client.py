@@ -33,7 +33,7 @@ from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.policy import Policy
 from redlock.transport import clock as clock_module
-from redlock.transport.link import Node
+from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals
 from redlock.transport.run import Run, saturated
 

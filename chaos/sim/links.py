@@ -21,7 +21,9 @@ from redlock.core.commands import LOOK, Command, Greet, Mark, Nonsense
 from redlock.core.effects import NEVER, Failure, Reply, Request
 from redlock.core.identity import Identity, Memory
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
-from redlock.transport.link import LOOK_EVERY, Link, Mailbox, Node
+from redlock.transport.greeting import LOOK_EVERY
+from redlock.transport.link import Link, Mailbox
+from redlock.transport.node import Node
 
 __all__ = ["MODES", "PlainLink"]
 

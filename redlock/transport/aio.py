@@ -21,7 +21,8 @@ from redlock.core.rounds import Cluster
 from redlock.errors import ConfigurationError, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
-from redlock.transport.link import Link, Node
+from redlock.transport.link import Link
+from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals
 from redlock.transport.run import Run, saturated
 from redlock.transport.streams import Streams

@@ -15,7 +15,7 @@ from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.errors import RedlockError
 from redlock.transport.clock import now as clock
-from redlock.transport.link import Node
+from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals
 from redlock.transport.sockets import ConnectionSet
 from redlock.transport.threads import AGAIN, Threads, Worker

@@ -28,7 +28,7 @@ from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
 from redlock.transport.dialer import Dialer
 from redlock.transport.hangups import Hangups
-from redlock.transport.link import Node
+from redlock.transport.node import Node
 from redlock.transport.run import Run, saturated
 from redlock.transport.sockets import ConnectionSet, Sockets
 from redlock.transport.threads import AGAIN, Threads

@@ -11,7 +11,7 @@ from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint, cut, hang_up
 from redlock.transport.hangups import Hangups
-from redlock.transport.link import Node
+from redlock.transport.node import Node
 from redlock.transport.sockets import Sockets
 from redlock.transport.threads import Threads, Worker
 

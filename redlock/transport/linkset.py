@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from redlock.core.effects import Request, Tick
 from redlock.core.quorum import Fault, FaultKind
-from redlock.transport.link import REDIAL_MAX, Link, Mailbox, Node
+from redlock.transport.link import Link, Mailbox
+from redlock.transport.node import REDIAL_MAX, Node
 from redlock.transport.run import Run
 
 __all__ = ["LinkSet", "Schedule", "Shell"]

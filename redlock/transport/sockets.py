@@ -17,8 +17,8 @@ from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import hang_up
 from redlock.transport.hangups import Hangups
-from redlock.transport.link import Node
 from redlock.transport.linkset import LinkSet
+from redlock.transport.node import Node
 
 __all__ = ["ConnectionSet", "Sockets"]
 

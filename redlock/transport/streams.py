@@ -14,8 +14,8 @@ from typing import Any
 from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
-from redlock.transport.link import Node
 from redlock.transport.linkset import LinkSet
+from redlock.transport.node import Node
 
 __all__ = ["Streams"]
 

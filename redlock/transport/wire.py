@@ -10,12 +10,14 @@ import hiredis
 
 from redlock.core.commands import Command
 
-__all__ = ["NOT_YET", "ReplyReader", "ServerError", "WireError", "bulk", "encode", "encode_whole"]
+__all__ = ["NOT_YET", "ReplyReader", "ServerError", "WireError", "bulk", "clean", "encode", "encode_whole"]
 
 NOT_YET = object()
 REPLY_MAX = 1 << 18  # Six sections of INFO are some 6 KiB; our other scripts answer with less than 300 bytes.
 ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
+DETAIL_MAX = 160
+"""Characters of a server's words that are worth a line in a log."""
 _TEMPLATES_MAX = 1024
 _TEMPLATE_KEYS_MAX = 1024
 """Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in memory."""
@@ -29,6 +31,12 @@ class ServerError(Exception):
 
 class WireError(Exception):
     """The byte stream is not what a Redis server sends to us; the connection is done."""
+
+
+def clean(text: str) -> str:
+    """A server's words, fit for a log line."""
+    shown = "".join(char if char.isprintable() else "?" for char in text[:DETAIL_MAX])
+    return shown if len(text) <= DETAIL_MAX else f"{shown}..."
 
 
 def bulk(text: str) -> bytes:

@@ -515,7 +515,7 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
     """Requests in flight, those that vote, and releases owed: each limit is reached, and not passed."""
     monkeypatch.setattr("redlock.transport.link.IN_FLIGHT_MAX", 12)
     monkeypatch.setattr("redlock.transport.link.TAKES_MAX", 6)
-    monkeypatch.setattr("redlock.transport.link.OWED_MAX", 4)
+    monkeypatch.setattr("redlock.transport.node.OWED_MAX", 4)
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
         port = settled(locks)

@@ -27,7 +27,8 @@ from redlock.core.commands import Canvass, Command, Free, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
 from redlock.core.identity import Marker, Memory
 from redlock.core.quorum import Fault, FaultKind, Kind, Vote
-from redlock.transport.link import OWED_MAX, Link, Mailbox, Node
+from redlock.transport.link import Link, Mailbox
+from redlock.transport.node import OWED_MAX, Node
 
 STREAMS = 30_000
 """For each of the two processes."""

@@ -19,19 +19,9 @@ from redlock.core.commands import MARK, Canvass, Command, Free, Greet, Peek, Tak
 from redlock.core.effects import Failure, Reply, Request
 from redlock.core.identity import Marker, Memory
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind
-from redlock.transport.link import (
-    IN_FLIGHT_MAX,
-    LOOK_EVERY,
-    OWED_MAX,
-    RECHECK_MAX,
-    RECHECK_MIN,
-    REDIAL_MAX,
-    REDIAL_MIN,
-    TAKES_MAX,
-    Link,
-    Mailbox,
-    Node,
-)
+from redlock.transport.greeting import LOOK_EVERY
+from redlock.transport.link import IN_FLIGHT_MAX, TAKES_MAX, Link, Mailbox
+from redlock.transport.node import OWED_MAX, RECHECK_MAX, RECHECK_MIN, REDIAL_MAX, REDIAL_MIN, Node
 
 KEYS = ("redlock:r", "redlock:r:fence")
 OWNER = "0123456789abcdef" * 2

@@ -17,8 +17,8 @@ from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.policy import Policy
 from redlock.transport.clock import Entropy
-from redlock.transport.link import REDIAL_MAX, Node
 from redlock.transport.linkset import SUSPICIONS_MAX, LinkSet
+from redlock.transport.node import REDIAL_MAX, Node
 from redlock.transport.renewals import Renewals
 from redlock.transport.run import Run
 
@@ -78,7 +78,8 @@ def world() -> Iterator[World]:
 
 def hearing(heard: list[Event], *waits: Wait) -> Flow[None]:
     for wait in waits:
-        heard.append((yield wait))
+        event = yield wait
+        heard.append(event)
 
 
 def peek(node: int) -> Request:
