@@ -23,12 +23,12 @@ from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
 from redlock.core.look import Look
 from redlock.core.names import keys_of
+from redlock.core.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
 from redlock.core.quorum import CastVote, Kind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
 from redlock.errors import AcquireError, ConfigurationError, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
-from redlock.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.errors",),
-    ("redlock.core", "redlock.policy"),
+    ("redlock.core",),
     ("redlock.observe", "redlock.fencing"),
     ("redlock.transport",),
     ("redlock.base", "redlock.initialise"),
@@ -35,7 +35,6 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         *("datetime", "signal", "subprocess", "logging", "concurrent", "multiprocessing", "redis", "hiredis"),
         *("redlock.transport", "redlock.client", "redlock.asyncio", "redlock.base", "redlock.observe"),
     ),
-    "redlock.policy": ("time", "socket", "asyncio", "threading", "random", "secrets", "os", "redlock.transport"),
     "redlock.transport": ("redlock.client", "redlock.asyncio", "redlock.base", "random", "secrets"),
     "redlock": ("chaos", "tests", "benchmarks"),
 }

@@ -28,11 +28,11 @@ from redlock.core.effects import NEVER, Flow, Request, Source, Tick, Wait
 from redlock.core.events import LeaseGranted, LeaseInJeopardy, LeaseLapsed
 from redlock.core.extend import extend
 from redlock.core.lease import Holding
+from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Renewal, Watch
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
-from redlock.policy import Policy
 from redlock.transport import clock as clock_module
 from redlock.transport.link import REDIAL_MAX, Node
 from redlock.transport.run import Run, saturated

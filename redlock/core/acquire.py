@@ -15,10 +15,10 @@ from redlock.core.commands import Canvass, Free, Repair, Take
 from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.lease import Holding, valid_until
+from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Kind, Tally
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QuorumUnavailable
-from redlock.policy import ROUND_SHARE
 
 __all__ = ["Ask", "acquire"]
 
