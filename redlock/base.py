@@ -24,10 +24,10 @@ from redlock.core.lease import Holding
 from redlock.core.look import Look
 from redlock.core.names import keys_of
 from redlock.core.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
-from redlock.core.quorum import CastVote, Kind, Tally
+from redlock.core.quorum import Kind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
-from redlock.errors import AcquireError, ConfigurationError, LeaseError, LeaseLost, LeaseReleased
+from redlock.errors import AcquireError, CastVote, ConfigurationError, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
