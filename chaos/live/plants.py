@@ -77,7 +77,8 @@ def _incr_token() -> None:
 
     def grant_count(self: Any, sent_at: float, until: float, now: float) -> None:
         votes = self._rounds[-1].tally.votes
-        self._token = max(vote.fence for vote in votes if vote is not None and vote.kind is Kind.GRANTED)
+        token = max(vote.fence for vote in votes if vote is not None and vote.kind is Kind.GRANTED)
+        self._wanted = self._wanted.under(token)
         grant(self, sent_at, until, now)
 
     Take.read = read_count  # type: ignore[method-assign]

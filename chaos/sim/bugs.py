@@ -142,7 +142,7 @@ BUGS: dict[str, Bug] = {
     ),
     "nothing given back": Bug(
         "a failed try is released",
-        (Edit(f"{_ACQUIRE}:_Attempt._releases", "for node in sorted(nodes)", "for node in ()"),),
+        (Edit(f"{_ACQUIRE}:_Attempt._releases", "releases(nodes,", "releases((),"),),
     ),
     "cancel leaves locks": Bug(
         "a cancelled try is released",
