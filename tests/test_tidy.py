@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.errors",),
     ("redlock.core",),
     ("redlock.transport",),
-    ("redlock.observe", "redlock.fencing"),
+    ("redlock.observe", "redlock.fencing", "redlock.options"),
     ("redlock.base", "redlock.initialise"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded", "redlock.supervise"),
     ("redlock",),
