@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import redlock.core.acquire
-import redlock.core.admission
+import redlock.core.quarantine
 import redlock.transport.link
 from redlock.core import commands
-from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
+from redlock.core.roster import Roster
 from redlock.transport.blocking import ConnectionSet
 from redlock.transport.clock import Entropy
 from redlock.transport.link import Link
@@ -26,7 +26,7 @@ from redlock.transport.threads import Worker
 __all__ = ["PLANTS", "plant", "rewrite"]
 
 acquire_module: Any = redlock.core.acquire
-admission_module: Any = redlock.core.admission
+quarantine_module: Any = redlock.core.quarantine
 link_module: Any = redlock.transport.link
 
 _INCR = """
@@ -119,12 +119,12 @@ def _no_validity_check() -> None:
 
 def _no_quarantine() -> None:
     """A node that forgot votes at once."""
-    admission_module.quarantine_span = lambda max_ttl: 0.0
+    quarantine_module.quarantine_span = lambda max_ttl: 0.0
 
 
 def _any_cluster() -> None:
     """Whatever a node's marker says of its cluster, it may vote."""
-    Admission._foreign = lambda self, marker: None  # type: ignore[method-assign]
+    Roster.foreign = lambda self, marker: None  # type: ignore[method-assign]
 
 
 def _threads_that_die() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redlock.core.admission import MAX_TTL_DEFAULT
 from redlock.core.ballot import outbid, propose
 from redlock.core.commands import Canvass, Repair
 from redlock.core.effects import NEVER, Flow, Request, Wait
@@ -18,6 +17,7 @@ from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
 from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Kind, Tally
+from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QuorumUnavailable
 
