@@ -22,17 +22,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from redlock.base import (
-    OMITTED,
-    CoordinatorBase,
-    LeaseBase,
-    NodeReport,
-    Omitted,
-    ResourceStatus,
-    acquire_timeout,
-    check_lock_arguments,
-    not_acquired,
-)
+from redlock.base import CoordinatorBase, LeaseBase, NodeReport, ResourceStatus, not_acquired
 from redlock.core.acquire import acquire
 from redlock.core.admission import Admission
 from redlock.core.effects import Flow
@@ -40,6 +30,7 @@ from redlock.core.events import Event
 from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
+from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.errors import (
@@ -57,6 +48,7 @@ from redlock.errors import (
     QuorumUnavailable,
     RedlockError,
 )
+from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
 from redlock.transport.aio import ROUNDS_MAX, AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
@@ -205,25 +197,9 @@ class Lock:
     Cheap to make; serves one holder at a time and is not re-entrant (`LockInUse`).
     """
 
-    def __init__(
-        self,
-        coordinator: Redlock,
-        resource: str,
-        *,
-        ttl: float | None,
-        timeout: float | None,
-        auto_extend: bool,
-        max_hold: float | None,
-        on_lost: Callable[[Lease], object] | None,
-    ) -> None:
-        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold, on_lost)
+    def __init__(self, coordinator: Redlock, options: LockOptions[Lease]) -> None:
         self._coordinator = coordinator
-        self._resource = resource
-        self._ttl = coordinator._policy.ttl if ttl is None else ttl
-        self._timeout = timeout
-        self._auto_extend = auto_extend
-        self._max_hold = max_hold
-        self._on_lost = on_lost
+        self._options = options
         self._acquiring = False
         self._lease: Lease | None = None
         self._entered = False
@@ -235,7 +211,7 @@ class Lock:
         *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. A cancel leaves no lock
         behind. Raises QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
         """
-        wait, once = acquire_timeout(blocking, timeout, self._timeout)
+        wait, once = acquire_timeout(blocking, timeout, self._options.timeout)
         try:
             return await self._acquire(wait, once=once)
         except LockContended:
@@ -245,7 +221,7 @@ class Lock:
         """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
         lease, self._lease = self._lease, None
         if lease is None:
-            raise not_acquired(self._resource)
+            raise not_acquired(self._options.resource)
         return await lease.release()
 
     async def _acquire(self, timeout: float | None, *, once: bool) -> Lease:
@@ -255,21 +231,21 @@ class Lock:
             if self._lease is not None and self._lease._task is not asyncio.current_task():
                 self._lease, self._entered = None, False
         if self._acquiring:
-            raise LockInUse(f"the lock on {self._resource!r} is being acquired already; make one Lock for each user")
+            raise LockInUse(f"the lock on {self._options.resource!r} is being acquired already; make one Lock for each user")
         lease = self._lease
         if lease is not None and (self._entered or lease.is_held()):
-            raise LockInUse(f"the lock on {self._resource!r} is held already, and is not re-entrant; make one Lock for each user")
+            raise LockInUse(
+                f"the lock on {self._options.resource!r} is held already, and is not re-entrant; make one Lock for each user"
+            )
         self._acquiring = True
         try:
-            self._lease = await self._coordinator._acquire(
-                self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
-            )
+            self._lease = await self._coordinator._acquire(self._options, timeout, once=once)
             return self._lease
         finally:
             self._acquiring = False
 
     async def __aenter__(self) -> Lease:
-        lease = await self._acquire(self._timeout, once=self._timeout == 0)
+        lease = await self._acquire(self._options.timeout, once=self._options.timeout == 0)
         self._entered = True
         try:
             return await lease.__aenter__()
@@ -297,17 +273,10 @@ class Lock:
         return locked
 
     def _fresh(self) -> Lock:
-        return self._coordinator.lock(
-            self._resource,
-            ttl=self._ttl,
-            timeout=self._timeout,
-            auto_extend=self._auto_extend,
-            max_hold=self._max_hold,
-            on_lost=self._on_lost,
-        )
+        return Lock(self._coordinator, self._options)
 
     def __repr__(self) -> str:
-        return f"<Lock {self._resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+        return f"<Lock {self._options.resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
 
 
 class Redlock(CoordinatorBase[Lease]):
@@ -335,8 +304,7 @@ class Redlock(CoordinatorBase[Lease]):
         repair_missing_ttl: bool = False,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        super().__init__(
-            nodes,
+        policy = Policy(
             ttl=ttl,
             drift_factor=drift_factor,
             node_timeout=node_timeout,
@@ -346,9 +314,8 @@ class Redlock(CoordinatorBase[Lease]):
             durable=durable,
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
-            on_event=on_event,
-            admission=Admission,
         )
+        super().__init__(nodes, policy, on_event=on_event, admission=Admission)
 
     def _set_up(self) -> None:
         self._driver = AsyncDriver(self._cluster, self._endpoints)
@@ -380,7 +347,16 @@ class Redlock(CoordinatorBase[Lease]):
         *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)*, a
         function or a coroutine function, is called when the lease is lost.
         """
-        return Lock(self, resource, ttl=ttl, timeout=timeout, auto_extend=auto_extend, max_hold=max_hold, on_lost=on_lost)
+        options = LockOptions.of(
+            self._policy,
+            resource,
+            ttl=ttl,
+            timeout=timeout,
+            auto_extend=auto_extend,
+            max_hold=max_hold,
+            on_lost=on_lost,
+        )
+        return Lock(self, options)
 
     async def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
@@ -423,18 +399,9 @@ class Redlock(CoordinatorBase[Lease]):
 
     # For Lock and Lease
 
-    async def _acquire(
-        self,
-        resource: str,
-        keys: tuple[str, str],
-        ttl: float,
-        timeout: float | None,
-        once: bool,
-        auto_extend: bool,
-        max_hold: float | None,
-        on_lost: Callable[[Lease], object] | None,
-    ) -> Lease:
-        ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
+    async def _acquire(self, options: LockOptions[Lease], timeout: float | None, *, once: bool) -> Lease:
+        ask = self._ask(options, timeout, once=once)
+        auto_extend, on_lost = options.auto_extend, options.on_lost
         self._asking += 1
         try:
             holding = await self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
@@ -447,7 +414,7 @@ class Redlock(CoordinatorBase[Lease]):
         except BaseException as error:
             # Closed, or a cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
             if isinstance(error, AcquireError):
-                error.about(resource)
+                error.about(options.resource)
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
                 self._driver.write(abandon(self._cluster, ask.granted, now()))

@@ -1,4 +1,4 @@
-"""What the blocking and the asyncio API have in common: arguments, names, leases as values, and who holds what.
+"""What the blocking and the asyncio API have in common: the cluster, leases as values, and who holds what.
 
 Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ in the driver and in `await`.
 """
@@ -22,29 +22,21 @@ from redlock.core.events import Event, LeaseLapsed
 from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
 from redlock.core.look import Look
-from redlock.core.names import keys_of
-from redlock.core.quorum import CastVote, Kind, Tally
+from redlock.core.policy import Policy, check_callback, warn_about_nodes
+from redlock.core.quorum import Kind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
-from redlock.errors import AcquireError, ConfigurationError, LeaseError, LeaseLost, LeaseReleased
+from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
-from redlock.policy import DURATION_MAX, Policy, check_callback, check_duration, warn_about_nodes
+from redlock.options import LockOptions
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
-__all__ = ["OMITTED", "CoordinatorBase", "LeaseBase", "NodeReport", "Omitted", "ResourceStatus"]
+__all__ = ["CoordinatorBase", "LeaseBase", "NodeReport", "ResourceStatus"]
 
 L = TypeVar("L", bound="LeaseBase")
 
 
-class Omitted:
-    """The type of an argument that was not given, where None means something."""
-
-    def __repr__(self) -> str:
-        return "<the lock's>"
-
-
-OMITTED = Omitted()
 _log = logging.getLogger("redlock")
 
 
@@ -165,35 +157,17 @@ class LeaseBase:
 
 
 class CoordinatorBase(Generic[L]):
-    """Arguments, cluster and leases of a `Redlock`."""
+    """Policy, cluster and leases of a `Redlock`."""
 
     def __init__(
         self,
         nodes: Sequence[NodeSpec],
+        policy: Policy,
         *,
-        ttl: float,
-        drift_factor: float,
-        node_timeout: float | None,
-        retry_delay: float,
-        fence_ttl: float,
-        max_ttl: float | None,
-        durable: bool | None,
-        key_prefix: str,
-        repair_missing_ttl: bool,
         on_event: Callable[[Event], object] | None,
         admission: type[Admission],
     ) -> None:
-        self._policy = Policy(
-            ttl=ttl,
-            drift_factor=drift_factor,
-            node_timeout=node_timeout,
-            retry_delay=retry_delay,
-            fence_ttl=fence_ttl,
-            max_ttl=max_ttl,
-            durable=durable,
-            key_prefix=key_prefix,
-            repair_missing_ttl=repair_missing_ttl,
-        )
+        self._policy = policy
         check_callback("on_event", on_event)
         self._endpoints: list[Endpoint] = endpoints(nodes)
         warn_about_nodes(len(self._endpoints))
@@ -265,13 +239,11 @@ class CoordinatorBase(Generic[L]):
 
     # Flows
 
-    def _ask(
-        self, resource: str, keys: tuple[str, str], ttl: float, timeout: float | None, max_hold: float | None, *, once: bool
-    ) -> Ask:
+    def _ask(self, options: LockOptions[L], timeout: float | None, *, once: bool) -> Ask:
         give_up_at = float("inf") if once or timeout is None else now() + timeout
-        if ttl > self._cluster.longest_ttl:
-            self._cluster.longest_ttl = ttl
-        return Ask(resource, keys[0], keys[1], ttl, give_up_at, once, max_hold)
+        if options.ttl > self._cluster.longest_ttl:
+            self._cluster.longest_ttl = options.ttl
+        return Ask(options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold)
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
@@ -373,40 +345,6 @@ class CoordinatorBase(Generic[L]):
         self._leases.clear()
         self._entropy.reset()
         self._cluster = self._make_cluster(self._entropy)
-
-
-def check_lock_arguments(
-    policy: Policy, resource: str, ttl: float | None, timeout: float | None, max_hold: float | None, on_lost: object
-) -> tuple[str, str]:
-    """The keys of *resource*; refuses what cannot work before anything is sent."""
-    keys = keys_of(policy.key_prefix, resource)
-    if ttl is not None:
-        policy.check_ttl(ttl, policy.max_ttl)
-    if max_hold is not None:
-        check_duration("max_hold", max_hold)
-    check_timeout(timeout)
-    check_callback("on_lost", on_lost)
-    return keys
-
-
-def check_timeout(timeout: float | None) -> None:
-    """Refuse a timeout that is no duration: ValueError, as `threading.Lock.acquire` does. Infinity is one: for ever."""
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise ConfigurationError(f"timeout={timeout!r} must be None, or a number of seconds that is not negative")
-    if isinstance(timeout, int) and timeout > DURATION_MAX:  # Perhaps larger than any float.
-        raise ConfigurationError(f"timeout must be None or at most {DURATION_MAX:g} seconds, which is a century")
-
-
-def acquire_timeout(blocking: bool, timeout: float | Omitted | None, default: float | None) -> tuple[float | None, bool]:
-    """The timeout that holds for one acquire, and whether it is a single try."""
-    if isinstance(timeout, Omitted):
-        timeout = default
-    elif not blocking and timeout is not None:
-        raise ConfigurationError(f"timeout={timeout!r} makes no sense with blocking=False")
-    check_timeout(timeout)
-    return timeout, not blocking or timeout == 0
 
 
 def not_acquired(resource: str) -> LeaseReleased:

@@ -26,8 +26,8 @@ from typing import IO, TYPE_CHECKING
 
 import redlock
 from redlock.core.identity import Marker
-from redlock.core.quorum import CastVote, majority
-from redlock.errors import ConfigurationError, LeaseLost, LockContended, QuorumUnavailable, RedlockError
+from redlock.core.quorum import majority
+from redlock.errors import CastVote, ConfigurationError, LeaseLost, LockContended, QuorumUnavailable, RedlockError
 from redlock.initialise import initialise
 from redlock.observe import Event, LeaseInJeopardy
 from redlock.supervise import (

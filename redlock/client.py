@@ -11,26 +11,18 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from redlock.base import (
-    OMITTED,
-    CoordinatorBase,
-    LeaseBase,
-    NodeReport,
-    Omitted,
-    ResourceStatus,
-    acquire_timeout,
-    check_lock_arguments,
-    not_acquired,
-)
+from redlock.base import CoordinatorBase, LeaseBase, NodeReport, ResourceStatus, not_acquired
 from redlock.core.acquire import Ask, acquire
 from redlock.core.effects import NEVER, Flow, Wait
 from redlock.core.events import Event
 from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
+from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.errors import AcquireError, LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
+from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
 from redlock.transport.background import Callbacks
 from redlock.transport.blocking import Driver, GuardedAdmission
 from redlock.transport.clock import now
@@ -131,25 +123,9 @@ class Lock:
     Cheap to make; serves one holder at a time and is not re-entrant (`LockInUse`).
     """
 
-    def __init__(
-        self,
-        coordinator: Redlock,
-        resource: str,
-        *,
-        ttl: float | None,
-        timeout: float | None,
-        auto_extend: bool,
-        max_hold: float | None,
-        on_lost: Callable[[Lease], object] | None,
-    ) -> None:
-        self._keys = check_lock_arguments(coordinator._policy, resource, ttl, timeout, max_hold, on_lost)
+    def __init__(self, coordinator: Redlock, options: LockOptions[Lease]) -> None:
         self._coordinator = coordinator
-        self._resource = resource
-        self._ttl = coordinator._policy.ttl if ttl is None else ttl
-        self._timeout = timeout
-        self._auto_extend = auto_extend
-        self._max_hold = max_hold
-        self._on_lost = on_lost
+        self._options = options
         self._guard = threading.RLock()  # Reentrant: the handler of a signal may use it in the midst of a `with`.
         self._acquiring = False
         self._lease: Lease | None = None
@@ -162,7 +138,7 @@ class Lock:
         *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. Raises
         QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
         """
-        wait, once = acquire_timeout(blocking, timeout, self._timeout)
+        wait, once = acquire_timeout(blocking, timeout, self._options.timeout)
         try:
             return self._acquire(wait, once=once)
         except LockContended:
@@ -172,7 +148,7 @@ class Lock:
         """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
         lease = self._lease
         if lease is None:
-            raise not_acquired(self._resource)
+            raise not_acquired(self._options.resource)
         released = lease.release()
         if self._lease is lease:  # Only now: an interrupt before leaves it with us, to be released again.
             self._lease = None
@@ -186,16 +162,17 @@ class Lock:
         try:
             with self._guard:
                 if self._acquiring:
-                    raise LockInUse(f"the lock on {self._resource!r} is being acquired already; make one Lock for each user")
+                    raise LockInUse(
+                        f"the lock on {self._options.resource!r} is being acquired already; make one Lock for each user"
+                    )
                 before = self._lease
                 if before is not None and (self._entered or before.is_held()):
                     raise LockInUse(
-                        f"the lock on {self._resource!r} is held already, and is not re-entrant; make one Lock for each user"
+                        f"the lock on {self._options.resource!r} is held already, and is not re-entrant; "
+                        "make one Lock for each user"
                     )
                 self._acquiring = ours = True
-            lease = self._coordinator._acquire(
-                self._resource, self._keys, self._ttl, timeout, once, self._auto_extend, self._max_hold, self._on_lost
-            )
+            lease = self._coordinator._acquire(self._options, timeout, once=once)
             ended = lease._ended() if entered else None
             if ended is not None:  # No body runs under a lease that has ended.
                 raise ended
@@ -221,7 +198,7 @@ class Lock:
             self._forks = self._coordinator.forks
 
     def __enter__(self) -> Lease:
-        return self._acquire(self._timeout, once=self._timeout == 0, entered=True)
+        return self._acquire(self._options.timeout, once=self._options.timeout == 0, entered=True)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         lease = self._lease
@@ -256,17 +233,10 @@ class Lock:
         return locked
 
     def _fresh(self) -> Lock:
-        return self._coordinator.lock(
-            self._resource,
-            ttl=self._ttl,
-            timeout=self._timeout,
-            auto_extend=self._auto_extend,
-            max_hold=self._max_hold,
-            on_lost=self._on_lost,
-        )
+        return Lock(self._coordinator, self._options)
 
     def __repr__(self) -> str:
-        return f"<Lock {self._resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+        return f"<Lock {self._options.resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
 
 
 class Redlock(CoordinatorBase[Lease]):
@@ -297,8 +267,7 @@ class Redlock(CoordinatorBase[Lease]):
         repair_missing_ttl: bool = False,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        super().__init__(
-            nodes,
+        policy = Policy(
             ttl=ttl,
             drift_factor=drift_factor,
             node_timeout=node_timeout,
@@ -308,9 +277,8 @@ class Redlock(CoordinatorBase[Lease]):
             durable=durable,
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
-            on_event=on_event,
-            admission=GuardedAdmission,
         )
+        super().__init__(nodes, policy, on_event=on_event, admission=GuardedAdmission)
 
     def _set_up(self) -> None:
         self._driver = Driver(self._cluster, self._endpoints)
@@ -338,7 +306,16 @@ class Redlock(CoordinatorBase[Lease]):
         *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)* is
         called when the lease is lost, in another thread; up to eight are at once, and more wait.
         """
-        return Lock(self, resource, ttl=ttl, timeout=timeout, auto_extend=auto_extend, max_hold=max_hold, on_lost=on_lost)
+        options = LockOptions.of(
+            self._policy,
+            resource,
+            ttl=ttl,
+            timeout=timeout,
+            auto_extend=auto_extend,
+            max_hold=max_hold,
+            on_lost=on_lost,
+        )
+        return Lock(self, options)
 
     def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
@@ -377,18 +354,9 @@ class Redlock(CoordinatorBase[Lease]):
 
     # For Lock and Lease
 
-    def _acquire(
-        self,
-        resource: str,
-        keys: tuple[str, str],
-        ttl: float,
-        timeout: float | None,
-        once: bool,
-        auto_extend: bool,
-        max_hold: float | None,
-        on_lost: Callable[[Lease], object] | None,
-    ) -> Lease:
-        ask = self._ask(resource, keys, ttl, timeout, max_hold, once=once)
+    def _acquire(self, options: LockOptions[Lease], timeout: float | None, *, once: bool) -> Lease:
+        ask = self._ask(options, timeout, once=once)
+        auto_extend, on_lost = options.auto_extend, options.on_lost
         port: ConnectionSet | None = None
         self._asking[id(ask)] = threading.current_thread()
         try:
@@ -404,7 +372,7 @@ class Redlock(CoordinatorBase[Lease]):
         except BaseException as error:
             # Closed, or an interrupt on the way to the caller: nobody would ever know of this lease.
             if isinstance(error, AcquireError):
-                error.about(resource)
+                error.about(options.resource)
             try:
                 if ask.granted is not None and not ask.granted.freed:
                     self.forget(ask.granted)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import redlock
 import redlock.asyncio
-from redlock.core.admission import quarantine_span
+from redlock.core.quarantine import quarantine_span
 from redlock.core.quorum import majority
 from redlock.embedded import Nodes
 from redlock.errors import AcquireError, LeaseLost

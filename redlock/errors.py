@@ -1,4 +1,4 @@
-"""The errors of redlock: one tree, and nothing else.
+"""The errors of redlock: one tree, and the votes that its messages tell of.
 
 RedlockError
     AcquireError            carries the votes, node by node
@@ -13,17 +13,18 @@ RedlockError
         NodeRefused         the node answered, and may not vote
     LockInUse               also a RuntimeError
     ConfigurationError      also a ValueError
+
+The lowest module of all: everything may raise these, so they import nothing of ours.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from redlock.core.quorum import CastVote, Tally
+from dataclasses import dataclass
+from typing import Protocol
 
 __all__ = [
     "AcquireError",
+    "CastVote",
     "ConfigurationError",
     "LeadershipLost",
     "LeaseError",
@@ -36,6 +37,7 @@ __all__ = [
     "NodeUnreachable",
     "QuorumUnavailable",
     "RedlockError",
+    "Votes",
 ]
 
 
@@ -51,7 +53,7 @@ class AcquireError(RedlockError):
     *resource* is None where no single lock was asked for.
     """
 
-    def __init__(self, tally: Tally, resource: str | None = None) -> None:
+    def __init__(self, tally: Votes, resource: str | None = None) -> None:
         super().__init__(tally, resource)
         self.tally = tally
         self.resource = resource
@@ -112,3 +114,25 @@ class LockInUse(RedlockError, RuntimeError):
 
 class ConfigurationError(RedlockError, ValueError):
     """A setting cannot work; the message names the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class CastVote:
+    """One line of an `AcquireError`: what one node said, for people and for code."""
+
+    node: str
+    granted: bool
+    reason: str
+    ttl_left: float | None = None
+    fencing_token: int | None = None
+    error: NodeError | None = None
+
+
+class Votes(Protocol):
+    """The votes of one round, as `core/quorum.py: Tally` counts them: all that an error has to know of it."""
+
+    def cast_votes(self) -> tuple[CastVote, ...]:
+        """One entry per node, in the order of the node list."""
+
+    def describe(self) -> str:
+        """One sentence for the person on call."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import redis
 
-from redlock.core.admission import FLOOR_AHEAD, MAX_TTL_DEFAULT
 from redlock.core.commands import FENCE_SUFFIX, Command, Look, Mark, Nonsense
 from redlock.core.identity import Blank, Identity, Marker, Memory, blank
+from redlock.core.policy import check_duration, check_text
+from redlock.core.quarantine import FLOOR_AHEAD
 from redlock.core.quorum import majority
+from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.errors import ConfigurationError
-from redlock.policy import check_duration, check_text
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 __all__ = ["initialise"]

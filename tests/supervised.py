@@ -13,6 +13,7 @@ from typing import Any
 
 from redlock import supervise
 from redlock.base import LeaseBase
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.transport.clock import now
 
@@ -31,7 +32,8 @@ def main() -> int:
         sys.stdout.write(f"until {at + left}\n")
         sys.stdout.flush()
         nobody: Any = None
-        lease = LeaseBase(nobody, Holding("job", "job", "job:fence", "0" * 32, 7, ttl, at, at + left, frozenset()))
+        grant = Grant("job", "job", "job:fence", "0" * 32, 7, 600.0)
+        lease = LeaseBase(nobody, Holding(grant, ttl, at, at + left, frozenset()))
         signals.hold()
         return supervise.supervise(child, lease, signals, guard)
 

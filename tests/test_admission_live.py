@@ -22,9 +22,8 @@ import redlock
 from redlock import initialise as initialising
 from redlock.core.commands import Look
 from redlock.core.identity import Blank, Identity, Marker, Memory
-from redlock.core.quorum import CastVote
 from redlock.embedded import Node, Nodes
-from redlock.errors import ConfigurationError, LockContended, NodeRefused, QuorumUnavailable
+from redlock.errors import CastVote, ConfigurationError, LockContended, NodeRefused, QuorumUnavailable
 from redlock.initialise import initialise
 from redlock.observe import NodeAdmitted, NodeDisconnected, NodeQuarantined, NodeRejected
 from redlock.transport.clock import now

@@ -17,9 +17,9 @@ from redlock.demo import Ledger, Section, StaleToken, judge
 DEMO = [sys.executable, "-m", "redlock.cli", "demo"]
 
 NO_EXCLUSION = """
-import os, redlock.base, redlock.client, redlock.asyncio
-keys_of = redlock.base.keys_of
-for module in (redlock.base, redlock.client, redlock.asyncio):
+import os, redlock.options, redlock.client, redlock.asyncio
+keys_of = redlock.options.keys_of
+for module in (redlock.options, redlock.client, redlock.asyncio):
     module.keys_of = lambda prefix, resource: keys_of(prefix, f"{resource}:{os.getpid()}")
 """
 """A planted bug: every process has a lock of its own."""

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 import redis
 
-from redlock.core.quorum import CastVote
 from redlock.embedded import Node, Nodes
-from redlock.errors import ConfigurationError, LeaseLost, LockContended, NodeRefused, QuorumUnavailable
+from redlock.errors import CastVote, ConfigurationError, LeaseLost, LockContended, NodeRefused, QuorumUnavailable
 from redlock.initialise import initialise
 from redlock.observe import TryFailed
 from redlock.transport.clock import now

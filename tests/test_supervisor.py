@@ -21,6 +21,7 @@ import pytest
 
 from redlock import Redlock
 from redlock.base import LeaseBase
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.embedded import Nodes
 from redlock.supervise import Guard, _ready, say, say_if_heard, scrubbed, supervise
@@ -333,7 +334,8 @@ def test_the_gate_is_opened_for_as_long_as_the_command_may_run(monkeypatch: pyte
     monkeypatch.setattr("redlock.supervise.signal_group", lambda group, signum: False)
     child = Mock(**{"ended.return_value": True, "wait.return_value": 0, "trouble.return_value": 0})
     at = now()
-    lease = LeaseBase(Mock(), Holding("job", "job", "job:fence", "0" * 32, 7, 10.0, at, at + 8.0, frozenset()))
+    grant = Grant("job", "job", "job:fence", "0" * 32, 7, 600.0)
+    lease = LeaseBase(Mock(), Holding(grant, 10.0, at, at + 8.0, frozenset()))
     assert supervise(child, lease, Mock(), Mock()) == 0
     child.begin.assert_called_once_with(7, lease.valid_until - 1.0)
 

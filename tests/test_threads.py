@@ -19,6 +19,7 @@ import pytest
 import redlock
 import redlock.asyncio
 from redlock import ConfigurationError, LeaseLost, QuorumUnavailable, RedlockError
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.core.renewal import Watch
 from redlock.embedded import Node, Nodes
@@ -283,7 +284,7 @@ def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
         until(lambda: keeper._wakes_at > now() + 10.0, "a long sleep")
         at = now()
         valid_until = at + 3 * (keeper._wakes_at - earlier - at)
-        holding = Holding("short", "short", "short:fence", "0" * 32, 7, 60.0, at, valid_until, frozenset())
+        holding = Holding(Grant("short", "short", "short:fence", "0" * 32, 7, 600.0), 60.0, at, valid_until, frozenset())
         with monkeypatch.context() as patch:
             assert keeper._set is not None
             patch.setattr(keeper._set.sockets, "ring", lambda: woken.append(1))

@@ -46,7 +46,7 @@ from chaos.live.nemesis import (
 )
 from chaos.live.play import Play
 from chaos.live.scenario import Expected, Role, Scenario
-from redlock.core.admission import quarantine_span
+from redlock.core.quarantine import quarantine_span
 
 __all__ = ["ROUND", "Planned", "plan", "rounds"]
 

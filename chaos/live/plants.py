@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import redlock.core.acquire
-import redlock.core.admission
+import redlock.core.quarantine
 from redlock.core import commands
-from redlock.core.admission import Admission
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
+from redlock.core.roster import Roster
 from redlock.transport.clock import Entropy
 from redlock.transport.greeting import Gate
 from redlock.transport.link import Link
@@ -26,7 +26,7 @@ from redlock.transport.threads import Worker
 __all__ = ["PLANTS", "plant", "rewrite"]
 
 acquire_module: Any = redlock.core.acquire
-admission_module: Any = redlock.core.admission
+quarantine_module: Any = redlock.core.quarantine
 
 _INCR = """
 local held = redis.call('GET', KEYS[1])
@@ -76,7 +76,8 @@ def _incr_token() -> None:
 
     def grant_count(self: Any, sent_at: float, until: float, now: float) -> None:
         votes = self._rounds[-1].tally.votes
-        self._token = max(vote.fence for vote in votes if vote is not None and vote.kind is Kind.GRANTED)
+        token = max(vote.fence for vote in votes if vote is not None and vote.kind is Kind.GRANTED)
+        self._wanted = self._wanted.under(token)
         grant(self, sent_at, until, now)
 
     Take.read = read_count  # type: ignore[method-assign]
@@ -117,12 +118,12 @@ def _no_validity_check() -> None:
 
 def _no_quarantine() -> None:
     """A node that forgot votes at once."""
-    admission_module.quarantine_span = lambda max_ttl: 0.0
+    quarantine_module.quarantine_span = lambda max_ttl: 0.0
 
 
 def _any_cluster() -> None:
     """Whatever a node's marker says of its cluster, it may vote."""
-    Admission._foreign = lambda self, marker: None  # type: ignore[method-assign]
+    Roster.foreign = lambda self, marker: None  # type: ignore[method-assign]
 
 
 def _threads_that_die() -> None:

@@ -81,9 +81,11 @@ _ACQUIRE = "redlock.core.acquire"
 _ADMISSION = "redlock.core.admission"
 _COMMANDS = "redlock.core.commands"
 _EXTEND = "redlock.core.extend"
+_FOUNDING = "redlock.core.founding"
 _LEASE = "redlock.core.lease"
 _LINKSET = "redlock.transport.linkset:LinkSet"
 _NODE = "chaos.sim.node:SimNode"
+_QUARANTINE = "redlock.core.quarantine"
 
 BUGS: dict[str, Bug] = {
     "majority is half": Bug(
@@ -143,7 +145,7 @@ BUGS: dict[str, Bug] = {
     ),
     "nothing given back": Bug(
         "a failed try is released",
-        (Edit(f"{_ACQUIRE}:_Attempt._releases", "for node in sorted(nodes)", "for node in ()"),),
+        (Edit(f"{_ACQUIRE}:_Attempt._releases", "releases(nodes,", "releases((),"),),
     ),
     "cancel leaves locks": Bug(
         "a cancelled try is released",
@@ -160,32 +162,32 @@ BUGS: dict[str, Bug] = {
     ),
     "no quarantine": Bug(
         "a node that forgot does not vote",
-        (Edit(f"{_ADMISSION}:quarantine_span", "max_ttl * 1.02 + 1.0", "0.0"),),
+        (Edit(f"{_QUARANTINE}:quarantine_span", "max_ttl * 1.02 + 1.0", "0.0"),),
         plan="amnesia",
     ),
     "no floor": Bug(
         "what ends a quarantine is a floor under the tokens",
-        (Edit(f"{_ADMISSION}:FLOOR_AHEAD", None, -86400.0),),
+        (Edit(f"{_QUARANTINE}:FLOOR_AHEAD", None, -86400.0),),
         plan="floor",
     ),
     "marked from nothing": Bug(
         "a marker is written only over the blank that was waited on",
-        (Edit(f"{_ADMISSION}:Admission._quarantine", "if not _has_blank(record):", "if False:"),),
+        (Edit(f"{_QUARANTINE}:standing", "if not record.has_blank:", "if False:"),),
         plan="flushed-twice",
     ),
     "raised unseen": Bug(
         "a quarantine ends on what a majority told after the loss",
-        (Edit(f"{_ADMISSION}:Admission._quarantine", "if len(informed) < wanted and not all_told:", "if False:"),),
+        (Edit(f"{_QUARANTINE}:standing", "if len(informed) < wanted and not all_told:", "if False:"),),
         plan="raised",
     ),
     "founded on old news": Bug(
         "who founds a cluster asks all nodes once more after it met the last blank",
-        (Edit(f"{_ADMISSION}:Admission._confirmed", " and all(record.as_of >= last for record in self._records)", ""),),
+        (Edit(f"{_FOUNDING}:confirmed", " and all(record.as_of >= last for record in roster.records)", ""),),
         plan="founded-late",
     ),
     "duplicate counted twice": Bug(
         "a server votes once, under however many names",
-        (Edit(f"{_ADMISSION}:Admission._twin", "if other == node or", "if True or"),),
+        (Edit("redlock.core.roster:Roster.twin", "if other == node or", "if True or"),),
         plan="duplicate",
     ),
     "another run's marker": Bug(
@@ -211,9 +213,9 @@ BUGS: dict[str, Bug] = {
         "max_ttl is the cluster's, and quarantine lasts that long",
         (
             Edit(
-                f"{_ADMISSION}:Admission._quarantine",
-                "self._until(node, loss, informed, [*kin.values()], at, all_told=all_told)",
-                "(loss.since + quarantine_span(self._ttl), [*kin.values()])",
+                f"{_QUARANTINE}:standing",
+                "_until(roster, node, loss, informed, [*kin.values()], at, all_told=all_told)",
+                "(loss.since + quarantine_span(roster.ttl), [*kin.values()])",
             ),
         ),
         plan="short-ttl",
@@ -359,11 +361,8 @@ BUGS: dict[str, Bug] = {
     "floor by the node's own clock": Bug(
         "the floor of a node that forgot comes from the other nodes' clocks",
         (
-            Edit(
-                f"{_ADMISSION}:Admission._floor",
-                "if clocks:",
-                "if False:",
-            ),
+            Edit(f"{_QUARANTINE}:floor", "if clocks and known > 0:", "if False:"),
+            Edit(f"{_QUARANTINE}:floor", "elif clocks:", "elif False:"),
         ),
         plan="floor-of-others",
     ),
@@ -390,7 +389,7 @@ BUGS: dict[str, Bug] = {
     ),
     "a broken-off replacement is a new cluster": Bug(
         "nodes whose markers `init --replace` took away are of no new cluster, whatever their uptime",
-        (Edit(f"{_ADMISSION}:Admission._unmarked", "replaced = self._replaced()", "replaced = 0.0"),),
+        (Edit(f"{_FOUNDING}:standing", "replaced = roster.replaced()", "replaced = 0.0"),),
         plan="replacement-breaks-off",
     ),
     "a marker is given back over nothing": Bug(
@@ -432,29 +431,29 @@ BUGS: dict[str, Bug] = {
     "founded by a majority": Bug(
         "a cluster is founded when all its nodes answered",
         (
-            Edit(f"{_ADMISSION}:Admission._absent", "if record.fault is not None or identity is None:", "if identity is None:"),
+            Edit(f"{_FOUNDING}:_absent", "if record.fault is not None or identity is None:", "if identity is None:"),
             Edit(
-                f"{_ADMISSION}:Admission._absent",
+                f"{_FOUNDING}:_absent",
                 'return f"the cluster is new and {name} cannot be asked: start it, or run `redlock init`"',
                 "continue",
             ),
             Edit(
-                f"{_ADMISSION}:Admission._all_blank",
-                "all(record.fault is None and _has_blank(record) for record in self._records)",
-                "sum(record.fault is None and _has_blank(record) for record in self._records) >= self.needed",
+                f"{_FOUNDING}:all_blank",
+                "all(record.fault is None and record.has_blank for record in roster.records)",
+                "sum(record.fault is None and record.has_blank for record in roster.records) >= roster.needed",
             ),
             Edit(
-                f"{_ADMISSION}:Admission._confirmed",
-                "for record in self._records)",
-                "for record in self._records if record.fault is None or record is self._records)",
+                f"{_FOUNDING}:confirmed",
+                "for record in roster.records)",
+                "for record in roster.records if record.fault is None or record is roster)",
             ),
-            Edit(f"{_ADMISSION}:Admission._unmarked", 'Memory("", "")', 'Memory("~", "")'),
+            Edit(f"{_FOUNDING}:_first", 'Memory("", "")', 'Memory("~", "")'),
         ),
         plan="founded-by-two",
     ),
     "who comes late waits anew": Bug(
         "a client that never knew a node counts its wait from the blank that stands there: short-lived ones bring it back",
-        (Edit(f"{_ADMISSION}:Admission._until", "if placed is not None and", "if False and"),),
+        (Edit(f"{_QUARANTINE}:_until", "if placed is not None and", "if False and"),),
         plan="cron",
     ),
     "a blank is its client's alone": Bug(

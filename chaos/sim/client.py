@@ -27,11 +27,11 @@ from redlock.core.commands import MARKER_KEY
 from redlock.core.effects import NEVER, Event, Flow, Request, Source, Wait
 from redlock.core.events import LeaseGranted, LeaseLapsed
 from redlock.core.lease import Holding
+from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
-from redlock.policy import Policy
 from redlock.transport import clock as clock_module
 from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals

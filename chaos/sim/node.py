@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 import hiredis
 
-from redlock.core.ballot import TOKEN_MAX
-from redlock.core.commands import FREE, LOOK, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, Command, Script
+from redlock.core.commands import FREE, LOOK, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, TOKEN_MAX, Command, Script
 from redlock.core.identity import Blank, Identity, Memory, is_blank
 
 __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]

@@ -17,7 +17,7 @@ from chaos.sim.world import World
 from redlock.core import events
 from redlock.core.commands import MARKER_KEY, to_ms
 from redlock.core.identity import Marker, Memory
-from redlock.policy import Policy
+from redlock.core.policy import Policy
 
 __all__ = ["COVERED", "Outcome", "Stage", "play"]
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redlock.core.admission import MAX_TTL_DEFAULT
 from redlock.core.ballot import outbid, propose
-from redlock.core.commands import Canvass, Free, Repair, Take
+from redlock.core.commands import Canvass, Repair
 from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
+from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Kind, Tally
+from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QuorumUnavailable
-from redlock.policy import ROUND_SHARE
 
 __all__ = ["Ask", "acquire"]
 
@@ -82,16 +83,17 @@ def acquire(cluster: Cluster, ask: Ask, now: float) -> Flow[Holding]:
 
 
 class _Attempt:
-    """One try: its owner, its rounds, and what must be given back if it fails."""
+    """One try: the grant it asks for, its rounds, and what must be given back if it fails."""
 
-    __slots__ = ("_ask", "_cluster", "_owner", "_rounds", "_token")
+    __slots__ = ("_ask", "_cluster", "_rounds", "_wanted")
 
     def __init__(self, cluster: Cluster, ask: Ask) -> None:
         self._cluster = cluster
         self._ask = ask
         # Fresh for every try: a release of try 1 that arrives late must not delete the lock of try 2 (F17).
-        self._owner = cluster.source.owner()
-        self._token = propose(cluster.source, cluster.fences.last(ask.resource))
+        owner = cluster.source.owner()
+        token = propose(cluster.source, cluster.fences.last(ask.resource))
+        self._wanted = Grant(ask.resource, ask.lock_key, ask.fence_key, owner, token, cluster.policy.fence_ttl)
         self._rounds: list[Round] = []
 
     def run(self, now: float) -> Flow[tuple[Round, float]]:
@@ -116,12 +118,11 @@ class _Attempt:
         # A third of the ttl: longer tries could straddle a whole quarantine and end with a smaller token (docs/protocol.md 9.4).
         ends_at = min(now + ask.ttl / ROUND_SHARE, ask.give_up_at)
         while True:
-            sent_at = now
-            take = Take(ask.lock_key, ask.fence_key, self._owner, self._token, ttl=ask.ttl, fence_ttl=policy.fence_ttl)
-            round = Round(cluster, take, now, min(now + timeout, ends_at))
+            sent_at, wanted = now, self._wanted
+            round = Round(cluster, wanted.take(ask.ttl), now, min(now + timeout, ends_at))
             self._rounds.append(round)
             if cluster.emit:
-                cluster.emit(TryStarted(now, ask.resource, self._owner, self._token, len(self._rounds)))
+                cluster.emit(TryStarted(now, wanted.resource, wanted.owner, wanted.token, len(self._rounds)))
             now = yield from collect(round, _decided, round.requests, majority=True)
             tally = round.tally
             until = valid_until(sent_at, ask.ttl, policy.drift_factor)
@@ -134,27 +135,27 @@ class _Attempt:
             too_small = tally.behind > 0 and tally.granted + tally.behind >= tally.needed
             if not too_small or now >= ends_at or len(self._rounds) == ROUNDS_MAX:
                 return round, now
-            self._token = outbid(cluster.source, self._token, tally.votes)
+            self._wanted = wanted.under(outbid(cluster.source, wanted.token, tally.votes))
 
     def _grant(self, sent_at: float, until: float, now: float) -> None:
-        ask, cluster = self._ask, self._cluster
+        ask, cluster, grant = self._ask, self._cluster, self._wanted
         touched = cluster.everyone
         unwritten = [request for request in self._rounds[0].sent if not request.written]
         if unwritten or len(self._rounds) > 1:
             written = {request.node for round in self._rounds for request in round.sent if request.written}
             touched = frozenset(written) if len(written) < len(touched) else touched
-        cluster.fences.saw(ask.resource, self._token)
-        holding = Holding(ask.resource, ask.lock_key, ask.fence_key, self._owner, self._token, ask.ttl, now, until, touched)
+        cluster.fences.saw(grant.resource, grant.token)
+        holding = Holding(grant, ask.ttl, now, until, touched)
         if ask.max_hold is not None:
             holding.limit(ask.max_hold)
         if cluster.emit:
-            cluster.emit(LeaseGranted(now, ask.resource, self._owner, self._token, sent_at, holding.valid_until))
+            cluster.emit(LeaseGranted(now, grant.resource, grant.owner, grant.token, sent_at, holding.valid_until))
         ask.granted = holding
 
     def _give_up(self, round: Round, now: float) -> Flow[float]:
         """Give back at once, then wait only for what tells contention from an outage."""
-        cluster, ask, tally = self._cluster, self._ask, round.tally
-        cluster.fences.saw(ask.resource, max([self._token + 1, *tally.fences]))
+        cluster, wanted, tally = self._cluster, self._wanted, round.tally
+        cluster.fences.saw(wanted.resource, max([wanted.token + 1, *tally.fences]))
         releases = self._releases()
         if releases:
             yield Wait(NEVER, releases)
@@ -162,7 +163,7 @@ class _Attempt:
             round.ask_no_more()
             now = yield from collect(round, _classified, ())
         if cluster.emit:
-            cluster.emit(TryFailed(now, ask.resource, self._owner, self._token, tally.describe()))
+            cluster.emit(TryFailed(now, wanted.resource, wanted.owner, wanted.token, tally.describe()))
         return now
 
     def _releases(self, *, unattended: bool = False) -> tuple[Request, ...]:
@@ -176,16 +177,7 @@ class _Attempt:
                 if request.written and request not in round.settled:
                     nodes.add(request.node)
                 request.withdraw()  # Also one that was written: a server that lost the script would get it behind its release.
-        ask = self._ask
-        free = Free(
-            ask.lock_key,
-            ask.fence_key,
-            self._owner,
-            self._token,
-            fence_ttl=self._cluster.policy.fence_ttl,
-            unattended=unattended,
-        )
-        return tuple(Request(node, free, float("inf")) for node in sorted(nodes))
+        return self._wanted.releases(nodes, unattended=unattended)
 
 
 def _decided(tally: Tally) -> bool:

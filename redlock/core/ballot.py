@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
+from redlock.core.commands import TOKEN_MAX
 from redlock.core.effects import Source
 from redlock.core.quorum import Kind, Vote
 
-__all__ = ["TOKEN_MAX", "Fences", "outbid", "propose"]
+__all__ = ["Fences", "outbid", "propose"]
 
-TOKEN_MAX = 2**53 - 1
-"""Exact in a Lua double, in JSON and in a BIGINT; reached in the year 2255."""
 _RANDOM_BITS = 10  # About a millisecond: attempts of one such block differ by chance, later ones by time.
 _STEP = 16  # Small random steps past a known fence: a busy client must not run ahead of the clock (docs/protocol.md 4.2).
 _FENCES_MAX = 4096

@@ -11,12 +11,12 @@ import math
 from importlib import resources
 from typing import Any
 
-from redlock.core.ballot import TOKEN_MAX
 from redlock.core.quorum import GRANTED, Kind, Vote
 
 __all__ = [
     "FENCE_SUFFIX",
     "MARKER_KEY",
+    "TOKEN_MAX",
     "Canvass",
     "Command",
     "Free",
@@ -36,6 +36,8 @@ __all__ = [
 
 MARKER_KEY = "redlock:node"
 FENCE_SUFFIX = ":fence"
+TOKEN_MAX = 2**53 - 1
+"""Exact in a Lua double, in JSON and in a BIGINT; reached in the year 2255."""
 
 
 class Nonsense(Exception):

@@ -20,11 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from redlock.core.commands import Command
-    from redlock.core.quorum import Fault
+from redlock.core.commands import Command
+from redlock.core.quorum import Fault
 
 __all__ = ["NEVER", "Cancelled", "Event", "Failure", "Flow", "Grants", "Reply", "Request", "Source", "Tick", "Wait"]
 

@@ -21,7 +21,7 @@ def extend(cluster: Cluster, holding: Holding, ttl: float, now: float) -> Flow[N
     """
     ttl = min(ttl, longest_ttl(now, holding.hold_until, cluster.policy.drift_factor))
     until = valid_until(now, ttl, cluster.policy.drift_factor)
-    now = yield from _confirm(cluster, holding, ttl, "extend", now)
+    now = yield from _confirm(cluster, holding, holding.grant.extension(ttl), now)
     holding.renewed(until, ttl)
     if cluster.emit:
         cluster.emit(LeaseRenewed(now, holding.resource, holding.owner, holding.token, holding.valid_until))
@@ -33,25 +33,16 @@ def verify(cluster: Cluster, holding: Holding, now: float) -> Flow[None]:
     Holds while nodes keep their data and every user of the resource takes our locks. Puts nothing back: a lock that is
     missing on a node is no evidence there (docs/protocol.md 9.2).
     """
-    yield from _confirm(cluster, holding, holding.ttl, "verify", now)
+    yield from _confirm(cluster, holding, holding.grant.verification(holding.ttl), now)
 
 
-def _confirm(cluster: Cluster, holding: Holding, ttl: float, mode: str, now: float) -> Flow[float]:
+def _confirm(cluster: Cluster, holding: Holding, take: Take, now: float) -> Flow[float]:
     error = holding.error(now)
     if error is not None:
         raise error
-    take = Take(
-        holding.lock_key,
-        holding.fence_key,
-        holding.owner,
-        holding.token,
-        ttl=max(ttl, 0.001),
-        fence_ttl=cluster.policy.fence_ttl,
-        mode=mode,
-    )
     until = min(now + cluster.policy.node_timeout_for(holding.ttl), holding.valid_until)
     round = Round(cluster, take, now, until, verb="confirmed")
-    if mode == "extend":
+    if take.mode == "extend":
         # From here on any node may get the lock put back, also one that no TAKE of the acquire ever reached.
         holding.touched = cluster.everyone
     # Nothing is asked anew for a lease that ended meanwhile: it would follow the release.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Protocol
 
+from redlock.core.grant import Grant
 from redlock.errors import LeaseError, LeaseLost, LeaseReleased
 
 __all__ = ["DRIFT_MIN", "Holding", "Status", "longest_ttl", "valid_until", "validity"]
@@ -54,7 +55,7 @@ class Revocable(Protocol):
 
 
 class Holding:
-    """One granted lease, as the core sees it; the public `Lease` is a handle on it.
+    """One granted lease, as the core sees it: a grant, and how long it is valid. The public `Lease` is a handle on it.
 
     *touched*: nodes that were ever sent a TAKE for this owner, and so are owed its release.
     *told*: the loss was reported; *freed*: the release was written; once is enough, it stays owed to a silent node.
@@ -63,40 +64,21 @@ class Holding:
     """
 
     __slots__ = (
-        "fence_key",
         "freed",
+        "grant",
         "granted_at",
         "hold_until",
-        "lock_key",
-        "owner",
         "reason",
-        "resource",
         "rounds",
         "status",
-        "token",
         "told",
         "touched",
         "ttl",
         "valid_until",
     )
 
-    def __init__(
-        self,
-        resource: str,
-        lock_key: str,
-        fence_key: str,
-        owner: str,
-        token: int,
-        ttl: float,
-        granted_at: float,
-        until: float,
-        touched: frozenset[int],
-    ) -> None:
-        self.resource = resource
-        self.lock_key = lock_key
-        self.fence_key = fence_key
-        self.owner = owner
-        self.token = token
+    def __init__(self, grant: Grant, ttl: float, granted_at: float, until: float, touched: frozenset[int]) -> None:
+        self.grant = grant
         self.ttl = ttl
         self.granted_at = granted_at
         self.valid_until = until
@@ -107,6 +89,21 @@ class Holding:
         self.status = Status.HELD
         self.reason = ""
         self.rounds: tuple[Revocable, ...] = ()
+
+    @property
+    def resource(self) -> str:
+        """What is locked."""
+        return self.grant.resource
+
+    @property
+    def owner(self) -> str:
+        """Who holds it."""
+        return self.grant.owner
+
+    @property
+    def token(self) -> int:
+        """Its fencing token."""
+        return self.grant.token
 
     def held(self, now: float) -> bool:
         """Whether the lease may be relied on at *now*: never at or after `valid_until`, never again once it ended."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY
+from redlock.core.policy import check_text
 from redlock.errors import ConfigurationError
-from redlock.policy import check_text
 
 __all__ = ["keys_of"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
-from redlock.errors import NodeError, NodeRefused, NodeUnreachable
+from redlock.errors import CastVote, NodeError, NodeRefused, NodeUnreachable
 
-__all__ = ["GRANTED", "CastVote", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority"]
+__all__ = ["GRANTED", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority"]
 
 
 def majority(nodes: int) -> int:
@@ -90,18 +90,6 @@ class Vote(NamedTuple):
 
 
 GRANTED = Vote(Kind.GRANTED)
-
-
-@dataclass(frozen=True, slots=True)
-class CastVote:
-    """One line of an `AcquireError`: what one node said, for people and for code."""
-
-    node: str
-    granted: bool
-    reason: str
-    ttl_left: float | None = None
-    fencing_token: int | None = None
-    error: NodeError | None = None
 
 
 class Tally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from redlock.core.commands import Free
 from redlock.core.effects import Flow, Request
 from redlock.core.events import LeaseReleasing
 from redlock.core.lease import Holding
@@ -21,19 +20,20 @@ def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
     holding.end()
     if holding.freed:
         return False
+    grant = holding.grant
     if cluster.emit:
-        cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
-    cluster.fences.saw(holding.resource, holding.token + 1)
-    free = Free(holding.lock_key, holding.fence_key, holding.owner, holding.token, fence_ttl=cluster.policy.fence_ttl)
+        cluster.emit(LeaseReleasing(now, grant.resource, grant.owner, grant.token))
+    cluster.fences.saw(grant.resource, grant.token + 1)
+    everywhere = len(holding.touched) == len(cluster.names)
     round = Round(
         cluster,
-        free,
+        grant.free(),
         now,
         now + cluster.policy.node_timeout_for(holding.ttl),
-        nodes=sorted(holding.touched),
+        nodes=None if everywhere else sorted(holding.touched),
         verb="confirmed",
     )
-    if len(holding.touched) < len(cluster.names):
+    if not everywhere:
         for node in range(len(cluster.names)):
             if node not in holding.touched:
                 round.tally.cast(node, Vote(Kind.GRANTED))  # It never had anything of ours.
@@ -51,12 +51,4 @@ def abandon(cluster: Cluster, holding: Holding, now: float) -> tuple[Request, ..
     if holding.end() and cluster.emit:  # Or whoever listens would take it for held until its validity ends.
         cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
     holding.freed = True
-    free = Free(
-        holding.lock_key,
-        holding.fence_key,
-        holding.owner,
-        holding.token,
-        fence_ttl=cluster.policy.fence_ttl,
-        unattended=True,
-    )
-    return tuple(Request(node, free, float("inf")) for node in sorted(holding.touched))
+    return holding.grant.releases(holding.touched, unattended=True)

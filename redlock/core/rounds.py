@@ -14,9 +14,9 @@ from redlock.core.ballot import Fences
 from redlock.core.commands import Command, Greet
 from redlock.core.effects import Event, Failure, Flow, Grants, Reply, Request, Source, Wait
 from redlock.core.events import Event as Record
+from redlock.core.policy import Policy
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.errors import ConfigurationError
-from redlock.policy import Policy
 
 __all__ = ["Cluster", "Round", "collect", "meet", "refuse_misfits"]
 

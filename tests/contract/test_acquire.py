@@ -274,9 +274,8 @@ def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
     lock = locks.lock("orders", ttl=7.0, timeout=3.0, auto_extend=True, max_hold=60.0, on_lost=print)
     fresh = lock._fresh()
     assert fresh is not lock
-    given = ("_resource", "_keys", "_ttl", "_timeout", "_auto_extend", "_max_hold", "_on_lost")
-    assert [getattr(fresh, name) for name in given] == [getattr(lock, name) for name in given]
-    assert lock._auto_extend and lock._max_hold == 60.0 and lock._on_lost is print
+    assert fresh._options == lock._options
+    assert lock._options == ("orders", ("redlock:orders", "redlock:orders:fence"), 7.0, 3.0, True, 60.0, print)
 
 
 async def test_a_lock_that_is_being_acquired_is_in_use(api: Api, nodes: Nodes) -> None:
@@ -364,7 +363,7 @@ async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(api: Api,
         model = locks.lock("orders", **asked)
         fresh = model._fresh()
         assert fresh is not model
-        assert {name: getattr(fresh, f"_{name}") for name in asked} == asked
+        assert {name: getattr(fresh._options, name) for name in asked} == asked
 
 
 async def test_a_decorated_function_never_runs_unlocked(api: Api, nodes: Nodes) -> None:

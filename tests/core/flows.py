@@ -52,11 +52,11 @@ from redlock.core.extend import extend, verify
 from redlock.core.identity import Identity, Marker, Memory
 from redlock.core.lease import Holding, Status
 from redlock.core.look import inspect_nodes, peek
+from redlock.core.policy import Policy
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Tally
 from redlock.core.release import release
 from redlock.core.rounds import Cluster, meet
 from redlock.errors import AcquireError, RedlockError
-from redlock.policy import Policy
 
 __all__ = ["Course", "Play", "check", "identity_of", "replay"]
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redlock.core import ballot
-from redlock.core.ballot import TOKEN_MAX, Fences, outbid, propose
+from redlock.core.ballot import Fences, outbid, propose
+from redlock.core.commands import TOKEN_MAX
 from redlock.core.quorum import Kind, Vote
 
 NOW = 1_795_344_261_156_309

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redlock.core.ballot import TOKEN_MAX
 from redlock.core.commands import (
     MARKER_KEY,
+    TOKEN_MAX,
     Canvass,
     Command,
     Free,

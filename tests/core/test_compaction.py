@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.core.renewal import COMPACT_MIN, Renewal, Watch
 
 
 def holding(ttl: float) -> Holding:
-    return Holding("r", "redlock:r", "redlock:r:fence", "A", 1, ttl, 0.0, ttl, frozenset(range(3)))
+    return Holding(Grant("r", "redlock:r", "redlock:r:fence", "A", 1, 600.0), ttl, 0.0, ttl, frozenset(range(3)))
 
 
 def test_released_leases_leave_the_schedule_long_before_their_deadline() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding, Status, longest_ttl, valid_until, validity
 from redlock.errors import LeaseLost, LeaseReleased
 
@@ -19,7 +20,7 @@ ROUNDING = 1e-6
 
 
 def holding(until: float = 10.0, granted_at: float = 0.0) -> Holding:
-    return Holding("r", "redlock:r", "redlock:r:fence", "A", 7, 10.0, granted_at, until, {0, 1, 2})
+    return Holding(Grant("r", "redlock:r", "redlock:r:fence", "A", 7, 600.0), 10.0, granted_at, until, {0, 1, 2})
 
 
 @settings(deadline=None)

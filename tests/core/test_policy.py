@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from redlock.core.lease import validity
+from redlock.core.policy import FENCE_KEPT, Policy, warn_about_nodes
 from redlock.errors import ConfigurationError
-from redlock.policy import FENCE_KEPT, Policy, warn_about_nodes
 
 TTLS = st.floats(0.001, 10_000.0)
 NO_DURATIONS = [0, 0.0, -1.0, math.inf, -math.inf, math.nan, True, "10", None, [], 1j]

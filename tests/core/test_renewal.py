@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.core.renewal import COMPACT_MIN, RENEW_SHARE, RETRY_MAX, Renewal, Watch
 
@@ -9,7 +10,7 @@ TTL = 9.0
 
 
 def holding(ttl: float = TTL, *, now: float = 0.0) -> Holding:
-    return Holding("orders", "k", "k:fence", "owner", 1, ttl, now, now + ttl, frozenset({0}))
+    return Holding(Grant("orders", "k", "k:fence", "owner", 1, 600.0), ttl, now, now + ttl, frozenset({0}))
 
 
 def watch(lease: Holding, *, renew: bool = True, now: float = 0.0) -> Watch:

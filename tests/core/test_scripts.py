@@ -12,8 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redlock.core.ballot import TOKEN_MAX
-from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Look, Mark, Peek, Repair, Take
+from redlock.core.commands import MARKER_KEY, TOKEN_MAX, Canvass, Command, Free, Look, Mark, Peek, Repair, Take
 from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.quorum import Kind, Vote
 from redlock.embedded import Node, Nodes

@@ -10,7 +10,7 @@ from chaos.live.campaign import CLIENTS, KINDS, NODES, TOGETHER_MAX, Planned, on
 from chaos.live.nemesis import ClockMoved, Flushed, Killed
 from chaos.live.runner import Runner
 from chaos.live.scenario import Scenario
-from redlock.core.admission import quarantine_span
+from redlock.core.quarantine import quarantine_span
 
 
 def planned(scenario: Scenario) -> tuple[Planned, ...]:

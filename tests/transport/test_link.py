@@ -14,10 +14,11 @@ import hiredis
 import pytest
 
 from redlock.core import events
-from redlock.core.admission import FLOOR_AHEAD, Admission, State, quarantine_span
+from redlock.core.admission import Admission, State
 from redlock.core.commands import MARK, Canvass, Command, Free, Greet, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
 from redlock.core.identity import Marker, Memory
+from redlock.core.quarantine import FLOOR_AHEAD, quarantine_span
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind
 from redlock.transport.greeting import LOOK_EVERY
 from redlock.transport.link import IN_FLIGHT_MAX, TAKES_MAX, Link, Mailbox

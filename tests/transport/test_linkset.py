@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from redlock.policy import Policy
 
 from redlock.core.admission import Admission
 from redlock.core.commands import Free, Peek
@@ -15,7 +16,6 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Fault, FaultKind
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
-from redlock.policy import Policy
 from redlock.transport.clock import Entropy
 from redlock.transport.linkset import SUSPICIONS_MAX, LinkSet
 from redlock.transport.node import REDIAL_MAX, Node

@@ -6,16 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import redlock.core.admission
+import redlock.core.founding
+import redlock.core.quarantine
 import redlock.initialise
 from chaos.live.plants import rewrite
 from redlock.core.admission import Admission, Standing, State
 from redlock.core.commands import MARK, PEEK, TAKE
+from redlock.core.founding import marked_like
 from redlock.core.identity import Identity, Marker
+from redlock.core.quarantine import put_blank
+from redlock.core.roster import Roster
 
 __all__ = ["BREAKS", "break_rule"]
 
-admission_module: Any = redlock.core.admission
+founding_module: Any = redlock.core.founding
+quarantine_module: Any = redlock.core.quarantine
 initialise_module: Any = redlock.initialise
 admission: Any = Admission
 
@@ -50,12 +55,12 @@ def _old_names_alone() -> None:
 
 def _no_wait() -> None:
     """Rule 3: a node that forgot votes at once."""
-    admission_module.quarantine_span = lambda max_ttl: 0.0
+    quarantine_module.quarantine_span = lambda max_ttl: 0.0
 
 
 def _no_floor() -> None:
     """Rule 3: a node that forgot grants any token."""
-    admission._floor = lambda self, record, asked, at: 0
+    quarantine_module.floor = lambda roster, node, asked, at: 0
 
 
 def _replaced_without_floor() -> None:
@@ -70,31 +75,34 @@ def _older_believed() -> None:
 
 def _max_ttl_waited() -> None:
     """Rule 5: a quarantine waits for the longest lock that the others take now, not for what they were told to wait for."""
-    kin = Admission._kin
+    kin = Roster.kin
 
-    def promised_now(self: Admission, node: int) -> dict[int, Marker]:
+    def promised_now(self: Roster, node: int) -> dict[int, Marker]:
         return {other: replace(marker, wait_ttl=marker.max_ttl) for other, marker in kin(self, node).items()}
 
-    Admission._kin = promised_now  # type: ignore[method-assign]
+    Roster.kin = promised_now  # type: ignore[method-assign]
 
 
 def _founded_by_a_majority() -> None:
     """Rule 6: the nodes that answer found the cluster, if they are a majority."""
 
-    def blank(self: Any) -> list[Any]:
-        known = [record for record in self._records if record.identity is not None and record.fault is None]
-        return known if len(known) >= self.needed and all(map(admission_module._has_blank, known)) else []
+    def blank(roster: Roster) -> bool:
+        known = [record for record in roster.records if record.identity is not None and record.fault is None]
+        return len(known) >= roster.needed and all(record.has_blank for record in known)
 
-    def unmarked(self: Any, node: int, record: Any, identity: Identity, at: float) -> Standing:
-        if not admission_module._has_blank(record):
-            put: Standing = self._put_blank(node, identity, at)
-            return put
-        if not blank(self) and record.founding != (identity.memory, identity.marker):
+    def standing(roster: Roster, node: int, at: float) -> Standing:
+        record = roster.records[node]
+        identity = record.identity
+        assert identity is not None
+        if not record.has_blank:
+            return put_blank(roster, node, at)
+        if not blank(roster) and record.founding != (identity.memory, identity.marker):
             return Standing(State.UNKNOWN)
-        return Standing(State.MARK, mark=admission_module._founded(identity, self._new_marker(identity)).write(identity))
+        mark = marked_like(roster.new_marker(identity), identity).write(identity)
+        return Standing(State.MARK, mark=mark)
 
-    admission._confirmed = lambda self: bool(blank(self))
-    admission._unmarked = unmarked
+    founding_module.confirmed = blank
+    founding_module.standing = standing
 
 
 def _eviction_unseen() -> None:

@@ -16,8 +16,8 @@ from chaos.history import Broken, Record, Seen
 from chaos.live.memories.clients import Client
 from chaos.live.memories.run import Case, Result
 from chaos.live.memories.stage import Stage
-from redlock.core.admission import quarantine_span
 from redlock.core.events import LeaseLapsed, NodeQuarantined, NodeRejected, TryFailed
+from redlock.core.quarantine import quarantine_span
 from redlock.initialise import initialise
 from redlock.transport.clock import now
 

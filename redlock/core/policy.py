@@ -1,4 +1,7 @@
-"""The timings of one coordinator: a frozen value that refuses relations that cannot work, naming both values."""
+"""The timings of one coordinator, which refuse relations that cannot work and name both values.
+
+Also what refuses a single argument: no duration, no function, no text.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ __all__ = ["Policy", "check_callback", "check_duration", "check_text", "warn_abo
 
 NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
 NODE_TIMEOUT_MAX = 0.25
-NODE_TIMEOUT_MIN = 0.02  # Below this a garbage collection or a busy CPU makes every node look silent.
-FENCE_KEPT = 0.999  # take.lua and free.lua leave the expiry of a fence alone that has this share of fence_ttl left.
+NODE_TIMEOUT_MIN = 0.02
+"""Below this a garbage collection or a busy CPU makes every node look silent."""
+FENCE_KEPT = 0.999
+"""take.lua and free.lua leave the expiry of a fence alone that has this share of fence_ttl left."""
 DURATION_MAX = 100 * 366 * 86400.0
-"""Seconds. Servers count milliseconds in 64 bits and markers in 16 digits, so a bound there must be; nobody means more."""
+"""Seconds. Servers count milliseconds in 64 bits and markers in 16 digits, so a bound there must
+be; nobody means more."""
 ROUND_SHARE = 3
-"""A try may take a third of the ttl (docs/protocol.md 9.4), so a node must have answered within that."""
+"""A try may take a third of the ttl (docs/protocol.md 9.4): a node must have answered by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,8 @@ class Policy:
         check_duration("ttl", self.ttl)
         check_duration("retry_delay", self.retry_delay)
         if not (isinstance(self.drift_factor, int | float) and 0 <= self.drift_factor < 0.5):
-            raise ConfigurationError(f"drift_factor={self.drift_factor!r} must be at least 0 and below 0.5")
+            told = f"drift_factor={self.drift_factor!r} must be at least 0 and below 0.5"
+            raise ConfigurationError(told)
         if self.node_timeout is not None:
             check_duration("node_timeout", self.node_timeout)
         if self.max_ttl is not None:
@@ -52,7 +59,8 @@ class Policy:
         if self.durable not in (None, True, False):
             raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
         if self.repair_missing_ttl not in (True, False):
-            raise ConfigurationError(f"repair_missing_ttl={self.repair_missing_ttl!r} must be True or False")
+            told = f"repair_missing_ttl={self.repair_missing_ttl!r} must be True or False"
+            raise ConfigurationError(told)
         self.check_ttl(self.ttl, self.max_ttl)
 
     def check_ttl(self, ttl: float, max_ttl: float | None) -> None:
@@ -61,15 +69,15 @@ class Policy:
         timeout = self.node_timeout_for(ttl)
         usable = validity(ttl, self.drift_factor)
         if usable <= ROUND_SHARE * timeout:
+            leaves = f"ttl={ttl:g} leaves {max(usable, 0.0):.3g} s of validity"
             needs = f"node_timeout={timeout:g} needs more than {ROUND_SHARE * timeout:.3g} s"
-            raise ConfigurationError(f"ttl={ttl:g} leaves {max(usable, 0.0):.3g} s of validity, and {needs}")
+            raise ConfigurationError(f"{leaves}, and {needs}")
         if max_ttl is not None and ttl > max_ttl:
             raise ConfigurationError(f"ttl={ttl:g} is above the cluster's max_ttl={max_ttl:g}")
         longest = max(ttl, max_ttl or 0.0)
         if self.fence_ttl and self.fence_ttl * FENCE_KEPT <= longest:
-            raise ConfigurationError(
-                f"fence_ttl={self.fence_ttl:g} must be above max_ttl={longest:g}: a fence has to outlive every lock"
-            )
+            relation = f"fence_ttl={self.fence_ttl:g} must be above max_ttl={longest:g}"
+            raise ConfigurationError(f"{relation}: a fence has to outlive every lock")
 
     def node_timeout_for(self, ttl: float) -> float:
         """Seconds after which a node that has not answered is not waited for any more."""
@@ -84,7 +92,8 @@ def check_duration(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(f"{name}={value!r} must be a positive, finite number of seconds")
     if value > DURATION_MAX:
-        raise ConfigurationError(f"{name} must be at most {DURATION_MAX:g} seconds, which is a century")
+        told = f"{name} must be at most {DURATION_MAX:g} seconds, which is a century"
+        raise ConfigurationError(told)
 
 
 def check_callback(name: str, value: object) -> None:
@@ -94,26 +103,27 @@ def check_callback(name: str, value: object) -> None:
 
 
 def check_text(name: str, value: str) -> None:
-    """Refuse what no bytes can be made of: half of a surrogate pair, as bytes that are no UTF-8 become in `sys.argv`."""
+    """Refuse what no bytes can be made of.
+
+    Such as half of a surrogate pair, which is what bytes that are no UTF-8 become in `sys.argv`.
+    """
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{name}={value!r} cannot be encoded as UTF-8: {error.reason} at {error.start}") from None
+        why = f"{error.reason} at {error.start}"
+        raise ConfigurationError(f"{name}={value!r} cannot be encoded as UTF-8: {why}") from None
 
 
 def warn_about_nodes(nodes: int) -> None:
     """Say what an even number of nodes, or fewer than three, costs."""
     if nodes == 1:
-        warnings.warn(
-            "1 node is a plain lock: it is gone while its node is down; 3 nodes survive the loss of one",
-            UserWarning,
-            stacklevel=4,
-        )
+        gone = "1 node is a plain lock: it is gone while its node is down"
+        told = f"{gone}; 3 nodes survive the loss of one"
     elif nodes == 2:
-        warnings.warn("2 nodes tolerate no failure: both must answer for every lock; use 1, 3 or 5", UserWarning, stacklevel=4)
+        told = "2 nodes tolerate no failure: both must answer for every lock; use 1, 3 or 5"
     elif nodes % 2 == 0:
-        warnings.warn(
-            f"{nodes} nodes tolerate no more failures than {nodes - 1}, and need one more answer for every lock",
-            UserWarning,
-            stacklevel=4,
-        )
+        no_more = f"{nodes} nodes tolerate no more failures than {nodes - 1}"
+        told = f"{no_more}, and need one more answer for every lock"
+    else:
+        return
+    warnings.warn(told, UserWarning, stacklevel=4)
