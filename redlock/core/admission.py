@@ -13,7 +13,7 @@ What it knows of a node is one `Record` of the `Roster`. Records change here alo
 4. a client that met the newer does not go back       `_how_returned`, `_judge`, `quarantine.py: put_blank`
 5. a quarantine waits by the others' `wait_ttl`       `quarantine.py: _until`; raised by `initialise.py` before `max_ttl` is
 6. a cluster is founded by all its nodes together     `founding.py`; no vote before a majority is: `standing`
-7. this is the only truth                             `changes`, `life`; `transport/link.py: Link._may_vote`, `_counts`
+7. this is the only truth                             `changes`, `life`; `transport/greeting.py: may_vote`, `counts`
 
 Besides: fit to vote (`Identity.unfit`, `Roster.twin`), of this cluster (`Roster.foreign`), names (`names.py`).
 """
