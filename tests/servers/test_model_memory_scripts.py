@@ -17,7 +17,7 @@ from chaos.model.memory.state import SHIPPED, Blank, Mark, Marker, Node, Rules, 
 from redlock.core import commands, identity
 from redlock.core.commands import MARKER_KEY, Take
 from redlock.embedded import Nodes
-from tests.test_admission_live import demote, wait_for_copy
+from tests.servers.test_admission_live import demote, wait_for_copy
 
 LOCK, FENCE = "redlock:r", "redlock:r:fence"
 TTL = 10.0

@@ -15,11 +15,11 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from proxy import late_proxies
 
 import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
+from tests.proxy import late_proxies
 
 pytestmark = pytest.mark.alone
 PAIRS = 1000

@@ -25,7 +25,7 @@ from redlock.core.lease import Holding
 from redlock.embedded import Nodes
 from redlock.supervise import Guard, _ready, say, say_if_heard, scrubbed, supervise
 from redlock.transport.clock import now
-from tests.test_cli import BEAT, environment, run
+from tests.servers.test_cli import BEAT, environment, run
 
 TIMEOUT = 60.0
 MISSED = 2.0
@@ -211,7 +211,7 @@ def test_no_command_outlives_the_lease_of_a_supervisor_that_is_stopped_at_any_in
 
 def supervised(ttl: float, left: float, *command: str, look_again: float = 0.25) -> subprocess.Popen[str]:
     """A supervisor whose lease ends by itself: see `supervised.py`."""
-    words = [sys.executable, "-m", "tests.supervised", str(ttl), str(left), str(look_again), *command]
+    words = [sys.executable, "-m", "tests.servers.supervised", str(ttl), str(left), str(look_again), *command]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EPISODES = 12
 """Enough for each kind; a hundred were run before this was merged."""
 TIMEOUT = 300.0
@@ -22,7 +22,7 @@ TIMEOUT = 300.0
 
 def outcome(api: str, episodes: int, seed: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.exhausted", api, str(episodes), str(seed)],
+        [sys.executable, "-W", "ignore", "-m", "tests.servers.exhausted", api, str(episodes), str(seed)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

@@ -1,9 +1,9 @@
 """One process that runs out of threads, of descriptors or of nodes, again and again: its coordinator must outlive all of it.
 
-    python -m tests.exhausted blocking|asyncio EPISODES SEED
+    python -m tests.servers.exhausted blocking|asyncio EPISODES SEED
 
 It has servers of its own, and limits of its own that the kernel enforces (`chaos/live/shortages.py`). It prints one line of
-JSON; `tests/test_exhaustion.py` judges it.
+JSON; `tests/servers/test_exhaustion.py` judges it.
 """
 
 from __future__ import annotations

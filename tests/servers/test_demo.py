@@ -15,7 +15,7 @@ import pytest
 from redlock.demo.ledger import Ledger, StaleToken
 from redlock.demo.verdict import Section, judge
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = [sys.executable, "-m", "redlock.cli", "demo"]
 
 NO_EXCLUSION = """

@@ -23,7 +23,7 @@ from redlock.initialise import initialise
 from redlock.observe import LeaseGranted, NodeDisconnected, NodeMemoryChanged, NodeQuarantined
 from redlock.transport.clock import now
 from tests.contract.api import Api, Journal, paused, until
-from tests.test_admission_live import (
+from tests.servers.test_admission_live import (
     LONG,
     LONG_SPAN,
     LONG_TTL,
