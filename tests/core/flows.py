@@ -377,7 +377,7 @@ class Play:
     def _settle(self) -> None:
         while self._mailbox:
             event = self._mailbox.popleft()
-            assert not isinstance(event, Tick)
+            assert isinstance(event, Reply | Failure)
             course = event.request.run
             if course.done or course.wait.pause:
                 continue

@@ -179,7 +179,7 @@ class Play:
         while len(self.kept) < 2:
             await self.keep(1000 * number + len(self.kept))
 
-    async def until(self, holds: Callable[[], object], what: str) -> None:
+    async def until(self, holds: Callable[..., object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not holds():
             if time.monotonic() > deadline:

@@ -546,7 +546,8 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
         await connection.connect()
         reader, writer = connection._reader, connection._writer
         assert isinstance(reader, asyncio.StreamReader) and isinstance(writer, asyncio.StreamWriter)
-        assert isinstance(reader._buffer, bytearray) and not reader._buffer
+        buffer: object = getattr(reader, "_buffer", None)  # Its types know no private names.
+        assert isinstance(buffer, bytearray) and not buffer
         assert hasattr(writer.transport, "set_protocol") and hasattr(writer.transport, "abort")
         await connection.disconnect()
         assert connection._connection_arguments() == {"host": connection.host, "port": connection.port}

@@ -457,7 +457,8 @@ def test_a_node_that_forgets_while_max_ttl_is_raised_is_not_marked_over(
     three: Cluster, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """It has to wait, by a client's clock; and what it would wait for must not be decided without it."""
-    write, done = initialising._Server.write, []
+    write = initialising._Server.write
+    done: list[Marker] = []
 
     def meanwhile(self: Any, new: Marker) -> Marker:
         if len(done) == writes:
@@ -478,7 +479,8 @@ def test_a_node_that_was_marked_as_before_while_max_ttl_is_raised_stops_that(
     """It forgot behind the operator's back, and a client that had asked the others before marked it: it would not wait for
     longer locks. No node takes one until that is found.
     """
-    write, done = initialising._Server.write, []
+    write = initialising._Server.write
+    done: list[Marker] = []
 
     def meanwhile(self: Any, new: Marker) -> Marker:
         written = write(self, new)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chaos.model.catalogue import MUTANTS, Mutant
+from chaos.model.memory import world as memory
 from chaos.model.nodes import EXECUTE, EXPIRE, FORGET, RETURN
 from chaos.model.protocol import Lock, Op
 from chaos.model.state import BALLOT, NODES, Node, Request
@@ -72,8 +73,9 @@ class Servers:
             lock = Lock(int(owner), int(token), round(left / UNIT / 1000) if known else 0)
         return (lock, fence) == (node.lock, node.fence)
 
-    def follow(self, change: Change) -> bool:
+    def follow(self, change: Change | memory.Change) -> bool:
         """Do what happens at a node; whether the node is then as the model says."""
+        assert isinstance(change, Change)
         if change.place is None or change.happening is None:
             return True
         place, node, happening = change.place, change.nodes[change.place], change.happening
