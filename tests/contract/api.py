@@ -111,8 +111,9 @@ class Blocking:
         """What a spawned body returned, or raise what it raised."""
         return other.outcome(timeout)
 
-    async def wait(self, event: threading.Event, timeout: float = PATIENCE) -> bool:
+    async def wait(self, event: threading.Event | asyncio.Event, timeout: float = PATIENCE) -> bool:
         """Whether *event* was set in time."""
+        assert isinstance(event, threading.Event)
         return event.wait(timeout)
 
     async def sleep(self, seconds: float) -> None:
@@ -177,8 +178,9 @@ class Asyncio:
             raise TimeoutError(f"the other task did not end within {timeout:g} s")
         return other.result()
 
-    async def wait(self, event: asyncio.Event, timeout: float = PATIENCE) -> bool:
+    async def wait(self, event: threading.Event | asyncio.Event, timeout: float = PATIENCE) -> bool:
         """Whether *event* was set in time."""
+        assert isinstance(event, asyncio.Event)
         try:
             await asyncio.wait_for(event.wait(), timeout)
         except TimeoutError:
@@ -221,7 +223,7 @@ class Journal:
         return event
 
 
-async def until(api: Api, condition: Callable[[], object], timeout: float = PATIENCE) -> bool:
+async def until(api: Api, condition: Callable[..., object], timeout: float = PATIENCE) -> bool:
     """Whether *condition* came true in time; for what only a look at the servers can tell."""
     give_up_at = now() + timeout
     while not condition():

@@ -32,6 +32,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     api = arguments.get("api", ASYNCIO)
+    assert isinstance(api, Api)
     api.run(pyfuncitem.obj(**arguments))
     return True
 

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -82,7 +82,7 @@ async def test_a_generator_that_is_closed_leaves_nothing(api: Api, nodes: Nodes,
     """GeneratorExit inside the block is an exception like any other."""
     async with api.redlock(nodes.urls, ttl=TTL) as locks:
 
-        async def stream() -> AsyncIterator[int]:
+        async def stream() -> AsyncGenerator[int, None]:
             async with locks.lock("orders") as lease:
                 while True:
                     yield lease.fencing_token

@@ -86,11 +86,11 @@ async def test_nodes_tells_what_admission_knows(api: Api, nodes: Nodes, servers:
             assert (report.role, report.policy, report.max_ttl, report.durable) == ("master", "noeviction", 60.0, False)
             assert report.run_id == client.info("server")["run_id"]
             assert report.version
-            assert report.uptime >= 0.0
+            assert report.uptime is not None and report.uptime >= 0.0
             assert report.cluster is None
             assert not report.quarantine_left
-            assert 0.0 < report.round_trip < 5.0
-            assert abs(report.clock_offset) < 5.0
+            assert report.round_trip is not None and 0.0 < report.round_trip < 5.0
+            assert report.clock_offset is not None and abs(report.clock_offset) < 5.0
 
 
 async def test_nodes_tells_of_a_silent_node(api: Api, nodes: Nodes) -> None:

@@ -377,7 +377,7 @@ class Play:
     def _settle(self) -> None:
         while self._mailbox:
             event = self._mailbox.popleft()
-            assert not isinstance(event, Tick)
+            assert isinstance(event, Reply | Failure)
             course = event.request.run
             if course.done or course.wait.pause:
                 continue
@@ -459,7 +459,7 @@ def _outcome(course: Course) -> str:
     if isinstance(error, Cancelled):
         return "Cancelled"
     if isinstance(error, AcquireError):
-        assert str(error) == f"lock 'r': {error.tally.describe()}"
+        assert isinstance(error.tally, Tally) and str(error) == f"lock 'r': {error.tally.describe()}"
         return f"{type(error).__name__}: {_votes(error.tally)}"
     if error is not None:
         return f"{type(error).__name__}: {error}"

@@ -21,7 +21,7 @@ def test_released_leases_leave_the_schedule_long_before_their_deadline() -> None
         lease = holding(3600.0)
         renewal.add(Watch(lease, lambda lost: None, ttl=3600.0 if number % 3 == 0 else None, now=0.0))
         lease.end()
-        largest = max(largest, len(renewal))
+        largest = max(largest, len(renewal._heap))
     assert largest <= COMPACT_MIN + 1
 
 
@@ -39,7 +39,7 @@ def test_making_room_forgets_nobody_who_still_holds() -> None:
             kept.append(watch)
         else:
             watch.holding.end()
-    assert len(renewal) <= 3 * len(kept)
+    assert len(renewal._heap) <= 3 * len(kept)
     extend, _ = renewal.due(10_000.0 / 30, len(kept))
     assert set(extend) == {watch for watch in kept if watch.ttl is not None and watch.holding.held(10_000.0 / 30)} & {
         watch for watch in kept if watch.renew_at <= 10_000.0 / 30

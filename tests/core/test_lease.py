@@ -20,7 +20,7 @@ ROUNDING = 1e-6
 
 
 def holding(until: float = 10.0, granted_at: float = 0.0) -> Holding:
-    return Holding(Grant("r", "redlock:r", "redlock:r:fence", "A", 7, 600.0), 10.0, granted_at, until, {0, 1, 2})
+    return Holding(Grant("r", "redlock:r", "redlock:r:fence", "A", 7, 600.0), 10.0, granted_at, until, frozenset({0, 1, 2}))
 
 
 @settings(deadline=None)

@@ -31,7 +31,7 @@ def mark(client: redis.Redis, marker: str) -> None:
 
 def marker_for(client: redis.Redis) -> str:
     look = Look()
-    identity = Identity.parse(*look.read(client.execute_command(*look.words(whole=True))))  # type: ignore[no-untyped-call]
+    identity = Identity.parse(*look.read(client.execute_command(*look.words(whole=True))))
     return Marker(identity.memory, 2, 60.0, since_us=1).text()
 
 

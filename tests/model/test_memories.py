@@ -85,7 +85,7 @@ def test_the_trace_replays(mutant: MemoryMutant) -> None:
     state = start(bounds)
     for change in trace:
         assert change in list(steps(bounds, state)), change.text
-        state = change.state  # type: ignore[union-attr]
+        state = change.state
     assert [change.violation is not None for change in trace] == [False] * (len(trace) - 1) + [True]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report.material import a_find, calm_runs, result_of, write_run
+
+from tests.report.material import a_find, calm_runs, result_of, write_run
 
 CONTROLS = {"C1": "release deletes anything", "C2": "majority is half", "C3": "token not compared"}
 

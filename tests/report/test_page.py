@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import vl_convert
 from click.testing import CliRunner
-from report.material import a_find, granted, observed, released, result_of, write_run
 
 from chaos.cli import main
 from chaos.history import Broken, Note, Record
 from chaos.report import charts, words
 from chaos.report.page import build
 from chaos.report.run import Result
+from tests.report.material import a_find, granted, observed, released, result_of, write_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> <!-- & \u2028 '\""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from report.material import a_find, a_store_that_believes_everybody, granted, observed, released, result_of
 
 from chaos.history import Accepted, Believed, Broken, Healed, NodeSeen, Note, Record, Refused, Seen
 from chaos.report.drawing import draw
@@ -12,6 +11,7 @@ from chaos.report.run import Result
 from chaos.report.story import STRANGER, Fault, tell
 from chaos.report.thin import BARS_MAX
 from redlock.core.events import LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
+from tests.report.material import a_find, a_store_that_believes_everybody, granted, observed, released, result_of
 
 QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redlock.policy import Policy
 
 from redlock.core.admission import Admission
 from redlock.core.commands import Free, Peek
 from redlock.core.effects import Event, Failure, Flow, Request, Tick, Wait
+from redlock.core.grant import Grant
 from redlock.core.lease import Holding
+from redlock.core.policy import Policy
 from redlock.core.quorum import Fault, FaultKind
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
@@ -283,7 +284,8 @@ def cluster(world: World, note: Any = lambda event: None) -> Cluster:
 
 
 def lease(world: World, left: float) -> Holding:
-    return Holding("orders", "orders", "orders:fence", "0" * 32, 7, left, world.now, world.now + left, frozenset())
+    grant = Grant("orders", "orders", "orders:fence", "0" * 32, 7, 600.0)
+    return Holding(grant, left, world.now, world.now + left, frozenset())
 
 
 def test_a_lease_is_told_of_its_end_in_time_and_renewed_before(world: World) -> None:
@@ -325,7 +327,8 @@ def test_no_more_renewals_are_under_way_than_allowed_and_the_others_follow(world
     renewals = Renewals(world.clock, cluster(world), together=1)
     renewals.move(world.links)
     for name in ("first", "second"):
-        holding = Holding(name, name, f"{name}:fence", "0" * 32, 7, 60.0, 100.0, 160.0, frozenset())
+        grant = Grant(name, name, f"{name}:fence", "0" * 32, 7, 600.0)
+        holding = Holding(grant, 60.0, 100.0, 160.0, frozenset())
         renewals.add(Watch(holding, lambda held: None, ttl=60.0, now=world.now))
     begin = renewals._begin
 

@@ -1,6 +1,6 @@
 """The scripts as far as memories go: what TAKE and MARK compare before they do anything, and what they then leave.
 
-`tests/model/test_memory_scripts.py` holds these functions to the shipped Lua.
+`tests/servers/test_model_memory_scripts.py` holds these functions to the shipped Lua.
 """
 
 from __future__ import annotations

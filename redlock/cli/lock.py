@@ -1,0 +1,114 @@
+"""`redlock lock`: run a command while holding a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import redlock
+from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
+from redlock.cli.statuses import CONTENDED, UNAVAILABLE
+from redlock.errors import LeaseLost, LockContended, QuorumUnavailable
+from redlock.observe import Event, LeaseInJeopardy
+from redlock.supervise import (
+    GUARD_SHARE,
+    LOST,
+    TTL_MIN,
+    Child,
+    Guard,
+    Interrupted,
+    Signals,
+    cannot_run,
+    say,
+    say_if_heard,
+    supervise,
+)
+
+_STATUSES = """\b
+Exit status:
+  that of CMD, or 128+N if signal N ended it; and of its own
+    2  usage or configuration
+    4  contended: somebody else holds the lock (--no-wait, --timeout)
+    5  no quorum: no majority of the nodes answered in time
+    6  the lease could not be kept, and CMD was stopped
+  126  CMD cannot be executed
+  127  CMD was not found
+"""
+
+
+@click.command(epilog=_STATUSES, short_help="Run a command while holding a lock.")
+@NODE_OPTION
+@click.option(
+    "--ttl", type=click.FloatRange(min=TTL_MIN), default=10.0, show_default=True, help="Seconds a crash blocks others for."
+)
+@click.option("--timeout", type=SECONDS, help="Seconds to wait for the lock. Default: for ever.")
+@click.option("--no-wait", is_flag=True, help="Try once.")
+@PREFIX_OPTION
+@click.argument("resource")
+@click.argument("command", nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED)
+def lock(
+    urls: tuple[str, ...],
+    ttl: float,
+    timeout: float | None,
+    no_wait: bool,
+    key_prefix: str,
+    resource: str,
+    command: tuple[str, ...],
+) -> int:
+    """Run CMD while holding the lock on RESOURCE.
+
+    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN and the resource in
+    REDLOCK_RESOURCE, and should give the token to whatever it writes to.
+
+    CMD runs in a process group of its own, and signals are forwarded to that group. If the lease cannot be renewed, the
+    group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left, before anybody else can hold the lock; a
+    guard process sees to it if redlock itself is killed or stopped. What CMD leaves running in its group is killed when
+    CMD ends.
+    """
+    if no_wait and timeout is not None:
+        raise click.UsageError("--no-wait and --timeout exclude each other.")
+    return _run(nodes_of(urls), resource, command, ttl=ttl, timeout=0.0 if no_wait else timeout, key_prefix=key_prefix)
+
+
+def _run(
+    nodes: Sequence[str], resource: str, command: Sequence[str], *, ttl: float, timeout: float | None, key_prefix: str
+) -> int:
+    if shutil.which(command[0]) is None:  # Known before anybody has to wait for it.
+        return cannot_run(command[0], found=os.sep in command[0] and Path(command[0]).exists())
+    jeopardy: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, LeaseInJeopardy):
+            jeopardy[:] = [event.votes]
+
+    signals = Signals()
+    # Guard and child are forked before the coordinator starts threads.
+    with (
+        contextlib.suppress(Interrupted),
+        signals,
+        Guard(margin=ttl * GUARD_SHARE) as guard,
+        Child(command, resource) as child,
+    ):
+        signals.check()
+        try:
+            with (
+                redlock.Redlock(nodes, ttl=ttl, key_prefix=key_prefix, on_event=hear) as locks,
+                locks.lock(resource, timeout=timeout, auto_extend=True) as lease,
+            ):
+                signals.hold()
+                return supervise(child, lease, signals, guard, jeopardy)
+        except LockContended as error:
+            say(f"{resource!r} is somebody else's: {error}")
+            return CONTENDED
+        except QuorumUnavailable as error:
+            say(f"no quorum for {resource!r}: {error}")
+            return UNAVAILABLE
+        except LeaseLost as error:
+            say_if_heard(f"the lease was lost: {error}")
+            return LOST
+    return signals.interrupted

@@ -1,0 +1,69 @@
+"""`redlock status`: who holds a lock, node by node."""
+
+from __future__ import annotations
+
+import click
+
+import redlock
+from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
+from redlock.cli.screen import new_console, new_table, print_json
+from redlock.errors import CastVote
+from redlock.supervise import OK
+
+
+@click.command(short_help="Show who holds a lock.")
+@NODE_OPTION
+@PREFIX_OPTION
+@JSON_OPTION
+@click.argument("resource")
+def status(urls: tuple[str, ...], key_prefix: str, as_json: bool, resource: str) -> int:
+    """Show who holds the lock on RESOURCE, as the quorum sees it and node by node."""
+    return _show(nodes_of(urls), resource, key_prefix=key_prefix, as_json=as_json)
+
+
+def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) -> int:
+    with redlock.Redlock(nodes, key_prefix=key_prefix) as locks:
+        status = locks.status(resource)
+    if as_json:
+        whole = {field: getattr(status, field) for field in ("resource", "held", "holder", "fencing_token", "ttl_left")}
+        expires = status.ttl_left is not None if status.held else None
+        print_json({**whole, "expires": expires, "nodes": [_vote(vote) for vote in status.votes]})
+        return OK
+    console = new_console()
+    console.print(_verdict(status), style="bold")
+    table = new_table("node", "says", "ttl left", "highest token")
+    for vote in status.votes:
+        style = "red" if vote.error is not None else "dim" if vote.ttl_left is None else ""
+        table.add_row(vote.node, vote.reason, _ttl_left(vote), str(vote.fencing_token or ""), style=style)
+    console.print(table)
+    return OK
+
+
+def _verdict(status: redlock.ResourceStatus) -> str:
+    name = repr(status.resource)
+    if status.held is None:
+        return f"{name}: unknown, no majority of the nodes agrees"
+    if not status.held:
+        return f"{name}: free"
+    token = f"fencing token {status.fencing_token}" if status.fencing_token else "no fencing token: not one of redlock's locks"
+    left = "WITHOUT AN EXPIRY: it stays until deleted" if status.ttl_left is None else f"{status.ttl_left:.3g} s left"
+    return f"{name}: held by {status.holder}, {token}, {left}"
+
+
+def _vote(vote: CastVote) -> dict[str, object]:
+    held = vote.ttl_left is not None
+    return {
+        "node": vote.node,
+        "says": vote.reason,
+        "held": held if vote.error is None else None,
+        "expires": vote.ttl_left >= 0 if vote.ttl_left is not None else None,
+        "ttl_left": vote.ttl_left if vote.ttl_left is not None and vote.ttl_left >= 0 else None,
+        "fencing_token": vote.fencing_token,
+        "error": type(vote.error).__name__ if vote.error is not None else None,
+    }
+
+
+def _ttl_left(vote: CastVote) -> str:
+    if vote.ttl_left is None:
+        return ""
+    return "no expiry" if vote.ttl_left < 0 else f"{vote.ttl_left:.3g} s"
