@@ -49,7 +49,7 @@ from redlock.errors import (
     RedlockError,
 )
 from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
-from redlock.transport.aio import ROUNDS_MAX, AsyncDriver
+from redlock.transport.aio import FLOWS_MAX, AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
 
@@ -496,8 +496,8 @@ class Redlock(CoordinatorBase[Lease]):
     async def _release_free(self) -> None:
         """Release what no body runs under."""
         free = [holding for holding, lease in self._held() if not self._in_body(lease)]
-        for start in range(0, len(free), ROUNDS_MAX):
-            await asyncio.gather(*[self._release_holding(holding) for holding in free[start : start + ROUNDS_MAX]])
+        for start in range(0, len(free), FLOWS_MAX):
+            await asyncio.gather(*[self._release_holding(holding) for holding in free[start : start + FLOWS_MAX]])
 
     async def _await_bodies(self) -> None:
         """Until the bodies that were cancelled have ended and given their leases back; each for as long as its lock lives."""

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
-from redlock.core.acquire import Ask
+from redlock.core.acquire import Acquisition
 from redlock.core.admission import Admission, State
 from redlock.core.effects import Flow, Source
 from redlock.core.events import Event, LeaseLapsed
 from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
-from redlock.core.look import Look
+from redlock.core.look import Inspection
 from redlock.core.policy import Policy, check_callback, warn_about_nodes
 from redlock.core.quorum import Kind, Tally
 from redlock.core.release import release
@@ -239,11 +239,11 @@ class CoordinatorBase(Generic[L]):
 
     # Flows
 
-    def _ask(self, options: LockOptions[L], timeout: float | None, *, once: bool) -> Ask:
+    def _ask(self, options: LockOptions[L], timeout: float | None, *, once: bool) -> Acquisition:
         give_up_at = float("inf") if once or timeout is None else now() + timeout
         if options.ttl > self._cluster.longest_ttl:
             self._cluster.longest_ttl = options.ttl
-        return Ask(options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold)
+        return Acquisition(options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold)
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
@@ -295,10 +295,10 @@ class CoordinatorBase(Generic[L]):
             tally.cast_votes(),
         )
 
-    def _reports(self, looks: list[Look]) -> list[NodeReport]:
+    def _reports(self, looks: list[Inspection]) -> list[NodeReport]:
         return [self._report(index, look) for index, look in enumerate(looks)]
 
-    def _report(self, index: int, look: Look) -> NodeReport:
+    def _report(self, index: int, look: Inspection) -> NodeReport:
         name = self._cluster.names[index]
         identity = self._cluster.admission.identity(index)
         if identity is None or look.standing is None:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from redlock.base import CoordinatorBase, LeaseBase, NodeReport, ResourceStatus, not_acquired
-from redlock.core.acquire import Ask, acquire
+from redlock.core.acquire import Acquisition, acquire
 from redlock.core.effects import NEVER, Flow, Wait
 from redlock.core.events import Event
 from redlock.core.lease import Holding
@@ -40,14 +40,14 @@ _TOGETHER_MAX = 256
 class Lease(LeaseBase):
     """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
 
-    __slots__ = ("_entered", "_holder", "_lost", "_on_lost", "_port", "_watch")
+    __slots__ = ("_connections", "_entered", "_holder", "_lost", "_on_lost", "_watch")
     _coordinator: Redlock
 
     def __init__(
-        self, coordinator: Redlock, holding: Holding, port: ConnectionSet, on_lost: Callable[[Lease], object] | None
+        self, coordinator: Redlock, holding: Holding, connections: ConnectionSet, on_lost: Callable[[Lease], object] | None
     ) -> None:
         super().__init__(coordinator, holding)
-        self._port: ConnectionSet | None = port
+        self._connections: ConnectionSet | None = connections
         self._on_lost = on_lost
         self._lost: threading.Event | None = None
         self._watch: Watch | None = None
@@ -284,7 +284,7 @@ class Redlock(CoordinatorBase[Lease]):
         self._driver = Driver(self._cluster, self._endpoints)
         self._callbacks = Callbacks(self._driver.threads)
         self._asking: dict[int, threading.Thread] = {}
-        """The acquires under way, by the identity of their `Ask`, until `close` can see what became of them."""
+        """The acquires under way, by the identity of their `Acquisition`, until `close` can see what became of them."""
         self._fork_guard = threading.RLock()
         self._events_guard = threading.RLock()
         self._close_lock = threading.RLock()  # Reentrant: a callback, or the handler of a signal, may close once more.
@@ -357,11 +357,11 @@ class Redlock(CoordinatorBase[Lease]):
     def _acquire(self, options: LockOptions[Lease], timeout: float | None, *, once: bool) -> Lease:
         ask = self._ask(options, timeout, once=once)
         auto_extend, on_lost = options.auto_extend, options.on_lost
-        port: ConnectionSet | None = None
+        connections: ConnectionSet | None = None
         self._asking[id(ask)] = threading.current_thread()
         try:
-            holding, port = self._driver.run(lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once)
-            lease = Lease(self, holding, port, on_lost)
+            holding, connections = self._driver.run(lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once)
+            lease = Lease(self, holding, connections, on_lost)
             self.remember(holding, lease)
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
@@ -376,12 +376,12 @@ class Redlock(CoordinatorBase[Lease]):
             try:
                 if ask.granted is not None and not ask.granted.freed:
                     self.forget(ask.granted)
-                    self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=port)
+                    self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=connections)
             finally:
                 self._asking.pop(id(ask), None)
             raise
 
-    def _taking(self, ask: Ask, at: float) -> Flow[Holding]:
+    def _taking(self, ask: Acquisition, at: float) -> Flow[Holding]:
         """Acquire; what is granted while a callback of ours closes this goes back on the connections that brought it."""
         holding = yield from acquire(self._cluster, ask, at)
         if self._driver.closed:  # No others can be had, and these are closed as soon as this ends.
@@ -392,7 +392,7 @@ class Redlock(CoordinatorBase[Lease]):
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
             # When the lease ends there is nothing left to wait for a set of connections for.
-            self._driver.run(start, prefer=lease._port, urgent=True, give_up_at=lease._holding.valid_until)
+            self._driver.run(start, prefer=lease._connections, urgent=True, give_up_at=lease._holding.valid_until)
         except LeaseLost:
             self._tell_lapsed(lease._holding)
             raise
@@ -400,26 +400,26 @@ class Redlock(CoordinatorBase[Lease]):
             self._unconfirmed(error, lease.resource, lease._ended())
 
     def _release_lease(self, lease: Lease) -> bool:
-        released = self._release_holding(lease._holding, lease._port)
-        lease._port = None
+        released = self._release_holding(lease._holding, lease._connections)
+        lease._connections = None
         return released
 
-    def _release_holding(self, holding: Holding, port: ConnectionSet | None) -> bool:
+    def _release_holding(self, holding: Holding, connections: ConnectionSet | None) -> bool:
         released = False
         try:
             released = self._driver.release(
                 self._release(holding),
-                behind=port,
+                behind=connections,
                 again=lambda: abandon(self._cluster, holding, now()),
                 give_up_at=holding.valid_until,
             )
         except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.
-            self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
+            self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
         except RedlockError:
             pass  # Closed: the connections are gone.
         except BaseException:  # Ctrl-C: the confirmation is lost, the release is not.
             with contextlib.suppress(RedlockError):
-                self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
+                self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
             self.forget(holding)
             raise
         self.forget(holding)
@@ -470,8 +470,8 @@ class Redlock(CoordinatorBase[Lease]):
         deadline = now() + self._cluster.patience
         for number, (holding, lease) in enumerate(held, 1):
             # Also where `freed` says that it was: whoever set that may have been interrupted before it was written.
-            port = lease._port if lease is not None else None
-            self._driver.write(abandon(self._cluster, holding, now()), prefer=port)
+            connections = lease._connections if lease is not None else None
+            self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
             self.forget(holding)
             if number % _TOGETHER_MAX == 0 and now() < deadline:  # Lest more is in flight than a node may owe.
                 self._driver.bring_owed()

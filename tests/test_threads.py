@@ -158,10 +158,10 @@ def test_a_connection_that_an_exception_tore_in_the_renewal_thread_is_closed(
         lease = locks.lock("kept", auto_extend=True).acquire()
         assert lease is not None
         stays_renewed(lease)
-        port = locks._driver.background._set
-        assert port is not None
-        linkset = port.linkset
-        sock, write = port.sockets.socks[2], linkset._write
+        connections = locks._driver.background._set
+        assert connections is not None
+        linkset = connections.linkset
+        sock, write = connections.sockets.socks[2], linkset._write
         assert sock is not None
 
         def torn(node: int, data: bytes) -> None:
@@ -360,20 +360,20 @@ def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(own_nodes: Nodes, 
         driver, told = locks._driver, threading.Event()
         tend = driver.tend
 
-        def tending(port: Any) -> bool:
-            knows = tend(port)
+        def tending(connections: Any) -> bool:
+            knows = tend(connections)
             told.set()
             return knows
 
         monkeypatch.setattr(driver, "hear_releases", lambda: None)  # Which would hear of it too, where an answer is owed.
-        port = driver._check_out()
+        connections = driver._check_out()
         monkeypatch.setattr(driver, "tend", tending)
         try:
             own_nodes[0].kill()
-            assert told.wait(PATIENCE) and port.descriptor(0) >= 0
+            assert told.wait(PATIENCE) and connections.descriptor(0) >= 0
         finally:
-            driver._check_in(port)
-        until(lambda: port.descriptor(0) == -1, "the end of that connection")
+            driver._check_in(connections)
+        until(lambda: connections.descriptor(0) == -1, "the end of that connection")
 
 
 # Dialling
@@ -469,13 +469,13 @@ def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
     with redlock.Redlock(nodes.urls) as locks:
         lease = locks.lock("orders").acquire()
         assert lease is not None
-        (port,) = locks._driver._idle
-        before = port.descriptor(0)
+        (connections,) = locks._driver._idle
+        before = connections.descriptor(0)
         connection, sock = locks._endpoints[0].connect(1.0)
         sock.setblocking(False)
-        port.sockets.arrive(0, connection, sock, None)
+        connections.sockets.arrive(0, connection, sock, None)
         lease.verify()
-        assert port.descriptor(0) == before
+        assert connections.descriptor(0) == before
         assert sock.fileno() == -1
         assert lease.release()
 
@@ -535,7 +535,7 @@ def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(nodes: Nod
         no_pairs.short = False
         with locks.lock("kept") as kept:
             no_pairs.short = True
-            kept._port = None
+            kept._connections = None
             locks._driver._idle.clear()
             with pytest.raises(QuorumUnavailable, match=r"^lock 'kept': 0 of"):
                 kept.extend()
@@ -556,12 +556,12 @@ def test_where_no_set_can_be_made_one_in_use_is_waited_for(nodes: Nodes, no_pair
         lease = locks.lock("orders").acquire()
         assert lease is not None and lease.release()
         no_pairs.short = True
-        port = locks._driver._idle.pop()
+        connections = locks._driver._idle.pop()
         found: list[Any] = []
         other = threading.Thread(target=lambda: found.append(locks.lock("orders").acquire(blocking=False)))
         other.start()
         until(lambda: locks._driver._waiters, "somebody who waits")
-        locks._driver._check_in(port)
+        locks._driver._check_in(connections)
         other.join(PATIENCE)
         assert found[0] is not None and found[0].release()
 
@@ -571,7 +571,7 @@ def test_a_release_without_connections_stays_owed(nodes: Nodes, no_pairs: NoPair
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         lease = locks.lock("orders").acquire()
         assert lease is not None
-        lease._port = None
+        lease._connections = None
         locks._driver._idle.clear()  # Its sets are gone with their connections.
         no_pairs.short = True
         assert not lease.release()

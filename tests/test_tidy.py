@@ -142,7 +142,7 @@ if TYPE_CHECKING:
     from redlock.transport.link import Link
 def late():
     import redlock.cli
-from .acquire import Ask
+from .acquire import Acquisition
 from redlock.core import events
 """
     planted = {

@@ -535,7 +535,7 @@ BUGS: dict[str, Bug] = {
     ),
     "nobody wakes a flow": Bug(
         "a flow whose time is over is told",
-        (Edit(f"{_LINKSET}.went_on", "if until < run.timer_at and run.port is self:", "if False:"),),
+        (Edit(f"{_LINKSET}.went_on", "if until < run.timer_at and run.linkset is self:", "if False:"),),
     ),
     "a wait ends before its time": Bug(
         "a flow is told that its time is over then, and not before",

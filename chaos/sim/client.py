@@ -167,8 +167,8 @@ class SimClient:
         self.starved = ""
         """What it has none of, and so cannot dial: "threads" or "descriptors"."""
         self.leases: dict[str, Holding] = {}
-        """By owner, those that somebody has in hand; and `ports`, by owner, the sets that carried their acquires."""
-        self.ports: dict[str, SimSet] = {}
+        """By owner, those that somebody has in hand; and `sets_of`, by owner, the sets that carried their acquires."""
+        self.sets_of: dict[str, SimSet] = {}
         self.watched: list[Holding] = []
         self.dropped: set[Holding] = set()
         self.wrongs: list[tuple[float, str, str]] = []
@@ -306,8 +306,8 @@ class SimClient:
         self.dead = True
         for run in self._runs:
             run.drop()
-        for port in self.sets.all:
-            port.close()
+        for connections in self.sets.all:
+            connections.close()
 
     def fork(self, name: str, holdings: Sequence[Holding]) -> tuple[SimClient, list[Holding]]:
         """A child, and what the leases of its parent are in it: the shipped code decides that."""
@@ -338,19 +338,21 @@ class SimClient:
         """
         late: list[int] = []
         home, refused = self.sets.home, self.closing and (not vital or self._closed_at is not None)
-        port = home if refused else self.sets.check_out(prefer, late)
+        connections = home if refused else self.sets.check_out(prefer, late)
         if refused:
             make = _refused
-        flow = _lazily(make, self.clock) if port is None else make(self.clock())
-        run = SimRun(flow, (port or home).linkset, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended))
+        flow = _lazily(make, self.clock) if connections is None else make(self.clock())
+        run = SimRun(
+            flow, (connections or home).linkset, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended)
+        )
         run.client, run.fuse, run.missed, run.vital = self, fuse, False, vital
-        run.carried, run.late, run.give_up_at = port or home, late, give_up_at
+        run.carried, run.late, run.give_up_at = connections or home, late, give_up_at
         self._runs.append(run)
-        if port is None:
+        if connections is None:
             run.move(None)
             self._queue_up(run, partial(self._begin, run))
         else:
-            port.linkset.begin(run)
+            connections.linkset.begin(run)
         return run
 
     def cancel(self, run: SimRun) -> None:
@@ -368,36 +370,36 @@ class SimClient:
 
     def remember(self, holding: Holding, run: SimRun | None) -> None:
         """A lease is in somebody's hands. Raises RedlockError, and gives it back, if this was closed meanwhile."""
-        port = run.carried if run is not None else None
+        connections = run.carried if run is not None else None
         if self.closing:
-            self.write(abandon(self.cluster, holding, self.clock()), prefer=port)
+            self.write(abandon(self.cluster, holding, self.clock()), prefer=connections)
             raise RedlockError("this Redlock was closed")
         self.leases[holding.owner] = holding
-        if port is not None and not port.shared:
-            self.ports[holding.owner] = port
+        if connections is not None and not connections.shared:
+            self.sets_of[holding.owner] = connections
 
     def forget(self, holding: Holding) -> None:
         """It is over, or was dropped."""
         self.leases.pop(holding.owner, None)
-        self.ports.pop(holding.owner, None)
+        self.sets_of.pop(holding.owner, None)
 
-    def port_of(self, holding: Holding) -> SimSet | None:
+    def set_of(self, holding: Holding) -> SimSet | None:
         """The set that carried the acquire of a lease, if it is not the only one."""
-        return self.ports.get(holding.owner)
+        return self.sets_of.get(holding.owner)
 
     def _tell(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
         self._runs.remove(run)
         self.when_awake(self._told, run, ended)
 
     def _told(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
-        if run.port is not None:
+        if run.linkset is not None:
             run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
         ended(run)
 
     def lend(self, run: SimRun) -> None:
         """A run waits for the time alone: others have its set meanwhile, if threads have sets here."""
-        if run.port is not None and self.sets.threads and not run.carried.shared:
+        if run.linkset is not None and self.sets.threads and not run.carried.shared:
             run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
             self.arm(run.wait.until, self._resume, run, run.wait.until)
@@ -423,10 +425,10 @@ class SimClient:
 
     def _take(self, run: SimRun, prefer: SimSet | None, again: Callable[[], None]) -> bool:
         """Give *run* a set; False: there is none, and it waits for one, or has waited long enough."""
-        port = self.sets.check_out(prefer)
-        if port is not None:
-            run.carried = port
-            run.move(port.linkset)
+        connections = self.sets.check_out(prefer)
+        if connections is not None:
+            run.carried = connections
+            run.move(connections.linkset)
             return True
         if self.clock() >= run.give_up_at:
             detail = f"was not asked: all {self._sets_max} sets of connections are in use"
@@ -478,56 +480,56 @@ class SimClient:
 
     # Connections
 
-    def dial(self, port: SimSet, place: int) -> None:
+    def dial(self, connections: SimSet, place: int) -> None:
         """A link wants a connection. Raises RuntimeError where there is no thread for that."""
         if self.starved == "threads":
             raise RuntimeError("can't start new thread")
         if self.starved:
-            self.world.at(self.world.now, self.when_awake, self._dialled, port, place, None)
+            self.world.at(self.world.now, self.when_awake, self._dialled, connections, place, None)
             return
         index = self.led.get(place, self.nodes[place])
         self.world.connect(
             self.name,
             index,
             MODES[self.mode][1](self.world.nodes[index]),
-            partial(self._heard, port, place),
-            partial(self._hung_up, port, place),
-            partial(self.when_awake, self._dialled, port, place),
-            way=port.number,
+            partial(self._heard, connections, place),
+            partial(self._hung_up, connections, place),
+            partial(self.when_awake, self._dialled, connections, place),
+            way=connections.number,
         )
 
-    def _dialled(self, port: SimSet, place: int, connection: Connection | None) -> None:
+    def _dialled(self, connections: SimSet, place: int, connection: Connection | None) -> None:
         if self._closed_at is None:
-            port.dialled(place, connection)
+            connections.dialled(place, connection)
         elif connection is not None:
             connection.close()
 
-    def _heard(self, port: SimSet, place: int, connection: Connection, payload: Any) -> None:
-        if self._nap is not None and port.reads:
+    def _heard(self, connections: SimSet, place: int, connection: Connection, payload: Any) -> None:
+        if self._nap is not None and connections.reads:
             self._doze(*self._nap)
         if self.paused_until > self.world.now:
-            port.hold_up(place, connection, payload)
+            connections.hold_up(place, connection, payload)
         elif not self.dead:
-            port.hear(place, connection, payload)
+            connections.hear(place, connection, payload)
 
     def _doze(self, events: int, seconds: float) -> None:
         self._nap = (events - 1, seconds) if events else None
         if not events:
             self.pause(seconds)
 
-    def _hung_up(self, port: SimSet, place: int, connection: Connection, why: str) -> None:
-        self.when_awake(port.hear, place, connection, Ended(why))
-        if not port.reads:  # Somebody hears of the ends of connections that nobody reads.
-            self.when_awake(port.tend)
+    def _hung_up(self, connections: SimSet, place: int, connection: Connection, why: str) -> None:
+        self.when_awake(connections.hear, place, connection, Ended(why))
+        if not connections.reads:  # Somebody hears of the ends of connections that nobody reads.
+            self.when_awake(connections.tend)
 
     def _bring_owed(self) -> None:
         self.sets.home.linkset.bring_owed()
 
     def use_all_sets(self) -> None:
         """Somebody has use for every set again, and reads what came while it was idle: a release may have been refused."""
-        for port in self.sets.all:
-            if not port.reads and self._closed_at is None:
-                port.tend()
+        for connections in self.sets.all:
+            if not connections.reads and self._closed_at is None:
+                connections.tend()
 
     # The end
 
@@ -553,21 +555,21 @@ class SimClient:
                 if holding.held(self.clock()):  # Whoever has it in hand hears of it before anybody else can have the lock.
                     holding.lose("this Redlock was closed")
                     self._lapsed(holding)
-                port = self.ports.pop(holding.owner, None)
-                self.write(abandon(self.cluster, holding, self.clock()), prefer=port)
+                connections = self.sets_of.pop(holding.owner, None)
+                self.write(abandon(self.cluster, holding, self.clock()), prefer=connections)
         self._drain(until)
 
     def _drain(self, until: float) -> None:
         """Hear of what was written and what is owed, at most until *until*."""
-        for port in self.sets.all:
-            if not port.reads:
-                port.tend()
+        for connections in self.sets.all:
+            if not connections.reads:
+                connections.tend()
         for node in self.shared_nodes:
             if node.owed_soon:
                 self._bring_owed()
                 break
         under_way = any(run.vital for run in self._runs) or any(
-            link.releasing for port in self.sets.all for link in port.linkset.links
+            link.releasing for connections in self.sets.all for link in connections.linkset.links
         )
         if (under_way or any(node.owed_soon for node in self.shared_nodes)) and self.clock() < until:
             self.world.at(self.world.now + _LOOK, self.when_awake, self._drain, until)
@@ -578,8 +580,8 @@ class SimClient:
         world = self.world
         self._closed_at = world.now
         self._leave_nothing()
-        for port in self.sets.all:
-            port.close()
+        for connections in self.sets.all:
+            connections.close()
         world.history.append(Called(world.now, self.name, "", "close", world.now - self._close_began_at, "ok"))
 
     def _leave_nothing(self) -> None:
@@ -587,15 +589,15 @@ class SimClient:
         dropped = {holding.owner for holding in self.dropped}  # Nobody had those in hand: they expire by themselves.
         for place, node in enumerate(self.shared_nodes):
             server = self.world.nodes[self.nodes[place]]
-            owing = bool(node.owed) or any(port.linkset.links[place].in_flight for port in self.sets.all)
-            left = [] if owing else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
+            in_flight = bool(node.owed) or any(connections.linkset.links[place].in_flight for connections in self.sets.all)
+            left = [] if in_flight else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
             for owner in left:
                 # A copy of another node's data brings its locks with it.
                 took = owner in server.taken and owner not in server.freed and server.index not in self.misled
                 if took and owner not in server.orphans and owner not in dropped:
                     text = f"{self.name} was closed, and n{server.index} still has its lock of {owner[:8]}"
                     self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
-            releasing = bool(node.owed) or any(port.linkset.links[place].releasing for port in self.sets.all)
+            releasing = bool(node.owed) or any(connections.linkset.links[place].releasing for connections in self.sets.all)
             if releasing and self.world.calm_since < self._close_began_at - _CALM:
                 text = f"{self.name} was closed before n{server.index}, which was well, had answered its releases"
                 self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))

@@ -66,8 +66,8 @@ class PlainLink:
         "_waiting",
         "broken",
         "dialling",
+        "in_flight",
         "node",
-        "owing",
         "up",
     )
 
@@ -75,7 +75,7 @@ class PlainLink:
         self.node = node
         self.broken: Fault | None = None
         self.up = self.dialling = False
-        self.owing: dict[Any, None] = {}
+        self.in_flight: dict[Any, None] = {}
         self._mailbox = mailbox
         self._dial = dial
         self._silence = silence
@@ -101,15 +101,11 @@ class PlainLink:
         self._unproven = False
 
     @property
-    def in_flight(self) -> int:
-        return len(self.owing)
-
-    @property
     def releasing(self) -> bool:
-        return any(isinstance(request, Request) and request.command.final for request in self.owing)
+        return any(isinstance(request, Request) and request.command.final for request in self.in_flight)
 
     def overdue(self, now: float) -> bool:
-        return bool(self.owing) and now - self._quiet_since > self._silence
+        return bool(self.in_flight) and now - self._quiet_since > self._silence
 
     def heard(self, now: float) -> None:
         self._quiet_since = now
@@ -274,7 +270,7 @@ class PlainLink:
     def received(self, payload: Any, now: float) -> list[Any]:
         self._quiet_since = now
         request, answer = payload
-        del self.owing[request]
+        del self.in_flight[request]
         if type(request) is tuple:
             self._met(answer, now)
         elif isinstance(answer, ScriptError):
@@ -285,7 +281,7 @@ class PlainLink:
 
     def lost(self, fault: Fault, now: float) -> None:
         was_greeting, unproven = not self._greeted, self._unproven
-        fifo, self.owing = self.owing, {}
+        fifo, self.in_flight = self.in_flight, {}
         self.up = False
         self.broken = None
         self._reset()
@@ -320,9 +316,9 @@ class PlainLink:
                 self._unreachable(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error})"), now)
 
     def _send(self, request: Request, marker: str, now: float) -> None:
-        if not self.owing:
+        if not self.in_flight:
             self._quiet_since = now
-        self.owing[request] = None
+        self.in_flight[request] = None
         request.written = True
         self._out.append((request, marker))
 
@@ -332,11 +328,11 @@ class PlainLink:
             self._marker = None
         self._looked = (now, self._admission.changes)
         self._look_at = now + LOOK_EVERY
-        if not self.owing:
+        if not self.in_flight:
             self._quiet_since = now
         self._looks += 1
         look = (_GREETING, self._looks)
-        self.owing[look] = None
+        self.in_flight[look] = None
         self._out.append((look, ""))
 
     def _met(self, identity: Identity | ScriptError, now: float) -> None:

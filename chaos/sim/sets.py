@@ -206,9 +206,9 @@ class SimSets:
         return self._most > 0
 
     def _make(self, *, shared: bool) -> SimSet:
-        port = SimSet(self._client, len(self.all), shared=shared)
-        self.all.append(port)
-        return port
+        connections = SimSet(self._client, len(self.all), shared=shared)
+        self.all.append(connections)
+        return connections
 
     def check_out(self, prefer: SimSet | None, late: list[int] | None = None) -> SimSet | None:
         """A set for one run alone: *prefer* if it is free, so that a release cannot overtake its acquire. None: all are in use.
@@ -230,18 +230,18 @@ class SimSets:
         self._threads += 1
         return self._taken(self._make(shared=False))
 
-    def _taken(self, port: SimSet) -> SimSet:
-        port.take()
-        return port
+    def _taken(self, connections: SimSet) -> SimSet:
+        connections.take()
+        return connections
 
-    def check_in(self, port: SimSet) -> None:
+    def check_in(self, connections: SimSet) -> None:
         """A run does not wait for answers any more."""
-        if port.shared:
+        if connections.shared:
             return
-        while port.following:
-            port.linkset.send(port.following.popleft(), None)
-        port.reads = False
-        self._idle.append(port)
+        while connections.following:
+            connections.linkset.send(connections.following.popleft(), None)
+        connections.reads = False
+        self._idle.append(connections)
         if self._waiters:
             world = self._client.world
             world.at(world.now, self._client.when_awake, self._waiters.popleft())
@@ -257,15 +257,15 @@ class SimSets:
             return True
         return False
 
-    def follow(self, port: SimSet, late: Sequence[int], requests: Sequence[Request]) -> None:
-        """Write releases on *port* as well, which was in other hands, to the nodes that were *late* there.
+    def follow(self, connections: SimSet, late: Sequence[int], requests: Sequence[Request]) -> None:
+        """Write releases on *connections* as well, which was in other hands, to the nodes that were *late* there.
 
         A release that overtakes its acquire finds an older lock on a node now and then, and must leave it alone; then only
         one behind the acquire is final.
         """
         behind = [Request(each.node, each.command, each.not_after) for each in requests if each.node in late]
         if behind:
-            port.following.append(behind)
-            if port in self._idle:
-                self._idle.remove(port)
-                self.check_in(port)
+            connections.following.append(behind)
+            if connections in self._idle:
+                self._idle.remove(connections)
+                self.check_in(connections)

@@ -11,7 +11,7 @@ from chaos.history import Accepted, Believed, Called, Refused, Seen
 from chaos.sim.client import SimClient, SimRun
 from chaos.sim.sets import SimSet
 from chaos.sim.world import World
-from redlock.core.acquire import Ask, acquire
+from redlock.core.acquire import Acquisition, acquire
 from redlock.core.effects import Cancelled, Flow
 from redlock.core.events import LeaseGranted
 from redlock.core.extend import extend, verify
@@ -97,7 +97,7 @@ class Actor:
         self._run: SimRun | None = None
         self.last_run: SimRun | None = None
         """The last one that ended."""
-        self._ask: Ask | None = None
+        self._ask: Acquisition | None = None
         self._fuse = -1
         self._read: int | None = None
 
@@ -131,7 +131,7 @@ class Actor:
         else:
             self.client.cancel(run)
 
-    def _abandon(self, ask: Ask) -> None:
+    def _abandon(self, ask: Acquisition) -> None:
         """A cancel that lands after the winning vote, before the caller has the lease: give it back."""
         holding = ask.granted
         if holding is not None and not holding.freed:
@@ -189,7 +189,7 @@ class Actor:
         try:
             keys = keys_of(client.policy.key_prefix, resource)
             give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
-            self._ask = ask = Ask(resource, *keys, ttl, give_up_at, once, max_hold)
+            self._ask = ask = Acquisition(resource, *keys, ttl, give_up_at, once, max_hold)
             holding: Holding = yield Call(lambda at: acquire(client.cluster, ask, at), give_up_at=give_up_at)
             if holding.freed:  # The caller went away when it was granted, and had not been told yet.
                 raise Cancelled
@@ -221,7 +221,7 @@ class Actor:
         client, began_at = self.client, self.client.world.now
         self._forget(holding)
         self.kept.discard(holding.owner)
-        prefer = client.port_of(holding)
+        prefer = client.set_of(holding)
         outcome = "unconfirmed"
         try:
             if (yield Call(lambda at: release(client.cluster, holding, at), prefer, final=True)):
@@ -278,7 +278,7 @@ class Actor:
         began_at = self.client.world.now
         outcome = "ok"
         try:
-            yield Call(flow, self.client.port_of(holding))
+            yield Call(flow, self.client.set_of(holding))
         except (RedlockError, Cancelled) as error:
             outcome = _outcome(error)
             if isinstance(error, LeaseError) and not holding.freed:

@@ -21,7 +21,7 @@ from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QuorumUnavailable
 
-__all__ = ["Ask", "acquire"]
+__all__ = ["Acquisition", "acquire"]
 
 ROUNDS_MAX = 3
 _PAUSE_FIRST_SHARE = 8
@@ -29,7 +29,7 @@ _PAUSE_MIN = 0.001
 
 
 @dataclass(slots=True)
-class Ask:
+class Acquisition:
     """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single try; *max_hold*: see `Holding`.
 
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller loses nothing.
@@ -45,7 +45,7 @@ class Ask:
     granted: Holding | None = None
 
 
-def acquire(cluster: Cluster, ask: Ask, now: float) -> Flow[Holding]:
+def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
     """Hold the lock, or raise: LockContended, QuorumUnavailable, ConfigurationError."""
     began_at = now
     if not cluster.met:
@@ -87,7 +87,7 @@ class _Attempt:
 
     __slots__ = ("_ask", "_cluster", "_rounds", "_wanted")
 
-    def __init__(self, cluster: Cluster, ask: Ask) -> None:
+    def __init__(self, cluster: Cluster, ask: Acquisition) -> None:
         self._cluster = cluster
         self._ask = ask
         # Fresh for every try: a release of try 1 that arrives late must not delete the lock of try 2 (F17).
@@ -192,7 +192,7 @@ def _classified(tally: Tally) -> bool:
     return tally.contended or tally.unavailable
 
 
-def _canvass(cluster: Cluster, ask: Ask, now: float) -> Flow[tuple[Round, float]]:
+def _canvass(cluster: Cluster, ask: Acquisition, now: float) -> Flow[tuple[Round, float]]:
     """The pre-vote: ask all nodes whether the lock looks free, and write nothing."""
     until = min(now + cluster.policy.node_timeout_for(ask.ttl), ask.give_up_at)
     round = Round(cluster, Canvass(ask.lock_key, ask.fence_key), now, until)
@@ -205,7 +205,7 @@ def _looked(tally: Tally) -> bool:
     return tally.free >= tally.needed or (tally.free + tally.pending < tally.needed and _classified(tally))
 
 
-def _judge(round: Round, before: Tally | None, ask: Ask, now: float) -> Tally:
+def _judge(round: Round, before: Tally | None, ask: Acquisition, now: float) -> Tally:
     """The tally that explains the failure: this round's, unless the caller's own deadline cut it short."""
     return before if before is not None and now >= ask.give_up_at else round.tally
 
@@ -219,7 +219,7 @@ def _pause(cluster: Cluster, tally: Tally, pause: float, now: float) -> tuple[fl
     return now + max(jittered, _PAUSE_MIN), min(pause * 2, cluster.policy.retry_delay)
 
 
-def _repairs(cluster: Cluster, ask: Ask, tally: Tally) -> tuple[Request, ...]:
+def _repairs(cluster: Cluster, ask: Acquisition, tally: Tally) -> tuple[Request, ...]:
     """On request: an expiry for lock keys that have none, left behind by a client that died between SETNX and EXPIRE."""
     if not cluster.policy.repair_missing_ttl:
         return ()

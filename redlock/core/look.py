@@ -10,7 +10,7 @@ from redlock.core.effects import Failure, Flow, Reply, Request, Wait
 from redlock.core.quorum import Tally
 from redlock.core.rounds import Cluster, Round, collect, meet
 
-__all__ = ["Look", "inspect_nodes", "peek"]
+__all__ = ["Inspection", "inspect_nodes", "peek"]
 
 
 def peek(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Tally]:
@@ -21,7 +21,7 @@ def peek(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Ta
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Inspection:
     """One node's standing as seen now. *round_trip*: seconds; *clock_offset*: its wall clock less ours, None if unknown."""
 
     standing: Standing | None
@@ -30,14 +30,14 @@ class Look:
     clock_offset: float | None
 
 
-def inspect_nodes(cluster: Cluster, now: float) -> Flow[list[Look]]:
+def inspect_nodes(cluster: Cluster, now: float) -> Flow[list[Inspection]]:
     """Ask every node anew who it is. Writes nothing beyond what a first use would."""
     if not cluster.met:
         now = yield from meet(cluster, now, float("inf"))
     greet = Greet(look=True)
     asked_at, until = now, now + cluster.patience
     waiting = {Request(node, greet, until) for node in range(len(cluster.names))}
-    looks = [Look(None, "did not answer", None, None) for _ in cluster.names]
+    looks = [Inspection(None, "did not answer", None, None) for _ in cluster.names]
     wait = Wait(until, tuple(sorted(waiting, key=lambda request: request.node)))
     while waiting:
         event = yield wait
@@ -54,9 +54,9 @@ def inspect_nodes(cluster: Cluster, now: float) -> Flow[list[Look]]:
                 if standing.fault
                 else standing.state.name.lower()
             )
-            looks[node] = Look(standing, reason, event.at - asked_at, offset)
+            looks[node] = Inspection(standing, reason, event.at - asked_at, offset)
         elif isinstance(event, Failure):
-            looks[event.request.node] = Look(None, event.fault.detail, None, None)
+            looks[event.request.node] = Inspection(None, event.fault.detail, None, None)
         else:
             break
         waiting.discard(event.request)

@@ -30,8 +30,10 @@ from redlock.transport.streams import Streams
 __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
-ROUNDS_MAX = 256
+FLOWS_MAX = 256
+"""Flows under way at once; the others wait for their turn. Some hundreds fill a connection, and each adds to everybody's wait."""
 URGENT_MAX = 1024
+"""Flows under way beyond which holders queue up as well; their requests still fit twice into what a node may owe."""
 _LOOK = 0.002
 
 
@@ -89,7 +91,7 @@ class AsyncDriver:
         ends everything else. Raises QuorumUnavailable if too many others are under way until *give_up_at*.
         """
         loop = self._bind(final=final)
-        if self._rounds < (URGENT_MAX if urgent else ROUNDS_MAX) and (urgent or not self._queue):
+        if self._rounds < (URGENT_MAX if urgent else FLOWS_MAX) and (urgent or not self._queue):
             self._rounds += 1
         else:
             await self._queue_up(loop, give_up_at, final=final)
@@ -211,7 +213,7 @@ class AsyncDriver:
             if isinstance(error, TimeoutError):
                 if self.closing and not final:
                     raise _closed() from None
-                detail = f"was not asked: {ROUNDS_MAX} rounds are under way"
+                detail = f"was not asked: {FLOWS_MAX} rounds are under way"
                 raise QuorumUnavailable(saturated(self.cluster.names, detail)) from None
             raise
         if self.closed or (self.closing and not final):
@@ -236,7 +238,7 @@ class AsyncDriver:
             return
         self._admitting = True
         try:
-            while self._queue and (self._rounds < ROUNDS_MAX or self.closed):
+            while self._queue and (self._rounds < FLOWS_MAX or self.closed):
                 self._rounds += 1
                 self._queue.popleft()()
         finally:
@@ -249,7 +251,7 @@ class AsyncDriver:
 
     def _resume(self, run: _AsyncRun[Any]) -> None:
         run.turn = True
-        if run.done or run.port is None:
+        if run.done or run.linkset is None:
             self.leave(run)
         else:
             self.linkset.resume(run)

@@ -99,9 +99,9 @@ class Background(Worker):
         self._join(_JOIN)
 
     def _wake(self) -> None:
-        port = self._set
-        if port is not None:
-            port.sockets.ring()
+        connections = self._set
+        if connections is not None:
+            connections.sockets.ring()
 
     def _due(self) -> bool:
         if self._closing:
@@ -126,17 +126,19 @@ class Background(Worker):
         self._renewals.move(self._set.linkset)
 
     def _tidy(self) -> None:
-        port, self._set = self._set, None
-        if port is not None:
-            for run in list(port.linkset.runs):  # They are renewed on another set, if there is anything left of them to be.
-                port.linkset.cancel(run)
-            port.close()
+        connections, self._set = self._set, None
+        if connections is not None:
+            for run in list(
+                connections.linkset.runs
+            ):  # They are renewed on another set, if there is anything left of them to be.
+                connections.linkset.cancel(run)
+            connections.close()
 
     def _step(self) -> None:
-        port = self._set
-        if port is None:
+        connections = self._set
+        if connections is None:
             return
-        linkset = port.linkset
+        linkset = connections.linkset
         try:
             self._threads.try_again()
             while self._incoming:
@@ -153,7 +155,7 @@ class Background(Worker):
             until = clock() + (AGAIN if self._threads.missing else _LOOK_AGAIN)
             self._wakes_at = min(until, linkset.next_at)
             if not self._incoming:
-                port.pump(until)
+                connections.pump(until)
         except BaseException:
             linkset.interrupted()
             raise

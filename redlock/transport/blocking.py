@@ -84,14 +84,14 @@ class GuardedAdmission(Admission):
 
 
 class _Waiter:
-    """A thread that waits: for a set of connections, the *port* that is handed over, or for the end of a pause."""
+    """A thread that waits: for a set of *connections* that is handed over, or for the end of a pause."""
 
-    __slots__ = ("gate", "port")
+    __slots__ = ("connections", "gate")
 
     def __init__(self) -> None:
         self.gate = threading.Lock()
         self.gate.acquire()
-        self.port: ConnectionSet | None = None
+        self.connections: ConnectionSet | None = None
 
     def open(self) -> None:
         """Wake whoever waits."""
@@ -174,123 +174,123 @@ class Driver:
         Where that set is in other hands, the release goes by another one, and *again* makes what is written on that set as well.
         """
         turn = partial(self._check_out, give_up_at=give_up_at, final=True)
-        port, late = self._take_behind(behind)
-        released, _ = self._run(start, port or turn(), turn, final=True)
+        connections, late = self._take_behind(behind)
+        released, _ = self._run(start, connections or turn(), turn, final=True)
         if behind is not None and late:
             self.follow(behind, late, again())
         return released
 
     def _run(
-        self, start: Callable[[float], Flow[T]], port: ConnectionSet, turn: Callable[[], ConnectionSet], *, final: bool
+        self, start: Callable[[float], Flow[T]], connections: ConnectionSet, turn: Callable[[], ConnectionSet], *, final: bool
     ) -> tuple[T, ConnectionSet]:
-        """Run a flow on *port*, and after each pause on that or on what *turn* gives."""
+        """Run a flow on *connections*, and after each pause on that or on what *turn* gives."""
         ours = True
         run: Run[T] | None = None
         try:
             if self.threads.missing:
                 self.threads.try_again()
-            if port.sockets.arrivals:  # What was dialled while nobody used it.
-                port.welcome()
-            run = Run(start(clock()), port.linkset, clock)
-            port.linkset.begin(run)
+            if connections.sockets.arrivals:  # What was dialled while nobody used it.
+                connections.welcome()
+            run = Run(start(clock()), connections.linkset, clock)
+            connections.linkset.begin(run)
             while not run.done:
                 if self._closing and not final:  # Asked before each wait: whoever closes wakes the set after it set this.
                     raise _closed()
                 if not run.wait.pause:
-                    port.pump()
+                    connections.pump()
                     continue
                 # Only the time is awaited: lend the set to others meanwhile.
                 ours = False
-                port.linkset.leave(run)
-                self._check_in(port)
+                connections.linkset.leave(run)
+                self._check_in(connections)
                 self._sleep(run.wait.until, final=final)
-                port = self._take(port, final=final) or turn()
+                connections = self._take(connections, final=final) or turn()
                 ours = True
-                run.move(port.linkset)
-                if port.sockets.arrivals:
-                    port.welcome()
-                port.linkset.resume(run)
-            return run.result(), port
+                run.move(connections.linkset)
+                if connections.sockets.arrivals:
+                    connections.welcome()
+                connections.linkset.resume(run)
+            return run.result(), connections
         except BaseException:
             if ours:
-                port.linkset.interrupted()
+                connections.linkset.interrupted()
             if run is not None and ours:
-                port.linkset.cancel(run)
+                connections.linkset.cancel(run)
             elif run is not None:
                 run.cancel()
             raise
         finally:
             if ours:
                 if run is not None:
-                    port.linkset.leave(run)
-                self._check_in(port)
+                    connections.linkset.leave(run)
+                self._check_in(connections)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
         """Write requests whose answers nobody waits for; releases that cannot be written within the node timeout stay owed."""
-        port, late = self._take_behind(prefer)
+        connections, late = self._take_behind(prefer)
         try:
-            port = port or self._check_out(clock() + self.cluster.patience, final=True)
+            connections = connections or self._check_out(clock() + self.cluster.patience, final=True)
         except QuorumUnavailable:
             for request in requests:
                 if request.command.final:
                     self.nodes[request.node].owe(request.command, clock())
         else:
             try:
-                if port.sockets.arrivals:
-                    port.welcome()
-                port.linkset.send(requests, None)
+                if connections.sockets.arrivals:
+                    connections.welcome()
+                connections.linkset.send(requests, None)
             except BaseException:
-                port.linkset.interrupted()
+                connections.linkset.interrupted()
                 raise
             finally:
-                self._check_in(port)
+                self._check_in(connections)
         if prefer is not None and late:
             self.follow(prefer, late, requests)
 
-    def follow(self, port: ConnectionSet, late: Sequence[int], requests: Sequence[Request]) -> None:
-        """Write releases on *port* as well, which was in other hands, to the nodes that were *late* there.
+    def follow(self, connections: ConnectionSet, late: Sequence[int], requests: Sequence[Request]) -> None:
+        """Write releases on *connections* as well, which was in other hands, to the nodes that were *late* there.
 
         A release that overtakes its acquire finds an older lock on a node now and then, and must leave it alone; then only
         one behind the acquire is final.
         """
         behind = [Request(each.node, each.command, each.not_after) for each in requests if each.node in late]
         if behind:
-            port.following.append(behind)
+            connections.following.append(behind)
             with contextlib.suppress(ValueError):
-                self._idle.remove(port)  # It came back meanwhile.
-                self._check_in(port)
+                self._idle.remove(connections)  # It came back meanwhile.
+                self._check_in(connections)
 
-    def tend(self, port: ConnectionSet) -> bool:
-        """Read what came on *port* while nobody used it; False: it is in use."""
+    def tend(self, connections: ConnectionSet) -> bool:
+        """Read what came on *connections* while nobody used it; False: it is in use."""
         try:
-            self._idle.remove(port)
+            self._idle.remove(connections)
         except ValueError:
             return False
         try:
-            port.pump(clock())
+            connections.pump(clock())
         finally:
-            self._check_in(port)
+            self._check_in(connections)
         return True
 
     def hear_releases(self) -> None:
         """Read the answers to releases that came on idle sets after whoever asked had enough."""
-        for port in list(self._idle):
-            if port.linkset.late:
-                self.tend(port)
+        for connections in list(self._idle):
+            if connections.linkset.late:
+                self.tend(connections)
 
     def bring_owed(self) -> None:
         """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
         deadline = clock() + self.cluster.patience
-        for port in list(self._idle):
+        for connections in list(self._idle):
             with contextlib.suppress(ValueError):
-                self._idle.remove(port)
+                self._idle.remove(connections)
                 try:
-                    port.drain(deadline)
+                    connections.drain(deadline)
                 except BaseException:
-                    port.linkset.interrupted()
+                    connections.linkset.interrupted()
                     raise
                 finally:
-                    self._check_in(port)
+                    self._check_in(connections)
         while any(node.owed_soon for node in self.nodes) and clock() < deadline:
             self.background.hurry()
             time.sleep(_LOOK)
@@ -299,9 +299,9 @@ class Driver:
         """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
         self._closing = True
         with self._lock:
-            ports = list(self._shared)
-        for port in ports:
-            port.sockets.ring()
+            shared = list(self._shared)
+        for connections in shared:
+            connections.sockets.ring()
         self._call_waiters()
 
     def quieten(self) -> None:
@@ -334,28 +334,28 @@ class Driver:
     def abandon(self) -> None:
         """After a fork, in the child: let go of the parent's connections without a word on them."""
         self.hangups.abandon()
-        for port in self._all:
-            port.sockets.abandon()
+        for connections in self._all:
+            connections.sockets.abandon()
 
     # Sets of connections
 
-    def _take(self, port: ConnectionSet | None, *, final: bool) -> ConnectionSet | None:
-        """*port*, if it is idle."""
+    def _take(self, connections: ConnectionSet | None, *, final: bool) -> ConnectionSet | None:
+        """*connections*, if that set is idle."""
         if self._closing and not final:
             raise _closed()
-        if port is None:
+        if connections is None:
             return None
         try:
-            self._idle.remove(port)
+            self._idle.remove(connections)
         except ValueError:
             return None
-        return port
+        return connections
 
-    def _take_behind(self, port: ConnectionSet | None) -> tuple[ConnectionSet | None, tuple[int, ...]]:
-        """*port* if it is idle, so that a release cannot overtake the acquire that it carried; or the nodes that owe an answer
-        there, as they do before that release is written: what they executed later came by that set behind it."""
-        taken = self._take(port, final=True)
-        return taken, () if taken is not None or port is None else port.linkset.late
+    def _take_behind(self, connections: ConnectionSet | None) -> tuple[ConnectionSet | None, tuple[int, ...]]:
+        """*connections* if that set is idle, so that a release cannot overtake the acquire that it carried; or the nodes that owe
+        an answer there, as they do before that release is written: what they executed later came by that set behind it."""
+        taken = self._take(connections, final=True)
+        return taken, () if taken is not None or connections is None else connections.linkset.late
 
     def _check_out(
         self, give_up_at: float = math.inf, *, patient: bool = False, urgent: bool = False, final: bool = False
@@ -371,14 +371,14 @@ class Driver:
             while True:
                 comes = True  # Whether waiting may bring one: those that are in use come back.
                 try:
-                    port = self._make()
+                    connections = self._make()
                     why = f"all {SETS_MAX} sets of connections are in use"
                 except OSError as error:  # No descriptor to be had.
-                    port = None
+                    connections = None
                     why = f"no more connections can be made ({error.strerror or error})"
                     comes = bool(self._shared) or patient
-                if port is not None:
-                    return port
+                if connections is not None:
+                    return connections
                 left = give_up_at - clock()
                 if left <= 0 or not comes:
                     raise QuorumUnavailable(saturated(self.cluster.names, f"was not asked: {why}"))
@@ -388,10 +388,10 @@ class Driver:
                     self._hand_over()  # After the append: whoever brings a set back looks for waiters after it did.
                 if not self._closed:
                     waiter.gate.acquire(timeout=min(left, 1.0 if self._shared else AGAIN))
-                port = waiter.port
-                if port is not None:
+                connections = waiter.connections
+                if connections is not None:
                     waiter = None
-                    return port
+                    return connections
                 if self._closing and not final:
                     raise _closed()
         finally:
@@ -405,23 +405,23 @@ class Driver:
         with self._lock:
             if len(self._shared) >= SETS_MAX:
                 return None
-            port = self.connect()
-            self._shared.add(port)
-            return port
+            connections = self.connect()
+            self._shared.add(connections)
+            return connections
 
     def _hand_over(self) -> None:
         """Give the sets that are idle to those who wait, the first of them first."""
         while self._idle and (self._urgent or self._waiters):
             try:
-                port = self._idle.pop()
+                connections = self._idle.pop()
             except IndexError:
                 return
             try:
                 waiter = (self._urgent or self._waiters).popleft()
             except IndexError:  # They have gone meanwhile. Others may have come: look again.
-                self._idle.append(port)
+                self._idle.append(connections)
             else:
-                waiter.port = port
+                waiter.connections = connections
                 waiter.open()
 
     def _step_out(self, line: deque[_Waiter], waiter: _Waiter) -> None:
@@ -429,10 +429,10 @@ class Driver:
         try:
             line.remove(waiter)
         except ValueError:  # Somebody has one for us, and is about to say so, if no Ctrl-C strikes it.
-            if waiter.port is None:
+            if waiter.connections is None:
                 waiter.gate.acquire(timeout=_JOIN)
-        if waiter.port is not None:
-            self._check_in(waiter.port)
+        if waiter.connections is not None:
+            self._check_in(waiter.connections)
 
     def _call_waiters(self) -> None:
         """Make those who wait look up: there may be nothing to wait for any more."""
@@ -451,22 +451,22 @@ class Driver:
         finally:
             self._sleepers.discard(waiter)
 
-    def _check_in(self, port: ConnectionSet) -> None:
+    def _check_in(self, connections: ConnectionSet) -> None:
         while True:
-            while port.following:
-                port.linkset.send(port.following.popleft(), None)
-            self._idle.append(port)
-            if not port.following:
+            while connections.following:
+                connections.linkset.send(connections.following.popleft(), None)
+            self._idle.append(connections)
+            if not connections.following:
                 break
             try:
-                self._idle.remove(port)
+                self._idle.remove(connections)
             except ValueError:  # Somebody has it, and brings it back.
                 break
         if self._closed:  # Asked after the append: whoever closes looks at the list after it set this.
             with contextlib.suppress(ValueError):
-                self._idle.remove(port)
-            port.drain(clock() + self.cluster.patience)
-            port.close()
+                self._idle.remove(connections)
+            connections.drain(clock() + self.cluster.patience)
+            connections.close()
         elif self._urgent or self._waiters:
             self._hand_over()
 
@@ -478,9 +478,9 @@ def _connect(
     hangups: Hangups,
     silence: float,
 ) -> ConnectionSet:
-    port = ConnectionSet(nodes, dial, hangups, silence=silence)
-    known.add(port)
-    return port
+    connections = ConnectionSet(nodes, dial, hangups, silence=silence)
+    known.add(connections)
+    return connections
 
 
 def _closed() -> RedlockError:

@@ -45,8 +45,8 @@ class Watched(Protocol):
 class Keeper(Protocol):
     """Who has the sets that nobody uses."""
 
-    def tend(self, port: Any) -> bool:
-        """Read what came on *port*; False: it is in use."""
+    def tend(self, connections: Any) -> bool:
+        """Read what came on *connections*; False: it is in use."""
 
     def hear_releases(self) -> None:
         """Read what came for releases on idle sets."""
@@ -68,12 +68,12 @@ class Hangups(Worker):
         self._closing = False
         threads.on_missing = self._ring
 
-    def watch(self, port: Watched, index: int, sock: socket.socket) -> None:
-        """Tell *port*, should it be idle then, when its connection to node *index* ends."""
+    def watch(self, connections: Watched, index: int, sock: socket.socket) -> None:
+        """Tell *connections*, should it be idle then, when its connection to node *index* ends."""
         with self._lock:
             if not self._closing and hasattr(select, "epoll"):
                 # A closed descriptor leaves the epoll by itself; its number is overwritten here when it comes again.
-                self._watched[sock.fileno()] = (weakref.ref(port), index)
+                self._watched[sock.fileno()] = (weakref.ref(connections), index)
                 if self._epoll is not None:
                     _register(self._epoll, sock.fileno())
 
@@ -115,7 +115,7 @@ class Hangups(Worker):
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._bell, select.EPOLLIN)
         for fd in list(self._watched):  # Of connections that came while there was no thread to be had, nor a descriptor.
-            if self._port_behind(fd) is not None:
+            if self._behind(fd) is not None:
                 _register(self._epoll, fd)
 
     def _tidy(self) -> None:
@@ -144,19 +144,23 @@ class Hangups(Worker):
         if driver is not None:
             driver.hear_releases()
 
-    def _port_behind(self, fd: int) -> Watched | None:
+    def _behind(self, fd: int) -> Watched | None:
         """The set that still uses *fd*."""
         entry = self._watched.get(fd)
-        port = entry[0]() if entry is not None else None
-        return port if entry is not None and port is not None and port.descriptor(entry[1]) == fd and not port.closed else None
+        connections = entry[0]() if entry is not None else None
+        return (
+            connections
+            if entry is not None and connections is not None and connections.descriptor(entry[1]) == fd and not connections.closed
+            else None
+        )
 
     def _tell(self, fd: int) -> bool:
         """Whether the set behind *fd* knows by now, or is gone."""
-        driver, port = self._driver(), self._port_behind(fd)
-        if driver is None or port is None:
+        driver, connections = self._driver(), self._behind(fd)
+        if driver is None or connections is None:
             return True
         try:
-            return driver.tend(port)
+            return driver.tend(connections)
         except Exception:
             _log.exception("looking after a closed connection failed")
             return True

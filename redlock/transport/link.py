@@ -66,8 +66,8 @@ class Link:
         "_unproven",
         "_waiting",
         "broken",
+        "in_flight",
         "node",
-        "owing",
     )
 
     def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
@@ -78,7 +78,7 @@ class Link:
         self._dial = dial
         self._silence = silence
         self._greeting = Greeting(node)
-        self.owing: deque[Request] = deque()
+        self.in_flight: deque[Request] = deque()
         """Requests written and not answered, in their order."""
         self._waiting: deque[Request] = deque()
         self._quiet_since = 0.0
@@ -99,19 +99,14 @@ class Link:
         return self._greeting.gate is _DIALLING
 
     @property
-    def in_flight(self) -> int:
-        """Requests written and not answered."""
-        return len(self.owing)
-
-    @property
     def releasing(self) -> bool:
         """Whether a release was written and not answered: a socket that is closed with an answer unread may take with it
         what the node has not read yet."""
-        return any(request.command.final for request in self.owing)
+        return any(request.command.final for request in self.in_flight)
 
     def overdue(self, now: float) -> bool:
         """Whether the node has owed an answer for too long. Read its socket before believing that."""
-        return bool(self.owing) and now - self._quiet_since > self._silence
+        return bool(self.in_flight) and now - self._quiet_since > self._silence
 
     def heard(self, now: float) -> None:
         """The driver was away and cannot know whether the node was silent: start counting anew."""
@@ -121,7 +116,7 @@ class Link:
 
     def submit(self, request: Request, now: float) -> bytes:
         """Take a request; what cannot be written now waits, or fails at once into the mailbox."""
-        command, owing, greeting = request.command, self.owing, self._greeting
+        command, in_flight, greeting = request.command, self.in_flight, self._greeting
         if command.marked:
             tail = greeting.tail
             if (
@@ -129,18 +124,18 @@ class Link:
                 or greeting.as_of != self._admission.changes
                 or now > greeting.look_at
                 or now > request.not_after
-                or len(owing) >= TAKES_MAX
+                or len(in_flight) >= TAKES_MAX
             ):
                 return self._submit_other(request, now)
             request.life = greeting.life
             data = (command.packed or encode(command)) + tail
-        elif command.final and greeting.gate is not _DOWN and greeting.gate is not _DIALLING and len(owing) < IN_FLIGHT_MAX:
+        elif command.final and greeting.gate is not _DOWN and greeting.gate is not _DIALLING and len(in_flight) < IN_FLIGHT_MAX:
             data = command.packed or encode(command)
         else:
             return self._submit_other(request, now)
-        if not owing:
+        if not in_flight:
             self._quiet_since = now
-        owing.append(request)
+        in_flight.append(request)
         request.written = True
         return data
 
@@ -163,11 +158,11 @@ class Link:
 
     def received(self, data: bytes, now: float) -> bytes:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
-        reader, owing, greeting = self._reader, self.owing, self._greeting
+        reader, in_flight, greeting = self._reader, self.in_flight, self._greeting
         # Nearly all answers say yes; they are known by their bytes. No whole reply is the beginning of another one.
         as_of_now = greeting.as_of == self._admission.changes and not greeting.barred
-        while owing and not reader.cut:
-            request = owing[0]
+        while in_flight and not reader.cut:
+            request = in_flight[0]
             command = request.command
             if command.marked and not (as_of_now and request.life == greeting.life):
                 break
@@ -178,7 +173,7 @@ class Link:
                 data = data[len(yes) :]
             else:
                 break
-            owing.popleft()
+            in_flight.popleft()
             self._quiet_since = now
             run = request.run
             if run is not None and not run.done:
@@ -201,9 +196,9 @@ class Link:
                 if answer is NOT_YET:
                     break
                 self._quiet_since = now
-                if not self.owing:
+                if not self.in_flight:
                     raise WireError("sent a reply that nobody asked for")
-                out += self._answer(self.owing.popleft(), answer, now)
+                out += self._answer(self.in_flight.popleft(), answer, now)
                 if not self.up:
                     break
         except WireError as error:
@@ -237,7 +232,7 @@ class Link:
         was_greeting = not greeting.met
         if was_greeting and greeting.said:  # A server that is full says so, and hangs up.
             fault = Fault(fault.kind, f"said {greeting.said}, and {fault.detail}")
-        fifo, self.owing = self.owing, deque()
+        fifo, self.in_flight = self.in_flight, deque()
         greeting.reset()
         self._unproven = False
         self.broken = None
@@ -257,7 +252,7 @@ class Link:
     # Submitting
 
     def _write(self, request: Request, data: bytes, now: float) -> bytes:
-        fifo = self.owing
+        fifo = self.in_flight
         if not fifo:
             self._quiet_since = now
         fifo.append(request)
@@ -276,7 +271,7 @@ class Link:
             return self._submit_greet(request, command, now)
         if command.marked:
             return self._submit_vote(request, now)
-        if len(self.owing) >= IN_FLIGHT_MAX:
+        if len(self.in_flight) >= IN_FLIGHT_MAX:
             self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
             if command.final:
                 self.node.owe(command, now)
@@ -288,7 +283,7 @@ class Link:
         """A vote that cannot just be written: the time for a look has come, or something has changed, or it must wait."""
         greeting = self._greeting
         data = self._ask(greeting.look(now, voting=True), now) if now > greeting.look_at and not greeting.learning else b""
-        if greeting.may_vote(now) and len(self.owing) < TAKES_MAX:
+        if greeting.may_vote(now) and len(self.in_flight) < TAKES_MAX:
             return data + self._write_vote(request, encode(request.command), now)
         self._wait(request, now)
         # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost: do not look at each.
@@ -371,7 +366,7 @@ class Link:
                 elif late or greeting.tail is None:
                     # Also what nobody asks any more: a round that was lost may still wait to hear why.
                     self._fail(request, standing.fault or _too_late(request), now)
-                elif len(self.owing) < TAKES_MAX:
+                elif len(self.in_flight) < TAKES_MAX:
                     out += self._write_vote(request, encode(command), now)
                 else:
                     self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"), now)

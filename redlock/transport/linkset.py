@@ -61,7 +61,7 @@ class Schedule(Protocol):
 
 
 class LinkSet:
-    """The links of one set of connections, and the runs on them. A `Port` of its runs.
+    """The links of one set of connections, and the runs on them. Where its runs write.
 
     *silence*: seconds for which a connected node may owe an answer before its connection is given up. *make_link*: what makes a
     link; the simulator has a plainer one as well. Everything that a driver tells must come from one thread at a time.
@@ -123,7 +123,7 @@ class LinkSet:
     @property
     def late(self) -> tuple[int, ...]:
         """The nodes that owe an answer here."""
-        return tuple([node for node, link in enumerate(self.links) if link.owing])
+        return tuple([node for node, link in enumerate(self.links) if link.in_flight])
 
     @property
     def releasing(self) -> bool:
@@ -171,7 +171,7 @@ class LinkSet:
             # An interrupt between the link's note and the socket's write would let answers drift from their questions.
             self.busy = node = request.node
             link = links[node]
-            if link.owing and not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
+            if link.in_flight and not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
                 self._make_sure(node, now)
             data = link.submit(request, now)
             if data:
@@ -293,7 +293,7 @@ class LinkSet:
         if wait.pause:
             run.paused()
         until = wait.until
-        if until < run.timer_at and run.port is self:
+        if until < run.timer_at and run.linkset is self:
             run.timer_at = until
             heappush(timers, (until, next(self._order), run))
             if len(timers) > self._timers_max:  # Most flows end long before their time.
@@ -307,7 +307,7 @@ class LinkSet:
         timers = self._timers
         while timers and timers[0][0] <= now:
             until, _, run = timers[0]
-            current = not run.done and run.timer_at == until and run.port is self
+            current = not run.done and run.timer_at == until and run.linkset is self
             over = current and run.wait.until <= now
             if over and self._suspicions < SUSPICIONS_MAX and self._unread():
                 # Silence is only what remains when everything that came was read.
@@ -325,7 +325,7 @@ class LinkSet:
         self._suspicions = 0
 
     def _unread(self) -> bool:
-        return any(link.owing and self._shell.readable(node) for node, link in enumerate(self.links))
+        return any(link.in_flight and self._shell.readable(node) for node, link in enumerate(self.links))
 
     # Releases that are owed
 

@@ -10,13 +10,13 @@ from redlock.core.effects import NEVER, Cancelled, Event, Flow, Grants, Reply, R
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Tally, Vote
 from redlock.transport.link import Mailbox
 
-__all__ = ["Port", "Run", "saturated"]
+__all__ = ["Writer", "Run", "saturated"]
 
 T = TypeVar("T")
 _ENDED = Wait(NEVER)
 
 
-class Port(Protocol):
+class Writer(Protocol):
     """Where a run's requests go."""
 
     mailbox: Mailbox
@@ -26,7 +26,7 @@ class Port(Protocol):
 
 
 class Run(Generic[T]):
-    """A flow, the `Wait` it is at, and the port it writes to; without a port, events for it are dropped.
+    """A flow, the `Wait` it is at, and the set of links it writes to; without one, events for it are dropped.
 
     *wanted*: how many grants it is to be woken for; the links leave all but the last of them in *kept*, where they come by
     *mailbox*, and say nothing. Drivers make it a kind of their own where a pause, or its end, is more than time to them.
@@ -39,22 +39,24 @@ class Run(Generic[T]):
         "done",
         "error",
         "kept",
+        "linkset",
         "mailbox",
         "on_done",
-        "port",
         "timer_at",
         "value",
         "wait",
         "wanted",
     )
 
-    def __init__(self, flow: Flow[T], port: Port, clock: Callable[[], float], on_done: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, flow: Flow[T], linkset: Writer, clock: Callable[[], float], on_done: Callable[[], None] | None = None
+    ) -> None:
         self._flow = flow
         self._send = flow.send
         self._clock = clock
         self.on_done = on_done
-        self.port: Port | None = port
-        self.mailbox: Mailbox | None = port.mailbox
+        self.linkset: Writer | None = linkset
+        self.mailbox: Mailbox | None = linkset.mailbox
         self.wait = _ENDED
         self.timer_at = float("inf")
         """When the set that it is on looks at it next, for its time may be over."""
@@ -68,10 +70,10 @@ class Run(Generic[T]):
         """Run to the first wait that takes time."""
         self._advance(self._send, None)
 
-    def move(self, port: Port | None) -> None:
-        """Write to *port* from now on, and hear what comes from there alone."""
-        self.port = port
-        self.mailbox = port.mailbox if port is not None else None
+    def move(self, linkset: Writer | None) -> None:
+        """Write to *linkset* from now on, and hear what comes from there alone."""
+        self.linkset = linkset
+        self.mailbox = linkset.mailbox if linkset is not None else None
 
     def step(self, event: Event) -> None:
         """Deliver one event, or keep it if the flow does not want to be woken for it yet.
@@ -109,9 +111,9 @@ class Run(Generic[T]):
         if not self.done:
             self._advance(self._flow.throw, Cancelled())
 
-    def hears(self, port: Port) -> bool:
-        """Whether an event that came by *port* is for this run now."""
-        return self.port is port and not self.done and not self.wait.pause
+    def hears(self, linkset: Writer) -> bool:
+        """Whether an event that came by *linkset* is for this run now."""
+        return self.linkset is linkset and not self.done and not self.wait.pause
 
     def result(self) -> T:
         """What the flow returned, or raise what it raised."""
@@ -126,8 +128,8 @@ class Run(Generic[T]):
             while True:
                 self.wait = wait
                 self.wanted = wait.grants
-                if wait.send and self.port is not None:
-                    self.port.send(wait.send, self)
+                if wait.send and self.linkset is not None:
+                    self.linkset.send(wait.send, self)
                 if wait.until != NEVER:
                     return
                 wait = self._send(Tick(self._clock()))
@@ -135,7 +137,7 @@ class Run(Generic[T]):
             self.value = stop.value
         except BaseException as error:
             if getattr(self._flow, "gi_frame", None) is not None:
-                # It came from the port, or from an interrupt between the flow's yield and us: the flow must still clean up.
+                # It came from the linkset, or from an interrupt between the flow's yield and us: the flow must still clean up.
                 if not isinstance(error, Exception):
                     raise
                 self._clean_up()
@@ -149,8 +151,8 @@ class Run(Generic[T]):
     def _clean_up(self) -> None:
         with contextlib.suppress(Exception, Cancelled, StopIteration):
             wait = self._flow.throw(Cancelled())
-            if self.port is not None:
-                self.port.send(wait.send, self)
+            if self.linkset is not None:
+                self.linkset.send(wait.send, self)
 
 
 def saturated(names: Sequence[str], detail: str) -> Tally:

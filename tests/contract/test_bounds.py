@@ -33,7 +33,7 @@ async def test_no_more_rounds_are_under_way_than_allowed(
     api: Asyncio, nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those who want locks wait for their turn in order; one whose time ends in the queue is told why."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 3)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 3)
     journal = Journal(api)
     under_way: list[int] = []
 
@@ -77,7 +77,7 @@ async def test_a_close_gives_back_leases_that_ended_while_their_releases_wait_fo
 @pytest.mark.loops
 async def test_holders_queue_too_when_very_many_ask_at_once(api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """They go before those who want locks, up to a bound of their own; and all are served."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 2)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 2)
     monkeypatch.setattr("redlock.transport.aio.URGENT_MAX", 4)
     async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0) as locks:
         leases = [await locks.lock(f"orders:{number}").acquire() for number in range(7)]
@@ -100,7 +100,7 @@ async def test_a_release_does_not_wait_behind_those_who_want_locks(
     api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It makes room: it is written at once, though all rounds are under way and somebody queues for the next."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 1)
     journal = Journal(api)
     async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0, on_event=journal) as locks:
         lease = await locks.lock("orders").acquire()
@@ -123,7 +123,7 @@ async def test_a_task_that_is_cancelled_in_the_queue_takes_no_turn_with_it(
     api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Its turn goes to the next, also if it had been given it in that very moment."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 1)
     loop = asyncio.get_running_loop()
     async with redlock.asyncio.Redlock(nodes.urls, ttl=50.0, node_timeout=5.0) as locks:
         async with locks.lock("warm"):
@@ -151,7 +151,7 @@ async def test_a_waiter_that_is_cancelled_as_it_queues_for_its_next_look_takes_n
     api: Asyncio, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pause is over and all rounds are under way: the turn that then comes for it goes on to the next."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 1)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 1)
     journal = Journal(api)
     async with (
         redlock.asyncio.Redlock(nodes.urls, ttl=50.0) as others,

@@ -328,7 +328,7 @@ async def test_close_ends_whoever_waits_in_a_queue_or_a_pause(
     api: Api, nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those whose turn, or whose set of connections, has not come."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 2)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 2)
     monkeypatch.setattr("redlock.transport.blocking.SETS_MAX", 2)
     journal = Journal(api)
     locks = api.redlock(nodes.urls, ttl=TTL, node_timeout=5.0, retry_delay=20.0, on_event=journal)

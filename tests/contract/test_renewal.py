@@ -122,7 +122,7 @@ async def test_no_deadline_waits_for_somebody_elses_renewal(api: Api, nodes: Nod
 
 async def test_a_renewal_does_not_wait_behind_those_who_want_locks(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """More tasks want locks than rounds are allowed under way, on a slow network: what is held is renewed before them."""
-    monkeypatch.setattr("redlock.transport.aio.ROUNDS_MAX", 2)
+    monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 2)
     with contextlib.ExitStack() as stack:
         proxies = [stack.enter_context(LateProxy(node.port, delay=0.02)) for node in nodes]
         async with Redlock([proxy.url for proxy in proxies], ttl=2.0) as locks:

@@ -43,7 +43,7 @@ from textwrap import dedent, wrap
 from typing import Any
 
 from redlock.core import commands
-from redlock.core.acquire import Ask, acquire
+from redlock.core.acquire import Acquisition, acquire
 from redlock.core.admission import Admission
 from redlock.core.commands import Command, Free, Greet, Mark, Nonsense, Repair, Take
 from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
@@ -201,7 +201,7 @@ class Play:
     def acquire(self, *, once: bool = False, timeout: float = math.inf, ttl: float | None = None) -> Course:
         """Start an acquire now."""
         ttl = self.policy.ttl if ttl is None else ttl
-        ask = Ask("r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once)
+        ask = Acquisition("r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once)
         return self._start("acquire", acquire(self.cluster, ask, self.now))
 
     def extend(self, ttl: float | None = None) -> Course:

@@ -60,7 +60,7 @@ async def asked(locks: redlock.asyncio.Redlock) -> asyncio.Task[Any]:
     task = asyncio.create_task(locks.lock("orders").acquire(blocking=False))
     await asyncio.sleep(0)  # Until it has written; the loop has not looked at a socket since.
     for link, transport in zip(driver.linkset.links, driver.streams._transports, strict=True):
-        assert link.in_flight == 1 and transport is not None
+        assert len(link.in_flight) == 1 and transport is not None
         assert select.select([transport.get_extra_info("socket")], [], [], PATIENCE)[0]
     return task
 

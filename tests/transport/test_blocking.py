@@ -59,9 +59,9 @@ def pair(locks: redlock.Redlock, name: str = "orders") -> bool:
 
 def settled(locks: redlock.Redlock) -> ConnectionSet:
     """The only set, when no node owes an answer on it."""
-    (port,) = locks._driver._idle
-    until(lambda: locks._driver.tend(port) and not port.linkset.late, "all answers")
-    return port
+    (connections,) = locks._driver._idle
+    until(lambda: locks._driver.tend(connections) and not connections.linkset.late, "all answers")
+    return connections
 
 
 def held(node: Node, name: str = "orders") -> bool:
@@ -83,11 +83,11 @@ def paused(*nodes: Node) -> Iterator[None]:
 @contextmanager
 def in_hand(locks: redlock.Redlock, prefer: ConnectionSet | None = None) -> Iterator[ConnectionSet]:
     """A set of connections in the hands of somebody who does nothing with it."""
-    port = locks._driver._take(prefer, final=False) or locks._driver._check_out()
+    connections = locks._driver._take(prefer, final=False) or locks._driver._check_out()
     try:
-        yield port
+        yield connections
     finally:
-        locks._driver._check_in(port)
+        locks._driver._check_in(connections)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ class Sent:
 def test_a_release_goes_on_the_set_that_carried_its_acquire(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not on the one that was used last."""
     lease = taken(locks)
-    first = lease._port
+    first = lease._connections
     assert first is not None
     with in_hand(locks, first), in_hand(locks) as other:
         assert other is not first
@@ -139,47 +139,47 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
         settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
-            port = lease._port
-            assert port is not None
-            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
+            connections = lease._connections
+            assert connections is not None
+            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
             sent = Sent(monkeypatch)
-            with in_hand(locks, port):
+            with in_hand(locks, connections):
                 if came_back:
                     follow = locks._driver.follow
 
-                    def late(port: ConnectionSet, *behind: Any) -> None:
-                        locks._driver._check_in(port)
-                        follow(port, *behind)
-                        locks._driver._idle.remove(port)
+                    def late(connections: ConnectionSet, *behind: Any) -> None:
+                        locks._driver._check_in(connections)
+                        follow(connections, *behind)
+                        locks._driver._idle.remove(connections)
 
                     monkeypatch.setattr(locks._driver, "follow", late)
                 assert lease.release()
-                assert [node for used, node in sent.finals if used is not port.linkset] == [0, 1, 2, 3, 4]
-                assert ([node for used, node in sent.finals if used is port.linkset] == [0]) is came_back
-            assert [node for used, node in sent.finals if used is port.linkset] == [0]
-            assert [request.command.final for request in port.linkset.links[0].owing] == [False, True]
-            assert not port.following
+                assert [node for used, node in sent.finals if used is not connections.linkset] == [0, 1, 2, 3, 4]
+                assert ([node for used, node in sent.finals if used is connections.linkset] == [0]) is came_back
+            assert [node for used, node in sent.finals if used is connections.linkset] == [0]
+            assert [request.command.final for request in connections.linkset.links[0].in_flight] == [False, True]
+            assert not connections.following
         until(lambda: not held(own_nodes[0]), "the release")
 
 
 def test_a_release_that_is_handed_over_as_its_set_comes_back_is_written(locks: redlock.Redlock, nodes: Nodes) -> None:
     """Between the last look at what is to follow and the set's return nobody else would write it before the next use."""
     lease = taken(locks)
-    port = settled(locks)
+    connections = settled(locks)
     driver = locks._driver
     behind = abandon(locks._cluster, lease._holding, now())
 
     class Late(deque[ConnectionSet]):
-        def append(self, port: ConnectionSet) -> None:
+        def append(self, connections: ConnectionSet) -> None:
             if behind not in handed:
                 handed.append(behind)
-                driver.follow(port, range(5), behind)
-            super().append(port)
+                driver.follow(connections, range(5), behind)
+            super().append(connections)
 
     handed: list[Sequence[Request]] = []
-    with in_hand(locks, port):
+    with in_hand(locks, connections):
         driver._idle = Late()
-    assert handed and not port.following
+    assert handed and not connections.following
     until(lambda: not any(map(held, nodes)), "the release")
 
 
@@ -190,15 +190,15 @@ def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes
         settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
-            port = lease._port
-            assert port is not None
-            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
+            connections = lease._connections
+            assert connections is not None
+            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
             sent = Sent(monkeypatch)
-            with in_hand(locks, port):
-                locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=port)
-                assert [node for used, node in sent.finals if used is not port.linkset] == [0, 1, 2, 3, 4]
-            assert [node for used, node in sent.finals if used is port.linkset] == [0]
-            assert [request.command.final for request in port.linkset.links[0].owing] == [False, True]
+            with in_hand(locks, connections):
+                locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=connections)
+                assert [node for used, node in sent.finals if used is not connections.linkset] == [0, 1, 2, 3, 4]
+            assert [node for used, node in sent.finals if used is connections.linkset] == [0]
+            assert [request.command.final for request in connections.linkset.links[0].in_flight] == [False, True]
         until(lambda: not any(map(held, own_nodes)), "the release")
 
 
@@ -209,13 +209,13 @@ def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> No
         settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
-            port = lease._port
-            assert port is not None
-            port.linkset.links[0]._silence = 0.0
-            descriptor = port.descriptor(0)
+            connections = lease._connections
+            assert connections is not None
+            connections.linkset.links[0]._silence = 0.0
+            descriptor = connections.descriptor(0)
             assert lease.release()
-            assert port.descriptor(0) == descriptor
-            assert port.linkset.links[0].releasing
+            assert connections.descriptor(0) == descriptor
+            assert connections.linkset.links[0].releasing
         until(lambda: not held(own_nodes[0]), "the release")
 
 
@@ -226,15 +226,15 @@ def test_an_answer_that_waits_unread_is_no_silence(own_nodes: Nodes) -> None:
         settled(locks)
         with paused(own_nodes[0]):
             lease = taken(locks)
-            port = lease._port
-            assert port is not None
-            until(lambda: locks._driver.tend(port) and port.linkset.late == (0,), "all answers but one")
-            stack.enter_context(in_hand(locks, port))
-        descriptor, link = port.descriptor(0), port.linkset.links[0]
+            connections = lease._connections
+            assert connections is not None
+            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
+            stack.enter_context(in_hand(locks, connections))
+        descriptor, link = connections.descriptor(0), connections.linkset.links[0]
         until(lambda: select.select([descriptor], [], [], 0)[0], "an answer that nobody reads")
         link._silence = 0.0
-        port.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
-        assert port.descriptor(0) == descriptor and link.up
+        connections.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+        assert connections.descriptor(0) == descriptor and link.up
         stack.close()
         assert lease.release()
 
@@ -266,10 +266,10 @@ def test_a_torn_connection_is_closed_and_no_answer_drifts(
     locks: redlock.Redlock, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
     """A Ctrl-C between the note of a request and its write: the next answers would be taken for that of the one before."""
-    (port,) = locks._driver._idle
-    linkset = port.linkset
+    (connections,) = locks._driver._idle
+    linkset = connections.linkset
     write = linkset._write
-    sock = port.sockets.socks[2]
+    sock = connections.sockets.socks[2]
     assert sock is not None
 
     def torn(node: int, data: bytes) -> None:
@@ -298,15 +298,15 @@ def test_a_torn_connection_is_closed_and_no_answer_drifts(
 def test_an_interrupt_while_a_connection_is_taken_over_does_not_lose_the_node(nodes: Nodes) -> None:
     """Its dial was answered, and the answer is gone: it is dialled anew."""
     with redlock.Redlock(nodes.urls) as locks:
-        with in_hand(locks) as port:
-            register = port.sockets.by_fd
+        with in_hand(locks) as connections:
+            register = connections.sockets.by_fd
 
             class Torn(dict[int, int]):
                 def __setitem__(self, fd: int, index: int) -> None:
-                    port.sockets.by_fd = register
+                    connections.sockets.by_fd = register
                     raise KeyboardInterrupt
 
-            port.sockets.by_fd = Torn()
+            connections.sockets.by_fd = Torn()
         with pytest.raises(KeyboardInterrupt):
             locks.lock("orders").acquire()
         until(lambda: pair(locks) and all(report.votes for report in locks.nodes()), "five nodes that vote")
@@ -420,9 +420,9 @@ def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: py
 
         def ask(name: str, **how: bool) -> threading.Thread:
             def have() -> None:
-                port = driver._check_out(**how)
+                connections = driver._check_out(**how)
                 order.append(name)
-                driver._check_in(port)
+                driver._check_in(connections)
 
             before = len(driver._waiters) + len(driver._urgent)
             thread = threading.Thread(target=have, daemon=True)
@@ -445,12 +445,12 @@ def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: N
         driver = locks._driver
         holder = blocking._Waiter()
         driver._urgent.append(holder)
-        (port,) = driver._idle
+        (connections,) = driver._idle
         with pytest.raises(QuorumUnavailable, match="all 1 sets of connections are in use"):
             driver._check_out(now())
         driver._hand_over()
-        assert holder.port is port
-        driver._check_in(port)
+        assert holder.connections is connections
+        driver._check_in(connections)
         assert pair(locks)
 
 
@@ -460,18 +460,18 @@ def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: py
     with redlock.Redlock(nodes.urls) as locks:
         assert pair(locks)
         driver = locks._driver
-        port = driver._idle.pop()
+        connections = driver._idle.pop()
         step_out = driver._step_out
 
         def late(line: Any, waiter: Any) -> None:
-            driver._check_in(port)  # Handed to the one who has just had enough.
-            assert waiter.port is port
+            driver._check_in(connections)  # Handed to the one who has just had enough.
+            assert waiter.connections is connections
             step_out(line, waiter)
 
         monkeypatch.setattr(driver, "_step_out", late)
         with pytest.raises(QuorumUnavailable, match="all 1 sets of connections are in use"):
             locks.lock("orders").acquire(timeout=0.01)
-        assert list(driver._idle) == [port]
+        assert list(driver._idle) == [connections]
         assert pair(locks)
 
 
@@ -501,14 +501,14 @@ def test_a_set_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) ->
     def waiting(until: float) -> Flow[None]:
         yield Wait(until)
 
-    port, began_at = locks._driver.connect(), now()
-    runs = [Run(waiting(began_at + seconds), port.linkset, now) for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE)]
+    connections, began_at = locks._driver.connect(), now()
+    runs = [Run(waiting(began_at + seconds), connections.linkset, now) for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE)]
     for run in runs:
-        port.linkset.begin(run)
-    port.pump(began_at + PATIENCE)
+        connections.linkset.begin(run)
+    connections.pump(began_at + PATIENCE)
     assert [run.done for run in runs] == [False, True, False]
     assert now() < began_at + PATIENCE / 2
-    port.close()
+    connections.close()
 
 
 def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -518,8 +518,8 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
     monkeypatch.setattr("redlock.transport.node.OWED_MAX", 4)
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
-        port = settled(locks)
-        link = port.linkset.links[0]
+        connections = settled(locks)
+        link = connections.linkset.links[0]
         link._silence = 1000.0
         leases = [taken(locks, f"before:{number}") for number in range(20)]
         settled(locks)
@@ -527,11 +527,11 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
         with paused(own_nodes[0]):
             for number in range(10):
                 assert pair(locks, f"orders:{number}")
-                flying.append(link.in_flight)
+                flying.append(len(link.in_flight))
             assert max(flying) == 6, "a vote is asked for only where its release would still fit"
             for lease in leases:
                 assert lease.release()
-                flying.append(link.in_flight)
+                flying.append(len(link.in_flight))
                 owed.append(len(link.node.owed))
             assert max(flying) == 12
             assert max(owed) == 4
@@ -556,8 +556,8 @@ def test_no_descriptors_are_kept_beside_a_stopped_node(own_nodes: Nodes, monkeyp
 
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.1, on_event=heard) as locks:
         assert pair(locks)
-        (port,) = locks._driver._idle
-        port.linkset.silence = port.linkset.links[0]._silence = 0.02
+        (connections,) = locks._driver._idle
+        connections.linkset.silence = connections.linkset.links[0]._silence = 0.02
         with paused(own_nodes[0]):
             before = len(opened)
             deadline = time.monotonic() + PATIENCE
@@ -619,15 +619,15 @@ def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, m
         assert all(report.votes for report in locks.nodes())
         assert len(found) == 5, "no connection was broken by it"
         assert all(sock.refused for sock in found)
-        with in_hand(locks) as port:
-            assert not any(port.sockets._unsent)
-            assert port.sockets.poller.poll(0) == [], "a poller that waits for room where there is room never sleeps"
+        with in_hand(locks) as connections:
+            assert not any(connections.sockets._unsent)
+            assert connections.sockets.poller.poll(0) == [], "a poller that waits for room where there is room never sleeps"
 
 
 def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Redlock) -> None:
     """A vote that lies unread as the next write finds the connection broken is a vote: the lock is on that node."""
-    port = settled(locks)
-    sock = port.sockets.socks[0]
+    connections = settled(locks)
+    sock = connections.sockets.socks[0]
     assert sock is not None
 
     class Breaking(Dribbling):
@@ -645,7 +645,7 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
         heard.append((yield Wait(at + PATIENCE, asked)))
         heard.append((yield Wait(at + PATIENCE)))
 
-    port.sockets.socks[0] = Breaking(sock)  # type: ignore[call-overload]
+    connections.sockets.socks[0] = Breaking(sock)  # type: ignore[call-overload]
     locks._driver.run(twice)
     assert [type(event) for event in heard] == [Reply, Failure]
 
@@ -658,7 +658,7 @@ def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(mo
         redlock.Redlock(nodes.urls, ttl=1.0, node_timeout=0.05) as locks,
     ):
         assert pair(locks)
-        (port,) = locks._driver._idle
+        (connections,) = locks._driver._idle
 
         class Sleepy(Dribbling):
             def send(self, data: bytes) -> int:
@@ -669,12 +669,12 @@ def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(mo
                 time.sleep(0.5)
                 return data
 
-        sock = port.sockets.socks[0]
+        sock = connections.sockets.socks[0]
         assert sock is not None
-        port.sockets.socks[0] = Sleepy(sock)  # type: ignore[call-overload]
+        connections.sockets.socks[0] = Sleepy(sock)  # type: ignore[call-overload]
         with pytest.raises(QuorumUnavailable, match="validity was over"):
             locks.lock("orders", ttl=0.3).acquire(blocking=False)
-        port.sockets.socks[0] = sock
+        connections.sockets.socks[0] = sock
 
 
 def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -706,10 +706,10 @@ class Closed:
         self.releasing: list[bool] = []
         close = ConnectionSet.close
 
-        def closing(port: ConnectionSet) -> None:
-            if not port.closed:
-                self.releasing.append(port.linkset.releasing)
-            close(port)
+        def closing(connections: ConnectionSet) -> None:
+            if not connections.closed:
+                self.releasing.append(connections.linkset.releasing)
+            close(connections)
 
         patch.setattr(ConnectionSet, "close", closing)
 
@@ -727,8 +727,8 @@ def test_a_release_on_its_way_is_heard_of_before_the_close(slow: list[str], monk
     with redlock.Redlock(slow, ttl=60.0, node_timeout=10.0) as locks:
         lease = taken(locks)
         assert lease.release()
-        (port,) = locks._driver._idle
-        assert port.linkset.links[4].releasing
+        (connections,) = locks._driver._idle
+        assert connections.linkset.links[4].releasing
     assert closed.releasing == [False]
 
 
@@ -740,21 +740,21 @@ def test_a_release_on_its_way_is_heard_of_when_the_set_comes_back_after_the_clos
     locks = redlock.Redlock(slow, ttl=60.0, node_timeout=10.0)
     lease = taken(locks)
     assert lease.release()
-    with in_hand(locks) as port:
-        assert port.linkset.links[4].releasing
+    with in_hand(locks) as connections:
+        assert connections.linkset.links[4].releasing
         locks.close()
-        assert not port.closed
-    assert port.closed and closed.releasing == [False]
+        assert not connections.closed
+    assert connections.closed and closed.releasing == [False]
 
 
 def test_a_release_on_its_way_is_heard_of_before_the_interpreter_ends(slow: list[str]) -> None:
     """Of a coordinator that nobody closed."""
     locks = redlock.Redlock(slow, ttl=60.0, node_timeout=10.0)
     assert taken(locks).release()
-    (port,) = locks._driver._idle
-    assert port.linkset.links[4].releasing
+    (connections,) = locks._driver._idle
+    assert connections.linkset.links[4].releasing
     _bring_owed()
-    assert not port.linkset.links[4].releasing
+    assert not connections.linkset.links[4].releasing
     locks.close()
 
 
@@ -781,11 +781,11 @@ def test_what_is_under_way_as_its_driver_refuses_ends_there_and_then(locks: redl
 
 def test_a_connection_that_comes_after_the_close_is_closed(locks: redlock.Redlock, nodes: Nodes) -> None:
     """The dial had begun before."""
-    with in_hand(locks) as port:
+    with in_hand(locks) as connections:
         pass
     locks.close()
     connection, sock = locks._endpoints[0].connect(1.0)
-    port.sockets.arrive(0, connection, sock, None)
+    connections.sockets.arrive(0, connection, sock, None)
     assert sock.fileno() == -1
 
 
@@ -813,12 +813,12 @@ def test_a_coordinator_that_is_dropped_leaves_no_thread(nodes: Nodes) -> None:
     """Nobody closed it; the thread that watches for hang-ups ends with it, and so do its connections."""
     locks = redlock.Redlock(nodes.urls)
     assert pair(locks)
-    (port,) = locks._driver._idle
-    sock = port.sockets.socks[0]
+    (connections,) = locks._driver._idle
+    sock = connections.sockets.socks[0]
     assert sock is not None
     name = "redlock-hangups"
     assert any(thread.name == name for thread in threading.enumerate())
-    del locks, port
+    del locks, connections
 
     def ended() -> bool:
         gc.collect()  # Each time: a dial to the slowest node, or a look of the thread itself, may just have kept it alive.

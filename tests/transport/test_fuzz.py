@@ -271,7 +271,7 @@ class Talk:
         ended = Counter(id(event.request) for event in self.mailbox)
         for request in asked:
             assert ended[id(request)] == 1, f"{request} ended {ended[id(request)]} times"
-        assert self.link.in_flight == 0 and len(self.link.node.owed) <= OWED_MAX
+        assert len(self.link.in_flight) == 0 and len(self.link.node.owed) <= OWED_MAX
         granted = [event.request.command for event in self.mailbox if isinstance(event, Reply) and is_grant(event)]
         tally["failed"] += sum(isinstance(event, Failure) for event in self.mailbox)
         self.mailbox.clear()

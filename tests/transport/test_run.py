@@ -122,14 +122,14 @@ def test_no_answer_ends_a_pause(event: Event) -> None:
 
 def test_a_run_hears_by_its_own_port_and_not_in_a_pause() -> None:
     """A late answer must not end the pause of one who waits: it would ask as often as nodes answer."""
-    port = Port()
-    run = Run(stages(Wait(75.0, pause=True)), port, lambda: 0.0)
+    connections = Port()
+    run = Run(stages(Wait(75.0, pause=True)), connections, lambda: 0.0)
     run.begin()
-    assert run.hears(port) and not run.hears(Port())
+    assert run.hears(connections) and not run.hears(Port())
     run.step(Failure(REQUESTS[0], LOST, 1.0))
-    assert not run.hears(port)
+    assert not run.hears(connections)
     run.step(Tick(75.0))
-    assert run.done and not run.hears(port)
+    assert run.done and not run.hears(connections)
 
 
 def test_a_flow_that_wants_each_grant_gets_each() -> None:
@@ -150,12 +150,12 @@ def test_a_flow_that_ends_on_the_kept_grants_hears_nothing_more() -> None:
 
 def test_a_cancel_writes_the_last_requests_whatever_was_kept() -> None:
     """Kept grants are the flow's business no more: it gives everything back."""
-    port = Port()
-    run = Run(listener(3, 2), port, lambda: 0.0)
+    connections = Port()
+    run = Run(listener(3, 2), connections, lambda: 0.0)
     run.begin()
     run.step(Reply(REQUESTS[0], GRANTED, 1.0))
     run.cancel()
-    assert run.done and port.sent == [*REQUESTS, REQUESTS[0]]
+    assert run.done and connections.sent == [*REQUESTS, REQUESTS[0]]
 
 
 class Torn(Port):
@@ -170,9 +170,9 @@ class Torn(Port):
 
 def test_a_flow_whose_port_fails_gives_back_what_was_written() -> None:
     """Whoever called hears of the failure, and the nodes get the last requests all the same."""
-    port = Torn()
-    run = Run(listener(3, 2), port, lambda: 0.0)
+    connections = Torn()
+    run = Run(listener(3, 2), connections, lambda: 0.0)
     run.begin()
-    assert run.done and port.sent == [*REQUESTS, REQUESTS[0]]
+    assert run.done and connections.sent == [*REQUESTS, REQUESTS[0]]
     with pytest.raises(OSError, match="torn"):
         run.result()
