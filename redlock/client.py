@@ -24,9 +24,10 @@ from redlock.core.renewal import Watch
 from redlock.errors import AcquireError, LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
 from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
 from redlock.transport.background import Callbacks
-from redlock.transport.blocking import Driver, GuardedAdmission
+from redlock.transport.blocking import Driver
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
+from redlock.transport.guarded import GuardedAdmission
 from redlock.transport.sockets import ConnectionSet
 
 __all__ = ["Lease", "Lock", "Redlock"]

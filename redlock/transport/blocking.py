@@ -14,13 +14,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from redlock.core.admission import Admission, Standing
-from redlock.core.commands import Mark
 from redlock.core.effects import Flow, Request
-from redlock.core.identity import Identity
-from redlock.core.quorum import Fault
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport.background import Background
@@ -33,7 +29,7 @@ from redlock.transport.run import Run, saturated
 from redlock.transport.sockets import ConnectionSet, Sockets
 from redlock.transport.threads import AGAIN, Threads
 
-__all__ = ["Driver", "GuardedAdmission"]
+__all__ = ["Driver"]
 
 T = TypeVar("T")
 SETS_MAX = 32
@@ -41,46 +37,6 @@ _JOIN = 0.25
 _LOOK = 0.002
 _LOOK_AGAIN = 1.0
 """At most this long between looks: locks, too, sleep through a suspend, and the lease clock does not."""
-
-
-class GuardedAdmission(Admission):
-    """An `Admission` that several threads may tell and ask."""
-
-    def __init__(self, names: Sequence[str], **settings: Any) -> None:
-        super().__init__(names, **settings)
-        self._lock = threading.RLock()
-
-    def seen(self, node: int, identity: Identity, at: float, *, asked_at: float | None = None, as_of: int | None = None) -> None:
-        with self._lock:
-            super().seen(node, identity, at, asked_at=asked_at, as_of=as_of)
-
-    def marked(self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None) -> None:
-        with self._lock:
-            super().marked(node, mark, stands, at, asked_at=asked_at)
-
-    def failed(self, node: int, fault: Fault) -> None:
-        with self._lock:
-            super().failed(node, fault)
-
-    def standing(self, node: int, at: float) -> Standing:
-        with self._lock:
-            return super().standing(node, at)
-
-    def outdated(self, node: int) -> bool:
-        with self._lock:
-            return super().outdated(node)
-
-    def problem(self, since: float = float("-inf")) -> str | None:
-        with self._lock:
-            return super().problem(since)
-
-    def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
-        with self._lock:
-            return super().out_of_reach(at, since)
-
-    def max_ttl(self) -> float | None:
-        with self._lock:
-            return super().max_ttl()
 
 
 class _Waiter:
@@ -158,8 +114,8 @@ class Driver:
         none can be made, unless *patient*. *prefer*: the set to use if it is idle. *urgent*: for a lease that is held; a holder,
         and least of all one who makes room, does not queue behind those who want locks.
         """
-        turn = partial(self._check_out, give_up_at=give_up_at, patient=patient, urgent=urgent, final=False)
-        return self._run(start, self._take(prefer, final=False) or turn(), turn, final=False)
+        connections = self._take(prefer, final=False) if prefer is not None else None
+        return self._run(start, connections, give_up_at, patient=patient, urgent=urgent)
 
     def release(
         self,
@@ -173,26 +129,32 @@ class Driver:
 
         Where that set is in other hands, the release goes by another one, and *again* makes what is written on that set as well.
         """
-        turn = partial(self._check_out, give_up_at=give_up_at, final=True)
         connections, late = self._take_behind(behind)
-        released, _ = self._run(start, connections or turn(), turn, final=True)
+        released, _ = self._run(start, connections, give_up_at, final=True)
         if behind is not None and late:
             self.follow(behind, late, again())
         return released
 
     def _run(
-        self, start: Callable[[float], Flow[T]], connections: ConnectionSet, turn: Callable[[], ConnectionSet], *, final: bool
+        self,
+        start: Callable[[float], Flow[T]],
+        connections: ConnectionSet | None,
+        give_up_at: float,
+        *,
+        patient: bool = False,
+        urgent: bool = False,
+        final: bool = False,
     ) -> tuple[T, ConnectionSet]:
-        """Run a flow on *connections*, and after each pause on that or on what *turn* gives."""
+        """Run a flow, on *connections* if they are given, which are in our hands then; as `run` and `release` say."""
+        if connections is None:
+            connections = self._check_out(give_up_at, patient=patient, urgent=urgent, final=final)
         ours = True
         run: Run[T] | None = None
         try:
             if self.threads.missing:
                 self.threads.try_again()
-            if connections.sockets.arrivals:  # What was dialled while nobody used it.
-                connections.welcome()
-            run = Run(start(clock()), connections.linkset, clock)
-            connections.linkset.begin(run)
+            run = Run(start(clock()), connections.linkset, clock)  # Known before it writes: an interrupt cancels it.
+            connections.begin(run)
             while not run.done:
                 if self._closing and not final:  # Asked before each wait: whoever closes wakes the set after it set this.
                     raise _closed()
@@ -204,12 +166,11 @@ class Driver:
                 connections.linkset.leave(run)
                 self._check_in(connections)
                 self._sleep(run.wait.until, final=final)
-                connections = self._take(connections, final=final) or turn()
+                connections = self._take(connections, final=final) or self._check_out(
+                    give_up_at, patient=patient, urgent=urgent, final=final
+                )
                 ours = True
-                run.move(connections.linkset)
-                if connections.sockets.arrivals:
-                    connections.welcome()
-                connections.linkset.resume(run)
+                connections.resume(run)
             return run.result(), connections
         except BaseException:
             if ours:
@@ -236,9 +197,7 @@ class Driver:
                     self.nodes[request.node].owe(request.command, clock())
         else:
             try:
-                if connections.sockets.arrivals:
-                    connections.welcome()
-                connections.linkset.send(requests, None)
+                connections.send(requests)
             except BaseException:
                 connections.linkset.interrupted()
                 raise
@@ -454,7 +413,7 @@ class Driver:
     def _check_in(self, connections: ConnectionSet) -> None:
         while True:
             while connections.following:
-                connections.linkset.send(connections.following.popleft(), None)
+                connections.send(connections.following.popleft())
             self._idle.append(connections)
             if not connections.following:
                 break

@@ -447,16 +447,7 @@ class Link:
         # A TAKE whose flow has ended is nobody's any more: its lease may have been given back, and it would follow the release.
         ended = request.run is not None and request.run.done
         if again and (command.final or (now <= request.not_after and not ended)):
-            request.whole = True
-            data = encode_whole(command)
-            if not command.marked:
-                return self._write(request, data, now)
-            # A server that lost its scripts may have lost more: look at it as well. The vote itself asks for the memory.
-            look = b"" if greeting.learning else self._ask(greeting.look(now, load=True, voting=True), now)
-            if greeting.may_vote(now):
-                return look + self._write_vote(request, data, now)
-            self._fail(request, Fault(FaultKind.ERROR, f"said {clean(text)}"), now)
-            return look  # It stands among the questions by now: kept back, every later answer would be taken for another's.
+            return self._write_whole(request, text, now)
         kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
         fault = Fault(kind, f"said {clean(text)}")
         if type(command) is Look:
@@ -485,6 +476,20 @@ class Link:
             elif word in _RECONSIDER:  # Its role changed: ask who it is now.
                 return self._ask(greeting.look(now), now)
         return b""
+
+    def _write_whole(self, request: Request, text: str, now: float) -> bytes:
+        """The node does not know the script: send it with its text."""
+        greeting = self._greeting
+        request.whole = True
+        data = encode_whole(request.command)
+        if not request.command.marked:
+            return self._write(request, data, now)
+        # A server that lost its scripts may have lost more: look at it as well. The vote itself asks for the memory.
+        look = b"" if greeting.learning else self._ask(greeting.look(now, load=True, voting=True), now)
+        if greeting.may_vote(now):
+            return look + self._write_vote(request, data, now)
+        self._fail(request, Fault(FaultKind.ERROR, f"said {clean(text)}"), now)
+        return look  # It stands among the questions by now: kept back, every later answer would be taken for another's.
 
     def _fail(self, request: Request, fault: Fault, now: float) -> None:
         if request.run is not None:

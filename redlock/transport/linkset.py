@@ -193,7 +193,9 @@ class LinkSet:
                     run = event.request.run
                     if run is not None and run.hears(self):
                         run.step(event)
-                        if run.done or run.wait.pause or run.wait.until < run.timer_at:
+                        if run.done:
+                            self.runs.pop(run, None)
+                        elif run.wait.pause or run.wait.until < run.timer_at:
                             self.went_on(run)
                 if self._poked == self._admission.changes:
                     break
@@ -301,7 +303,8 @@ class LinkSet:
                 heapify(timers)
                 self._timers_max = max(TIMERS_MIN, 2 * len(timers))
             if until < self.next_at:
-                self.sooner(until)
+                self.next_at = until
+                self._shell.wake_at(until)
 
     def _end_waits(self, now: float) -> None:
         timers = self._timers

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import redis
 
@@ -19,6 +20,7 @@ from redlock.transport.dial import hang_up
 from redlock.transport.hangups import Hangups
 from redlock.transport.linkset import LinkSet
 from redlock.transport.node import Node
+from redlock.transport.run import Run
 
 __all__ = ["ConnectionSet", "Sockets"]
 
@@ -184,6 +186,25 @@ class ConnectionSet:
         """The file descriptor of the connection to *node*; -1 if there is none."""
         sock = self.sockets.socks[node]
         return sock.fileno() if sock is not None else -1
+
+    def begin(self, run: Run[Any]) -> None:
+        """Run a flow up to its first wait."""
+        if self.sockets.arrivals:  # What was dialled while nobody used the set.
+            self.welcome()
+        self.linkset.begin(run)
+
+    def resume(self, run: Run[Any]) -> None:
+        """The pause of *run* is over, and it goes on here."""
+        if self.sockets.arrivals:
+            self.welcome()
+        run.move(self.linkset)
+        self.linkset.resume(run)
+
+    def send(self, requests: Sequence[Request]) -> None:
+        """Write requests whose answers nobody waits for."""
+        if self.sockets.arrivals:
+            self.welcome()
+        self.linkset.send(requests, None)
 
     def pump(self, until: float = math.inf) -> None:
         """Wait for the first events, at most until *until* or something is due, and hand them out.

@@ -10,7 +10,7 @@ import pytest
 from redlock.core.admission import Admission
 from redlock.core.identity import blank
 from redlock.core.quorum import Fault, FaultKind
-from redlock.transport.blocking import GuardedAdmission
+from redlock.transport.guarded import GuardedAdmission
 from tests.core.flows import identity_of
 
 CALLS: dict[str, Callable[[Admission], Any]] = {
