@@ -53,6 +53,7 @@ from redlock.transport.aio import FLOWS_MAX, AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec
 
+# Long: the whole of one API; what it has in common with the other is in `base` and below.
 __all__ = [
     "AcquireError",
     "ConfigurationError",

@@ -32,6 +32,7 @@ from redlock.options import LockOptions
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
+# Long: what both APIs have in common, and nothing else has.
 __all__ = ["CoordinatorBase", "LeaseBase", "NodeReport", "ResourceStatus"]
 
 L = TypeVar("L", bound="LeaseBase")

@@ -30,6 +30,7 @@ from redlock.transport.dial import NodeSpec
 from redlock.transport.guarded import GuardedAdmission
 from redlock.transport.sockets import ConnectionSet
 
+# Long: the whole of one API; what it has in common with the other is in `base` and below.
 __all__ = ["Lease", "Lock", "Redlock"]
 
 P = ParamSpec("P")

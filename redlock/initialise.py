@@ -24,6 +24,7 @@ from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.errors import ConfigurationError
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
+# Long: one operation, with how each of its steps is taken back.
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
@@ -31,6 +32,7 @@ _ASKED_TOGETHER = 1000
 _NOBODY = Memory("", "")
 
 
+# Long: the steps in their order, and how each is taken back.
 def initialise(
     nodes: Sequence[NodeSpec],
     *,

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from redlock.base import LeaseBase
 from redlock.transport.clock import now
 
+# Long: supervisor and guard are two ends of one pipe, and are read together.
 __all__ = [
     "CANNOT_RUN",
     "GUARD_SHARE",
@@ -67,6 +68,7 @@ class Interrupted(BaseException):
     """A signal came while nothing was running yet."""
 
 
+# Long: what is begun here must end here, whatever comes in between.
 def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()) -> int:
     """Run the command of *child* to its end, or stop it before the lease ends; give the exit status."""
     stop_at, kill_at = lease.ttl * STOP_SHARE, lease.ttl * KILL_SHARE

@@ -318,3 +318,36 @@ def test_what_guards_against_a_failure_exists() -> None:
         source = (ROOT / path).read_text("utf-8")
         for name in filter(None, names.split(", ")):
             assert re.search(rf"\b{name.rpartition('.')[2]}\b", source), f"{path} has no {name}"
+
+
+FUNCTION_MAX, MODULE_MAX = 40, 400
+"""Lines of one piece that somebody has to read at once."""
+
+
+def too_long(source: str) -> list[str]:
+    """Functions, and the module itself, that are longer than they should be and do not say why: `# Long: ...` beside them."""
+    lines = source.split("\n")
+    found = ["the module"] if len(lines) - 1 > MODULE_MAX and not any(line.startswith("# Long: ") for line in lines) else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            says_why = any(line.strip().startswith("# Long: ") for line in lines[max(0, first - 4) : first - 1])
+            if (node.end_lineno or 0) - node.lineno + 1 > FUNCTION_MAX and not says_why:
+                found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_long_says_why(module: str) -> None:
+    """A function of more than a screen, a module of more than a few hundred lines: there is a reason, and it stands beside it."""
+    long = too_long(sources()[module][0].read_text("utf-8"))
+    assert not long, f"{module}: {long} is long, and says nothing of it"
+
+
+def test_what_is_too_long_is_found() -> None:
+    """A function without a reason, and a module; a reason somewhere else is none."""
+    body = "    pass\n" * FUNCTION_MAX
+    assert too_long(f"def f():\n{body}") == ["f"]
+    assert too_long(f"# Long: it is a test.\ndef f():\n{body}") == []
+    assert too_long(f"def g():\n    # Long: elsewhere.\n    pass\n\n\n\n\n\ndef f():\n{body}") == ["f"]
+    assert too_long("pass\n" * (MODULE_MAX + 1)) == ["the module"]

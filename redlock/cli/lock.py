@@ -75,6 +75,7 @@ def lock(
     return _run(nodes_of(urls), resource, command, ttl=ttl, timeout=0.0 if no_wait else timeout, key_prefix=key_prefix)
 
 
+# Long: the options, the supervisor's statuses and what is said of each.
 def _run(
     nodes: Sequence[str], resource: str, command: Sequence[str], *, ttl: float, timeout: float | None, key_prefix: str
 ) -> int:

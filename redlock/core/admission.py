@@ -31,6 +31,7 @@ from redlock.core.quorum import Fault, FaultKind
 from redlock.core.roster import RESTARTED, Loss, Record, Roster
 from redlock.core.standing import UNKNOWN, Standing, State, refused
 
+# Long: the record of a node changes here alone, so all that changes it is here.
 __all__ = ["Admission", "Standing", "State"]
 
 PAST_MAX = 32

@@ -16,6 +16,7 @@ from redlock.core.standing import UNKNOWN, Standing, State, quarantined, refused
 __all__ = ["all_blank", "confirmed", "marked_like", "standing"]
 
 
+# Long: one decision, each branch of which is a rule with its reason.
 def standing(roster: Roster, node: int, at: float) -> Standing:
     """Of a node without a marker that is no loss: of a new cluster, or in the wrong list."""
     record = roster.records[node]

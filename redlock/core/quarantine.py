@@ -28,6 +28,7 @@ def quarantine_span(max_ttl: float) -> float:
     return max_ttl * 1.02 + 1.0
 
 
+# Long: one decision, each branch of which is a rule with its reason.
 def standing(roster: Roster, node: int, loss: Loss, at: float) -> Standing:
     """Of a node that forgot: it waits until every lock it may have forgotten has expired."""
     record, others = roster.records[node], roster.others(node)

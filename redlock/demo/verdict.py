@@ -44,6 +44,7 @@ class Finding:
     evidence: str
 
 
+# Long: the verdict is read from top to bottom, as it is printed.
 def judge(sections: Sequence[Section], counter: int, token: int, faults: Sequence[str] = ()) -> list[Finding]:
     """Compare what happened with what a lock promises; *counter* and *token* are what the file says in the end.
 

@@ -29,6 +29,7 @@ from redlock.transport.run import Run, saturated
 from redlock.transport.sockets import ConnectionSet, Sockets
 from redlock.transport.threads import AGAIN, Threads
 
+# Long: who has which set is decided under no single lock, so all who decide are here.
 __all__ = ["Driver"]
 
 T = TypeVar("T")
@@ -135,6 +136,7 @@ class Driver:
             self.follow(behind, late, again())
         return released
 
+    # Long: whatever an interrupt finds at any line of it must be given back below.
     def _run(
         self,
         start: Callable[[float], Flow[T]],
@@ -316,6 +318,7 @@ class Driver:
         taken = self._take(connections, final=True)
         return taken, () if taken is not None or connections is None else connections.linkset.late
 
+    # Long: whoever gives up at any line of it may have been handed a set at that moment.
     def _check_out(
         self, give_up_at: float = math.inf, *, patient: bool = False, urgent: bool = False, final: bool = False
     ) -> ConnectionSet:

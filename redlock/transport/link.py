@@ -28,6 +28,7 @@ from redlock.transport.greeting import Gate, Greeting
 from redlock.transport.node import Node
 from redlock.transport.wire import NOT_YET, ReplyReader, ServerError, WireError, clean, encode, encode_whole
 
+# Long: one first-in, first-out line: whatever adds to it or takes from it is here.
 __all__ = ["Link", "Mailbox"]
 
 IN_FLIGHT_MAX = 4096
@@ -156,6 +157,7 @@ class Link:
         self.node.unreachable(fault, now)
         self._fail_waiting(fault, now)
 
+    # Long: nearly every answer goes through here, and a call costs more than what it does.
     def received(self, data: bytes, now: float) -> bytes:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
         reader, in_flight, greeting = self._reader, self.in_flight, self._greeting
@@ -439,6 +441,7 @@ class Link:
             return self._ask(self._greeting.look(now), now)
         return b""
 
+    # Long: one decision on an error reply, by who asked what.
     def _error(self, request: Request, text: str, now: float) -> bytes:
         command, greeting = request.command, self._greeting
         word = text.split(" ", 1)[0]

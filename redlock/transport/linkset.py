@@ -19,6 +19,7 @@ from redlock.transport.link import Link, Mailbox
 from redlock.transport.node import REDIAL_MAX, Node
 from redlock.transport.run import Run
 
+# Long: what the drivers and the simulator share is in one place.
 __all__ = ["LinkSet", "Schedule", "Shell"]
 
 NEVER_AGAIN = float("inf")

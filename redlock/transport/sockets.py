@@ -206,6 +206,7 @@ class ConnectionSet:
             self.welcome()
         self.linkset.send(requests, None)
 
+    # Long: nearly every answer goes through here, and a call costs more than what it does.
     def pump(self, until: float = math.inf) -> None:
         """Wait for the first events, at most until *until* or something is due, and hand them out.
 
