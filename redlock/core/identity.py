@@ -96,8 +96,8 @@ class Marker:
         )
 
 
-@lru_cache(maxsize=64)
 # Long: a marker is read field by field, and each may be wrong in its own way.
+@lru_cache(maxsize=64)
 def _read(text: str) -> Marker | None:
     # Every standing compares the markers of all nodes, and every look of a waiter asks for one while a node may not vote.
     words = text.split(" ")
