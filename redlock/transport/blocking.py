@@ -417,7 +417,11 @@ class Driver:
         while True:
             while connections.following:
                 connections.send(connections.following.popleft())
-            self._idle.append(connections)
+            try:
+                if connections.sockets.torn:  # Nobody may use this set for long, and what could not be sent is owed.
+                    connections.pump(clock())
+            finally:
+                self._idle.append(connections)
             if not connections.following:
                 break
             try:

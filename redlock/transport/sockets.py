@@ -47,6 +47,8 @@ class Sockets:
         self.arrivals: deque[tuple[int, redis.Connection | None, socket.socket | None, Fault | None]] = deque()
         """Dials that ended, which nobody has taken over yet."""
         self.closed = False
+        self.torn = False
+        """Whether a write failed and nobody has read the end of that connection yet."""
         self._dial = dial
         self._connections: list[redis.Connection | None] = [None] * len(dial)
         self._unsent: list[bytes] = [b""] * len(dial)
@@ -86,6 +88,7 @@ class Sockets:
             sent = 0
         except OSError:
             # Its end is read behind the answers that came before it; where that would not be told, it is made so.
+            self.torn = True
             with contextlib.suppress(OSError):
                 if isinstance(sock, _Tls):  # Its own would read on as if there were no TLS.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -219,6 +222,7 @@ class ConnectionSet:
             return
         left = min(linkset.next_at, until) - clock()
         ready = sockets.poller.poll(0 if left <= 0 else math.ceil(min(left, _POLL_MAX) * 1000))
+        sockets.torn = False
         by_fd, socks = sockets.by_fd, sockets.socks
         for fd, mask in ready:
             # What was read and not handed over would be missing among the answers.

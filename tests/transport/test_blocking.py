@@ -650,6 +650,28 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
     assert [type(event) for event in heard] == [Reply, Failure]
 
 
+def test_a_release_that_a_broken_connection_does_not_take_is_owed_at_once(
+    locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the answers, nobody uses the set again, and nobody watches for hang-ups: the node gets it all the same."""
+    lease = taken(locks)
+    connections = settled(locks)
+    sock = connections.sockets.socks[0]
+    assert sock is not None
+
+    class Broken(Dribbling):
+        def send(self, data: bytes) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    connections.sockets.socks[0] = Broken(sock)  # type: ignore[call-overload]
+    monkeypatch.setattr(locks._driver, "tend", lambda connections: True)
+    owed: list[object] = []
+    monkeypatch.setattr(locks._driver.nodes[0], "on_owed", lambda: owed.append(1))
+    locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=connections)
+    assert owed and locks._driver.nodes[0].owed
+    assert connections.descriptor(0) == -1
+
+
 def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The instant of a grant is read after its bytes: one from before would make the lease valid for as long as we slept."""
     with (
