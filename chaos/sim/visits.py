@@ -46,6 +46,15 @@ VISITS: dict[str, Plan] = {
             (0.5, "release", "A"),
         ),
     ),
+    "whoever looks finds a node down": Plan(
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.3, "crash", (0,), "durable", 2.0),
+            (0.6, "look", "A"),
+            (0.7, "look", "A"),
+            (0.9, "release", "A"),
+        ),
+    ),
     "nodes that must not vote": Plan(
         nodes=5,
         steps=(
