@@ -23,16 +23,30 @@ _OUT = HERE / "out"
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(list(SITUATIONS)), help="Only this situation; may be given again.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(SITUATIONS)),
+    help="Only this situation; may be given again.",
+)
 @click.option("--quick", is_flag=True, help="Fewer and shorter rounds: a few minutes.")
-@click.option("--seed", default=1, show_default=True, help="Of the order of turns and of late packets.")
-@click.option("--out", default=_OUT, type=click.Path(path_type=Path), help="Folder for JSON and charts [benchmarks/out].")
+@click.option(
+    "--seed", default=1, show_default=True, help="Of the order of turns and of late packets."
+)
+@click.option(
+    "--out",
+    default=_OUT,
+    type=click.Path(path_type=Path),
+    help="Folder for JSON and charts [benchmarks/out].",
+)
 def main(only: tuple[str, ...], quick: bool, seed: int, out: Path) -> None:
     """Measure this library beside the others, on five servers of this machine.
 
-    A full run of all situations writes benchmarks/RESULTS.md; any other writes RESULTS.md beside its JSON.
+    A full run of all situations writes benchmarks/RESULTS.md; any other writes RESULTS.md beside
+    its JSON.
     """
-    # Into a file or a pipe with room for every column, instead of the 80 characters that rich takes for such.
+    # Into a file or a pipe with room for every column, instead of the 80 characters that rich takes
+    # for such.
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(f"{interpreter()}; {machine()}", highlight=False)
     started = datetime.now(UTC)
@@ -47,7 +61,11 @@ def main(only: tuple[str, ...], quick: bool, seed: int, out: Path) -> None:
         whole = not only and not quick
         results_md = HERE / "RESULTS.md" if whole else out / "RESULTS.md"
         write(bench, results, bars, started, folder=out, results_md=results_md)
-    console.print(f"written: {out}/results.json, charts beside it, and {results_md}", highlight=False, soft_wrap=True)
+    console.print(
+        f"written: {out}/results.json, charts beside it, and {results_md}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _measure(bench: Bench, name: str) -> Result:
@@ -68,7 +86,13 @@ def _bars(bars: list[Bar]) -> Table:
         drawn.add_column(heading)
     for bar in bars:
         if bar.met is not None:
-            drawn.add_row(bar.what, bar.bar, bar.measured, "yes" if bar.met else "no", style="green" if bar.met else "red")
+            drawn.add_row(
+                bar.what,
+                bar.bar,
+                bar.measured,
+                "yes" if bar.met else "no",
+                style="green" if bar.met else "red",
+            )
     return drawn
 
 

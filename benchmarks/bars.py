@@ -1,4 +1,5 @@
-"""What we hold ourselves to, and whether this run met it: one line per bar, from the figures of the situations alone."""
+"""What we hold ourselves to, and whether this run met it: one line per bar, from the figures of
+the situations alone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,19 @@ class Bar:
 def judge(results: Results) -> list[Bar]:
     """Every bar, in the order of the situations."""
     return [
-        bar for part in (_uncontended, _peers, _scripts, _far, _clean, _stopped, _first, _users, _leases) for bar in part(results)
+        bar
+        for part in (
+            _uncontended,
+            _peers,
+            _scripts,
+            _far,
+            _clean,
+            _stopped,
+            _first,
+            _users,
+            _leases,
+        )
+        for bar in part(results)
     ]
 
 
@@ -57,7 +70,9 @@ def _ratio(results: Results, key: str, other: str) -> float | None:
     result = results.get("uncontended")
     if result is None:
         return None
-    ratio = ratio_over_rounds(result.row(key).get("rounds", []), result.row(other).get("rounds", []))
+    ratio = ratio_over_rounds(
+        result.row(key).get("rounds", []), result.row(other).get("rounds", [])
+    )
     return ratio.value if ratio is not None else None
 
 
@@ -71,10 +86,25 @@ def _uncontended(results: Results) -> Sequence[Bar]:
         to_floor = _value(results, "uncontended", key, "to_floor_value")
         to_loop = _value(results, "uncontended", key, "to_minimal_value")
         met = None if to_floor is None or to_loop is None else to_floor <= floor or to_loop <= loop
-        measured = f"{_shown(to_floor, '')} x floor, {_shown(to_loop, '')} x loop" if met is not None else "not measured"
-        bars.append(Bar(f"pair p50, {title}", f"<= {floor:g} x floor, or <= {loop:g} x minimal loop", measured, met))
+        measured = (
+            f"{_shown(to_floor, '')} x floor, {_shown(to_loop, '')} x loop"
+            if met is not None
+            else "not measured"
+        )
         bars.append(
-            _at_most(f"CPU per pair, {title}, to the floor", _value(results, "uncontended", key, "cpu_to_floor_value"), cpu)
+            Bar(
+                f"pair p50, {title}",
+                f"<= {floor:g} x floor, or <= {loop:g} x minimal loop",
+                measured,
+                met,
+            )
+        )
+        bars.append(
+            _at_most(
+                f"CPU per pair, {title}, to the floor",
+                _value(results, "uncontended", key, "cpu_to_floor_value"),
+                cpu,
+            )
         )
     return bars
 
@@ -89,7 +119,10 @@ def _peers(results: Results) -> Sequence[Bar]:
         ("ours", "redsync", "blocking to redsync (Go)", 0.70),
         ("ours-one", "redis-py-lock", "one node to redis-py's own Lock", 0.6),
     )
-    return [_at_most(f"pair p50, {title}", _ratio(results, key, other), limit) for key, other, title, limit in pairs]
+    return [
+        _at_most(f"pair p50, {title}", _ratio(results, key, other), limit)
+        for key, other, title, limit in pairs
+    ]
 
 
 def _scripts(results: Results) -> Sequence[Bar]:
@@ -103,24 +136,47 @@ def _far(results: Results) -> Sequence[Bar]:
         for name in ("acquire", "release"):
             value = _value(results, "round-trips", key, name)
             ratio = value / 5.0 if value is not None else None
-            bars.append(_at_most(f"round trips of 1 to 50 ms, {title}: {name} p50 to the third fastest", ratio, 1.10))
+            bars.append(
+                _at_most(
+                    f"round trips of 1 to 50 ms, {title}: {name} p50 to the third fastest",
+                    ratio,
+                    1.10,
+                )
+            )
         connections = _value(results, "round-trips", key, "connections")
-        bars.append(_at_most(f"round trips of 1 to 50 ms, {title}: connections to a node", connections, 1))
+        bars.append(
+            _at_most(f"round trips of 1 to 50 ms, {title}: connections to a node", connections, 1)
+        )
     return bars
 
 
 def _clean(results: Results) -> Sequence[Bar]:
-    ghosts = [_value(results, "late-chunks", key, "ghosts") for key in ("ours", "ours-asyncio", "ours-uvloop")]
+    ghosts = [
+        _value(results, "late-chunks", key, "ghosts")
+        for key in ("ours", "ours-asyncio", "ours-uvloop")
+    ]
     counted = [ghost for ghost in ghosts if ghost is not None]
-    return [_at_most("keys left behind when chunks come late", sum(counted) if counted else None, 0)]
+    return [
+        _at_most("keys left behind when chunks come late", sum(counted) if counted else None, 0)
+    ]
 
 
 def _stopped(results: Results) -> Sequence[Bar]:
     bars = []
     for key, title in (("ours", "blocking"), ("ours-asyncio", "asyncio")):
-        bars.append(_at_most(f"one node stopped, {title}: p50 to healthy", _value(results, "stopped-node", key, "ratio"), 1.3))
         bars.append(
-            _at_most(f"one node stopped, {title}: p99 to healthy", _value(results, "stopped-node", key, "ratio_p99"), 2.0)
+            _at_most(
+                f"one node stopped, {title}: p50 to healthy",
+                _value(results, "stopped-node", key, "ratio"),
+                1.3,
+            )
+        )
+        bars.append(
+            _at_most(
+                f"one node stopped, {title}: p99 to healthy",
+                _value(results, "stopped-node", key, "ratio_p99"),
+                2.0,
+            )
         )
     return bars
 
@@ -128,7 +184,12 @@ def _stopped(results: Results) -> Sequence[Bar]:
 def _first(results: Results) -> Sequence[Bar]:
     # Two round trips of 10 ms after TCP's own, and 20 ms for everything else.
     return [
-        _at_most(f"first use, nodes 10 ms away, {title}: ready after", _value(results, "first-use", key, "ready"), 40.0, " ms")
+        _at_most(
+            f"first use, nodes 10 ms away, {title}: ready after",
+            _value(results, "first-use", key, "ready"),
+            40.0,
+            " ms",
+        )
         for key, title in (("ours", "blocking"), ("ours-asyncio", "asyncio"))
     ]
 
@@ -136,7 +197,10 @@ def _first(results: Results) -> Sequence[Bar]:
 def _users(results: Results) -> Sequence[Bar]:
     return [
         _at_least(
-            "8 tasks to redis.asyncio gather", _value(results, "eight-tasks", "ours-asyncio", "times_value"), 3.5, " times"
+            "8 tasks to redis.asyncio gather",
+            _value(results, "eight-tasks", "ours-asyncio", "times_value"),
+            3.5,
+            " times",
         ),
         _at_least(
             "8 threads behind 2 ms to one shared set under a mutex",
@@ -145,19 +209,42 @@ def _users(results: Results) -> Sequence[Bar]:
             " times",
         ),
         _at_least(
-            "1,000 tasks: pairs per second of client CPU", _value(results, "thousand-tasks", "ours-asyncio", "cpu_rate"), 5000
+            "1,000 tasks: pairs per second of client CPU",
+            _value(results, "thousand-tasks", "ours-asyncio", "cpu_rate"),
+            5000,
         ),
         _at_most(
-            "1,000 tasks: longest wait to the median", _value(results, "thousand-tasks", "ours-asyncio", "longest_ratio"), 5.0
+            "1,000 tasks: longest wait to the median",
+            _value(results, "thousand-tasks", "ours-asyncio", "longest_ratio"),
+            5.0,
         ),
-        _at_most("1,000 tasks: failed", _value(results, "thousand-tasks", "ours-asyncio", "failed"), 0),
+        _at_most(
+            "1,000 tasks: failed", _value(results, "thousand-tasks", "ours-asyncio", "failed"), 0
+        ),
     ]
 
 
 def _leases(results: Results) -> Sequence[Bar]:
     bars = []
     for key, title in (("ours", "blocking"), ("ours-asyncio", "asyncio")):
-        bars.append(_at_most(f"10,000 leases, {title}: share of a core", _value(results, "many-leases", key, "core"), 10.0, " %"))
-        bars.append(_at_most(f"10,000 leases, {title}: lost", _value(results, "many-leases", key, "lost"), 0))
-        bars.append(_at_most(f"10,000 leases, {title}: bytes per lease", _value(results, "many-leases", key, "memory"), 2048))
+        bars.append(
+            _at_most(
+                f"10,000 leases, {title}: share of a core",
+                _value(results, "many-leases", key, "core"),
+                10.0,
+                " %",
+            )
+        )
+        bars.append(
+            _at_most(
+                f"10,000 leases, {title}: lost", _value(results, "many-leases", key, "lost"), 0
+            )
+        )
+        bars.append(
+            _at_most(
+                f"10,000 leases, {title}: bytes per lease",
+                _value(results, "many-leases", key, "memory"),
+                2048,
+            )
+        )
     return bars

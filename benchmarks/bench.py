@@ -1,4 +1,5 @@
-"""One run: its servers, its contenders' processes, its dice and its clock; what every situation is given."""
+"""One run: its servers, its contenders' processes, its dice and its clock; what every situation
+is given."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ TTL = 10.0
 
 @dataclass(slots=True)
 class Result:
-    """What one situation gave. *columns*: heading by the field of a row, in order. *rows*: one per contender, with "key",
-    "contender" and "group". *chart*: the field to draw, its axis title, and whether on a logarithmic axis."""
+    """What one situation gave. *columns*: heading by the field of a row, in order. *rows*: one
+    per contender, with "key", "contender" and "group". *chart*: the field to draw, its axis
+    title, and whether on a logarithmic axis."""
 
     name: str
     title: str
@@ -44,13 +46,22 @@ class Result:
 
     def add(self, contender: Contender, **figures: Any) -> None:
         """Add the row of one contender."""
-        self.rows.append({"key": contender.key, "contender": contender.title, "group": contender.group, **figures})
+        self.rows.append(
+            {
+                "key": contender.key,
+                "contender": contender.title,
+                "group": contender.group,
+                **figures,
+            }
+        )
 
 
 class Bench:
     """The run. *nodes*: five marked servers; *single*: one more, for those that lock on one."""
 
-    def __init__(self, nodes: Nodes, single: Nodes, *, quick: bool, seed: int, console: Console) -> None:
+    def __init__(
+        self, nodes: Nodes, single: Nodes, *, quick: bool, seed: int, console: Console
+    ) -> None:
         self.nodes = nodes
         self.single = single
         self.quick = quick
@@ -65,7 +76,8 @@ class Bench:
         return quick if self.quick else full
 
     def contenders(self, *keys: str) -> list[Contender]:
-        """Those of *keys* that can be had here, in the catalogue's order; the others are noted once."""
+        """Those of *keys* that can be had here, in the catalogue's order; the others are noted
+        once."""
         found = [contender for contender in CONTENDERS if contender.key in keys]
         return [contender for contender in found if self._command(contender) is not None]
 
@@ -76,7 +88,9 @@ class Bench:
                     self._commands[contender.key] = contender.command()
             except Missing as error:
                 self.missing[contender.key] = f"{contender.title}: {error}"
-                self.console.print(f"left out: {contender.title}: {error}", style="yellow", highlight=False)
+                self.console.print(
+                    f"left out: {contender.title}: {error}", style="yellow", highlight=False
+                )
         return self._commands.get(contender.key)
 
     def urls(self, contender: Contender) -> list[str]:
@@ -89,9 +103,18 @@ class Bench:
         with Worker(contender.title, self._commands[contender.key]) as worker:
             yield worker
 
-    def open(self, worker: Worker, contender: Contender, urls: Sequence[str] | None = None, *, ttl: float = TTL) -> None:
+    def open(
+        self,
+        worker: Worker,
+        contender: Contender,
+        urls: Sequence[str] | None = None,
+        *,
+        ttl: float = TTL,
+    ) -> None:
         """Make its client. Raises Failed, Silent."""
-        said = worker.ask("open", urls=list(self.urls(contender) if urls is None else urls), ttl=ttl)
+        said = worker.ask(
+            "open", urls=list(self.urls(contender) if urls is None else urls), ttl=ttl
+        )
         self.versions[contender.key] = said.get("version", "")
 
     @contextlib.contextmanager
@@ -103,7 +126,8 @@ class Bench:
         ttl: float = TTL,
         opened: Callable[[Contender], object] = lambda contender: None,
     ) -> Iterator[dict[str, Worker]]:
-        """Every contender's process with an open client; who fails is left out with a line. *opened* hears of each."""
+        """Every contender's process with an open client; who fails is left out with a line.
+        *opened* hears of each."""
         with contextlib.ExitStack() as stack:
             workers: dict[str, Worker] = {}
             for contender in contenders:
@@ -123,9 +147,13 @@ class Bench:
             self.console.print(f"{error}", style="yellow", highlight=False)
 
     def interleaved(
-        self, workers: dict[str, Worker], rounds: int, measure: Callable[[Worker, Contender, int], None]
+        self,
+        workers: dict[str, Worker],
+        rounds: int,
+        measure: Callable[[Worker, Contender, int], None],
     ) -> Iterator[int]:
-        """Measure every worker once per round, in shuffled order; gives each round's number when it is over."""
+        """Measure every worker once per round, in shuffled order; gives each round's number when
+        it is over."""
         by_key = {contender.key: contender for contender in CONTENDERS}
         for number in range(rounds):
             for key in self.dice.sample(sorted(workers), len(workers)):
@@ -159,16 +187,23 @@ class Proxies:
 
 @contextlib.contextmanager
 def proxies(
-    nodes: Nodes, round_trips: Sequence[float], *, late: tuple[float, float] | None = None, seed: int = 1
+    nodes: Nodes,
+    round_trips: Sequence[float],
+    *,
+    late: tuple[float, float] | None = None,
+    seed: int = 1,
 ) -> Iterator[Proxies]:
-    """The nodes behind round trips of these seconds; *late*: the share of chunks that come later still, and by how much.
+    """The nodes behind round trips of these seconds; *late*: the share of chunks that come later
+    still, and by how much.
 
     Raises Missing when there is no C compiler.
     """
     words = [str(c_program("delay_proxy"))]
     if late is not None:
         words += ["--late", str(late[0]), str(round(late[1] * 1e6)), str(seed)]
-    words += [f"{node.port}:{round(trip * 1e6)}" for node, trip in zip(nodes, round_trips, strict=True)]
+    words += [
+        f"{node.port}:{round(trip * 1e6)}" for node, trip in zip(nodes, round_trips, strict=True)
+    ]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
     try:
         yield Proxies(process)

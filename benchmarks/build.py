@@ -1,7 +1,8 @@
-"""What must be built before anything can be measured: C programs, peers' environments, and programs of other languages.
+"""What must be built before anything can be measured: C programs, peers' environments, and programs
+of other languages.
 
-Everything goes into `.cache` beside this file, under names that change with what it is made from. What cannot be built
-here raises `Missing` with one line for the report.
+Everything goes into `.cache` beside this file, under names that change with what it is made from.
+What cannot be built here raises `Missing` with one line for the report.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ class Missing(Exception):
     """A contender cannot be had on this machine; the message is one line."""
 
 
-def _run(what: str, words: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+def _run(
+    what: str,
+    words: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> None:
     """Run a build step. Raises Missing, with the step's first line of complaint."""
     try:
         done = subprocess.run(
@@ -77,8 +84,14 @@ def go_program() -> Path:
     built = CACHE / "go" / f"redsync-{_contents(source)}"
     if not built.exists():
         built.parent.mkdir(parents=True, exist_ok=True)
-        # The toolchain that is here, or a line in the report: none is fetched behind anybody's back.
-        _run("redsync", [go, "build", "-o", built, "."], cwd=source, env={"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"})
+        # The toolchain that is here, or a line in the report: none is fetched behind anybody's
+        # back.
+        _run(
+            "redsync",
+            [go, "build", "-o", built, "."],
+            cwd=source,
+            env={"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"},
+        )
     return built
 
 
@@ -88,14 +101,20 @@ def rust_program() -> Path:
     built = CACHE / "rust" / f"rslock-{_contents(source)}"
     if not built.exists():
         target = CACHE / "rust" / "target"
-        _run("rslock", [cargo, "build", "--release", "--locked", "--target-dir", target], cwd=source)
+        _run(
+            "rslock", [cargo, "build", "--release", "--locked", "--target-dir", target], cwd=source
+        )
         shutil.copy2(target / "release" / "benchmarks-rslock", built)
     return built
 
 
 def node_program() -> list[str]:
     """The words that start node-redlock's program. Raises Missing."""
-    node, npm, source = _tool("node-redlock", "node"), _tool("node-redlock", "npm"), HERE / "peers" / "node"
+    node, npm, source = (
+        _tool("node-redlock", "node"),
+        _tool("node-redlock", "npm"),
+        HERE / "peers" / "node",
+    )
     folder = CACHE / "node" / _contents(source)
     if not (folder / "node_modules" / ".package-lock.json").exists():
         shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -1,4 +1,5 @@
-"""One SVG per situation: a bar for every contender, in the order of the figure that matters there."""
+"""One SVG per situation: a bar for every contender, in the order of the figure that matters
+there."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ def draw(result: Result, folder: Path) -> Path | None:
         return None
     name, axis, logarithmic = result.chart
     rows = [
-        {"contender": row["contender"], "group": _NAMES[row["group"]], "value": max(float(row[name]), _SMALLEST)}
+        {
+            "contender": row["contender"],
+            "group": _NAMES[row["group"]],
+            "value": max(float(row[name]), _SMALLEST),
+        }
         for row in result.rows
         if isinstance(row.get(name), int | float) and row[name] == row[name]
     ]
@@ -39,7 +44,9 @@ def draw(result: Result, folder: Path) -> Path | None:
             color=alt.Color("group:N", title=None, scale=colour, legend=alt.Legend(orient="top")),
         )
     )
-    labels = bars.mark_text(align="left", dx=4).encode(text=alt.Text("value:Q", format=",.3~g"), color=alt.value("#444"))
+    labels = bars.mark_text(align="left", dx=4).encode(
+        text=alt.Text("value:Q", format=",.3~g"), color=alt.value("#444")
+    )
     chart = (bars + labels).properties(width=560, title=result.title)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.name}.svg"

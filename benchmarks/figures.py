@@ -1,4 +1,5 @@
-"""The arithmetic behind every figure: percentiles, ratios over interleaved rounds with their uncertainty, fairness.
+"""The arithmetic behind every figure: percentiles, ratios over interleaved rounds with their
+uncertainty, fairness.
 
 Pure functions on plain numbers, so that a test can check them against slower second versions.
 """
@@ -17,7 +18,8 @@ _RESAMPLES = 400
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which *percent* per cent of *values* lie, linear between neighbours; NaN for no values."""
+    """The value below which *percent* per cent of *values* lie, linear between neighbours; NaN
+    for no values."""
     ordered = sorted(values)
     if not ordered:
         return float("nan")
@@ -29,7 +31,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A ratio between two contenders of one run: the median over its rounds, and a 95 % interval of that median."""
+    """A ratio between two contenders of one run: the median over its rounds, and a 95 % interval
+    of that median."""
 
     value: float
     low: float
@@ -39,13 +42,20 @@ class Ratio:
         return f"{self.value:.2f} ({self.low:.2f}-{self.high:.2f})"
 
 
-def ratio_over_rounds(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Ratio | None:
+def ratio_over_rounds(
+    ours: Sequence[float], theirs: Sequence[float], seed: int = 0
+) -> Ratio | None:
     """*ours* to *theirs*, round by round: what slowed down a whole round slowed down both.
 
-    The interval is a bootstrap over rounds, drawn from *seed* so that the same figures give the same report. None if the
-    two have no round in common; a round where one has no figure (NaN) does not count.
+    The interval is a bootstrap over rounds, drawn from *seed* so that the same figures give the
+    same report. None if the two have no round in common; a round where one has no figure (NaN) does
+    not count.
     """
-    pairs = [(mine, other) for mine, other in zip(ours, theirs, strict=False) if mine == mine and other == other and other > 0]
+    pairs = [
+        (mine, other)
+        for mine, other in zip(ours, theirs, strict=False)
+        if mine == mine and other == other and other > 0
+    ]
     quotients = [mine / other for mine, other in pairs]
     if not quotients:
         return None
@@ -55,14 +65,16 @@ def ratio_over_rounds(ours: Sequence[float], theirs: Sequence[float], seed: int 
 
 
 def jain(counts: Sequence[float]) -> float:
-    """Jain's index of fairness: 1 when everybody had as much, 1 / n when one had everything; NaN for nothing at all."""
+    """Jain's index of fairness: 1 when everybody had as much, 1 / n when one had everything; NaN
+    for nothing at all."""
     squares = sum(count * count for count in counts)
     return sum(counts) ** 2 / (len(counts) * squares) if squares else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One stay in the critical section: asked for, entered and left at these instants of one clock, by *client*."""
+    """One stay in the critical section: asked for, entered and left at these instants of one
+    clock, by *client*."""
 
     client: int
     asked_at: float

@@ -1,4 +1,5 @@
-"""What the figures were taken with and beside: the interpreter, versions, and how busy others kept the machine."""
+"""What the figures were taken with and beside: the interpreter, versions, and how busy others
+kept the machine."""
 
 from __future__ import annotations
 
@@ -16,23 +17,31 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 def is_optimised() -> bool:
-    """Whether this interpreter was built with profile-guided optimisation; without it Python's share is half as much again.
+    """Whether this interpreter was built with profile-guided optimisation; without it Python's
+    share is half as much again.
 
-    The flag tells it for one built by hand. Distributions' own packages, which live in /usr, are built so without it.
+    The flag tells it for one built by hand. Distributions' own packages, which live in /usr, are
+    built so without it.
     """
-    flags = f"{sysconfig.get_config_var('CONFIG_ARGS')} {sysconfig.get_config_var('DEF_MAKE_ALL_RULE')}"
+    flags = (
+        f"{sysconfig.get_config_var('CONFIG_ARGS')} {sysconfig.get_config_var('DEF_MAKE_ALL_RULE')}"
+    )
     return "--enable-optimizations" in flags or "profile-opt" in flags or sys.base_prefix == "/usr"
 
 
 def interpreter() -> str:
     """For the report: which Python, and whether it is an optimised build."""
-    kind = "optimised build" if is_optimised() else "NOT an optimised build: ratios to C are too high"
+    kind = (
+        "optimised build" if is_optimised() else "NOT an optimised build: ratios to C are too high"
+    )
     return f"{platform.python_implementation()} {platform.python_version()} ({kind})"
 
 
 def machine() -> str:
     """For the report: the kind of machine, and nothing that names this one."""
-    return f"{os.cpu_count()} x {_processor()}, {platform.system()} {platform.release().split('-')[0]}"
+    return (
+        f"{os.cpu_count()} x {_processor()}, {platform.system()} {platform.release().split('-')[0]}"
+    )
 
 
 def _processor() -> str:
@@ -44,8 +53,8 @@ def _processor() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """CPU seconds since boot: of everybody (*busy*), of this process and its descendants (*own*), taken by the hypervisor
-    (*stolen*); and the *uptime*."""
+    """CPU seconds since boot: of everybody (*busy*), of this process and its descendants
+    (*own*), taken by the hypervisor (*stolen*); and the *uptime*."""
 
     uptime: float
     busy: float
@@ -55,7 +64,11 @@ class Load:
     def foreign_since(self, before: Load) -> float:
         """Cores that others kept busy since *before*, on average; never negative."""
         took = self.uptime - before.uptime
-        return max(0.0, (self.busy - before.busy) - (self.own - before.own)) / took if took > 0 else 0.0
+        return (
+            max(0.0, (self.busy - before.busy) - (self.own - before.own)) / took
+            if took > 0
+            else 0.0
+        )
 
     def stolen_since(self, before: Load) -> float:
         """Cores that the hypervisor gave to others since *before*, on average."""
@@ -65,7 +78,9 @@ class Load:
 
 def snapshot() -> Load:
     """The load up to now."""
-    fields = [int(word) for word in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]]
+    fields = [
+        int(word) for word in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]
+    ]
     user, nice, system, _idle, _iowait, irq, softirq, steal = fields[:8]
     uptime = float(Path("/proc/uptime").read_text("ascii").split()[0])
     return Load(uptime, (user + nice + system + irq + softirq) / _TICK, _own(), steal / _TICK)

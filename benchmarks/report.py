@@ -21,7 +21,13 @@ __all__ = ["write"]
 
 
 def write(
-    bench: Bench, results: Mapping[str, Result], bars: Sequence[Bar], started: datetime, *, folder: Path, results_md: Path
+    bench: Bench,
+    results: Mapping[str, Result],
+    bars: Sequence[Bar],
+    started: datetime,
+    *,
+    folder: Path,
+    results_md: Path,
 ) -> None:
     """Write `results.json` and the charts into *folder*, and the report to *results_md*."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,15 +60,22 @@ def _facts(bench: Bench, started: datetime) -> dict[str, Any]:
     }
 
 
-def _report(bench: Bench, results: Mapping[str, Result], bars: Sequence[Bar], facts: Mapping[str, Any]) -> str:
+def _report(
+    bench: Bench, results: Mapping[str, Result], bars: Sequence[Bar], facts: Mapping[str, Any]
+) -> str:
     kind = "A quick run: a few rounds, wide intervals." if bench.quick else "A full run."
     parts = [
         "# Results",
-        f"Written by `python -m benchmarks` on {facts['started'][:10]}. {kind} redlock {facts['redlock']}, {facts['server']}, "
-        f"{facts['interpreter']}; {facts['machine']}.",
-        "Only ratios within one run mean something: the same machine gives other microseconds tomorrow. Every contender has a "
-        "process of its own, and they are measured in turns, in shuffled order. *x floor* is to a C client that sends plain "
-        "Redlock commands and does nothing else; *x minimal loop* to the least Python that does the same.",
+        (
+            f"Written by `python -m benchmarks` on {facts['started'][:10]}. {kind} redlock"
+            f" {facts['redlock']}, {facts['server']}, {facts['interpreter']}; {facts['machine']}."
+        ),
+        (
+            "Only ratios within one run mean something: the same machine gives other microseconds"
+            " tomorrow. Every contender has a process of its own, and they are measured in turns,"
+            " in shuffled order. *x floor* is to a C client that sends plain Redlock commands and"
+            " does nothing else; *x minimal loop* to the least Python that does the same."
+        ),
         _summary(results),
         "## Bars",
         _bars(bars),
@@ -70,7 +83,8 @@ def _report(bench: Bench, results: Mapping[str, Result], bars: Sequence[Bar], fa
     for result in results.values():
         parts += [
             f"## {result.title}",
-            f"{result.note} Took {result.seconds:.0f} s; others kept {result.foreign:.2f} cores busy"
+            f"{result.note} Took {result.seconds:.0f} s; others kept {result.foreign:.2f} cores"
+            " busy"
             + (f", the hypervisor took {result.stolen:.2f}." if result.stolen >= 0.005 else "."),
             markdown(result),
         ]
@@ -97,10 +111,17 @@ def _summary(results: Mapping[str, Result]) -> str:
         "keys left behind, late packets, %": ("late-chunks", "share"),
     }
     shown = {heading: where for heading, where in columns.items() if where[0] in results}
-    keys = [contender for contender in CONTENDERS if contender.nodes == 5 and contender.group != "yardstick"]
+    keys = [
+        contender
+        for contender in CONTENDERS
+        if contender.nodes == 5 and contender.group != "yardstick"
+    ]
     rows = []
     for contender in keys:
-        cells = [cell(results[situation].row(contender.key).get(name)) for situation, name in shown.values()]
+        cells = [
+            cell(results[situation].row(contender.key).get(name))
+            for situation, name in shown.values()
+        ]
         if any(one != "-" for one in cells):
             title = f"**{contender.title}**" if contender.group == "ours" else contender.title
             rows.append(f"| {title} | " + " | ".join(cells) + " |")

@@ -27,18 +27,30 @@ def cell(value: Any) -> str:
 def table(result: Result) -> Table:
     """For the terminal."""
     drawn = Table(title=result.title, title_justify="left")
-    drawn.add_column("contender", min_width=max((len(row["contender"]) for row in result.rows), default=0) // 2 + 1)
+    drawn.add_column(
+        "contender",
+        min_width=max((len(row["contender"]) for row in result.rows), default=0) // 2 + 1,
+    )
     for heading in result.columns.values():
         drawn.add_column(heading, justify="right")
     for row in result.rows:
-        drawn.add_row(row["contender"], *[cell(row.get(name)) for name in result.columns], style=_STYLES.get(row["group"]))
+        drawn.add_row(
+            row["contender"],
+            *[cell(row.get(name)) for name in result.columns],
+            style=_STYLES.get(row["group"]),
+        )
     return drawn
 
 
 def markdown(result: Result) -> str:
     """For RESULTS.md; this library's rows in bold."""
-    lines = ["| contender | " + " | ".join(result.columns.values()) + " |", "|---|" + "---:|" * len(result.columns)]
+    lines = [
+        "| contender | " + " | ".join(result.columns.values()) + " |",
+        "|---|" + "---:|" * len(result.columns),
+    ]
     for row in result.rows:
         title = f"**{row['contender']}**" if row["group"] == "ours" else row["contender"]
-        lines.append(f"| {title} | " + " | ".join(cell(row.get(name)) for name in result.columns) + " |")
+        lines.append(
+            f"| {title} | " + " | ".join(cell(row.get(name)) for name in result.columns) + " |"
+        )
     return "\n".join(lines)

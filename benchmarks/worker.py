@@ -1,4 +1,5 @@
-"""A contender's process, seen from the driver: one JSON object per line to its stdin, one back from its stdout.
+"""A contender's process, seen from the driver: one JSON object per line to its stdin, one back from
+its stdout.
 
 Questions, whatever the language (times in seconds, measured ones in nanoseconds):
 
@@ -50,7 +51,11 @@ class Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._unread = b""
         self._process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
         )
 
     @property
@@ -96,12 +101,21 @@ class Worker:
     def _last_words(self) -> str:
         self._process.wait()
         self._errors.seek(0)
-        lines = [line.strip() for line in self._errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in self._errors.read().decode("utf-8", "replace").splitlines()
+            if line.strip()
+        ]
         errors = [line for line in lines if "error" in line.lower()]
-        return (errors or lines)[-1] if lines else f"exit status {self._process.returncode}, without a word"
+        return (
+            (errors or lines)[-1]
+            if lines
+            else f"exit status {self._process.returncode}, without a word"
+        )
 
     def end(self, timeout: float = 5.0) -> float | None:
-        """Close its stdin and wait until it is gone: seconds that took, None if it had to be killed."""
+        """Close its stdin and wait until it is gone: seconds that took, None if it had to be
+        killed."""
         assert self._process.stdin is not None
         began = time.monotonic()
         with contextlib.suppress(OSError):
@@ -121,7 +135,12 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.end()
         if self._process.stdout is not None:
             self._process.stdout.close()

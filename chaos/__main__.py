@@ -1,4 +1,5 @@
-"""`python -m chaos`: run the searches, in a checkout or the sdist. `pip install -e '.[chaos]'` is all they need."""
+"""`python -m chaos`: run the searches, in a checkout or the sdist. `pip install -e '.[chaos]'`
+is all they need."""
 
 from chaos.cli import main
 

@@ -1,8 +1,9 @@
-"""Judges a history: what must hold always, and what only under the assumptions the run was made with.
+"""Judges a history: what must hold always, and what only under the assumptions the run was made
+with.
 
-Works on records of one true clock, so mutual exclusion is a question about intervals: a belief runs from its grant to the
-first of its release, its loss and the end of its validity. The same code judges simulated runs, live campaigns, and what a
-user's own `on_event` received (`from_events`).
+Works on records of one true clock, so mutual exclusion is a question about intervals: a belief runs
+from its grant to the first of its release, its loss and the end of its validity. The same code
+judges simulated runs, live campaigns, and what a user's own `on_event` received (`from_events`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ ROUNDING = 1e-6
 class Assumptions:
     """What a run kept to, and so what it may be judged by.
 
-    *timing*: clock rates within drift, no node's clock is stepped. *lease_clock*: clients' lease clocks run through pauses and
-    suspends. *memory*: nodes forget at most what admission
-    sees and quarantine covers. *order*: wall clocks agree so well that tokens are ordered by themselves, whatever nodes
-    forget. *kept*: nodes forgot nothing at all, so what rests on their memory alone holds without any clock.
+    *timing*: clock rates within drift, no node's clock is stepped. *lease_clock*: clients' lease
+    clocks run through pauses and suspends. *memory*: nodes forget at most what admission sees and
+    quarantine covers. *order*: wall clocks agree so well that tokens are ordered by themselves,
+    whatever nodes forget. *kept*: nodes forgot nothing at all, so what rests on their memory alone
+    holds without any clock.
     """
 
     timing: bool = True
@@ -48,13 +50,15 @@ class Assumptions:
 
     @property
     def checking(self) -> bool:
-        """Whether a successful extension or verification was promised to prove that nobody newer had been."""
+        """Whether a successful extension or verification was promised to prove that nobody newer
+        had been."""
         return self.exclusion or self.kept
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A property that did not hold. *property*: its name (U, M, ME, D and X: docs/protocol.md 9); *text* says who and when."""
+    """A property that did not hold. *property*: its name (U, M, ME, D and X: docs/protocol.md
+    9); *text* says who and when."""
 
     property: str
     at: float
@@ -63,10 +67,11 @@ class Violation:
 
 @dataclass(slots=True)
 class Belief:
-    """One lease, as its holder was told of it. *planned*: the end of its validity; *until*: when the belief really ended.
+    """One lease, as its holder was told of it. *planned*: the end of its validity; *until*: when
+    the belief really ended.
 
-    *how*: "released", "lost", "expired", "open" at the end of the history, or what a `Stopped` said. *believed_at*: the last
-    time its holder was told that it holds.
+    *how*: "released", "lost", "expired", "open" at the end of the history, or what a `Stopped`
+    said. *believed_at*: the last time its holder was told that it holds.
     """
 
     client: str
@@ -86,12 +91,14 @@ class Belief:
             self.until, self.how = at, how
 
     def covers(self, at: float, *, clock: bool) -> bool:
-        """Whether its holder may rely on it at *at*. Without *clock*, when it ends is for the holder's own clock to say."""
+        """Whether its holder may rely on it at *at*. Without *clock*, when it ends is for the
+        holder's own clock to say."""
         return at <= (min(self.until, self.planned) if clock else self.until) + ROUNDING
 
 
 def check(history: Sequence[Record], assumptions: Assumptions, end: float) -> list[Violation]:
-    """Every violation in *history*, in order of time. *end*: beliefs that are still open end there."""
+    """Every violation in *history*, in order of time. *end*: beliefs that are still open end
+    there."""
     history = sorted(history, key=_at)
     found: list[Violation] = []
     held = _read(history, end, found, clock=assumptions.lease_clock)
@@ -117,7 +124,9 @@ def _at(item: Record | Violation) -> float:
     return item.at
 
 
-def _read(history: Iterable[Record], end: float, found: list[Violation], *, clock: bool) -> dict[str, list[Belief]]:
+def _read(
+    history: Iterable[Record], end: float, found: list[Violation], *, clock: bool
+) -> dict[str, list[Belief]]:
     """The beliefs; what their own records contradict goes to *found*."""
     leases: dict[str, list[Belief]] = defaultdict(list)
     asked: dict[tuple[str, str], float] = {}
@@ -153,17 +162,31 @@ def _hear(
         asked.setdefault((client, event.owner), record.at)  # type: ignore[attr-defined]
     elif isinstance(event, LeaseGranted):
         asked_at = asked.get((client, event.owner), event.sent_at)
-        belief = Belief(client, event.resource, event.owner, event.fencing_token, asked_at, record.at, event.valid_until)
+        belief = Belief(
+            client,
+            event.resource,
+            event.owner,
+            event.fencing_token,
+            asked_at,
+            record.at,
+            event.valid_until,
+        )
         leases[event.resource].append(belief)
         known[client, event.resource, event.fencing_token] = belief
         if event.valid_until <= record.at:
-            text = f"{client} was granted token {event.fencing_token} of {event.resource} when its validity was over"
+            text = (
+                f"{client} was granted token {event.fencing_token} of {event.resource} when its"
+                " validity was over"
+            )
             found.append(Violation("I4: no belief past the end", record.at, text))
     elif isinstance(event, LeaseRenewed | LeaseReleasing | LeaseLapsed):
         lease = known.get((client, event.resource, event.fencing_token))
         if lease is None:
             if isinstance(event, LeaseRenewed):
-                text = f"{client} renewed token {event.fencing_token} of {event.resource}, which it was never granted"
+                text = (
+                    f"{client} renewed token {event.fencing_token} of {event.resource}, which it"
+                    " was never granted"
+                )
                 found.append(Violation("I5: a lost lease stays lost", record.at, text))
         elif isinstance(event, LeaseRenewed):
             _renew(lease, event, record.at, found, clock)
@@ -171,18 +194,27 @@ def _hear(
             lease.end(record.at, "released" if isinstance(event, LeaseReleasing) else "lost")
 
 
-def _renew(lease: Belief, event: LeaseRenewed, at: float, found: list[Violation], clock: bool) -> None:
-    """I5. A renewal that crosses a release is no violation: the first end counts, and a `Believed` would tell."""
+def _renew(
+    lease: Belief, event: LeaseRenewed, at: float, found: list[Violation], clock: bool
+) -> None:
+    """I5. A renewal that crosses a release is no violation: the first end counts, and a
+    `Believed` would tell."""
     who = f"{lease.client}'s lease with token {lease.token} of {lease.resource}"
     if lease.how == "lost" or (clock and at > lease.planned + ROUNDING):
-        found.append(Violation("I5: a lost lease stays lost", at, f"{who} was renewed after its end"))
+        found.append(
+            Violation("I5: a lost lease stays lost", at, f"{who} was renewed after its end")
+        )
     if clock and event.valid_until < lease.planned - ROUNDING:
-        text = f"{who} was renewed, and then ended {lease.planned - event.valid_until:.3f} s earlier"
+        text = (
+            f"{who} was renewed, and then ended {lease.planned - event.valid_until:.3f} s earlier"
+        )
         found.append(Violation("I5: a renewal never shortens", at, text))
     lease.planned = max(lease.planned, event.valid_until)
 
 
-def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found: list[Violation], clock: bool) -> None:
+def _believe(
+    record: Believed, known: dict[tuple[str, str, int], Belief], found: list[Violation], clock: bool
+) -> None:
     """I4: no lease says that it is held once it ended, or with no validity left."""
     belief = known.get((record.client, record.resource, record.token))
     if belief is not None:
@@ -194,8 +226,8 @@ def _believe(record: Believed, known: dict[tuple[str, str, int], Belief], found:
 
 
 def _with_token(held: list[Belief]) -> list[Belief]:
-    """Those with a fencing token. A lock that has none is numbered from -1 downwards by its client, to tell its leases apart:
-    it is judged by exclusion alone."""
+    """Those with a fencing token. A lock that has none is numbered from -1 downwards by its
+    client, to tell its leases apart: it is judged by exclusion alone."""
     return [belief for belief in held if belief.token > 0]
 
 
@@ -205,7 +237,9 @@ def _unique(resource: str, held: list[Belief], found: list[Violation]) -> None:
     for belief in _with_token(held):
         other = seen.setdefault(belief.token, belief)
         if other is not belief:
-            text = f"{belief.client} and {other.client} both got token {belief.token} for {resource}"
+            text = (
+                f"{belief.client} and {other.client} both got token {belief.token} for {resource}"
+            )
             found.append(Violation("U: tokens are unique", belief.since, text))
 
 
@@ -221,7 +255,8 @@ def _ordered(resource: str, held: list[Belief], found: list[Violation]) -> None:
             place += 1
         if largest is not None and belief.token < largest.token:
             text = (
-                f"{belief.client} asked after {largest.client} had token {largest.token} for {resource}, and got {belief.token}"
+                f"{belief.client} asked after {largest.client} had token {largest.token} for"
+                f" {resource}, and got {belief.token}"
             )
             found.append(Violation("M: later grants have larger tokens", belief.since, text))
 
@@ -248,35 +283,53 @@ def _holder(belief: Belief) -> str:
     return f"{belief.client} ({f'token {belief.token}' if belief.token > 0 else 'no token'})"
 
 
-def _confirmed(history: Iterable[Record], held: dict[str, list[Belief]], found: list[Violation]) -> None:
+def _confirmed(
+    history: Iterable[Record], held: dict[str, list[Belief]], found: list[Violation]
+) -> None:
     """X: an extension or verification that succeeds began before anybody newer was granted."""
     for record in history:
-        if type(record) is not Called or record.outcome != "ok" or record.call not in ("extend", "verify") or record.token <= 0:
+        if (
+            type(record) is not Called
+            or record.outcome != "ok"
+            or record.call not in ("extend", "verify")
+            or record.token <= 0
+        ):
             continue
         began_at = record.at - record.took
         for belief in held.get(record.resource, ()):
             if belief.token > record.token and belief.since < began_at - ROUNDING:
-                text = f"{record.client}'s {record.call} of token {record.token} succeeded after {belief.token} was granted"
+                text = (
+                    f"{record.client}'s {record.call} of token {record.token} succeeded after"
+                    f" {belief.token} was granted"
+                )
                 found.append(Violation("X: nobody newer when confirmed", record.at, text))
                 break
 
 
 def _closed(history: Iterable[Record], found: list[Violation]) -> None:
-    """C, always: after a close its coordinator gets nothing, and says of nothing that it holds it."""
+    """C, always: after a close its coordinator gets nothing, and says of nothing that it holds
+    it."""
     closed_at: dict[str, float] = {}
     for record in history:
         if type(record) is Called and record.call == "close":
             closed_at[record.client] = record.at
         elif type(record) is Called and record.outcome == "granted" and record.client in closed_at:
-            text = f"{record.client} was granted token {record.token} of {record.resource} after it was closed"
+            text = (
+                f"{record.client} was granted token {record.token} of {record.resource} after it"
+                " was closed"
+            )
             found.append(Violation("C: nothing is granted after a close", record.at, text))
         elif type(record) is Believed and record.client in closed_at:
-            text = f"{record.client} believed in token {record.token} of {record.resource} after it was closed"
+            text = (
+                f"{record.client} believed in token {record.token} of {record.resource} after it"
+                " was closed"
+            )
             found.append(Violation("C: a close ends every lease", record.at, text))
 
 
 def _guarded(history: Iterable[Record], found: list[Violation]) -> None:
-    """I3, always: the guarded store takes no smaller token after a larger one, and loses no update."""
+    """I3, always: the guarded store takes no smaller token after a larger one, and loses no
+    update."""
     largest: dict[str, int] = defaultdict(int)
     value: dict[str, int] = defaultdict(int)
     for record in history:
@@ -285,10 +338,15 @@ def _guarded(history: Iterable[Record], found: list[Violation]) -> None:
             assert isinstance(record, Accepted)
             resource, token = record.resource, record.token
             if token < largest[resource]:
-                text = f"{record.client} wrote {resource} with token {token} after {largest[resource]}"
+                text = (
+                    f"{record.client} wrote {resource} with token {token} after {largest[resource]}"
+                )
                 found.append(Violation("I3: no stale write", record.at, text))
             if record.before != value[resource]:
-                text = f"{record.client} overwrote {value[resource]} of {resource} as if it were {record.before}"
+                text = (
+                    f"{record.client} overwrote {value[resource]} of {resource} as if it were"
+                    f" {record.before}"
+                )
                 found.append(Violation("I3: no lost update", record.at, text))
             largest[resource] = max(largest[resource], token)
             value[resource] = record.after

@@ -1,4 +1,5 @@
-"""The command line of the evidence: `python -m chaos PART`. Each part is a click command in a module of its own.
+"""The command line of the evidence: `python -m chaos PART`. Each part is a click command in a
+module of its own.
 
 A part is imported when it is asked for, so that one works without what only another needs.
 """

@@ -1,7 +1,9 @@
-"""What a run leaves behind: frozen records on one true clock, the same for simulator, live campaigns and `on_event` streams.
+"""What a run leaves behind: frozen records on one true clock, the same for simulator, live
+campaigns and `on_event` streams.
 
-A record of the library (`redlock.core.events`) is wrapped in `Seen`; the others tell what was done to the world, what a
-holder was told, what calls returned, and what the guarded store and the nodes saw. All of it survives a trip through JSON.
+A record of the library (`redlock.core.events`) is wrapped in `Seen`; the others tell what was done
+to the world, what a holder was told, what calls returned, and what the guarded store and the nodes
+saw. All of it survives a trip through JSON.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ _OWN_KIND = "note"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Base of all. *at*: the one true clock, seconds. *client*: who it happened to, "" for the world.
+    """Base of all. *at*: the one true clock, seconds. *client*: who it happened to, "" for the
+    world.
 
-    The true clock of a simulation is its own; that of a live campaign is CLOCK_BOOTTIME, which all processes of a host share.
+    The true clock of a simulation is its own; that of a live campaign is CLOCK_BOOTTIME, which all
+    processes of a host share.
     """
 
     at: float
@@ -57,7 +61,8 @@ class Seen(Record):
 
 @dataclass(frozen=True, slots=True)
 class Believed(Record):
-    """At *at* the holder asked its lease, and was told that it holds. *left*: seconds of validity by its own clock."""
+    """At *at* the holder asked its lease, and was told that it holds. *left*: seconds of
+    validity by its own clock."""
 
     resource: str
     token: int
@@ -66,7 +71,8 @@ class Believed(Record):
 
 @dataclass(frozen=True, slots=True)
 class Accepted(Record):
-    """The guarded store took a write: the writer had read *before*, and *after* stands there now."""
+    """The guarded store took a write: the writer had read *before*, and *after* stands there
+    now."""
 
     resource: str
     token: int
@@ -85,7 +91,8 @@ class Refused(Record):
 
 @dataclass(frozen=True, slots=True)
 class Broken(Record):
-    """A fault began. *fault*: unique in the run, such as "partition-3"; *nodes*, *clients*: whom it hits.
+    """A fault began. *fault*: unique in the run, such as "partition-3"; *nodes*, *clients*: whom it
+    hits.
 
     A momentary fault is broken and healed at one instant.
     """
@@ -105,10 +112,11 @@ class Healed(Record):
 
 @dataclass(frozen=True, slots=True)
 class Called(Record):
-    """A public call returned, having *took* seconds. *token*: of the lease it was made on or gave, 0 for none.
+    """A public call returned, having *took* seconds. *token*: of the lease it was made on or gave,
+    0 for none.
 
-    *call*: "acquire", "extend", "verify", "release". *outcome*: "granted", "contended", "unavailable", "ok", "lost",
-    "cancelled", "error: ..." and the like.
+    *call*: "acquire", "extend", "verify", "release". *outcome*: "granted", "contended",
+    "unavailable", "ok", "lost", "cancelled", "error: ..." and the like.
     """
 
     resource: str
@@ -120,8 +128,8 @@ class Called(Record):
 
 @dataclass(frozen=True, slots=True)
 class NodeSeen(Record):
-    """An observer saw a node change. *state*: "up", "down", "paused", "quarantined" and the like; *owner* "": nobody holds
-    the lock there."""
+    """An observer saw a node change. *state*: "up", "down", "paused", "quarantined" and the
+    like; *owner* "": nobody holds the lock there."""
 
     node: int
     state: str
@@ -149,7 +157,8 @@ class Note(Record):
 def from_events(client: str, stream: Iterable[events.Event]) -> list[Record]:
     """The history of one observer: what its `on_event` received, in the order it did.
 
-    Histories of several observers on one host may be put together as they are: they share the clock.
+    Histories of several observers on one host may be put together as they are: they share the
+    clock.
     """
     return [Seen(event.at, client, event) for event in stream]
 
@@ -166,7 +175,9 @@ def to_json(record: Record) -> dict[str, Any]:
 
 def from_json(data: dict[str, Any]) -> Record:
     """The record that `to_json` made *data* of. Raises ValueError for a kind that is not known."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+    }
     kind = _kind(Record, values.pop("kind", None))
     if _OWN_KIND in values:
         values["kind"] = values.pop(_OWN_KIND)
@@ -192,7 +203,10 @@ def read_jsonl(path: Path | str) -> Iterator[Record]:
 
 
 def _event_to_json(event: events.Event) -> dict[str, Any]:
-    return {"kind": type(event).__name__, **{field.name: getattr(event, field.name) for field in fields(event)}}
+    return {
+        "kind": type(event).__name__,
+        **{field.name: getattr(event, field.name) for field in fields(event)},
+    }
 
 
 def _kind(base: type[Any], name: object) -> type[Any]:

@@ -25,8 +25,9 @@ def main() -> None:
 def write_users(out: Path) -> None:
     """Write the users' file of the nodes.
 
-    Passwords come from REDLOCK_PASSWORD, REDLOCK_OPERATOR_PASSWORD and REDLOCK_MONITOR_PASSWORD, or from the files that
-    the same names with _FILE name; those that are missing are made up and kept beside the users' file. None is shown.
+    Passwords come from REDLOCK_PASSWORD, REDLOCK_OPERATOR_PASSWORD and REDLOCK_MONITOR_PASSWORD, or
+    from the files that the same names with _FILE name; those that are missing are made up and kept
+    beside the users' file. None is shown.
     """
     try:
         users.write(out, out.parent)
@@ -43,7 +44,8 @@ def write_users(out: Path) -> None:
 )
 @click.option("--tag", default="redlock-node:scratch", show_default=True)
 def build_image(server: Path | None, tag: str) -> None:
-    """Build a node's image from a server binary and its libraries, with nothing pulled from anywhere."""
+    """Build a node's image from a server binary and its libraries, with nothing pulled from
+    anywhere."""
     try:
         import docker
         from docker.errors import DockerException

@@ -1,6 +1,8 @@
-"""A node's image from a server binary and the libraries it needs, where the official one cannot be pulled.
+"""A node's image from a server binary and the libraries it needs, where the official one cannot be
+pulled.
 
-Through the Docker SDK: the build context is put together in memory, so nothing is downloaded and nothing left behind.
+Through the Docker SDK: the build context is put together in memory, so nothing is downloaded and
+nothing left behind.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ CONFINEMENT: dict[str, Any] = {
 
 
 def libraries(server: Path) -> list[Path]:
-    """The shared libraries that `ldd` names for *server*, the loader included; none if it is linked statically."""
+    """The shared libraries that `ldd` names for *server*, the loader included; none if it is
+    linked statically."""
     told = subprocess.run(["ldd", str(server)], capture_output=True, text=True, check=False).stdout
     missing = re.findall(r"^\s*(\S+) => not found", told, re.MULTILINE)
     if missing:
@@ -58,7 +61,12 @@ def context(server: Path) -> bytes:
             info.mode, info.size = mode, len(data)
             tar.addfile(info, io.BytesIO(data))
         data_folder = tarfile.TarInfo("data")
-        data_folder.type, data_folder.mode, data_folder.uid, data_folder.gid = tarfile.DIRTYPE, 0o700, _USER, _USER
+        data_folder.type, data_folder.mode, data_folder.uid, data_folder.gid = (
+            tarfile.DIRTYPE,
+            0o700,
+            _USER,
+            _USER,
+        )
         tar.addfile(data_folder)
         info = tarfile.TarInfo("Dockerfile")
         info.size = len(recipe.encode())
@@ -69,7 +77,12 @@ def context(server: Path) -> bytes:
 def build(client: docker.DockerClient, server: Path, tag: str = TAG) -> str:
     """Build the image for *server* and return its id. Raises docker.errors.BuildError."""
     image, _ = client.images.build(
-        fileobj=io.BytesIO(context(server)), custom_context=True, tag=tag, labels={LABEL: "scratch"}, rm=True, forcerm=True
+        fileobj=io.BytesIO(context(server)),
+        custom_context=True,
+        tag=tag,
+        labels={LABEL: "scratch"},
+        rm=True,
+        forcerm=True,
     )
     return str(image.id)
 

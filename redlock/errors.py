@@ -46,11 +46,13 @@ class RedlockError(Exception):
 
 
 class AcquireError(RedlockError):
-    """No majority granted what was asked for; *resource* says of which lock, *votes* which node said what.
+    """No majority granted what was asked for; *resource* says of which lock, *votes* which node
+    said what.
 
-    The message is written for the person on call: which lock, how many nodes granted, how many were needed, and each reason
-    why others did not, with the nodes that gave it. A node that was not waited for, as the vote was decided, gave none.
-    *resource* is None where no single lock was asked for.
+    The message is written for the person on call: which lock, how many nodes granted, how many were
+    needed, and each reason why others did not, with the nodes that gave it. A node that was not
+    waited for, as the vote was decided, gave none. *resource* is None where no single lock was
+    asked for.
     """
 
     def __init__(self, tally: Votes, resource: str | None = None) -> None:
@@ -59,12 +61,14 @@ class AcquireError(RedlockError):
         self.resource = resource
 
     def about(self, resource: str) -> None:
-        """Name the lock, if nobody has: who ran out of connections does not know what they were wanted for."""
+        """Name the lock, if nobody has: who ran out of connections does not know what they were
+        wanted for."""
         self.resource = self.resource if self.resource is not None else resource
 
     @property
     def votes(self) -> tuple[CastVote, ...]:
-        """One entry per node, in the order of the node list; the node's fault, if any, in `.error`."""
+        """One entry per node, in the order of the node list; the node's fault, if any, in
+        `.error`."""
         return self.tally.cast_votes()
 
     def __str__(self) -> str:
@@ -101,15 +105,18 @@ class NodeError(RedlockError):
 
 
 class NodeUnreachable(NodeError):
-    """The node gave no usable answer: refused, lost, silent, loading, out of memory, talking nonsense."""
+    """The node gave no usable answer: refused, lost, silent, loading, out of memory, talking
+    nonsense."""
 
 
 class NodeRefused(NodeError):
-    """The node answers and may not vote: a replica, evicting, of another cluster, wrong credentials, in quarantine."""
+    """The node answers and may not vote: a replica, evicting, of another cluster, wrong
+    credentials, in quarantine."""
 
 
 class LockInUse(RedlockError, RuntimeError):
-    """A `Lock` serves one holder at a time and is not re-entrant; make another one for the same resource."""
+    """A `Lock` serves one holder at a time and is not re-entrant; make another one for the same
+    resource."""
 
 
 class ConfigurationError(RedlockError, ValueError):
@@ -129,7 +136,8 @@ class CastVote:
 
 
 class Votes(Protocol):
-    """The votes of one round, as `core/quorum.py: Tally` counts them: all that an error has to know of it."""
+    """The votes of one round, as `core/quorum.py: Tally` counts them: all that an error has to
+    know of it."""
 
     def cast_votes(self) -> tuple[CastVote, ...]:
         """One entry per node, in the order of the node list."""

@@ -1,7 +1,7 @@
 """Seeing what happens: the event records, and how they reach `on_event` and the loggers.
 
-Loggers: `redlock` (this library's own troubles), `redlock.node` (admission and connections), `redlock.lease` (grants,
-renewals, losses). An exception of an observer is logged and harms nobody.
+Loggers: `redlock` (this library's own troubles), `redlock.node` (admission and connections),
+`redlock.lease` (grants, renewals, losses). An exception of an observer is logged and harms nobody.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Observer:
         if self._on_event is not None:
             try:
                 self._on_event(event)
-            except (Exception, CancelledError):  # The latter comes of asking for the result of a cancelled task.
+            except (Exception, CancelledError):
+                # The latter comes of asking for the result of a cancelled task.
                 _log.exception("on_event failed for %s", type(event).__name__)
 
 
@@ -74,15 +75,27 @@ def _write_log(event: Event) -> None:
     match event:
         case events.NodeAdmitted(node=node):
             _nodes.debug("%s was admitted", node)
-        case events.NodeQuarantined(node=node, reason=reason) | events.NodeRejected(node=node, reason=reason):
+        case (
+            events.NodeQuarantined(node=node, reason=reason)
+            | events.NodeRejected(node=node, reason=reason)
+        ):
             _nodes.warning("%s does not vote: it %s", node, reason)
         case events.NodeMemoryChanged(node=node, before=before, now=now):
-            _nodes.warning("%s has another memory: %s answers, and not %s any more", node, now, before)
+            _nodes.warning(
+                "%s has another memory: %s answers, and not %s any more", node, now, before
+            )
         case events.NodeDisconnected(node=node, reason=reason):
             _nodes.warning("%s %s", node, reason)
         case events.LeaseLapsed(resource=resource, fencing_token=token, reason=reason):
-            _leases.warning("the lease on %r with fencing token %d is lost: %s", resource, token, reason)
+            _leases.warning(
+                "the lease on %r with fencing token %d is lost: %s", resource, token, reason
+            )
         case events.LeaseInJeopardy(resource=resource, fencing_token=token, votes=votes):
-            _leases.warning("renewal of %r with fencing token %d failed, and is tried again: %s", resource, token, votes)
+            _leases.warning(
+                "renewal of %r with fencing token %d failed, and is tried again: %s",
+                resource,
+                token,
+                votes,
+            )
         case _:
             _leases.debug("%r", event)

@@ -1,9 +1,11 @@
-"""Running a command under a lease: it is stopped before the lease ends, whatever happens to whoever supervises it.
+"""Running a command under a lease: it is stopped before the lease ends, whatever happens to whoever
+supervises it.
 
-The decision to stop reads the lease's clock and waits for nothing. A second process, the guard, knows the deadline too, and
-stands in when the supervisor is killed or stopped. So that there is no instant at which a command runs and the guard does not
-know it, the command's process exists before: it waits at a gate, which is opened only once the guard was told, and by nobody
-when the supervisor is dead.
+The decision to stop reads the lease's clock and waits for nothing. A second process, the guard,
+knows the deadline too, and stands in when the supervisor is killed or stopped. So that there is no
+instant at which a command runs and the guard does not know it, the command's process exists before:
+it waits at a gate, which is opened only once the guard was told, and by nobody when the supervisor
+is dead.
 """
 
 from __future__ import annotations
@@ -51,17 +53,27 @@ OK, MISUSED, LOST = 0, 2, 6
 CANNOT_RUN, NOT_FOUND = 126, 127  # As env(1), nice(1) and timeout(1) have it.
 
 STOP_SHARE = 0.3
-"""SIGTERM when less than this share of the ttl is left: renewals begin with two thirds left, so ten have failed by then."""
+"""SIGTERM when less than this share of the ttl is left: renewals begin with two thirds left, so
+ten have failed by then."""
 KILL_SHARE = 0.1
 """SIGKILL then: late enough to end in order, early enough for a busy machine to do it in time."""
 GUARD_SHARE = 0.05
-"""The guard kills then: only if its supervisor, which should have done so at KILL_SHARE, is dead or stopped."""
+"""The guard kills then: only if its supervisor, which should have done so at KILL_SHARE, is dead
+or stopped."""
 TTL_MIN = 0.5
 """Seconds; below this the shares above are shorter than a busy machine keeps a process waiting."""
 _LOOK_AGAIN = 0.25
-"""At most this long between looks at the lease: timers sleep through a suspend, the lease clock does not."""
+"""At most this long between looks at the lease: timers sleep through a suspend, the lease clock
+does not."""
 _TOO_LATE = -1
-_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 class Interrupted(BaseException):
@@ -69,31 +81,44 @@ class Interrupted(BaseException):
 
 
 # Long: what is begun here must end here, whatever comes in between.
-def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()) -> int:
-    """Run the command of *child* to its end, or stop it before the lease ends; give the exit status."""
+def supervise(
+    child: Child, lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()
+) -> int:
+    """Run the command of *child* to its end, or stop it before the lease ends; give the exit
+    status."""
     stop_at, kill_at = lease.ttl * STOP_SHARE, lease.ttl * KILL_SHARE
     asked = killed = heard = False
     try:
-        # The guard first: from here on whatever befalls this process, the command is stopped, or never begins.
+        # The guard first: from here on whatever befalls this process, the command is stopped, or
+        # never begins.
         if not guard.tell(child.pid, lease.valid_until):
             return cannot_run(child.name, found=True, reason="its guard does not hear")
         child.begin(lease.fencing_token, lease.valid_until - kill_at)
         while not child.ended():
             if not guard.tell(child.pid, lease.valid_until) and not heard:
                 heard = True
-                say_if_heard("the guard does not hear: nobody would stop the command if redlock were killed now")
+                say_if_heard(
+                    "the guard does not hear: nobody would stop the command if redlock were"
+                    " killed now"
+                )
             for signum in signals.take():
                 signal_group(child.pid, signum)
             left = lease.remaining()
             if left <= kill_at and not killed:
                 asked = killed = True
                 signal_group(child.pid, signal.SIGKILL)
-                say_if_heard(f"the lease on {lease.resource!r} ends in {left:.2g} s: killed the command")
+                say_if_heard(
+                    f"the lease on {lease.resource!r} ends in {left:.2g} s: killed the command"
+                )
             elif left <= stop_at and not asked:
                 asked = True
                 signal_group(child.pid, signal.SIGTERM)
-                signal_group(child.pid, signal.SIGCONT)  # A stopped process would not see the SIGTERM.
-                what = f"cannot renew the lease on {lease.resource!r}, {left:.2g} s left: stopping the command"
+                # A stopped process would not see the SIGTERM.
+                signal_group(child.pid, signal.SIGCONT)
+                what = (
+                    f"cannot renew the lease on {lease.resource!r}, {left:.2g} s left: stopping the"
+                    " command"
+                )
                 say_if_heard("; ".join([what, *jeopardy]))
             due_in = left - (kill_at if asked else stop_at)
             signals.wait(_LOOK_AGAIN if killed else min(max(due_in, 0.001), _LOOK_AGAIN))
@@ -107,7 +132,10 @@ def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, je
     if asked or trouble == _TOO_LATE:
         return LOST
     if code == -signal.SIGKILL and guarded_until <= now():
-        say_if_heard(f"stopped until the lease on {lease.resource!r} was about to end: the guard killed the command")
+        say_if_heard(
+            f"stopped until the lease on {lease.resource!r} was about to end: the guard killed the"
+            " command"
+        )
         return LOST
     if trouble:
         return cannot_run(child.name, found=trouble != errno.ENOENT, reason=os.strerror(trouble))
@@ -116,13 +144,15 @@ def supervise(child: Child, lease: LeaseBase, signals: Signals, guard: Guard, je
 
 def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
     """Say that the command cannot be run, and give the status for it."""
-    say(f"cannot run {name!r}: {reason or ('it is not executable' if found else 'no such command')}")
+    say(
+        f"cannot run {name!r}: {reason or ('it is not executable' if found else 'no such command')}"
+    )
     return CANNOT_RUN if found else NOT_FOUND
 
 
 def _ready(fd: int, event: int, timeout: float | None) -> bool:
-    """Wait until a descriptor can be read or written, or has come to its end; None: for ever. Its number may be above 1023, where
-    select(2) ends.
+    """Wait until a descriptor can be read or written, or has come to its end; None: for ever.
+    Its number may be above 1023, where select(2) ends.
     """
     poll = select.poll()
     poll.register(fd, event)
@@ -130,7 +160,8 @@ def _ready(fd: int, event: int, timeout: float | None) -> bool:
 
 
 def signal_group(group: int, signum: int) -> bool:
-    """Signal every process of a group; False if there is none. A process of another user is beyond us."""
+    """Signal every process of a group; False if there is none. A process of another user is
+    beyond us."""
     try:
         os.killpg(group, signum)
     except ProcessLookupError:
@@ -141,7 +172,8 @@ def signal_group(group: int, signum: int) -> bool:
 
 
 class Signals:
-    """Signals to this process: they end the wait for a lock, and are kept for the command once there is a lease.
+    """Signals to this process: they end the wait for a lock, and are kept for the command once
+    there is a lease.
 
     `wait` returns early for them, and when a child ends.
     """
@@ -171,12 +203,14 @@ class Signals:
         self._writer.close()
 
     def hold(self) -> None:
-        """The lease is there: from here on signals are for the command. Raises if one came just before."""
+        """The lease is there: from here on signals are for the command. Raises if one came just
+        before."""
         self._holding = True
         self.check()
 
     def check(self) -> None:
-        """Raise if a signal came unheard: what a handler raises in a hook of the interpreter is printed and forgotten."""
+        """Raise if a signal came unheard: what a handler raises in a hook of the interpreter is
+        printed and forgotten."""
         if self._caught:
             raise Interrupted
 
@@ -205,11 +239,13 @@ def _wake(signum: int, frame: FrameType | None) -> None:
 
 
 class Child:
-    """The process that becomes the command: in a session of its own, at a gate that only a living supervisor can open.
+    """The process that becomes the command: in a session of its own, at a gate that only a living
+    supervisor can open.
 
-    It is forked at once, while this process has no thread and no connection yet, and waits. The supervisor's end ends the wait
-    as well, and then the command never begins. It does not begin either when the lease was over as the gate was opened: this
-    process may have been stopped between its last look at the clock and that.
+    It is forked at once, while this process has no thread and no connection yet, and waits. The
+    supervisor's end ends the wait as well, and then the command never begins. It does not begin
+    either when the lease was over as the gate was opened: this process may have been stopped
+    between its last look at the clock and that.
     """
 
     _GO = struct.Struct("=qd")
@@ -229,7 +265,8 @@ class Child:
             self._become(reader, writer)
         os.close(reader)
         os.close(writer)
-        os.read(self._report, self._TOLD.size)  # Until it has its own session, so that whoever signals its group finds it.
+        # Until it has its own session, so that whoever signals its group finds it.
+        os.read(self._report, self._TOLD.size)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -241,7 +278,8 @@ class Child:
         os.close(self._report)
 
     def begin(self, token: int, until: float) -> None:
-        """Open the gate: become the command, if that is before *until* on the lease clock. Returns at once."""
+        """Open the gate: become the command, if that is before *until* on the lease clock.
+        Returns at once."""
         with contextlib.suppress(BrokenPipeError):  # Somebody killed it; its status will tell.
             os.write(self._gate, self._GO.pack(token, until))
 
@@ -256,7 +294,8 @@ class Child:
         return self._code
 
     def trouble(self) -> int:
-        """Of one that has ended: the errno with which it could not become the command, `_TOO_LATE`, or 0."""
+        """Of one that has ended: the errno with which it could not become the command,
+        `_TOO_LATE`, or 0."""
         told = os.read(self._report, self._TOLD.size)
         number: int = self._TOLD.unpack(told)[0] if told else 0
         return number
@@ -265,7 +304,9 @@ class Child:
         if self._code is None:
             try:
                 pid, status = os.waitpid(self.pid, options)
-            except ChildProcessError:  # Whoever started us may have had SIGCHLD ignored, and it ended before we changed that.
+            except ChildProcessError:
+                # Whoever started us may have had SIGCHLD ignored, and it ended before we changed
+                # that.
                 pid, status = self.pid, CANNOT_RUN << 8
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
@@ -277,8 +318,8 @@ class Child:
         try:
             os.setsid()
             os.close(self._gate)  # Or its own copy would keep the gate from ever being closed.
-            # As for any program that is started: what this interpreter ignores or handles is not the command's business. What
-            # was ignored before, it keeps.
+            # As for any program that is started: what this interpreter ignores or handles is not
+            # the command's business. What was ignored before, it keeps.
             signal.set_wakeup_fd(-1)
             for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
                 signal.signal(signum, signal.SIG_DFL)
@@ -290,7 +331,10 @@ class Child:
             if go:
                 token, until = self._GO.unpack(go)
                 if now() < until:
-                    words = {"REDLOCK_FENCING_TOKEN": str(token), "REDLOCK_RESOURCE": self._resource}
+                    words = {
+                        "REDLOCK_FENCING_TOKEN": str(token),
+                        "REDLOCK_RESOURCE": self._resource,
+                    }
                     os.execvpe(self.name, list(self._command), {**os.environ, **words})
                 trouble = _TOO_LATE
         except OSError as error:
@@ -302,10 +346,12 @@ class Child:
 
 
 class Guard:
-    """A process that stops the command's group when this process is killed, or is stopped past the deadline.
+    """A process that stops the command's group when this process is killed, or is stopped past the
+    deadline.
 
-    A supervisor that is dead or asleep cannot keep its promise; its sibling can. It learns the group and each new deadline
-    from a pipe, and the pipe's end tells it that the supervisor died: then SIGTERM at once, SIGKILL at the deadline.
+    A supervisor that is dead or asleep cannot keep its promise; its sibling can. It learns the
+    group and each new deadline from a pipe, and the pipe's end tells it that the supervisor died:
+    then SIGTERM at once, SIGKILL at the deadline.
     """
 
     _MESSAGE = struct.Struct("=qd")
@@ -320,12 +366,14 @@ class Guard:
         if self._pid == 0:
             self._stand(reader)
         os.close(reader)
-        os.set_blocking(self._pipe, False)  # A guard that does not read must not stop the one who supervises.
+        # A guard that does not read must not stop the one who supervises.
+        os.set_blocking(self._pipe, False)
         return self
 
     def __exit__(self, *exception: object) -> None:
         os.close(self._pipe)
-        with contextlib.suppress(ChildProcessError):  # Whoever started us may have had SIGCHLD ignored.
+        # Whoever started us may have had SIGCHLD ignored.
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
     @property
@@ -334,7 +382,8 @@ class Guard:
         return self._told[1] - self._margin if self._told is not None else math.inf
 
     def tell(self, group: int, valid_until: float) -> bool:
-        """The group to stop, 0 for none, and the deadline. Never blocks. False if the guard cannot hear it."""
+        """The group to stop, 0 for none, and the deadline. Never blocks. False if the guard
+        cannot hear it."""
         if self._told != (group, valid_until):
             try:
                 os.write(self._pipe, self._MESSAGE.pack(group, valid_until))
@@ -361,8 +410,13 @@ class Guard:
     def _watch(self, reader: int) -> None:
         group, kill_at = 0, 0.0
         while True:
-            # What it was told meanwhile comes before what it knew: a guard that slept past an old deadline may have a new one.
-            if _ready(reader, select.POLLIN, min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None):
+            # What it was told meanwhile comes before what it knew: a guard that slept past an old
+            # deadline may have a new one.
+            if _ready(
+                reader,
+                select.POLLIN,
+                min(max(0.0, kill_at - now()), _LOOK_AGAIN) if group else None,
+            ):
                 told = os.read(reader, self._MESSAGE.size * 256)
                 if not told:
                     break
@@ -375,51 +429,62 @@ class Guard:
             while now() < kill_at:
                 if not signal_group(group, 0):
                     return
-                time.sleep(0.02)  # Nobody tells a process about the end of a group that is not its own.
+                # Nobody tells a process about the end of a group that is not its own.
+                time.sleep(0.02)
             signal_group(group, signal.SIGKILL)
 
 
 def say(text: str) -> None:
-    """One line on standard error, without a credential in it; and no line where none can be written, which stops nothing."""
+    """One line on standard error, without a credential in it; and no line where none can be
+    written, which stops nothing."""
     try:
         sys.stderr.write(f"redlock: {scrubbed(text)}\n")
         sys.stderr.flush()
-    except OSError:  # A full disk, or nobody who reads. What is left of it must not fail once more as the interpreter ends.
+    except OSError:
+        # A full disk, or nobody who reads. What is left of it must not fail once more as the
+        # interpreter ends.
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def stand_in() -> None:
-    """Open the standard streams that this process was started without: the next pipe would get their number, and be closed,
-    written over or inherited as what it is not.
+    """Open the standard streams that this process was started without: the next pipe would get
+    their number, and be closed, written over or inherited as what it is not.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest number that is free, which is this one.
+            # The lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def say_if_heard(text: str) -> None:
-    """As `say`, but never waiting for whoever should read it: a full pipe must not keep a command alive."""
-    with contextlib.suppress(OSError, ValueError):  # It was closed, or lost, and there is nobody to hear.
+    """As `say`, but never waiting for whoever should read it: a full pipe must not keep a
+    command alive."""
+    # It was closed, or lost, and there is nobody to hear.
+    with contextlib.suppress(OSError, ValueError):
         if not _ready(sys.stderr.fileno(), select.POLLOUT, 0.0):
             return
-        # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a URL would hide its @.
+        # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a
+        # URL would hide its @.
         say(scrubbed(text)[:2000])
 
 
 _TO_AN_AT = r"(?:(?!://).)*@"
-"""Up to the last @ of the line, or before the next URL: a password may have an @ in it, and blanks."""
+"""Up to the last @ of the line, or before the next URL: a password may have an @ in it, and
+blanks."""
 _CREDENTIALS = re.compile(
     rf"://(?:{_TO_AN_AT}(?=(?:\[[^]\s]*]|[^\s@:/]+):\d)"  # A host and its port follow.
-    rf"|(?=:|[^\s:@/]*:(?!\d+(?:[\s/?,;.)'\"]|$))){_TO_AN_AT}"  # What stands first is no host and its port.
+    # What stands first is no host and its port.
+    rf"|(?=:|[^\s:@/]*:(?!\d+(?:[\s/?,;.)'\"]|$))){_TO_AN_AT}"
     r"|\S*@)"
 )
 _ARGUMENTS = re.compile(r"([?&;]\w*(?:password|username)=)[^&\n]*")
 
 
 def scrubbed(text: str) -> str:
-    """*text* without what may be a credential in a URL; rather too little is left of it than a part of a password."""
+    """*text* without what may be a credential in a URL; rather too little is left of it than a
+    part of a password."""
     return _ARGUMENTS.sub(r"\1***", _CREDENTIALS.sub("://***@", text))

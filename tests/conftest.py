@@ -9,9 +9,12 @@ import pytest
 
 from redlock.embedded import Nodes
 
-# A suite that is started in the background, or under nohup, inherits these as ignored, and would hand that on to every
-# process whose signals it tests.
-for _signum, _default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# A suite that is started in the background, or under nohup, inherits these as ignored, and would
+# hand that on to every process whose signals it tests.
+for _signum, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
     if signal.getsignal(_signum) is signal.SIG_IGN:
         signal.signal(_signum, _default)
 
@@ -25,7 +28,8 @@ def cluster() -> Iterator[Nodes]:
 
 @pytest.fixture
 def nodes(cluster: Nodes) -> Iterator[Nodes]:
-    """The module's five servers, without a key of an earlier test; a test that stops or kills one asks for its own."""
+    """The module's five servers, without a key of an earlier test; a test that stops or kills
+    one asks for its own."""
     yield cluster
     for node in cluster:
         with node.client() as client:

@@ -21,7 +21,9 @@ ANSWER_TIMEOUT = 30.0
 
 class _RedlockPy:
     def __init__(self, urls: Sequence[str]) -> None:
-        self._factory = importlib.import_module("redlock").Redlock(list(urls), retry_count=1, retry_delay=0.001)
+        self._factory = importlib.import_module("redlock").Redlock(
+            list(urls), retry_count=1, retry_delay=0.001
+        )
         self._lock: Any = None
 
     def take(self, resource: str, ttl: float) -> bool:
@@ -84,7 +86,9 @@ def _serve(name: str, urls: Sequence[str]) -> None:
     for line in sys.stdin:
         question = json.loads(line)
         do = question.pop("do")
-        answer = _contend(library, **question) if do == "contend" else getattr(library, do)(**question)
+        answer = (
+            _contend(library, **question) if do == "contend" else getattr(library, do)(**question)
+        )
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

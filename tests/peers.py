@@ -1,7 +1,7 @@
 """Other libraries' locks as real clients of the same servers, for single calls.
 
-Each lives in an environment of its own (`chaos.peers.environments`) and in a process of its own, `peer_process.py`, which
-reads one JSON object per line and answers with one.
+Each lives in an environment of its own (`chaos.peers.environments`) and in a process of its own,
+`peer_process.py`, which reads one JSON object per line and answers with one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class Peer:
         self.name = name
         # -I: neither this folder nor the repository, whose `redlock` would hide the peer's, is on its path.
         self._process = subprocess.Popen(
-            [str(python), "-I", str(_PROCESS), name, *urls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [str(python), "-I", str(_PROCESS), name, *urls],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
 
     def key(self, resource: str) -> str:
@@ -53,7 +57,8 @@ class Peer:
         return str(self._ask(do="value"))
 
     def start_contending(self, resource: str, rounds: int, witness: Path) -> None:
-        """Take and release *resource* *rounds* times, showing presence at *witness*; `contended` waits for the end."""
+        """Take and release *resource* *rounds* times, showing presence at *witness*; `contended`
+        waits for the end."""
         self._send(do="contend", resource=resource, rounds=rounds, witness=str(witness))
 
     def contended(self) -> dict[str, int]:
@@ -83,7 +88,12 @@ class Peer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):

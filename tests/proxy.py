@@ -1,7 +1,9 @@
-"""A TCP proxy that is late on purpose: each chunk by half a round trip, some of them by much more, never out of order.
+"""A TCP proxy that is late on purpose: each chunk by half a round trip, some of them by much more,
+never out of order.
 
-It runs in a thread with an event loop of its own, on a port of loopback that the kernel chose. It also counts *flights*:
-how often the client of a connection had to wait for the server before it could go on.
+It runs in a thread with an event loop of its own, on a port of loopback that the kernel chose. It
+also counts *flights*: how often the client of a connection had to wait for the server before it
+could go on.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from redlock.embedded import Nodes
 
 
 class LateProxy:
-    """Forwards to *port* of loopback. *delay*: seconds each way; a chunk is *late* by more with probability *share*."""
+    """Forwards to *port* of loopback. *delay*: seconds each way; a chunk is *late* by more with
+    probability *share*."""
 
-    def __init__(self, port: int, *, delay: float = 0.0, late: float = 0.0, share: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, port: int, *, delay: float = 0.0, late: float = 0.0, share: float = 0.0, seed: int = 0
+    ) -> None:
         self._upstream = port
         self._delay = delay
         self._late = late
@@ -92,7 +97,9 @@ class LateProxy:
             for end in (writer, up_writer):
                 end.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: object) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: object
+    ) -> None:
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(10_000)
 
@@ -127,4 +134,7 @@ class LateProxy:
 def late_proxies(nodes: Nodes, **how: float) -> Iterator[list[LateProxy]]:
     """One proxy in front of every node, each with a seed of its own."""
     with ExitStack() as stack:
-        yield [stack.enter_context(LateProxy(node.port, seed=seed, **how)) for seed, node in enumerate(nodes)]
+        yield [
+            stack.enter_context(LateProxy(node.port, seed=seed, **how))
+            for seed, node in enumerate(nodes)
+        ]

@@ -1,4 +1,5 @@
-"""What is shipped: the wheel has the library alone, and the sdist is a whole checkout, whose tests run."""
+"""What is shipped: the wheel has the library alone, and the sdist is a whole checkout, whose
+tests run."""
 
 from __future__ import annotations
 
@@ -41,14 +42,18 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(folder: Path) -> set[str]:
     """What lies in *folder* and was not left there by an interpreter."""
-    found = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    found = (
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
     return {str(path.relative_to(folder)) for path in found}
 
 
 def git_files(*options: str) -> set[str]:
     """What git knows of this checkout, as far as it is still there."""
     words = ["git", "ls-files", "-z", *options]
-    names = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    names = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     return {name for name in names if name and (ROOT / name).exists()}
 
 
@@ -64,23 +69,37 @@ def test_a_wheel_of_the_sdist_is_the_wheel_of_the_checkout(unpacked: Path, tmp_p
     """The same files with the same contents, whichever of the two a distribution builds from."""
     (tmp_path / "sdist").mkdir()
     (tmp_path / "checkout").mkdir()
-    assert contents(build(unpacked, "wheel", tmp_path / "sdist")) == contents(build(ROOT, "wheel", tmp_path / "checkout"))
+    assert contents(build(unpacked, "wheel", tmp_path / "sdist")) == contents(
+        build(ROOT, "wheel", tmp_path / "checkout")
+    )
 
 
-@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no checkout of git to compare the sdist with")
+@pytest.mark.skipif(
+    not (ROOT / ".git").exists(), reason="no checkout of git to compare the sdist with"
+)
 def test_the_sdist_has_every_file_of_the_checkout(unpacked: Path) -> None:
-    """Nothing that git keeps is missing, a hidden folder neither, and nothing that git ignores is in it."""
+    """Nothing that git keeps is missing, a hidden folder neither, and nothing that git ignores
+    is in it."""
     shipped = files(unpacked)
     assert git_files() - shipped == set()
     assert shipped - git_files("--cached", "--others", "--exclude-standard") == {"PKG-INFO"}
 
 
 def test_the_tests_of_the_sdist_run(unpacked: Path) -> None:
-    """Every test can be collected there; those that read all other files hold, on the sdist's own library."""
+    """Every test can be collected there; those that read all other files hold, on the sdist's
+    own library."""
     pytest_there = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    collected = subprocess.run([*pytest_there, "--collect-only"], cwd=unpacked, capture_output=True, text=True, timeout=100)
+    collected = subprocess.run(
+        [*pytest_there, "--collect-only"], cwd=unpacked, capture_output=True, text=True, timeout=100
+    )
     assert collected.returncode == 0, collected.stdout[-2000:]
     imported = [sys.executable, "-c", "import redlock, sys; sys.stdout.write(redlock.__file__)"]
     assert Path(subprocess.check_output(imported, cwd=unpacked, text=True)).is_relative_to(unpacked)
-    tidy = subprocess.run([*pytest_there, "tests/test_tidy.py"], cwd=unpacked, capture_output=True, text=True, timeout=60)
+    tidy = subprocess.run(
+        [*pytest_there, "tests/test_tidy.py"],
+        cwd=unpacked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert tidy.returncode == 0, tidy.stdout[-2000:]

@@ -1,6 +1,8 @@
-"""The threads and tasks behind a coordinator: none ends in silence, and what one of them was to do is done all the same.
+"""The threads and tasks behind a coordinator: none ends in silence, and what one of them was to do
+is done all the same.
 
-Shortages are made here by a `Thread.start` that raises what the real one raises; `test_exhaustion.py` has the real ones.
+Shortages are made here by a `Thread.start` that raises what the real one raises;
+`test_exhaustion.py` has the real ones.
 """
 
 from __future__ import annotations
@@ -113,8 +115,11 @@ def is_told_of_its_loss(lease: redlock.Lease, nodes: Nodes, told: list[Any]) -> 
 # The renewal thread
 
 
-def test_a_node_that_dies_while_no_thread_can_be_had_does_not_end_renewal(own_nodes: Nodes, shortage: Shortage) -> None:
-    """Its link asks for a dial, in the renewal thread, and there is a release to be brought: neither raises into it."""
+def test_a_node_that_dies_while_no_thread_can_be_had_does_not_end_renewal(
+    own_nodes: Nodes, shortage: Shortage
+) -> None:
+    """Its link asks for a dial, in the renewal thread, and there is a release to be brought:
+    neither raises into it."""
     told: list[Any] = []
     with redlock.Redlock(own_nodes.urls, ttl=TTL) as locks:
         lease = locks.lock("kept", auto_extend=True, on_lost=told.append).acquire()
@@ -131,8 +136,11 @@ def test_a_node_that_dies_while_no_thread_can_be_had_does_not_end_renewal(own_no
         is_told_of_its_loss(lease, own_nodes, told)
 
 
-def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
-    """A SystemExit out of the middle of the renewal thread's reading: logged, and the lease is renewed, and told of its loss."""
+def test_an_observer_that_raises_anything_does_not_end_renewal(
+    own_nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A SystemExit out of the middle of the renewal thread's reading: logged, and the lease is
+    renewed, and told of its loss."""
     told: list[Any] = []
 
     def exits(event: object) -> None:
@@ -153,7 +161,8 @@ def test_an_observer_that_raises_anything_does_not_end_renewal(own_nodes: Nodes,
 def test_a_connection_that_an_exception_tore_in_the_renewal_thread_is_closed(
     nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Between the note of a request and its write: the next answers would be taken for that of the one before."""
+    """Between the note of a request and its write: the next answers would be taken for that of
+    the one before."""
     with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
         lease = locks.lock("kept", auto_extend=True).acquire()
         assert lease is not None
@@ -179,7 +188,9 @@ def test_a_connection_that_an_exception_tore_in_the_renewal_thread_is_closed(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_renewal_thread_that_ends_is_begun_again(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_renewal_thread_that_ends_is_begun_again(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever ended it, wherever: thrown into the thread itself, where no handler of ours is."""
     told: list[Any] = []
     with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
@@ -206,19 +217,25 @@ def test_a_lease_is_not_handed_out_unwatched(nodes: Nodes, shortage: Shortage) -
         lease = locks.lock("unwatched").acquire()
         assert lease is not None
         shortage.of("redlock-background")
-        with pytest.raises(RedlockError, match="on 'kept' cannot be watched: can't start new thread"):
+        with pytest.raises(
+            RedlockError, match="on 'kept' cannot be watched: can't start new thread"
+        ):
             locks.lock("kept", auto_extend=True).acquire()
         with pytest.raises(RedlockError, match="on 'unwatched' cannot be watched"):
             _ = lease.lost
         assert lease.release()
-        until(lambda: not any(held(node, name) for node in nodes for name in ("kept", "unwatched")), "nothing on the nodes")
+        until(
+            lambda: not any(held(node, name) for node in nodes for name in ("kept", "unwatched")),
+            "nothing on the nodes",
+        )
         shortage.over()
         again = locks.lock("kept", auto_extend=True).acquire(timeout=PATIENCE)
         assert again is not None and again.release()
 
 
 def test_a_loss_is_told_when_there_is_a_thread_to_tell_it(nodes: Nodes, shortage: Shortage) -> None:
-    """`on_lost` is not called without a thread of its own; it is later, and nobody has to call anything for that."""
+    """`on_lost` is not called without a thread of its own; it is later, and nobody has to call
+    anything for that."""
     told: list[Any] = []
     with redlock.Redlock(nodes.urls) as locks:
         shortage.of("redlock-callbacks")
@@ -230,8 +247,11 @@ def test_a_loss_is_told_when_there_is_a_thread_to_tell_it(nodes: Nodes, shortage
         until(lambda: told == [lease], "on_lost")
 
 
-def test_a_callback_that_exits_does_not_end_the_others(nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
-    """SystemExit ends a thread in silence, and the next one who lost a lease would never hear of it."""
+def test_a_callback_that_exits_does_not_end_the_others(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SystemExit ends a thread in silence, and the next one who lost a lease would never hear of
+    it."""
     told: list[Any] = []
 
     def exits(lease: redlock.Lease) -> None:
@@ -246,7 +266,9 @@ def test_a_callback_that_exits_does_not_end_the_others(nodes: Nodes, caplog: pyt
     assert caplog.text.count("a callback failed") == 2
 
 
-def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It holds a connection to every node, and a thread, for nothing."""
     monkeypatch.setattr("redlock.transport.background._IDLE", 0.1)
     with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
@@ -259,8 +281,11 @@ def test_an_idle_renewal_thread_ends_and_the_next_lease_begins_another(nodes: No
             assert locks._driver.background._set is None
 
 
-def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The renewal thread sleeps until the long one is due, in twenty seconds; who takes a short one wakes it."""
+def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The renewal thread sleeps until the long one is due, in twenty seconds; who takes a short
+    one wakes it."""
     monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         kept = locks.lock("kept", auto_extend=True).acquire()
@@ -276,7 +301,8 @@ def test_a_short_lease_does_not_wait_for_the_look_at_a_long_one(nodes: Nodes, mo
 def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, earlier: float, wakes: bool
 ) -> None:
-    """A tenth of a second decides as well as twenty: a lease of half a second is over by the next look, a second later."""
+    """A tenth of a second decides as well as twenty: a lease of half a second is over by the
+    next look, a second later."""
     monkeypatch.setattr("redlock.transport.background._LOOK_AGAIN", 60.0)
     with redlock.Redlock(nodes.urls, ttl=60.0) as locks:
         kept = locks.lock("kept", auto_extend=True).acquire()
@@ -284,7 +310,13 @@ def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
         until(lambda: keeper._wakes_at > now() + 10.0, "a long sleep")
         at = now()
         valid_until = at + 3 * (keeper._wakes_at - earlier - at)
-        holding = Holding(Grant("short", "short", "short:fence", "0" * 32, 7, 600.0), 60.0, at, valid_until, frozenset())
+        holding = Holding(
+            Grant("short", "short", "short:fence", "0" * 32, 7, 600.0),
+            60.0,
+            at,
+            valid_until,
+            frozenset(),
+        )
         with monkeypatch.context() as patch:
             assert keeper._set is not None
             patch.setattr(keeper._set.sockets, "ring", lambda: woken.append(1))
@@ -308,8 +340,11 @@ def swallow(locks: redlock.Redlock, node: Node) -> None:
         raise
 
 
-def test_connections_that_came_in_a_shortage_are_watched_after_it(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No descriptor for the watching thread: the dials succeed, and it begins by itself when there is one."""
+def test_connections_that_came_in_a_shortage_are_watched_after_it(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor for the watching thread: the dials succeed, and it begins by itself when
+    there is one."""
     short = True
     epoll = redlock.transport.hangups.select.epoll  # type: ignore[attr-defined]
 
@@ -353,8 +388,11 @@ def test_an_exception_does_not_end_the_watch(
         assert "redlock-hangups failed, and goes on" in caplog.text and len(told) > 1
 
 
-def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel tells it once, and whoever has the set may have looked at its sockets for the last time."""
+def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells it once, and whoever has the set may have looked at its sockets for the
+    last time."""
     with redlock.Redlock(own_nodes.urls) as locks:
         until(lambda: all(report.votes for report in locks.nodes()), "five nodes that vote")
         driver, told = locks._driver, threading.Event()
@@ -365,7 +403,8 @@ def test_a_hang_up_on_a_set_in_use_is_told_when_it_comes_back(own_nodes: Nodes, 
             told.set()
             return knows
 
-        monkeypatch.setattr(driver, "hear_releases", lambda: None)  # Which would hear of it too, where an answer is owed.
+        # Which would hear of it too, where an answer is owed.
+        monkeypatch.setattr(driver, "hear_releases", lambda: None)
         connections = driver._check_out()
         monkeypatch.setattr(driver, "tend", tending)
         try:
@@ -388,39 +427,57 @@ def test_a_dial_without_a_thread_is_a_vote_with_a_reason(nodes: Nodes, shortage:
                 locks.lock("orders").acquire(blocking=False)
             reasons = [vote.reason for vote in raised.value.votes]
             assert reasons.count("could not be dialled (can't start new thread)") >= 3
-            assert set(reasons) <= {"could not be dialled (can't start new thread)", "was not waited for"}
-        assert not any(dialer._wanted for dialer in locks._driver.dialers), "whoever was answered waits for nothing"
+            assert set(reasons) <= {
+                "could not be dialled (can't start new thread)",
+                "was not waited for",
+            }
+        assert not any(dialer._wanted for dialer in locks._driver.dialers), (
+            "whoever was answered waits for nothing"
+        )
         shortage.over()
         lease = locks.lock("orders").acquire(timeout=PATIENCE)
         assert lease is not None and lease.release()
 
 
 def confirmed(lease: redlock.Lease) -> bool:
-    """Use the connections. While another thread looks after them a call needs connections of its own, and may have none."""
+    """Use the connections. While another thread looks after them a call needs connections of its
+    own, and may have none."""
     with contextlib.suppress(QuorumUnavailable):
         lease.verify()
         return True
     return False
 
 
-def test_a_release_is_brought_when_there_is_a_thread_to_bring_it(own_nodes: Nodes, shortage: Shortage) -> None:
+def test_a_release_is_brought_when_there_is_a_thread_to_bring_it(
+    own_nodes: Nodes, shortage: Shortage
+) -> None:
     """Nobody calls: the thread that watches for hang-ups begins the dial."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
         lease = locks.lock("owed").acquire()
         assert lease is not None
         shortage.of("redlock-dial")
         disconnect(own_nodes[0])
-        until(lambda: shortage.refused or not confirmed(lease), "a connection that is gone and cannot be dialled")
+        until(
+            lambda: shortage.refused or not confirmed(lease),
+            "a connection that is gone and cannot be dialled",
+        )
         lease.release()
-        until(lambda: locks._driver.nodes[0].owed or not held(own_nodes[0], "owed"), "the release, or a debt")
+        until(
+            lambda: locks._driver.nodes[0].owed or not held(own_nodes[0], "owed"),
+            "the release, or a debt",
+        )
         shortage.over()
-        until(lambda: not held(own_nodes[0], "owed") and not locks._driver.nodes[0].owed, "the release")
+        until(
+            lambda: not held(own_nodes[0], "owed") and not locks._driver.nodes[0].owed,
+            "the release",
+        )
 
 
 def test_a_dial_that_raises_what_nobody_expects_is_that_nodes_fault(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The set that waits is told, the thread goes on, and the node votes again when dialling works."""
+    """The set that waits is told, the thread goes on, and the node votes again when dialling
+    works."""
     with redlock.Redlock(nodes.urls) as locks:
         broken = locks._driver.dialers[0]
         dial = broken._dial
@@ -446,7 +503,9 @@ def test_dial_threads_end(nodes: Nodes) -> None:
         until(lambda: not ours("redlock-dial"), "the end of the dial threads")
 
 
-def test_the_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_that_brings_what_is_owed_ends_when_nothing_is(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And it goes on until then, though the node is away for long."""
     monkeypatch.setattr("redlock.transport.background._IDLE", 0.1)
     with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
@@ -454,14 +513,20 @@ def test_the_thread_that_brings_what_is_owed_ends_when_nothing_is(own_nodes: Nod
         assert lease is not None
         own_nodes[0].kill()
         lease.verify()
-        until(lambda: not lease.verify() and locks._driver.nodes[0].fault, "the node is known to be down")  # type: ignore[func-returns-value]
+        until(
+            lambda: not lease.verify() and locks._driver.nodes[0].fault,
+            "the node is known to be down",
+        )  # type: ignore[func-returns-value]
         assert lease.release() and locks._driver.nodes[0].owed
         assert ours("redlock-background")
         time.sleep(0.5)
         assert ours("redlock-background")
         own_nodes[0].start()
         until(lambda: not locks._driver.nodes[0].owed, "the release, crossed off")
-        until(lambda: not ours("redlock-background") and not ours("redlock-dial"), "the end of the threads")
+        until(
+            lambda: not ours("redlock-background") and not ours("redlock-dial"),
+            "the end of the threads",
+        )
 
 
 def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
@@ -507,7 +572,8 @@ def no_pairs(monkeypatch: pytest.MonkeyPatch) -> NoPairs:
 def test_a_lease_whose_set_was_lost_waits_for_another_no_longer_than_it_lasts(
     nodes: Nodes, no_pairs: NoPairs, extends: bool
 ) -> None:
-    """A Ctrl-C may tear a set out of all hands while its lease keeps it alive: it counts as in use, and never comes back."""
+    """A Ctrl-C may tear a set out of all hands while its lease keeps it alive: it counts as in
+    use, and never comes back."""
     with redlock.Redlock(nodes.urls) as locks:
         lease = locks.lock("orders", ttl=1.0).acquire()
         assert lease is not None
@@ -521,15 +587,23 @@ def test_a_lease_whose_set_was_lost_waits_for_another_no_longer_than_it_lasts(
         no_pairs.short = False
 
 
-def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(nodes: Nodes, no_pairs: NoPairs) -> None:
+def test_without_a_set_of_connections_there_is_no_quorum_and_a_reason(
+    nodes: Nodes, no_pairs: NoPairs
+) -> None:
     """For one who tries once; who has time waits for the end of the shortage."""
     with redlock.Redlock(nodes.urls) as locks:
         no_pairs.short = True
-        for ask in (lambda: locks.lock("orders").acquire(blocking=False), locks.nodes, lambda: locks.status("orders")):
+        for ask in (
+            lambda: locks.lock("orders").acquire(blocking=False),
+            locks.nodes,
+            lambda: locks.status("orders"),
+        ):
             with pytest.raises(QuorumUnavailable) as raised:
                 ask()
             reasons = {vote.reason for vote in raised.value.votes}
-            assert reasons == {"was not asked: no more connections can be made (Too many open files)"}
+            assert reasons == {
+                "was not asked: no more connections can be made (Too many open files)"
+            }
         with pytest.raises(QuorumUnavailable, match=r"^lock 'orders': 0 of"):
             locks.lock("orders").acquire(timeout=0.2)
         no_pairs.short = False
@@ -558,7 +632,9 @@ def test_where_no_set_can_be_made_one_in_use_is_waited_for(nodes: Nodes, no_pair
         no_pairs.short = True
         connections = locks._driver._idle.pop()
         found: list[Any] = []
-        other = threading.Thread(target=lambda: found.append(locks.lock("orders").acquire(blocking=False)))
+        other = threading.Thread(
+            target=lambda: found.append(locks.lock("orders").acquire(blocking=False))
+        )
         other.start()
         until(lambda: locks._driver._waiters, "somebody who waits")
         locks._driver._check_in(connections)
@@ -608,8 +684,11 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hung]:
     found.end.set()
 
 
-def test_a_hung_name_fills_no_executor_of_the_loop(nodes: Nodes, hung: Hung, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often it is dialled, one thread of ours waits for it; the others vote, and close is not held up."""
+def test_a_hung_name_fills_no_executor_of_the_loop(
+    nodes: Nodes, hung: Hung, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is dialled, one thread of ours waits for it; the others vote, and close
+    is not held up."""
 
     async def run() -> None:
         loop = asyncio.get_running_loop()
@@ -618,7 +697,11 @@ def test_a_hung_name_fills_no_executor_of_the_loop(nodes: Nodes, hung: Hung, mon
             raise AssertionError("the loop's threads are not ours")
 
         monkeypatch.setattr(loop, "run_in_executor", refused)
-        urls = [*nodes.urls[:3], nodes.urls[3].replace("127.0.0.1", "localhost"), "redis://hung.invalid:6379"]
+        urls = [
+            *nodes.urls[:3],
+            nodes.urls[3].replace("127.0.0.1", "localhost"),
+            "redis://hung.invalid:6379",
+        ]
         locks = redlock.asyncio.Redlock(urls, ttl=TTL, node_timeout=0.1)
         dials = 0
         dial = locks._driver.streams.dial
@@ -661,7 +744,9 @@ def test_a_name_that_is_not_known_is_that_nodes_fault(nodes: Nodes, hung: Hung) 
     asyncio.run(run())
 
 
-def test_a_hung_name_keeps_its_node_away_and_nobody_else_for_threads(nodes: Nodes, hung: Hung) -> None:
+def test_a_hung_name_keeps_its_node_away_and_nobody_else_for_threads(
+    nodes: Nodes, hung: Hung
+) -> None:
     """One dial thread waits for it; the others vote, and close is not held up."""
     locks = redlock.Redlock([*nodes.urls[:4], "redis://hung.invalid:6379"], node_timeout=0.1)
     for _ in range(5):
@@ -679,7 +764,9 @@ def test_a_dial_that_somebody_cancels_is_not_waited_for(nodes: Nodes) -> None:
         async with redlock.asyncio.Redlock(nodes.urls) as locks:
             first = asyncio.create_task(locks.lock("orders").acquire(blocking=False))
             await asyncio.sleep(0)
-            dials = [task for task in asyncio.all_tasks() if task.get_name().startswith("redlock-dial")]
+            dials = [
+                task for task in asyncio.all_tasks() if task.get_name().startswith("redlock-dial")
+            ]
             assert len(dials) == 5
             for task in dials:
                 task.cancel()
@@ -693,7 +780,11 @@ def test_a_dial_that_somebody_cancels_is_not_waited_for(nodes: Nodes) -> None:
 
 def test_a_name_is_looked_up_anew_once_there_was_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is not kept, and an address may change."""
-    answers: list[Any] = [OSError("no such name"), [(0, 0, 0, "", ("127.0.0.2", 1))], [(0, 0, 0, "", ("127.0.0.3", 1))]]
+    answers: list[Any] = [
+        OSError("no such name"),
+        [(0, 0, 0, "", ("127.0.0.2", 1))],
+        [(0, 0, 0, "", ("127.0.0.3", 1))],
+    ]
 
     def answer(*_: Any, **__: Any) -> Any:
         first = answers.pop(0)
@@ -717,12 +808,15 @@ def test_a_name_is_looked_up_anew_once_there_was_an_answer(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "where", [(Dialer, "_begin"), (Background, "_begin"), (ConnectionSet, "__init__")], ids=lambda where: where[0].__name__
+    "where",
+    [(Dialer, "_begin"), (Background, "_begin"), (ConnectionSet, "__init__")],
+    ids=lambda where: where[0].__name__,
 )
 def test_the_handler_of_a_signal_may_close_while_its_thread_holds_a_lock_of_ours(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
-    """It runs in the midst of whatever the main thread does just then, and would wait for that for ever."""
+    """It runs in the midst of whatever the main thread does just then, and would wait for that
+    for ever."""
     owner, name = where
     original = getattr(owner, name)
     struck: list[str] = []
@@ -819,7 +913,9 @@ def test_a_shortage_is_remembered_once_and_ends(shortage: Shortage) -> None:
     for _ in range(100):
         assert worker.ask() == "can't start new thread"
     assert len(worker._threads.missing) == 1 and rung
-    assert worker.tidied == 100, "what a thread would have needed is given back each time: it may be descriptors"
+    assert worker.tidied == 100, (
+        "what a thread would have needed is given back each time: it may be descriptors"
+    )
     worker._threads.try_again()
     assert len(worker._threads.missing) == 1, "it is still missing"
     shortage.over()
@@ -850,7 +946,9 @@ def test_lost_that_could_not_be_watched_is_watched_when_it_is_asked_for_again(
         assert lease.lost.wait(PATIENCE)
 
 
-def test_all_threads_that_ask_for_lost_get_the_same_event(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_that_ask_for_lost_get_the_same_event(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However close they come: the second asks while the first has the event made."""
     with redlock.Redlock(nodes.urls) as locks:
         lease = locks.lock("orders").acquire()
@@ -884,7 +982,9 @@ def test_a_callback_that_blocks_keeps_no_other_waiting(nodes: Nodes) -> None:
         assert end.wait(PATIENCE)
 
     with redlock.Redlock(nodes.urls) as locks:
-        leases = [locks.lock(f"orders:{number}", ttl=0.5, on_lost=waits).acquire() for number in range(4)]
+        leases = [
+            locks.lock(f"orders:{number}", ttl=0.5, on_lost=waits).acquire() for number in range(4)
+        ]
         assert None not in leases
         assert all(told.acquire(timeout=PATIENCE) for _ in range(4))
         end.set()
@@ -904,8 +1004,11 @@ def test_callbacks_beyond_the_bound_wait_for_those_before(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "generator"])
-def test_a_decorated_function_that_gives_a_body_for_later_is_refused(nodes: Nodes, kind: str) -> None:
-    """It would run after the lock was released; a wrapper or a lambda does not show that before it is called."""
+def test_a_decorated_function_that_gives_a_body_for_later_is_refused(
+    nodes: Nodes, kind: str
+) -> None:
+    """It would run after the lock was released; a wrapper or a lambda does not show that before
+    it is called."""
 
     async def later() -> None:
         raise AssertionError
@@ -914,7 +1017,9 @@ def test_a_decorated_function_that_gives_a_body_for_later_is_refused(nodes: Node
         yield
 
     with redlock.Redlock(nodes.urls) as locks:
-        with pytest.raises(TypeError, match=f"gave a {kind}: its body would run after the lock was released"):
+        with pytest.raises(
+            TypeError, match=f"gave a {kind}: its body would run after the lock was released"
+        ):
             locks.lock("orders")(lambda: later() if kind == "coroutine" else steps())()
         with locks.lock("orders", timeout=PATIENCE):
             pass

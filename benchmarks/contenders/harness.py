@@ -1,7 +1,7 @@
 """The protocol of `benchmarks/worker.py` from the inside, for blocking and for asyncio libraries.
 
-An adapter makes a library look like `Library` or `AsyncLibrary`, with as little of its own in between as possible: what
-it does is timed with the library.
+An adapter makes a library look like `Library` or `AsyncLibrary`, with as little of its own in
+between as possible: what it does is timed with the library.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ ADAPTERS = {
     "redlock-ng-asyncio": ("python_peers", "RedlockNgTasks"),
     "aioredlock": ("python_peers", "Aioredlock"),
 }
-"""Adapter by name: its module beside this one, and its class. A peer's module imports its library when it is opened."""
+"""Adapter by name: its module beside this one, and its class. A peer's module imports its
+library when it is opened."""
 
 clock = time.perf_counter_ns
 """CLOCK_MONOTONIC: one clock for all processes of a machine."""
@@ -167,7 +168,9 @@ class _Server:
         self._opened = True
         return _versions(self._library.packages)
 
-    def pairs(self, resource: str, count: int, warm: int = 0, seconds: float = 3600.0, fresh: bool = False) -> dict[str, Any]:
+    def pairs(
+        self, resource: str, count: int, warm: int = 0, seconds: float = 3600.0, fresh: bool = False
+    ) -> dict[str, Any]:
         take, free = self._library.take, self._library.free
         for _ in range(warm):
             held = take(resource)
@@ -205,7 +208,9 @@ class _Server:
         library.close()
         return {"ready": ready, "granted": held is not None}
 
-    def users(self, users: int, resource: str, seconds: float, pairs: int = 1 << 30) -> dict[str, Any]:
+    def users(
+        self, users: int, resource: str, seconds: float, pairs: int = 1 << 30
+    ) -> dict[str, Any]:
         crowd = _Crowd(users)
         begin = threading.Barrier(users + 1)
 
@@ -316,7 +321,9 @@ class _AsyncServer:
     def users(self, **details: Any) -> dict[str, Any]:
         return self._runner.run(self._users(**details))
 
-    async def _users(self, users: int, resource: str, seconds: float, pairs: int = 1 << 30) -> dict[str, Any]:
+    async def _users(
+        self, users: int, resource: str, seconds: float, pairs: int = 1 << 30
+    ) -> dict[str, Any]:
         crowd = _Crowd(users)
         take, free = self._library.take, self._library.free
 

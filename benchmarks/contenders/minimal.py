@@ -1,7 +1,8 @@
-"""The second yardstick: the least Python that takes a majority of N nodes, so that Python's own share can be told apart.
+"""The second yardstick: the least Python that takes a majority of N nodes, so that Python's own
+share can be told apart.
 
-Raw non-blocking sockets, one epoll, hiredis, the floor's bytes, return at the majority's answer. No validity, nothing
-given back, no node kept out, no connection made again: a yardstick, not a lock.
+Raw non-blocking sockets, one epoll, hiredis, the floor's bytes, return at the majority's answer. No
+validity, nothing given back, no node kept out, no connection made again: a yardstick, not a lock.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from benchmarks.contenders.harness import Library
 
 __all__ = ["Minimal", "MinimalUnderMutex"]
 
-_RELEASE = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+_RELEASE = (
+    "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+)
 _SHA = hashlib.sha1(_RELEASE.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -45,7 +48,8 @@ class _Nodes:
             self._poll.register(fd, select.EPOLLIN)
 
     def round(self, data: bytes, yes: object) -> bool:
-        """One question to all nodes: True at the majority's *yes*, False as soon as there can be none."""
+        """One question to all nodes: True at the majority's *yes*, False as soon as there can be
+        none."""
         unanswered = self._unanswered
         for fd, sock in self._socks.items():
             sock.send(data)
@@ -83,12 +87,15 @@ class Minimal(Library):
 
     def take(self, resource: str) -> tuple[bytes, bytes] | None:
         key, owner = resource.encode(), os.urandom(16).hex().encode()
-        data = b"*6\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$32\r\n%b\r\n$2\r\nNX\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
-            len(key),
-            key,
-            owner,
-            len(self._ttl_ms),
-            self._ttl_ms,
+        data = (
+            b"*6\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$32\r\n%b\r\n$2\r\nNX\r\n$2\r\nPX\r\n$%d\r\n%b\r\n"
+            % (
+                len(key),
+                key,
+                owner,
+                len(self._ttl_ms),
+                self._ttl_ms,
+            )
         )
         return (key, owner) if self._nodes.round(data, b"OK") else None
 

@@ -55,11 +55,13 @@ class Blocking(Library):
         return self._locks.lock(resource).acquire(blocking=False)
 
     def wait_for(self, resource: str, seconds: float) -> redlock.Lease | None:
-        if self._waiting is None:  # With an observer, which costs a little: not where only speed is measured.
+        # With an observer, which costs a little: not where only speed is measured.
+        if self._waiting is None:
             self._waiting = redlock.Redlock(self._urls, ttl=self._ttl, on_event=self._tries)
         try:
             return self._waiting.lock(resource).acquire(timeout=seconds)
-        except redlock.QuorumUnavailable:  # The last moment of the measurement was too short for an answer.
+        except redlock.QuorumUnavailable:
+            # The last moment of the measurement was too short for an answer.
             return None
 
     def free(self, held: redlock.Lease) -> None:
@@ -75,7 +77,10 @@ class Blocking(Library):
 
     def leases(self, count: int, seconds: float) -> dict[str, Any]:
         before = _memory()
-        held = [self._locks.lock(f"lease-{number}", ttl=_LEASE_TTL, auto_extend=True).acquire() for number in range(count)]
+        held = [
+            self._locks.lock(f"lease-{number}", ttl=_LEASE_TTL, auto_extend=True).acquire()
+            for number in range(count)
+        ]
         memory = _memory() - before
         cpu, began = time.process_time_ns(), time.monotonic()
         time.sleep(seconds)
@@ -84,7 +89,14 @@ class Blocking(Library):
         for lease in held:
             if lease is not None:
                 lease.release()
-        return {"cpu": cpu, "took": took, "lost": lost, "memory": memory, "count": count, "ttl": _LEASE_TTL}
+        return {
+            "cpu": cpu,
+            "took": took,
+            "lost": lost,
+            "memory": memory,
+            "count": count,
+            "ttl": _LEASE_TTL,
+        }
 
 
 class Tasks(AsyncLibrary):
@@ -125,7 +137,10 @@ class Tasks(AsyncLibrary):
         held: list[redlock.asyncio.Lease | None] = []
         for start in range(0, count, 200):
             numbers = range(start, min(start + 200, count))
-            locks = [self._locks.lock(f"lease-{number}", ttl=_LEASE_TTL, auto_extend=True) for number in numbers]
+            locks = [
+                self._locks.lock(f"lease-{number}", ttl=_LEASE_TTL, auto_extend=True)
+                for number in numbers
+            ]
             held += await asyncio.gather(*[lock.acquire() for lock in locks])
         memory = _memory() - before
         cpu, began = time.process_time_ns(), time.monotonic()
@@ -133,7 +148,14 @@ class Tasks(AsyncLibrary):
         cpu, took = time.process_time_ns() - cpu, time.monotonic() - began
         lost = sum(lease is None or not lease.is_held() for lease in held)
         await asyncio.gather(*[lease.release() for lease in held if lease is not None])
-        return {"cpu": cpu, "took": took, "lost": lost, "memory": memory, "count": count, "ttl": _LEASE_TTL}
+        return {
+            "cpu": cpu,
+            "took": took,
+            "lost": lost,
+            "memory": memory,
+            "count": count,
+            "ttl": _LEASE_TTL,
+        }
 
 
 class TasksOnUvloop(Tasks):

@@ -1,7 +1,8 @@
-"""The other Python libraries, each as its documentation says. A library is imported when its client is made.
+"""The other Python libraries, each as its documentation says. A library is imported when its client
+is made.
 
-"One try" is what each offers for it; where a library has only a number of tries, that number is one. Waiting is the
-library's own, with its own defaults, except in the adapters called tuned.
+"One try" is what each offers for it; where a library has only a number of tries, that number is
+one. Waiting is the library's own, with its own defaults, except in the adapters called tuned.
 """
 
 from __future__ import annotations
@@ -125,7 +126,8 @@ class Pottery(Library):
     def free(self, held: Any) -> None:
         try:
             held.release()
-        except self._too_late:  # A majority of the releases found nothing: they had overtaken their acquires.
+        except self._too_late:
+            # A majority of the releases found nothing: they had overtaken their acquires.
             return
 
 
@@ -154,7 +156,11 @@ class RedlockNg(Library):
 class RedlockNgTuned(RedlockNg):
     """The same, trying again after 1 to 5 ms instead of 100 to 300 ms."""
 
-    waiting: ClassVar[dict[str, Any]] = {"retry_count": 100, "retry_delay_min": 0.001, "retry_delay_max": 0.005}
+    waiting: ClassVar[dict[str, Any]] = {
+        "retry_count": 100,
+        "retry_delay_min": 0.001,
+        "retry_delay_max": 0.005,
+    }
 
 
 class RedlockNgTasks(AsyncLibrary):

@@ -1,7 +1,7 @@
 """The entry of a contender's process: `python -I serve.py ADAPTER`.
 
--I, and this repository last on the path: redlock-py and redlock-ng install packages that are called `redlock` too, and
-in their environments that name must mean theirs.
+-I, and this repository last on the path: redlock-py and redlock-ng install packages that are called
+`redlock` too, and in their environments that name must mean theirs.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""What one writes with redis-py alone: a command per node, gathered. The yardstick for many tasks at once."""
+"""What one writes with redis-py alone: a command per node, gathered. The yardstick for many
+tasks at once."""
 
 from __future__ import annotations
 
@@ -11,11 +12,14 @@ from benchmarks.contenders.harness import AsyncLibrary
 
 __all__ = ["Gather"]
 
-_RELEASE = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+_RELEASE = (
+    "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+)
 
 
 class Gather(AsyncLibrary):
-    """SET NX on every node with `redis.asyncio`, gathered, and a compare-and-delete script to release."""
+    """SET NX on every node with `redis.asyncio`, gathered, and a compare-and-delete script to
+    release."""
 
     packages = ("redis", "hiredis")
 
@@ -27,7 +31,9 @@ class Gather(AsyncLibrary):
 
     async def take(self, resource: str) -> tuple[str, str] | None:
         owner = os.urandom(16).hex()
-        answers = await asyncio.gather(*[client.set(resource, owner, nx=True, px=self._ttl_ms) for client in self._clients])
+        answers = await asyncio.gather(
+            *[client.set(resource, owner, nx=True, px=self._ttl_ms) for client in self._clients]
+        )
         return (resource, owner) if sum(map(bool, answers)) >= self._needed else None
 
     async def free(self, held: tuple[str, str]) -> None:

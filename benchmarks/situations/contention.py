@@ -14,7 +14,16 @@ from benchmarks.worker import Failed, Silent, Worker
 __all__ = ["measure"]
 
 KEYS = (
-    *("ours", "ours-asyncio", "redlock-ng", "redlock-ng-tuned", "redlock-py", "redlock-py-tuned", "pottery", "aioredlock"),
+    *(
+        "ours",
+        "ours-asyncio",
+        "redlock-ng",
+        "redlock-ng-tuned",
+        "redlock-py",
+        "redlock-py-tuned",
+        "pottery",
+        "aioredlock",
+    ),
     *("redis-py-lock", "python-redis-lock", "rslock", "node-redlock", "redsync"),
 )
 PROCESSES = 8
@@ -22,12 +31,14 @@ SECTION = 0.001
 
 
 def measure(bench: Bench) -> Result:
-    """Closed loop: wait, stay inside for a millisecond, release, and ask again at once. Every library waits its own way."""
+    """Closed loop: wait, stay inside for a millisecond, release, and ask again at once. Every
+    library waits its own way."""
     seconds = bench.pick(4.0, 1.2)
     result = Result(
         "contention",
         "Eight processes, one lock, a section of 1 ms",
-        f"{seconds:g} s, no pause between turns. Hand-off: the owner changed. Split: tries that got some nodes, and no majority.",
+        f"{seconds:g} s, no pause between turns. Hand-off: the owner changed. Split: tries that got"
+        " some nodes, and no majority.",
         {
             "handoffs": "hand-offs per second",
             "acquired": "acquired per second",
@@ -53,11 +64,15 @@ def _one(bench: Bench, contender: Contender, seconds: float) -> dict[str, Any]:
         workers = [stack.enter_context(bench.started(contender)) for _ in range(PROCESSES)]
         for number, worker in enumerate(workers):
             bench.open(worker, contender)
-            worker.put("contend", resource=f"alone-{contender.key}-{number}", seconds=0.05, section=SECTION)
+            worker.put(
+                "contend", resource=f"alone-{contender.key}-{number}", seconds=0.05, section=SECTION
+            )
         for worker in workers:
             worker.answer(timeout=20.0)
         for worker in workers:
-            worker.put("contend", resource=f"contended-{contender.key}", seconds=seconds, section=SECTION)
+            worker.put(
+                "contend", resource=f"contended-{contender.key}", seconds=seconds, section=SECTION
+            )
         return _figures(list(_answers(bench, workers, seconds + 20.0)), seconds)
 
 
@@ -71,7 +86,9 @@ def _answers(bench: Bench, workers: Sequence[Worker], timeout: float) -> Any:
 
 
 def _figures(said: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    turns = [Turn(client, *stamps) for client, answer in enumerate(said) for stamps in answer["turns"]]
+    turns = [
+        Turn(client, *stamps) for client, answer in enumerate(said) for stamps in answer["turns"]
+    ]
     waits = [(turn.entered_at - turn.asked_at) / 1e6 for turn in turns]
     counted = all("tries" in answer for answer in said)
     return {
@@ -82,7 +99,11 @@ def _figures(said: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
         "wait_p99": percentile(waits, 99),
         "longest": max(waits, default=None),
         "cpu": sum(answer["cpu"] for answer in said) / 1e6 / len(turns) if turns else None,
-        "tries": sum(answer["tries"] for answer in said) / len(turns) if counted and turns else None,
-        "split": sum(answer["split"] for answer in said) / len(turns) if counted and turns else None,
+        "tries": (
+            sum(answer["tries"] for answer in said) / len(turns) if counted and turns else None
+        ),
+        "split": (
+            sum(answer["split"] for answer in said) / len(turns) if counted and turns else None
+        ),
         "overlaps": overlaps(turns),
     }

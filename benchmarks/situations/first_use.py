@@ -15,14 +15,24 @@ from benchmarks.worker import Worker
 __all__ = ["measure"]
 
 KEYS = (
-    *("floor", "ours", "ours-asyncio", "ours-uvloop", "gather", "redlock-ng", "redlock-ng-asyncio", "aioredlock"),
+    *(
+        "floor",
+        "ours",
+        "ours-asyncio",
+        "ours-uvloop",
+        "gather",
+        "redlock-ng",
+        "redlock-ng-asyncio",
+        "aioredlock",
+    ),
     *("redlock-py", "pottery", "rslock", "node-redlock", "redsync"),
 )
 ROUND_TRIP = 0.010
 
 
 def measure(bench: Bench) -> Result:
-    """From nothing to a lock that is held, several times in each process; the first, which also imports, is not counted."""
+    """From nothing to a lock that is held, several times in each process; the first, which also
+    imports, is not counted."""
     rounds = bench.pick(10, 3)
     result = Result(
         "first-use",
@@ -36,11 +46,16 @@ def measure(bench: Bench) -> Result:
     with proxies(bench.nodes, [ROUND_TRIP] * len(bench.nodes)) as between:
 
         def turn(worker: Worker, contender: Contender, number: int) -> None:
-            said = worker.ask("first", urls=between.urls, resource=f"first-{contender.key}-{number}", timeout=15.0)
+            said = worker.ask(
+                "first", urls=between.urls, resource=f"first-{contender.key}-{number}", timeout=15.0
+            )
             if number and said["granted"]:
                 times[contender.key].append(said["ready"] / 1e6)
 
-        with bench.all_open(contenders) as workers, Live(console=bench.console, refresh_per_second=4, transient=True) as live:
+        with (
+            bench.all_open(contenders) as workers,
+            Live(console=bench.console, refresh_per_second=4, transient=True) as live,
+        ):
             for _ in bench.interleaved(workers, rounds + 1, turn):
                 result.rows = []
                 for contender in contenders:

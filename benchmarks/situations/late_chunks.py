@@ -1,4 +1,5 @@
-"""A tenth of all chunks 60 ms late, as after a retransmission: does a release overtake its acquire and leave a key behind?"""
+"""A tenth of all chunks 60 ms late, as after a retransmission: does a release overtake its
+acquire and leave a key behind?"""
 
 from __future__ import annotations
 
@@ -11,7 +12,16 @@ from benchmarks.figures import percentile
 __all__ = ["measure"]
 
 KEYS = (
-    *("minimal", "ours", "ours-asyncio", "ours-uvloop", "gather", "redlock-ng", "redlock-ng-asyncio", "aioredlock"),
+    *(
+        "minimal",
+        "ours",
+        "ours-asyncio",
+        "ours-uvloop",
+        "gather",
+        "redlock-ng",
+        "redlock-ng-asyncio",
+        "aioredlock",
+    ),
     *("redlock-py", "pottery", "rslock", "node-redlock", "redsync"),
 )
 ROUND_TRIP = 0.004
@@ -22,18 +32,30 @@ SETTLE = 0.5
 
 
 def measure(bench: Bench) -> Result:
-    """Every pair on a key of its own, all contenders at once (they wait more than they work); then look for the keys."""
+    """Every pair on a key of its own, all contenders at once (they wait more than they work);
+    then look for the keys."""
     count = bench.pick(150, 40)
     result = Result(
         "late-chunks",
         "A tenth of all chunks 60 ms late, round trip 4 ms",
-        f"{count} pairs, a key for each, all contenders at once. A ghost: after the release the key stays on a node for its ttl.",
-        {"ghosts": "pairs with a ghost", "share": "share, %", "acquire": "acquire p50, ms", "failed": "failed"},
+        f"{count} pairs, a key for each, all contenders at once. A ghost: after the release the key"
+        " stays on a node for its ttl.",
+        {
+            "ghosts": "pairs with a ghost",
+            "share": "share, %",
+            "acquire": "acquire p50, ms",
+            "failed": "failed",
+        },
         chart=("share", "pairs that left a key behind, %", False),
     )
     contenders = bench.contenders(*KEYS)
     with (
-        proxies(bench.nodes, [ROUND_TRIP] * len(bench.nodes), late=(SHARE, LATE), seed=bench.dice.randrange(1 << 30)) as between,
+        proxies(
+            bench.nodes,
+            [ROUND_TRIP] * len(bench.nodes),
+            late=(SHARE, LATE),
+            seed=bench.dice.randrange(1 << 30),
+        ) as between,
         bench.all_open(contenders, between.urls, ttl=TTL) as workers,
         bench.console.status(result.title),
     ):

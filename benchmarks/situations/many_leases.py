@@ -1,4 +1,5 @@
-"""Ten thousand leases that renew themselves, held for a while: what do they cost, and is one lost?"""
+"""Ten thousand leases that renew themselves, held for a while: what do they cost, and is one
+lost?"""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ COUNT = 10_000
 
 
 def measure(bench: Bench) -> Result:
-    """Take them all, then let the renewal loop work; its CPU is the process's, which does nothing else."""
+    """Take them all, then let the renewal loop work; its CPU is the process's, which does
+    nothing else."""
     seconds = bench.pick(30.0, 12.0)
     result = Result(
         "many-leases",
         f"{COUNT:,} leases with auto_extend, ttl 30 s, on five nodes",
-        f"Watched for {seconds:g} s; each is renewed about every 10 s. Memory: what the process grew by while it took them.",
+        f"Watched for {seconds:g} s; each is renewed about every 10 s. Memory: what the process"
+        " grew by while it took them.",
         {
             "core": "share of a core, %",
             "lost": "lost",
@@ -25,7 +28,11 @@ def measure(bench: Bench) -> Result:
         chart=("core", "share of a core, %", False),
     )
     for contender in bench.contenders("ours", "ours-asyncio", "ours-uvloop"):
-        with bench.console.status(f"{result.title}: {contender.title}"), bench.started(contender) as worker, bench.may_fail():
+        with (
+            bench.console.status(f"{result.title}: {contender.title}"),
+            bench.started(contender) as worker,
+            bench.may_fail(),
+        ):
             bench.open(worker, contender)
             worker.ask("pairs", resource="leases-warm", count=20)
             said = worker.ask("leases", count=COUNT, seconds=seconds, timeout=seconds + 120.0)

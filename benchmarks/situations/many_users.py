@@ -42,7 +42,8 @@ def eight_tasks(bench: Bench) -> Result:
 
 
 def eight_threads(bench: Bench) -> Result:
-    """Eight threads, every node 2 ms away; the yardstick shares one set of connections under a mutex."""
+    """Eight threads, every node 2 ms away; the yardstick shares one set of connections under a
+    mutex."""
     result = Result(
         "eight-threads",
         "Eight threads, a lock for each, round trip 2 ms",
@@ -54,14 +55,23 @@ def eight_threads(bench: Bench) -> Result:
     return _rates(bench, result, keys, yardstick="minimal-mutex", round_trip=AWAY)
 
 
-def _rates(bench: Bench, result: Result, keys: Sequence[str], *, yardstick: str, round_trip: float | None = None) -> Result:
+def _rates(
+    bench: Bench,
+    result: Result,
+    keys: Sequence[str],
+    *,
+    yardstick: str,
+    round_trip: float | None = None,
+) -> Result:
     rounds, seconds = bench.pick(8, 3), bench.pick(1.0, 0.7)
     result.note += f" {rounds} rounds of {seconds:g} s."
     rates: dict[str, list[float]] = defaultdict(list)
     said: dict[str, list[dict[str, Any]]] = defaultdict(list)
 
     def turn(worker: Worker, contender: Contender, number: int) -> None:
-        answer = worker.ask("users", users=8, resource=f"users-{contender.key}-{number}", seconds=seconds)
+        answer = worker.ask(
+            "users", users=8, resource=f"users-{contender.key}-{number}", seconds=seconds
+        )
         said[contender.key].append(answer)
         rates[contender.key].append(sum(answer["users"]) / (answer["took"] / 1e9))
 
@@ -73,13 +83,19 @@ def _rates(bench: Bench, result: Result, keys: Sequence[str], *, yardstick: str,
         workers = stack.enter_context(bench.all_open(contenders, urls))
         for worker in workers.values():  # Connections are made on first use, eight times over.
             worker.ask("users", users=8, resource="users-warm", seconds=0.2)
-        live = stack.enter_context(Live(console=bench.console, refresh_per_second=4, transient=True))
+        live = stack.enter_context(
+            Live(console=bench.console, refresh_per_second=4, transient=True)
+        )
         for _ in bench.interleaved(workers, rounds, turn):
             result.rows = []
             for contender in contenders:
                 if rates[contender.key]:
                     ratio = ratio_over_rounds(rates[contender.key], rates[yardstick])
-                    result.add(contender, **_figures(said[contender.key], rates[contender.key]), **_times(ratio))
+                    result.add(
+                        contender,
+                        **_figures(said[contender.key], rates[contender.key]),
+                        **_times(ratio),
+                    )
             live.update(table(result))
     return result
 
@@ -97,7 +113,10 @@ def _figures(answers: Sequence[dict[str, Any]], rates: Sequence[float]) -> dict[
 
 
 def _times(ratio: Any) -> dict[str, Any]:
-    return {"times": str(ratio) if ratio is not None else None, "times_value": ratio.value if ratio is not None else None}
+    return {
+        "times": str(ratio) if ratio is not None else None,
+        "times_value": ratio.value if ratio is not None else None,
+    }
 
 
 def thousand_tasks(bench: Bench) -> Result:
@@ -121,10 +140,17 @@ def thousand_tasks(bench: Bench) -> Result:
 
     def turn(worker: Worker, contender: Contender, number: int) -> None:
         resource = f"thousand-{contender.key}-{number}"
-        said[contender.key].append(worker.ask("users", users=1000, resource=resource, seconds=120.0, pairs=pairs, timeout=150.0))
+        said[contender.key].append(
+            worker.ask(
+                "users", users=1000, resource=resource, seconds=120.0, pairs=pairs, timeout=150.0
+            )
+        )
 
     contenders = bench.contenders("ours-asyncio", "ours-uvloop", "redlock-ng-asyncio")
-    with bench.all_open(contenders) as workers, Live(console=bench.console, refresh_per_second=4, transient=True) as live:
+    with (
+        bench.all_open(contenders) as workers,
+        Live(console=bench.console, refresh_per_second=4, transient=True) as live,
+    ):
         for worker in workers.values():
             worker.ask("pairs", resource="thousand-warm", count=20)
         for _ in bench.interleaved(workers, rounds, turn):
@@ -146,6 +172,8 @@ def _crowded(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cpu_rate": percentile(cpu_rates, 50),
         "wait": percentile(halves, 50),
         "longest": max(longest, default=None),
-        "longest_ratio": percentile([most / half for most, half in zip(longest, halves, strict=True) if half], 50),
+        "longest_ratio": percentile(
+            [most / half for most, half in zip(longest, halves, strict=True) if half], 50
+        ),
         "failed": sum(answer["failed"] for answer in answers),
     }

@@ -1,4 +1,5 @@
-"""Servers further away: round trips of 1, 2, 5, 10 and 50 ms. A majority of five is there after the third fastest."""
+"""Servers further away: round trips of 1, 2, 5, 10 and 50 ms. A majority of five is there after
+the third fastest."""
 
 from __future__ import annotations
 
@@ -17,18 +18,30 @@ __all__ = ["THIRD", "measure"]
 ROUND_TRIPS = (0.001, 0.002, 0.005, 0.010, 0.050)
 THIRD = 0.005
 KEYS = (
-    *("floor", "minimal", "ours", "ours-asyncio", "ours-uvloop", "gather", "redlock-ng", "redlock-ng-asyncio", "aioredlock"),
+    *(
+        "floor",
+        "minimal",
+        "ours",
+        "ours-asyncio",
+        "ours-uvloop",
+        "gather",
+        "redlock-ng",
+        "redlock-ng-asyncio",
+        "aioredlock",
+    ),
     *("redlock-py", "pottery", "rslock", "node-redlock", "redsync"),
 )
 
 
 def measure(bench: Bench) -> Result:
-    """A few rounds of pairs behind a delay proxy; nobody can be faster than the third fastest node."""
+    """A few rounds of pairs behind a delay proxy; nobody can be faster than the third fastest
+    node."""
     rounds, count = bench.pick(4, 2), bench.pick(20, 10)
     result = Result(
         "round-trips",
         "Round trips of 1, 2, 5, 10 and 50 ms",
-        f"{rounds} rounds of {count} pairs. The third fastest node answers after 5 ms. Connections: to the slowest node.",
+        f"{rounds} rounds of {count} pairs. The third fastest node answers after 5 ms. Connections:"
+        " to the slowest node.",
         {
             "acquire": "acquire p50, ms",
             "acquire_p99": "acquire p99, ms",
@@ -50,7 +63,9 @@ def measure(bench: Bench) -> Result:
             connections[contender.key] += between.connections()[-1]
 
         def turn(worker: Worker, contender: Contender, number: int) -> None:
-            said = worker.ask("pairs", resource=f"far-{contender.key}-{number}", count=count, warm=2, seconds=4.0)
+            said = worker.ask(
+                "pairs", resource=f"far-{contender.key}-{number}", count=count, warm=2, seconds=4.0
+            )
             acquire[contender.key] += [nanos / 1e6 for nanos in said["acquire"]]
             release[contender.key] += [nanos / 1e6 for nanos in said["release"]]
             failed[contender.key] += said["failed"]

@@ -1,4 +1,5 @@
-"""One node of five is stopped (SIGSTOP: its port accepts, and nothing answers), for a client that knew it and for a new one."""
+"""One node of five is stopped (SIGSTOP: its port accepts, and nothing answers), for a client
+that knew it and for a new one."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ from redlock.embedded import Nodes
 __all__ = ["measure"]
 
 KEYS = (
-    *("minimal", "ours", "ours-asyncio", "ours-uvloop", "gather", "redlock-ng", "redlock-ng-asyncio", "aioredlock"),
+    *(
+        "minimal",
+        "ours",
+        "ours-asyncio",
+        "ours-uvloop",
+        "gather",
+        "redlock-ng",
+        "redlock-ng-asyncio",
+        "aioredlock",
+    ),
     *("redlock-py", "pottery", "rslock", "node-redlock", "redsync"),
 )
 STOPPED = 1
@@ -24,13 +34,14 @@ REST = 1.0
 
 
 def measure(bench: Bench) -> Result:
-    """One contender after the other: healthy and with the node stopped under it in turns, then anew with it still stopped."""
+    """One contender after the other: healthy and with the node stopped under it in turns, then
+    anew with it still stopped."""
     patience = bench.pick(12.0, 4.0)
     result = Result(
         "stopped-node",
         "One node of five stopped",
-        f"Warm: it stopped under an open client. Cold: the client is new. At most {patience:g} s per cell. Grown: threads and "
-        "descriptors that the warm client has more than before.",
+        f"Warm: it stopped under an open client. Cold: the client is new. At most {patience:g} s"
+        " per cell. Grown: threads and descriptors that the warm client has more than before.",
         {
             "healthy": "healthy acquire p50, ms",
             "warm": "warm, ms",
@@ -71,7 +82,12 @@ def _one(bench: Bench, contender: Contender, nodes: Nodes, patience: float) -> d
                     nodes[STOPPED].resume()
                 time.sleep(REST)
             figures |= _compared(healthy, warm)
-            figures["grown"] = ", ".join(f"{what} +{now[what] - had[what]}" for what in had if now[what] > had[what] + 1) or "-"
+            figures["grown"] = (
+                ", ".join(
+                    f"{what} +{now[what] - had[what]}" for what in had if now[what] > had[what] + 1
+                )
+                or "-"
+            )
         except (Failed, Silent) as error:
             said = f"no answer in {patience:g} s" if isinstance(error, Silent) else str(error)
             if not healthy:
@@ -101,7 +117,13 @@ def _cold(bench: Bench, contender: Contender, nodes: Nodes, patience: float) -> 
 def _times(worker: Worker, contender: Contender, count: int, patience: float) -> list[float]:
     """Milliseconds of every acquire that succeeded; Failed if none did."""
     said = worker.ask(
-        "pairs", resource=f"stopped-{contender.key}", count=count, warm=1, seconds=patience / 6, timeout=patience, fresh=True
+        "pairs",
+        resource=f"stopped-{contender.key}",
+        count=count,
+        warm=1,
+        seconds=patience / 6,
+        timeout=patience,
+        fresh=True,
     )
     if not said["acquire"]:
         raise Failed(f"{said['failed']} of {said['failed']} failed")
@@ -123,4 +145,7 @@ def _compared(healthy: list[float], warm: list[float]) -> dict[str, Any]:
 
 def _grown(worker: Worker) -> dict[str, int]:
     process = Path("/proc") / str(worker.pid)
-    return {"threads": len(list((process / "task").iterdir())), "descriptors": len(list((process / "fd").iterdir()))}
+    return {
+        "threads": len(list((process / "task").iterdir())),
+        "descriptors": len(list((process / "fd").iterdir())),
+    }

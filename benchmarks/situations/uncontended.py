@@ -18,19 +18,30 @@ __all__ = ["measure"]
 
 KEYS = (
     *("floor", "floor-scripts", "minimal", "ours", "ours-asyncio", "ours-uvloop", "gather"),
-    *("redlock-ng", "redlock-ng-asyncio", "aioredlock", "redlock-py", "pottery", "rslock", "node-redlock", "redsync"),
+    *(
+        "redlock-ng",
+        "redlock-ng-asyncio",
+        "aioredlock",
+        "redlock-py",
+        "pottery",
+        "rslock",
+        "node-redlock",
+        "redsync",
+    ),
     *("ours-one", "redis-py-lock", "python-redis-lock"),
 )
 REFERENCES = {"floor": "x floor", "minimal": "x minimal"}
 
 
 def measure(bench: Bench) -> Result:
-    """Rounds of *count* pairs each; ratios are between two contenders' medians of the same round."""
+    """Rounds of *count* pairs each; ratios are between two contenders' medians of the same
+    round."""
     rounds, count = bench.pick(40, 15), bench.pick(100, 60)
     result = Result(
         "uncontended",
         "Nobody else wants the lock: acquire and release, back to back",
-        f"{rounds} rounds of {count} pairs each, in shuffled order. Ratios are medians over rounds, with 95 % intervals.",
+        f"{rounds} rounds of {count} pairs each, in shuffled order. Ratios are medians over rounds,"
+        " with 95 % intervals.",
         {
             "acquire": "acquire p50, us",
             "pair": "pair p50, us",
@@ -46,14 +57,21 @@ def measure(bench: Bench) -> Result:
     samples = _Samples()
 
     def turn(worker: Worker, contender: Contender, number: int) -> None:
-        said = worker.ask("pairs", resource=f"bench-{contender.key}-{number}", count=count, warm=5, seconds=20.0)
+        said = worker.ask(
+            "pairs", resource=f"bench-{contender.key}-{number}", count=count, warm=5, seconds=20.0
+        )
         samples.add(contender.key, said)
 
     contenders = bench.contenders(*KEYS)
     _load_scripts(bench)
-    with bench.all_open(contenders) as workers, Live(console=bench.console, refresh_per_second=4, transient=True) as live:
+    with (
+        bench.all_open(contenders) as workers,
+        Live(console=bench.console, refresh_per_second=4, transient=True) as live,
+    ):
         for _ in bench.interleaved(workers, rounds, turn):
-            result.rows = [samples.row(contender) for contender in contenders if samples.has(contender.key)]
+            result.rows = [
+                samples.row(contender) for contender in contenders if samples.has(contender.key)
+            ]
             live.update(table(result))
     return result
 
@@ -81,7 +99,10 @@ class _Samples:
 
     def add(self, key: str, said: dict[str, Any]) -> None:
         acquire = [nanos / 1000 for nanos in said["acquire"]]
-        pair = [(one + other) / 1000 for one, other in zip(said["acquire"], said["release"], strict=True)]
+        pair = [
+            (one + other) / 1000
+            for one, other in zip(said["acquire"], said["release"], strict=True)
+        ]
         self._acquire[key] += acquire
         self._pair[key] += pair
         self._medians[key].append(percentile(pair, 50))

@@ -1,1 +1,2 @@
-"""Chaos campaigns on real servers, through the real Toxiproxy, with client processes that use the public API."""
+"""Chaos campaigns on real servers, through the real Toxiproxy, with client processes that use
+the public API."""

@@ -1,7 +1,8 @@
 """What a campaign needs of the servers it breaks: one interface, whoever runs them.
 
-A `Backend` owns numbered nodes, started empty and on stable addresses by `fresh`. What it cannot do it does not list
-among its abilities, and scenarios that need it are named as not run. Nothing here knows proxies or clients.
+A `Backend` owns numbered nodes, started empty and on stable addresses by `fresh`. What it cannot do
+it does not list among its abilities, and scenarios that need it are named as not run. Nothing here
+knows proxies or clients.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["Ability", "Backend", "Data", "Node", "Persistence", "Setup", "Unsupported", "side_client"]
+__all__ = [
+    "Ability",
+    "Backend",
+    "Data",
+    "Node",
+    "Persistence",
+    "Setup",
+    "Unsupported",
+    "side_client",
+]
 
 
 class Data(Enum):
@@ -107,7 +117,8 @@ class Node(Protocol):
         """FLUSHALL."""
 
     def shift_clock(self, offset: float) -> bool:
-        """Set its wall clock *offset* seconds off the host's. False: this backend cannot, and nothing happened."""
+        """Set its wall clock *offset* seconds off the host's. False: this backend cannot, and
+        nothing happened."""
 
 
 class Backend(Protocol):
@@ -121,7 +132,8 @@ class Backend(Protocol):
         """Those of the scenario that runs, in order."""
 
     def fresh(self, setup: Setup) -> None:
-        """Empty, running, unmarked servers as *setup* says, whatever state the last scenario left."""
+        """Empty, running, unmarked servers as *setup* says, whatever state the last scenario
+        left."""
 
     def version(self) -> str:
         """The server program and its version."""
@@ -131,6 +143,11 @@ class Backend(Protocol):
 
 
 def side_client(node: Node, timeout: float = 2.0) -> redis.Redis:
-    """An ordinary client to *node* past every proxy; to be closed by the caller. Gives up after one try."""
-    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
+    """An ordinary client to *node* past every proxy; to be closed by the caller. Gives up after
+    one try."""
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+    }
     return redis.Redis.from_url(node.url, protocol=2, driver_info=None, **options)

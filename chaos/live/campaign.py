@@ -1,7 +1,7 @@
 """Random campaigns (S61): rounds of random faults under random clients, each drawn from one number.
 
-A round first draws what its faults leave standing, and then faults that keep to that. In the end everything is healed, and
-the clients must get on: a round is safe only if it also recovers.
+A round first draws what its faults leave standing, and then faults that keep to that. In the end
+everything is healed, and the clients must get on: a round is safe only if it also recovers.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class _Kind:
 
 KINDS = (
     _Kind("sound", 7, Assumptions(order=False), forgets=2),
-    _Kind("clocks jump", 2, Assumptions(timing=False, order=False, kept=True), forgets=0, clocks=True),
+    _Kind(
+        "clocks jump", 2, Assumptions(timing=False, order=False, kept=True), forgets=0, clocks=True
+    ),
     _Kind("nodes forget at will", 1, Assumptions(memory=False, order=False), forgets=len(NODES)),
 )
 
@@ -129,15 +131,23 @@ class _Draw:
         return None if drawn is None or self._clashes(drawn, since, until) else drawn
 
     def _clashes(self, drawn: Nemesis, since: float, until: float) -> bool:
-        """One fault of a server, of a process and of a link at a time: their ends would undo each other."""
-        overlapping = [one for one in self.planned if one.since < until + 0.5 and since < one.until + 0.5]
+        """One fault of a server, of a process and of a link at a time: their ends would undo
+        each other."""
+        overlapping = [
+            one for one in self.planned if one.since < until + 0.5 and since < one.until + 0.5
+        ]
         if len(overlapping) >= TOGETHER_MAX:
             return True
         return any(_place(drawn) & _place(one.fault) for one in overlapping)
 
     def _choices(self) -> list[Callable[[float, float], Nemesis | None]]:
         choices: list[Callable[[float, float], Nemesis | None]] = [self._on_links] * 6
-        choices += [self._flapping, *[self._on_server] * 3, *[self._on_client] * 2, *[self._forgetting] * 2]
+        choices += [
+            self._flapping,
+            *[self._on_server] * 3,
+            *[self._on_client] * 2,
+            *[self._forgetting] * 2,
+        ]
         return choices + [self._clock] * (6 if self.kind.clocks else 0)
 
     def _on_links(self, since: float, until: float) -> Nemesis:
@@ -187,7 +197,9 @@ class _Draw:
             lambda: StoppedClient(clients=client),
             lambda: StoppedClient(clients=client),
             lambda: KilledClient(clients=client),
-            lambda: WallClockStepped(clients=client, seconds=self.random.choice((-3600.0, -5.0, 5.0, 3600.0))),
+            lambda: WallClockStepped(
+                clients=client, seconds=self.random.choice((-3600.0, -5.0, 5.0, 3600.0))
+            ),
         ]
         return self.random.choice(makers)()
 
@@ -292,12 +304,17 @@ def one_round(seed: int, name: str, seconds: float = ROUND) -> Scenario:
         expected=Expected.SAFE,
         roles=ROLES,
         script=_Round(tuple(plan(draw, seconds)), seconds),
-        setup=Setup(persistence=Persistence.ALWAYS if draw.durable else Persistence.NONE, clock=kind.clocks),
+        setup=Setup(
+            persistence=Persistence.ALWAYS if draw.durable else Persistence.NONE, clock=kind.clocks
+        ),
         assumptions=kind.assumptions,
         ttl=ttl,
         node_timeout=0.2,
         durable=draw.durable,
-        needs=frozenset({Ability.KILL, Ability.PAUSE, Ability.DATA, Ability.CONFIG, Ability.WIPE, Ability.FRESH}),
-        # A stopped client acts as a zombie when it wakes: what an unguarded store would lose is no violation.
+        needs=frozenset(
+            {Ability.KILL, Ability.PAUSE, Ability.DATA, Ability.CONFIG, Ability.WIPE, Ability.FRESH}
+        ),
+        # A stopped client acts as a zombie when it wakes: what an unguarded store would lose is no
+        # violation.
         also=frozenset(also),
     )

@@ -1,7 +1,8 @@
-"""The servers of a scenario, and the network between every client and every one of them: a proxy for each pair.
+"""The servers of a scenario, and the network between every client and every one of them: a proxy
+for each pair.
 
-The matrix of proxies is the network: a row is a client, a column a node, a cell a link that can be cut, slowed or held by
-itself. Changes of several cells are made at once.
+The matrix of proxies is the network: a row is a client, a column a node, a cell a link that can be
+cut, slowed or held by itself. Changes of several cells are made at once.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Cluster:
         return urlunsplit(parts._replace(netloc=f"{credentials}{at}{host}:{port}"))
 
     def number_of(self, url: str) -> int | None:
-        """Whose proxy, or server, listens at *url* (as events name nodes); None if it is none of ours."""
+        """Whose proxy, or server, listens at *url* (as events name nodes); None if it is none of
+        ours."""
         parts = urlsplit(url)
         address = (parts.hostname or "", parts.port or 0)
         for name, listens in self._listens.items():
@@ -76,7 +78,9 @@ class Cluster:
 
     def enable(self, links: Iterable[Link], *, enabled: bool) -> None:
         """Open or close the ports of *links*."""
-        self.toxics.together([partial(self.toxics.enable, _name(link), enabled=enabled) for link in links])
+        self.toxics.together(
+            [partial(self.toxics.enable, _name(link), enabled=enabled) for link in links]
+        )
 
     def point(self, links: Iterable[Link], number: int) -> None:
         """Let *links* lead to another node."""
@@ -94,7 +98,9 @@ class Cluster:
     def _lay(self, client: str, node: Node) -> None:
         name = _name((client, node.number))
         if name not in self._listens:
-            self._listens[name] = self.toxics.create(name, f"127.0.{10 + int(client[1:])}.{node.number}", node.address)
+            self._listens[name] = self.toxics.create(
+                name, f"127.0.{10 + int(client[1:])}.{node.number}", node.address
+            )
         elif self._upstreams[name] != node.address:
             self.toxics.point(name, node.address)
         self._upstreams[name] = node.address

@@ -1,7 +1,7 @@
 """`python -m chaos list | run | campaign | replay`: the campaigns from the command line.
 
-Exit status 0: everything ended as expected, a control that fails as it must included. 1: something did not. 2: it could
-not be run. What is being broken right now is shown while it happens.
+Exit status 0: everything ended as expected, a control that fails as it must included. 1: something
+did not. 2: it could not be run. What is being broken right now is shown while it happens.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ from chaos.peers.scenarios import adapted
 
 __all__ = ["campaign", "list_scenarios", "replay", "run"]
 
-_BACKENDS = {"processes": "chaos.live.processes:Processes", "containers": "chaos.live.containers:Containers"}
+_BACKENDS = {
+    "processes": "chaos.live.processes:Processes",
+    "containers": "chaos.live.containers:Containers",
+}
 
 
 def _shared(function: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +53,10 @@ def _shared(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option(
-                "--dir", "directory", type=click.Path(path_type=Path), help="Where to write; default: chaos-runs/<time>."
+                "--dir",
+                "directory",
+                type=click.Path(path_type=Path),
+                help="Where to write; default: chaos-runs/<time>.",
             ),
             click.option(
                 "--backend",
@@ -59,9 +65,18 @@ def _shared(function: Callable[..., None]) -> Callable[..., None]:
                 show_default=True,
                 help="Who runs the servers.",
             ),
-            click.option("--node", "nodes", multiple=True, metavar="URL", help="A node that you have already; five of them."),
             click.option(
-                "--i-own-these-nodes", "owned", is_flag=True, help="Let scenarios change settings of those nodes for a while."
+                "--node",
+                "nodes",
+                multiple=True,
+                metavar="URL",
+                help="A node that you have already; five of them.",
+            ),
+            click.option(
+                "--i-own-these-nodes",
+                "owned",
+                is_flag=True,
+                help="Let scenarios change settings of those nodes for a while.",
             ),
         )
     ):
@@ -79,7 +94,9 @@ def list_scenarios(names: tuple[str, ...]) -> None:
     for scenario in _named(names):
         kinds = Counter(role.workload for role in scenario.roles)
         clients = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-        needs = scenario.not_run or ", ".join(sorted(ability.name.lower() for ability in scenario.abilities))
+        needs = scenario.not_run or ", ".join(
+            sorted(ability.name.lower() for ability in scenario.abilities)
+        )
         table.add_row(scenario.id, scenario.title, str(scenario.expected), clients, needs)
     _console().print(table)
 
@@ -89,7 +106,12 @@ def list_scenarios(names: tuple[str, ...]) -> None:
 @click.option("--seed", default=0, show_default=True, help="What clients draw from.")
 @click.option("--repeat", default=1, show_default=True, help="How often.")
 @click.option(
-    "--client", "kinds", multiple=True, default=["redlock"], show_default=True, help="Client programs to run them with."
+    "--client",
+    "kinds",
+    multiple=True,
+    default=["redlock"],
+    show_default=True,
+    help="Client programs to run them with.",
 )
 @_shared
 def run(
@@ -114,9 +136,18 @@ def run(
 
 @click.command()
 @click.option("--minutes", default=10.0, show_default=True, help="How long.")
-@click.option("--seed", default=None, type=int, help="What everything is drawn from; default: the time.")
+@click.option(
+    "--seed", default=None, type=int, help="What everything is drawn from; default: the time."
+)
 @_shared
-def campaign(minutes: float, seed: int | None, directory: Path | None, backend: str, nodes: tuple[str, ...], owned: bool) -> None:
+def campaign(
+    minutes: float,
+    seed: int | None,
+    directory: Path | None,
+    backend: str,
+    nodes: tuple[str, ...],
+    owned: bool,
+) -> None:
     """Random faults, round after round (S61)."""
     seed = int(time.time_ns() // 10**9) if seed is None else seed
     ends = time.monotonic() + minutes * 60
@@ -130,9 +161,20 @@ def campaign(minutes: float, seed: int | None, directory: Path | None, backend: 
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--judge", is_flag=True, help="Only judge the recorded history again, and print its faults and violations.")
+@click.option(
+    "--judge",
+    is_flag=True,
+    help="Only judge the recorded history again, and print its faults and violations.",
+)
 @_shared
-def replay(path: Path, judge: bool, directory: Path | None, backend: str, nodes: tuple[str, ...], owned: bool) -> None:
+def replay(
+    path: Path,
+    judge: bool,
+    directory: Path | None,
+    backend: str,
+    nodes: tuple[str, ...],
+    owned: bool,
+) -> None:
     """Run the scenario of a run directory again, with its seed: `replay DIR/S04`."""
     found = _recorded(path)
     if judge:
@@ -149,7 +191,9 @@ def replay(path: Path, judge: bool, directory: Path | None, backend: str, nodes:
 class _Stage:
     """A runner, a run directory, and what is shown of both."""
 
-    def __init__(self, console: Console, runner: Runner, directory: RunDirectory, options: str) -> None:
+    def __init__(
+        self, console: Console, runner: Runner, directory: RunDirectory, options: str
+    ) -> None:
         self._console = console
         self._runner = runner
         self._directory = directory
@@ -171,7 +215,9 @@ class _Stage:
         why = obstacle(scenario, self._runner.backend, program)
         if why:
             self._directory.skip(scenario.id, scenario.title, why)
-            self._console.print(f"[dim]-       {scenario.id:5} {scenario.title}: not run, {why}", soft_wrap=True)
+            self._console.print(
+                f"[dim]-       {scenario.id:5} {scenario.title}: not run, {why}", soft_wrap=True
+            )
             return
         self._current = f"{scenario.id} {scenario.title}"
         with self._status or contextlib.nullcontext():
@@ -186,13 +232,16 @@ class _Stage:
         kind = "" if outcome.program.kind == "redlock" else f" ({outcome.program.kind})"
         scenario = outcome.scenario
         self._console.print(
-            f"{mark}  {scenario.id:5}{kind} {scenario.title}: [bold]{outcome.observed}[/], {outcome.seconds:.1f} s",
+            f"{mark}  {scenario.id:5}{kind} {scenario.title}: [bold]{outcome.observed}[/],"
+            f" {outcome.seconds:.1f} s",
             soft_wrap=True,
         )
         if not outcome.ok or len(self._outcomes) == 1 or scenario.expected == "must fail":
             self._console.print(f"        [dim]{outcome.why}", markup=True, soft_wrap=True)
         for violation in outcome.violations[:5] if not outcome.ok else ():
-            self._console.print(f"        [red]{violation.property}: {violation.text}", soft_wrap=True)
+            self._console.print(
+                f"        [red]{violation.property}: {violation.text}", soft_wrap=True
+            )
 
     def conclude(self) -> int:
         """The sum of it, and the exit status."""
@@ -201,22 +250,32 @@ class _Stage:
         refused = sum(outcome.metrics.get("stale_refused", 0) for outcome in self._outcomes)
         console = self._console
         console.print(
-            f"\n{len(self._outcomes)} scenarios, {grants} grants, {refused} stale accesses refused, {len(wrong)} not as expected"
+            f"\n{len(self._outcomes)} scenarios, {grants} grants, {refused} stale accesses refused,"
+            f" {len(wrong)} not as expected"
         )
         console.print(
-            f"{self._directory.path}/run.json, junit.xml; python -m chaos report {self._directory.path}", soft_wrap=True
+            f"{self._directory.path}/run.json, junit.xml; python -m chaos report"
+            f" {self._directory.path}",
+            soft_wrap=True,
         )
         return 1 if wrong or not self._outcomes else 0
 
 
 @contextlib.contextmanager
-def _stage(directory: Path | None, backend: str, nodes: Sequence[str], *, owned: bool, seed: int) -> Iterator[_Stage]:
+def _stage(
+    directory: Path | None, backend: str, nodes: Sequence[str], *, owned: bool, seed: int
+) -> Iterator[_Stage]:
     console = _console()
     toxiproxy = find_server()
     if toxiproxy is None:
         _give_up(HOW_TO_GET_IT)
     path = directory or Path("chaos-runs") / datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    options = "".join([*(f" --node {node}" for node in nodes), *([f" --backend {backend}"] if backend != "processes" else [])])
+    options = "".join(
+        [
+            *(f" --node {node}" for node in nodes),
+            *([f" --backend {backend}"] if backend != "processes" else []),
+        ]
+    )
     with _ending_in_order():
         try:
             with Runner(_backend(backend, nodes, owned=owned), toxiproxy) as runner:
@@ -244,7 +303,9 @@ def _program(kind: str) -> Program:
     if kind == REDLOCK.kind:
         return REDLOCK
     if kind not in PEERS:
-        raise click.UsageError(f"no client program {kind!r}; there are {', '.join([REDLOCK.kind, *PEERS])}")
+        raise click.UsageError(
+            f"no client program {kind!r}; there are {', '.join([REDLOCK.kind, *PEERS])}"
+        )
     try:
         return peer(kind)
     except PeerMissing as error:
@@ -255,7 +316,9 @@ def _named(names: Sequence[str]) -> list[Scenario]:
     try:
         return named(names)
     except KeyError as error:
-        raise click.UsageError(f"no scenario {error.args[0]}; `python -m chaos list` names them all") from None
+        raise click.UsageError(
+            f"no scenario {error.args[0]}; `python -m chaos list` names them all"
+        ) from None
 
 
 def _scenario(name: str, seed: int) -> Scenario:
@@ -263,7 +326,8 @@ def _scenario(name: str, seed: int) -> Scenario:
 
 
 def _seed_of(seed: int, scenario: Scenario) -> int:
-    """What a scenario's clients draw from: another number for each, the same in every run with this seed."""
+    """What a scenario's clients draw from: another number for each, the same in every run with
+    this seed."""
     return zlib.crc32(f"{seed}:{scenario.id}".encode())
 
 
@@ -291,14 +355,21 @@ def _judge_again(path: Path, found: dict[str, Any]) -> int:
     scenario = _scenario(found["scenario"], found["seed"])
     violations = check(history, scenario.assumptions, history[-1].at if history else 0.0)
     for violation in violations:
-        console.print(f"{violation.at - began:9.3f}  [red]{violation.property}: {violation.text}", soft_wrap=True)
-    console.print(f"{len(history)} records, {len(violations)} violations; expected {found['expected']}, was {found['observed']}")
+        console.print(
+            f"{violation.at - began:9.3f}  [red]{violation.property}: {violation.text}",
+            soft_wrap=True,
+        )
+    console.print(
+        f"{len(history)} records, {len(violations)} violations; expected {found['expected']}, was"
+        f" {found['observed']}"
+    )
     return 0 if bool(violations) == (found["expected"] == "must fail") else 1
 
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """A signal to end becomes an exception once; what it interrupts is then cleaned up undisturbed."""
+    """A signal to end becomes an exception once; what it interrupts is then cleaned up
+    undisturbed."""
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def take(signum: int, frame: FrameType | None) -> NoReturn:

@@ -1,7 +1,9 @@
-"""Servers as containers of a Docker engine: the image, the configuration and the confinement that a user deploys.
+"""Servers as containers of a Docker engine: the image, the configuration and the confinement that a
+user deploys.
 
-Reached only by ports published on 127.0.0.1, which a container keeps over every restart. Everything made here carries a
-label of its run, and nothing without that label is ever touched; `close` removes all of it.
+Reached only by ports published on 127.0.0.1, which a container keeps over every restart. Everything
+made here carries a label of its run, and nothing without that label is ever touched; `close`
+removes all of it.
 """
 
 from __future__ import annotations
@@ -37,14 +39,17 @@ _START_TIMEOUT = 30.0
 _CALL_TIMEOUT = 60
 _STARTS_MAX = 5
 _PORTS = (20_000, 32_000)
-"""Below the ports that systems give to outgoing connections: a dead container's port must not be taken meanwhile."""
+"""Below the ports that systems give to outgoing connections: a dead container's port must not be
+taken meanwhile."""
 
 
 def engine() -> docker.DockerClient:
-    """A client of the engine that answers. Raises RuntimeError with one line about the one that does not."""
+    """A client of the engine that answers. Raises RuntimeError with one line about the one that
+    does not."""
     problem = ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # The SDK leaves the socket open that it could not connect.
+        # The SDK leaves the socket open that it could not connect.
+        warnings.simplefilter("ignore", ResourceWarning)
         try:
             client = docker.from_env(timeout=_CALL_TIMEOUT)
             client.ping()
@@ -52,7 +57,10 @@ def engine() -> docker.DockerClient:
         except DockerException as error:
             problem = str(error).splitlines()[0].rpartition(": ")[2]
         gc.collect()  # That socket hangs in a circle with the error.
-    raise RuntimeError(f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'its usual socket')}: {problem}")
+    raise RuntimeError(
+        f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'its usual socket')}:"
+        f" {problem}"
+    )
 
 
 class ContainerNode:
@@ -188,7 +196,8 @@ class ContainerNode:
         return " / ".join(self.container.logs(tail=3).decode("utf-8", "replace").splitlines())
 
     def _command(self) -> list[str]:
-        """The deployed configuration, with a password in place of the users' file and what the scenario asks for."""
+        """The deployed configuration, with a password in place of the users' file and what the
+        scenario asks for."""
         kept = self._setup.persistence
         options = {
             "aclfile": "",
@@ -197,7 +206,11 @@ class ContainerNode:
             "appendfsync": "always" if kept is Persistence.ALWAYS else "everysec",
             **self._setup.options,
         }
-        return ["valkey-server", "/etc/redlock-node/node.conf", *(word for item in options.items() for word in _option(*item))]
+        return [
+            "valkey-server",
+            "/etc/redlock-node/node.conf",
+            *(word for item in options.items() for word in _option(*item)),
+        ]
 
     def _state(self) -> dict[str, Any]:
         self.container.reload()
@@ -208,9 +221,9 @@ class ContainerNode:
 class Containers:
     """The back end of containers. See `chaos.live.backend.Backend`.
 
-    *image*: one that was built from deploy/Dockerfile; None: the one that REDLOCK_IMAGE names, as for the compose file, or
-    one built here from a server binary of this host, which takes a second and no network. Raises RuntimeError where no
-    engine answers.
+    *image*: one that was built from deploy/Dockerfile; None: the one that REDLOCK_IMAGE names, as
+    for the compose file, or one built here from a server binary of this host, which takes a second
+    and no network. Raises RuntimeError where no engine answers.
     """
 
     name = "containers"
@@ -244,7 +257,11 @@ class Containers:
     def version(self) -> str:
         """What the server program in the image says of itself."""
         asked = self._client.containers.create(
-            self.image, ["valkey-server", "--version"], network_mode="none", labels={LABEL: self.run}, **CONFINEMENT
+            self.image,
+            ["valkey-server", "--version"],
+            network_mode="none",
+            labels={LABEL: self.run},
+            **CONFINEMENT,
         )
         try:
             asked.start()
@@ -267,11 +284,14 @@ class Containers:
 
     def left(self) -> list[Container]:
         """Every container of this run that there is."""
-        found: list[Container] = self._client.containers.list(all=True, filters={"label": f"{LABEL}={self.run}"})
+        found: list[Container] = self._client.containers.list(
+            all=True, filters={"label": f"{LABEL}={self.run}"}
+        )
         return found
 
     def close(self) -> None:
-        """Remove every container, volume and image of this run; does nothing in a forked child. Idempotent."""
+        """Remove every container, volume and image of this run; does nothing in a forked child.
+        Idempotent."""
         if os.getpid() != self._owner:
             return
         self._all.clear()

@@ -1,4 +1,5 @@
-"""The processes of a campaign, seen from it: what they say goes to a journal, and they can be told, stopped and killed."""
+"""The processes of a campaign, seen from it: what they say goes to a journal, and they can be
+told, stopped and killed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from redlock.transport.clock import now
 __all__ = ["Crew", "Journal", "Member", "StoreProcess", "Timeout"]
 
 PATIENCE = 30.0
-"""Seconds after which something that must come is not waited for any more: long, because the machine may be busy."""
+"""Seconds after which something that must come is not waited for any more: long, because the
+machine may be busy."""
 
 
 class Timeout(Exception):
@@ -51,8 +53,16 @@ class Journal:
     def __getitem__(self, place: int) -> Record:
         return self._records[place]
 
-    def find(self, wanted: Callable[[Record], object], *, since: int = 0, timeout: float = PATIENCE, what: str = "") -> int:
-        """The place of the first record from *since* on that is wanted, now or when it comes. Raises `Timeout`."""
+    def find(
+        self,
+        wanted: Callable[[Record], object],
+        *,
+        since: int = 0,
+        timeout: float = PATIENCE,
+        what: str = "",
+    ) -> int:
+        """The place of the first record from *since* on that is wanted, now or when it comes.
+        Raises `Timeout`."""
         give_up_at = now() + timeout
         with self._changed:
             while True:
@@ -62,10 +72,19 @@ class Journal:
                     since += 1
                 left = give_up_at - now()
                 if left <= 0:
-                    raise Timeout(f"{what or 'something awaited'} did not happen within {timeout:g} s")
+                    raise Timeout(
+                        f"{what or 'something awaited'} did not happen within {timeout:g} s"
+                    )
                 self._changed.wait(min(left, 1.0))
 
-    def wait(self, wanted: Callable[[Record], object], *, since: int = 0, timeout: float = PATIENCE, what: str = "") -> Record:
+    def wait(
+        self,
+        wanted: Callable[[Record], object],
+        *,
+        since: int = 0,
+        timeout: float = PATIENCE,
+        what: str = "",
+    ) -> Record:
         """The record itself."""
         return self._records[self.find(wanted, since=since, timeout=timeout, what=what)]
 
@@ -73,18 +92,30 @@ class Journal:
 class _Process:
     """A child that says records on its standard output and ends with its standard input."""
 
-    def __init__(self, argv: Sequence[str], environment: dict[str, str], log: IO[bytes], hear: Callable[[Record], None]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: dict[str, str],
+        log: IO[bytes],
+        hear: Callable[[Record], None],
+    ) -> None:
         self.process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path), **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
+                **environment,
+            },
             start_new_session=True,  # Ctrl-C is for the campaign, which then ends them in order.
         )
         self._hear = hear
         self._telling = threading.Lock()
-        self._reader = threading.Thread(target=self._read, name=f"hear-{self.process.pid}", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, name=f"hear-{self.process.pid}", daemon=True
+        )
         self._reader.start()
 
     @property
@@ -144,7 +175,9 @@ class Member(_Process):
         self._orders = 0
         self._stopped = False
         self._busy = False
-        super().__init__(program.argv, dict(program.environment), log, lambda record: self.journal.add(record))
+        super().__init__(
+            program.argv, dict(program.environment), log, lambda record: self.journal.add(record)
+        )
 
     def begin(self, task: Task, journal: Journal) -> None:
         """Let it do *task*; what it says goes to *journal* from now on."""
@@ -165,12 +198,21 @@ class Member(_Process):
                 return (
                     isinstance(record, Note)
                     and record.client == self.name
-                    and (record.kind == "crashed" or (record.kind == "done" and record.text.startswith(f"{number} ")))
+                    and (
+                        record.kind == "crashed"
+                        or (record.kind == "done" and record.text.startswith(f"{number} "))
+                    )
                 )
 
-            answer = self.journal.wait(is_answer, since=since, timeout=timeout, what=f"the end of {self.name}'s {what}")
+            answer = self.journal.wait(
+                is_answer, since=since, timeout=timeout, what=f"the end of {self.name}'s {what}"
+            )
             assert isinstance(answer, Note)
-            return answer.text.partition(" ")[2] if answer.kind == "done" else f"crashed: {answer.text}"
+            return (
+                answer.text.partition(" ")[2]
+                if answer.kind == "done"
+                else f"crashed: {answer.text}"
+            )
 
         return done
 
@@ -184,7 +226,9 @@ class Member(_Process):
         since = len(self.journal)
         self.tell({"op": "step", "seconds": seconds})
         self.journal.wait(
-            lambda record: isinstance(record, Note) and record.client == self.name and record.kind == "stepped",
+            lambda record: (
+                isinstance(record, Note) and record.client == self.name and record.kind == "stepped"
+            ),
             since=since,
             what=f"{self.name}'s clock to be stepped",
         )
@@ -217,7 +261,9 @@ class Member(_Process):
         """Wait for that. A member that does not end is killed, and the journal says so."""
 
         def ended(record: Record) -> bool:
-            return isinstance(record, Note) and record.client == self.name and record.kind == "ended"
+            return (
+                isinstance(record, Note) and record.client == self.name and record.kind == "ended"
+            )
 
         if not self.alive or not self._busy:
             return
@@ -230,7 +276,8 @@ class Member(_Process):
 
 
 class Crew:
-    """Client processes for scenario after scenario: started on demand, kept while they are sound."""
+    """Client processes for scenario after scenario: started on demand, kept while they are
+    sound."""
 
     def __init__(self, log: IO[bytes]) -> None:
         self._log = log
@@ -245,7 +292,9 @@ class Crew:
         self._all += fresh
         for member in fresh:
             member.journal.wait(
-                lambda record: isinstance(record, Note) and record.kind == "ready", timeout=60.0, what=f"a {program.kind} client"
+                lambda record: isinstance(record, Note) and record.kind == "ready",
+                timeout=60.0,
+                what=f"a {program.kind} client",
             )
         return taken + fresh
 
@@ -274,7 +323,15 @@ class StoreProcess(_Process):
 
     def __init__(self, log: IO[bytes]) -> None:
         self.journal = Journal()
-        super().__init__([sys.executable, "-P", "-m", "chaos.live.store"], {}, log, lambda record: self.journal.add(record))
-        said = self.journal.wait(lambda record: isinstance(record, Note) and record.kind == "store", what="the guarded store")
+        super().__init__(
+            [sys.executable, "-P", "-m", "chaos.live.store"],
+            {},
+            log,
+            lambda record: self.journal.add(record),
+        )
+        said = self.journal.wait(
+            lambda record: isinstance(record, Note) and record.kind == "store",
+            what="the guarded store",
+        )
         assert isinstance(said, Note)
         self.address = ("127.0.0.1", int(said.text))

@@ -1,7 +1,9 @@
-"""Nodes that somebody has already: broken only from outside, and by what loses no data unless they say that it is theirs.
+"""Nodes that somebody has already: broken only from outside, and by what loses no data unless they
+say that it is theirs.
 
-Clients reach them through our proxies, so the network can be broken at will and nobody else notices. Servers are never
-stopped, restarted or emptied; settings are changed only with permission, and put back.
+Clients reach them through our proxies, so the network can be broken at will and nobody else
+notices. Servers are never stopped, restarted or emptied; settings are changed only with permission,
+and put back.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ class ForeignNode:
     def __init__(self, number: int, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme != "redis" or not parts.hostname:
-            raise ValueError(f"node {number} must be a redis:// URL: a proxy cannot stand in for the name in a certificate")
+            raise ValueError(
+                f"node {number} must be a redis:// URL: a proxy cannot stand in for the name in a"
+                " certificate"
+            )
         self.number = number
         self.url = url
         self.address = (parts.hostname, parts.port or 6379)
@@ -66,13 +71,16 @@ class ForeignNode:
 
 
 class Foreign:
-    """The back end of given nodes. *owned*: their owner lets us change their settings and role for a while."""
+    """The back end of given nodes. *owned*: their owner lets us change their settings and role
+    for a while."""
 
     name = "given nodes"
 
     def __init__(self, urls: Sequence[str], *, owned: bool) -> None:
         if len(urls) != NODES:
-            raise ValueError(f"the scenarios are written for {NODES} nodes, and {len(urls)} were given")
+            raise ValueError(
+                f"the scenarios are written for {NODES} nodes, and {len(urls)} were given"
+            )
         self.can = frozenset({Ability.CONFIG} if owned else ())
         self.nodes = [ForeignNode(number, url) for number, url in enumerate(urls, 1)]
 
@@ -83,13 +91,18 @@ class Foreign:
                 with side_client(node) as client:
                     client.ping()
             except (redis.RedisError, OSError) as error:
-                raise Unsupported(f"node {node.number} does not answer: {type(error).__name__}") from None
+                raise Unsupported(
+                    f"node {node.number} does not answer: {type(error).__name__}"
+                ) from None
 
     def version(self) -> str:
         """Of the first that tells."""
         with side_client(self.nodes[0]) as client:
             info: Any = client.info("server")
-        return f"{'Valkey' if 'valkey_version' in info else 'Redis'} {info.get('valkey_version') or info.get('redis_version')}"
+        return (
+            f"{'Valkey' if 'valkey_version' in info else 'Redis'}"
+            f" {info.get('valkey_version') or info.get('redis_version')}"
+        )
 
     def close(self) -> None:
         """Nothing was started."""

@@ -1,4 +1,5 @@
-"""Looks at every server past the proxies and writes down when what it shows has changed: up or not, and who holds a lock.
+"""Looks at every server past the proxies and writes down when what it shows has changed: up or not,
+and who holds a lock.
 
 One thread for each node, so that one that does not answer hides no other. It only reads.
 """
@@ -31,7 +32,9 @@ class Observer:
         self._lock_key = lock_key
         self._hear = hear
         self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._watch, args=(node,), daemon=True) for node in nodes]
+        self._threads = [
+            threading.Thread(target=self._watch, args=(node,), daemon=True) for node in nodes
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -73,7 +76,8 @@ class Observer:
 
 
 def _state(identity: Identity) -> str:
-    """A server whose marker is gone, or was written for another memory, forgot: it does not vote yet."""
+    """A server whose marker is gone, or was written for another memory, forgot: it does not vote
+    yet."""
     marker = Marker.parse(identity.marker)
     remembers = marker is not None and marker.names(identity) and marker.evicted >= identity.evicted
     return "up" if remembers and identity.unfit is None else "quarantined"

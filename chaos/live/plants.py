@@ -1,7 +1,8 @@
-"""Planted bugs for controls: one rule of the library broken in a client process, to show that the campaign can fail.
+"""Planted bugs for controls: one rule of the library broken in a client process, to show that the
+campaign can fail.
 
-Real clients with the rule gone, on real servers: what they do wrong must be found by the same checker from the same kind
-of history. A process stays broken until its end.
+Real clients with the rule gone, on real servers: what they do wrong must be found by the same
+checker from the same kind of history. A process stays broken until its end.
 """
 
 from __future__ import annotations
@@ -54,13 +55,16 @@ def plant(names: Iterable[str]) -> None:
 def rewrite(script: Script, source: str) -> None:
     """Give a script another text; refuses one that changes nothing."""
     if source == script.source:
-        raise RuntimeError(f"{script.name}.lua has changed: this plant does not find its place any more")
+        raise RuntimeError(
+            f"{script.name}.lua has changed: this plant does not find its place any more"
+        )
     script.source = source
     script.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 def _incr_token() -> None:
-    """The token is the largest of the counters that a majority incremented (docs/protocol.md 9.7)."""
+    """The token is the largest of the counters that a majority incremented (docs/protocol.md
+    9.7)."""
     rewrite(TAKE, _INCR)
     rewrite(FREE, _DELETE)
     read = Take.read
@@ -85,7 +89,8 @@ def _incr_token() -> None:
 
 
 def _non_strict() -> None:
-    """A node also grants a token that equals its fence, and proposals have no random part (max() instead of a raise)."""
+    """A node also grants a token that equals its fence, and proposals have no random part (max()
+    instead of a raise)."""
     rewrite(TAKE, TAKE.source.replace("refused = low >= number", "refused = low > number"))
 
     def propose(source: Any, last_fence: int) -> int:
@@ -101,12 +106,14 @@ def _top_up_without_fence() -> None:
 
 
 def _reused_nonce() -> None:
-    """Every try of every client has the same owner: a late release of one deletes the lock of another."""
+    """Every try of every client has the same owner: a late release of one deletes the lock of
+    another."""
     Entropy.owner = lambda self: "0" * 32  # type: ignore[method-assign]
 
 
 def _no_validity_check() -> None:
-    """A grant counts however late its deciding reply came, and nobody looks at the clock afterwards."""
+    """A grant counts however late its deciding reply came, and nobody looks at the clock
+    afterwards."""
     original = acquire_module.valid_until
 
     class Endless(float):
@@ -127,7 +134,8 @@ def _any_cluster() -> None:
 
 
 def _threads_that_die() -> None:
-    """A thread ends with the first exception, and asking for one that cannot be had raises into whoever asked."""
+    """A thread ends with the first exception, and asking for one that cannot be had raises into
+    whoever asked."""
     begin = Worker._begin
 
     def work(self: Worker) -> None:
@@ -173,4 +181,5 @@ PLANTS: dict[str, Callable[[], None]] = {
     "dials that tell nobody": _dials_that_tell_nobody,
 }
 
-assert commands.TAKE is TAKE  # The one object whose text the links read; a plant elsewhere would change nothing.
+# The one object whose text the links read; a plant elsewhere would change nothing.
+assert commands.TAKE is TAKE

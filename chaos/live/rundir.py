@@ -1,4 +1,5 @@
-"""A run directory: one folder for each scenario with its history, `run.json` over all, and a JUnit file for CI."""
+"""A run directory: one folder for each scenario with its history, `run.json` over all, and a
+JUnit file for CI."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ __all__ = ["RunDirectory", "read_run"]
 class RunDirectory:
     """Written as the run goes on, so that one that is interrupted can be looked at."""
 
-    def __init__(self, path: Path, *, seed: int | None, command: str, versions: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, *, seed: int | None, command: str, versions: dict[str, str]
+    ) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         self._run: dict[str, Any] = {
@@ -42,7 +45,9 @@ class RunDirectory:
         folder = self.path / name
         folder.mkdir(exist_ok=True)
         write_jsonl(folder / "history.jsonl", outcome.history)
-        self._run["results"].append(result(outcome, name, f"python -m chaos replay {self.path / name}{replay_options}"))
+        self._run["results"].append(
+            result(outcome, name, f"python -m chaos replay {self.path / name}{replay_options}")
+        )
         self._write()
 
     def skip(self, scenario: str, title: str, why: str) -> None:
@@ -74,14 +79,23 @@ class RunDirectory:
         )
         for one in results:
             name = f"{one['scenario']} {one['title']}"
-            case = ElementTree.SubElement(suite, "testcase", classname=one["client_kind"], name=name, time=str(one["seconds"]))
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=one["client_kind"], name=name, time=str(one["seconds"])
+            )
             if not one["ok"]:
-                text = f"expected {one['expected']}, observed {one['observed']}: {one['why']}\n{one['replay']}"
+                text = (
+                    f"expected {one['expected']}, observed {one['observed']}:"
+                    f" {one['why']}\n{one['replay']}"
+                )
                 ElementTree.SubElement(case, "failure", message=one["why"]).text = text
         for one in skipped:
-            case = ElementTree.SubElement(suite, "testcase", classname="redlock", name=f"{one['scenario']} {one['title']}")
+            case = ElementTree.SubElement(
+                suite, "testcase", classname="redlock", name=f"{one['scenario']} {one['title']}"
+            )
             ElementTree.SubElement(case, "skipped", message=one["why"])
-        ElementTree.ElementTree(suite).write(self.path / "junit.xml", encoding="utf-8", xml_declaration=True)
+        ElementTree.ElementTree(suite).write(
+            self.path / "junit.xml", encoding="utf-8", xml_declaration=True
+        )
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Runs scenarios: sets the stage for each, lets its script play, and judges what all its processes said."""
+"""Runs scenarios: sets the stage for each, lets its script play, and judges what all its
+processes said."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ FENCE_TTL = 3600.0
 
 @dataclass(slots=True)
 class Outcome:
-    """One scenario, played and judged: a `Result` of the run directory, and the history behind it."""
+    """One scenario, played and judged: a `Result` of the run directory, and the history behind
+    it."""
 
     scenario: Scenario
     program: Program
@@ -67,9 +69,12 @@ def obstacle(scenario: Scenario, backend: Backend, program: Program) -> str:
 
 
 class Runner:
-    """Servers, proxies, store and client processes for scenario after scenario. A context manager."""
+    """Servers, proxies, store and client processes for scenario after scenario. A context
+    manager."""
 
-    def __init__(self, backend: Backend, toxiproxy: str, *, tell: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self, backend: Backend, toxiproxy: str, *, tell: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.backend = backend
         self.tell = tell
         self._numbers = itertools.count(1)
@@ -90,7 +95,12 @@ class Runner:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     def versions(self) -> dict[str, str]:
@@ -111,9 +121,11 @@ class Runner:
         return self._log.read().decode("utf-8", "replace")
 
     def run(self, scenario: Scenario, *, seed: int = 0, program: Program = REDLOCK) -> Outcome:
-        """Play one scenario from a clean stage, and judge it. Raises only what is the campaign's own fault."""
+        """Play one scenario from a clean stage, and judge it. Raises only what is the campaign's
+        own fault."""
         began = time.monotonic()
-        if not self.toxics.answers():  # It can block itself for good; what led there has failed by now.
+        # It can block itself for good; what led there has failed by now.
+        if not self.toxics.answers():
             self.toxics.close()
             self._start_proxies()
         journal = self._store.journal = Journal()
@@ -159,20 +171,30 @@ class Runner:
 
     def _set_stage(self, scenario: Scenario) -> None:
         self._cluster.fresh(scenario.setup, scenario.clients)
-        if scenario.marked and Ability.FRESH in self.backend.can:  # Others have their markers, or wait until they must be new.
+        # Others have their markers, or wait until they must be new.
+        if scenario.marked and Ability.FRESH in self.backend.can:
             urls = [self._cluster.node(number).url for number in scenario.marked]
-            initialise(urls, max_ttl=scenario.max_ttl or scenario.ttl, durable=scenario.durable, cluster=scenario.cluster_id)
+            initialise(
+                urls,
+                max_ttl=scenario.max_ttl or scenario.ttl,
+                durable=scenario.durable,
+                cluster=scenario.cluster_id,
+            )
 
     def _begin(self, scenario: Scenario, play: Play) -> None:
         for number, (name, role) in enumerate(zip(scenario.clients, scenario.roles, strict=True)):
             play.members[name].begin(
-                self._task(scenario, play, play.members[name].program, name, role, play.seed + number), play.journal
+                self._task(
+                    scenario, play, play.members[name].program, name, role, play.seed + number
+                ),
+                play.journal,
             )
         for name in scenario.clients:
             play.wait(partial(_has_begun, name), f"{name} to begin")
 
     def _respawn(self, scenario: Scenario, play: Play, program: Program, name: str) -> None:
-        """A new process for a client that was killed: a coordinator that has never seen these nodes."""
+        """A new process for a client that was killed: a coordinator that has never seen these
+        nodes."""
         if play.members[name].alive:
             return
         self._crew.give_back([play.members[name]])
@@ -180,12 +202,20 @@ class Runner:
         self._members[name] = member
         place = scenario.clients.index(name)
         since = play.here()
-        member.begin(self._task(scenario, play, program, name, scenario.roles[place], play.seed + place), play.journal)
+        member.begin(
+            self._task(scenario, play, program, name, scenario.roles[place], play.seed + place),
+            play.journal,
+        )
         play.wait(partial(_has_begun, name), f"{name} to begin", since=since)
 
-    def _task(self, scenario: Scenario, play: Play, program: Program, name: str, role: Role, seed: int) -> Task:
+    def _task(
+        self, scenario: Scenario, play: Play, program: Program, name: str, role: Role, seed: int
+    ) -> Task:
         numbers = role.nodes or scenario.listed
-        urls = [_with_login(self._cluster.url(name, number), role.login.get(number)) for number in numbers]
+        urls = [
+            _with_login(self._cluster.url(name, number), role.login.get(number))
+            for number in numbers
+        ]
         options: dict[str, Any] = {
             "ttl": scenario.ttl,
             "node_timeout": scenario.node_timeout,
@@ -194,7 +224,16 @@ class Runner:
             **role.options,
         }
         return Task(
-            name, urls, role.api, role.workload, play.resource, options, self._store.address, seed, role.settings, role.plants
+            name,
+            urls,
+            role.api,
+            role.workload,
+            play.resource,
+            options,
+            self._store.address,
+            seed,
+            role.settings,
+            role.plants,
         )
 
     def _play(self, scenario: Scenario, play: Play) -> str:
@@ -215,12 +254,17 @@ class Runner:
             member.await_end(since)
         with contextlib.closing(StoreClient(self._store.address, "")) as store:
             store.read(f"{play.resource}:end", 0)
-        play.wait(lambda record: getattr(record, "resource", "") == f"{play.resource}:end", "the store to end")
+        play.wait(
+            lambda record: getattr(record, "resource", "") == f"{play.resource}:end",
+            "the store to end",
+        )
         self._crew.give_back(play.members.values())
 
 
 def _has_begun(name: str, record: Record) -> bool:
-    return isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed")
+    return (
+        isinstance(record, Note) and record.client == name and record.kind in ("begun", "crashed")
+    )
 
 
 def _with_login(url: str, login: str | None) -> str:
@@ -244,7 +288,13 @@ def result(outcome: Outcome, directory: str, replay: str) -> Mapping[str, Any]:
         "replay": replay,
         "seconds": round(outcome.seconds, 3),
         "history": f"{directory}/history.jsonl",
-        "phases": [{"name": phase.name, "from": phase.since, "until": phase.until} for phase in outcome.phases],
+        "phases": [
+            {"name": phase.name, "from": phase.since, "until": phase.until}
+            for phase in outcome.phases
+        ],
         "metrics": outcome.metrics,
-        "violations": [{"property": found.property, "at": found.at, "text": found.text} for found in outcome.violations],
+        "violations": [
+            {"property": found.property, "at": found.at, "text": found.text}
+            for found in outcome.violations
+        ],
     }

@@ -1,4 +1,5 @@
-"""What a scenario is: who takes part, on which servers, what is done to them, and what must come of it."""
+"""What a scenario is: who takes part, on which servers, what is done to them, and what must come
+of it."""
 
 from __future__ import annotations
 
@@ -28,14 +29,16 @@ class Expected(StrEnum):
     UNAVAILABLE = "unavailable"
     """No grant while it lasts, nothing wrong, and it recovers."""
     UNSAFE = "unsafe by assumption"
-    """Two may believe in a lock at once, because what mutual exclusion rests on is broken; tokens and store stay clean."""
+    """Two may believe in a lock at once, because what mutual exclusion rests on is broken;
+    tokens and store stay clean."""
     MUST_FAIL = "must fail"
     """A control: a rule is broken in the clients, and the checker must find it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One client. *settings*: of its workload; *options*: of its coordinator; *nodes*: its node list, None for all.
+    """One client. *settings*: of its workload; *options*: of its coordinator; *nodes*: its node
+    list, None for all.
 
     *login*: credentials for some of its nodes, by number, instead of the right ones.
     """
@@ -53,10 +56,11 @@ class Role:
 class Scenario:
     """One row of the table. Times in seconds.
 
-    *assumptions*: what the faults leave standing, and so what the checker judges by. *ttl*, *node_timeout*: of the clients;
-    *max_ttl*: of the cluster, None for the ttl; *durable*, *cluster_id*: what its markers say; *listed*: the nodes in
-    everybody's list; *marked*: those that are set up. *needs* beyond what the faults do.
-    *not_run*: why this library's campaigns do not run it. *peers*: it makes sense for other libraries.
+    *assumptions*: what the faults leave standing, and so what the checker judges by. *ttl*,
+    *node_timeout*: of the clients; *max_ttl*: of the cluster, None for the ttl; *durable*,
+    *cluster_id*: what its markers say; *listed*: the nodes in everybody's list; *marked*: those
+    that are set up. *needs* beyond what the faults do. *not_run*: why this library's campaigns do
+    not run it. *peers*: it makes sense for other libraries.
     """
 
     id: str
@@ -82,9 +86,15 @@ class Scenario:
     def abilities(self) -> frozenset[Ability]:
         """All it needs of the servers."""
         needs = self.needs | (self.script.needs if isinstance(self.script, Steady) else frozenset())
-        if any(role.plants for role in self.roles):  # What broken clients leave behind is not for nodes that live on.
+        # What broken clients leave behind is not for nodes that live on.
+        if any(role.plants for role in self.roles):
             needs |= {Ability.FRESH}
-        if self.setup != Setup() or self.marked != self.listed or self.cluster_id is not None or self.durable:
+        if (
+            self.setup != Setup()
+            or self.marked != self.listed
+            or self.cluster_id is not None
+            or self.durable
+        ):
             needs |= {Ability.FRESH}
         return needs | ({Ability.SPARE} if self.setup.count > len(self.listed) else frozenset())
 
@@ -101,10 +111,12 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """A script for clients that work by themselves: all is well, then *faults*, then all is well again.
+    """A script for clients that work by themselves: all is well, then *faults*, then all is well
+    again.
 
-    Each phase lasts at least as said, and ends when something was granted in it; with *unavailable* the middle one ends by
-    time alone, as nothing need be granted. *alone*: clients have locks of their own, and any grant counts.
+    Each phase lasts at least as said, and ends when something was granted in it; with *unavailable*
+    the middle one ends by time alone, as nothing need be granted. *alone*: clients have locks of
+    their own, and any grant counts.
     """
 
     faults: Sequence[Nemesis] = ()

@@ -1,9 +1,9 @@
 """The table: scenarios S01 to S61 and the controls, as data.
 
-Who takes part, what is broken, and what must come of it. Most are clients at work while something is broken (`Steady`);
-the others have a script in `directed`. Letters behind a number are variants: "S10b" does to a majority what S10 does to a
-minority. A01 to A04 measure availability while one node of
-five is gone, A05 how fast faults take hold.
+Who takes part, what is broken, and what must come of it. Most are clients at work while something
+is broken (`Steady`); the others have a script in `directed`. Letters behind a number are variants:
+"S10b" does to a majority what S10 does to a minority. A01 to A04 measure availability while one
+node of five is gone, A05 how fast faults take hold.
 """
 
 from __future__ import annotations
@@ -58,8 +58,18 @@ CROWD = (
 LEADERS = (Role("lead", "blocking"), Role("lead", "asyncio"), Role("lead", "blocking"))
 PUPPETS = (Role("puppet", "blocking"), Role("puppet", "asyncio"), Role("puppet", "blocking"))
 HOLDER = (Role("puppet", "blocking"), Role("contend", "blocking"), Role("contend", "asyncio"))
-PROBES = (Role("probe", "blocking"), Role("probe", "asyncio"), Role("probe", "blocking"), Role("probe", "asyncio"))
-HERD = (Role("herd", "blocking"), Role("herd", "asyncio"), Role("herd", "blocking"), Role("herd", "asyncio"))
+PROBES = (
+    Role("probe", "blocking"),
+    Role("probe", "asyncio"),
+    Role("probe", "blocking"),
+    Role("probe", "asyncio"),
+)
+HERD = (
+    Role("herd", "blocking"),
+    Role("herd", "asyncio"),
+    Role("herd", "blocking"),
+    Role("herd", "asyncio"),
+)
 ALL = tuple(f"c{number}" for number in range(1, len(CROWD) + 1))
 CANDIDATES = tuple(f"c{number}" for number in range(1, len(LEADERS) + 1))
 
@@ -77,10 +87,25 @@ CLOCKED = Setup(clock=True)
 
 
 def crowd(
-    id: str, title: str, expected: Expected, faults: Sequence[Nemesis] = (), *, script: Script | None = None, **how: object
+    id: str,
+    title: str,
+    expected: Expected,
+    faults: Sequence[Nemesis] = (),
+    *,
+    script: Script | None = None,
+    **how: object,
 ) -> Scenario:
-    """Five clients that work by themselves: two contend, one leads for terms, one extends, one takes locks of its own."""
-    return Scenario(id=id, title=title, expected=expected, roles=CROWD, script=script or Steady(faults), peers=True, **how)  # type: ignore[arg-type]
+    """Five clients that work by themselves: two contend, one leads for terms, one extends, one
+    takes locks of its own."""
+    return Scenario(
+        id=id,
+        title=title,
+        expected=expected,
+        roles=CROWD,
+        script=script or Steady(faults),
+        peers=True,
+        **how,  # type: ignore[arg-type]
+    )
 
 
 def leaders(id: str, title: str, expected: Expected, script: Script, **how: object) -> Scenario:
@@ -89,8 +114,15 @@ def leaders(id: str, title: str, expected: Expected, script: Script, **how: obje
 
 
 def puppets(id: str, title: str, expected: Expected, script: Script, **how: object) -> Scenario:
-    """Three clients that a script leads step by step; long leases, so that no step is a matter of time."""
-    return Scenario(id=id, title=title, expected=expected, script=script, **{"roles": PUPPETS, "ttl": 4.0, **how})  # type: ignore[arg-type]
+    """Three clients that a script leads step by step; long leases, so that no step is a matter
+    of time."""
+    return Scenario(
+        id=id,
+        title=title,
+        expected=expected,
+        script=script,
+        **{"roles": PUPPETS, "ttl": 4.0, **how},  # type: ignore[arg-type]
+    )
 
 
 def broken(*plants: str) -> Sequence[Role]:
@@ -111,7 +143,9 @@ SAFE, DEGRADED, UNAVAILABLE = Expected.SAFE, Expected.DEGRADED, Expected.UNAVAIL
 UNSAFE, MUST_FAIL = Expected.UNSAFE, Expected.MUST_FAIL
 
 _NETWORK = (
-    crowd("S01", "nothing is broken, 5 clients contend", SAFE, script=Steady(before=1.5, during=2.0)),
+    crowd(
+        "S01", "nothing is broken, 5 clients contend", SAFE, script=Steady(before=1.5, during=2.0)
+    ),
     crowd("S02", "2 of 5 ports closed", SAFE, [Closed(links=among(ALL, MINORITY))]),
     leaders(
         "S03",
@@ -155,7 +189,9 @@ _NETWORK = (
         script=Steady([latency(among(ALL, MAJORITY), 0.19)], unavailable=True),
         also=frozenset({DEGRADED, UNAVAILABLE}),
     ),
-    crowd("S10", "requests to a minority are lost", DEGRADED, [lost_requests(among(ALL, MINORITY))]),
+    crowd(
+        "S10", "requests to a minority are lost", DEGRADED, [lost_requests(among(ALL, MINORITY))]
+    ),
     leaders(
         "S10b",
         "requests to a majority are lost while held",
@@ -169,8 +205,20 @@ _NETWORK = (
         UNAVAILABLE,
         directed.holder_loses(lost_replies(among(CANDIDATES, MAJORITY))),
     ),
-    puppets("S13", "every connection is cut before its first reply", DEGRADED, directed.reply_cut, ttl=1.0),
-    puppets("S14", "requests arrive after their client gave up, or died", SAFE, directed.late_requests, ttl=1.0),
+    puppets(
+        "S13",
+        "every connection is cut before its first reply",
+        DEGRADED,
+        directed.reply_cut,
+        ttl=1.0,
+    ),
+    puppets(
+        "S14",
+        "requests arrive after their client gave up, or died",
+        SAFE,
+        directed.late_requests,
+        ttl=1.0,
+    ),
     puppets("S15", "a release of try 1 arrives during try 2", SAFE, directed.late_release, ttl=3.0),
     crowd(
         "S16",
@@ -182,7 +230,10 @@ _NETWORK = (
         "S16b",
         "connections are closed late, and flap",
         DEGRADED,
-        [slow_close(among(ALL, NODES), 0.3), Flapping(of=Closed(links=among(ALL, MINORITY)), on=0.2, off=0.3)],
+        [
+            slow_close(among(ALL, NODES), 0.3),
+            Flapping(of=Closed(links=among(ALL, MINORITY)), on=0.2, off=0.3),
+        ],
     ),
     crowd(
         "S17",
@@ -191,7 +242,12 @@ _NETWORK = (
         [slicing(among(ALL, (1, 2, 3))), bandwidth(among(ALL, MINORITY), 1)],
     ),
     leaders("S18", "the leader is isolated", SAFE, directed.isolated_leader(NODES)),
-    leaders("S19", "the leader sees a minority, the candidates a majority", SAFE, directed.isolated_leader((1, 2, 3), MINORITY)),
+    leaders(
+        "S19",
+        "the leader sees a minority, the candidates a majority",
+        SAFE,
+        directed.isolated_leader((1, 2, 3), MINORITY),
+    ),
     crowd(
         "S20",
         "bridge: two clients see each half, one sees both",
@@ -214,7 +270,10 @@ _NETWORK = (
         "S23",
         "a partition flaps every quarter of the ttl",
         SAFE,
-        script=Steady([Flapping(of=black_hole(among(("c1", "c3", "c4"), MAJORITY)), on=0.25, off=0.25)], during=6.0),
+        script=Steady(
+            [Flapping(of=black_hole(among(("c1", "c3", "c4"), MAJORITY)), on=0.25, off=0.25)],
+            during=6.0,
+        ),
         also=frozenset({DEGRADED}),
     ),
     puppets(
@@ -235,7 +294,14 @@ _NETWORK = (
         roles=(Role("puppet", "blocking", plants=("threads that die",)), PUPPETS[1]),
         needs=KILLS | {Ability.PAUSE},
     ),
-    puppets("S71", "no descriptors while all connections end", UNAVAILABLE, directed.no_descriptors, ttl=2.0, roles=PUPPETS[:2]),
+    puppets(
+        "S71",
+        "no descriptors while all connections end",
+        UNAVAILABLE,
+        directed.no_descriptors,
+        ttl=2.0,
+        roles=PUPPETS[:2],
+    ),
     puppets(
         "S71b",
         "control of S71: a dial that fails tells nobody",
@@ -301,7 +367,11 @@ _SERVERS = (
         "all nodes are wiped while held, and a new client comes",
         UNSAFE,
         directed.wiped,
-        roles=(Role("puppet", "blocking"), Role("puppet", "asyncio", options={"max_ttl": 3.0}), Role("puppet", "blocking")),
+        roles=(
+            Role("puppet", "blocking"),
+            Role("puppet", "asyncio", options={"max_ttl": 3.0}),
+            Role("puppet", "blocking"),
+        ),
         ttl=3.0,
         assumptions=AMNESIA,
         needs=WIPES,
@@ -364,9 +434,21 @@ _CLIENTS = (
         roles=(Role("puppet", "asyncio"), *HOLDER[1:]),
         script=directed.blocked_loop,
     ),
-    leaders("S37", "kill -9 of the holder", SAFE, directed.killed_holder, also=frozenset({UNAVAILABLE})),
-    not_run("S38", "kill -9 of the supervisor", SAFE, "it needs a supervisor, which no client of a campaign has"),
-    not_run("S39", "work ignores the stop signal", SAFE, "it needs a supervisor, which no client of a campaign has"),
+    leaders(
+        "S37", "kill -9 of the holder", SAFE, directed.killed_holder, also=frozenset({UNAVAILABLE})
+    ),
+    not_run(
+        "S38",
+        "kill -9 of the supervisor",
+        SAFE,
+        "it needs a supervisor, which no client of a campaign has",
+    ),
+    not_run(
+        "S39",
+        "work ignores the stop signal",
+        SAFE,
+        "it needs a supervisor, which no client of a campaign has",
+    ),
 )
 
 _CLOCKS = (
@@ -404,19 +486,35 @@ _CLOCKS = (
         [ClockMoved(nodes=(5,), seconds=-3600.0, lasting=True)],
         setup=CLOCKED,
     ),
-    puppets("S43", "the clock of one node jumps to and fro by a ttl", SAFE, directed.strobe, ttl=1.0, setup=CLOCKED, needs=JUMPS),
+    puppets(
+        "S43",
+        "the clock of one node jumps to and fro by a ttl",
+        SAFE,
+        directed.strobe,
+        ttl=1.0,
+        setup=CLOCKED,
+        needs=JUMPS,
+    ),
     crowd(
         "S44",
         "client wall clocks are an hour off, both ways",
         SAFE,
-        [WallClockStepped(clients=("c1", "c3"), seconds=3600.0), WallClockStepped(clients=("c2",), seconds=-3600.0)],
+        [
+            WallClockStepped(clients=("c1", "c3"), seconds=3600.0),
+            WallClockStepped(clients=("c2",), seconds=-3600.0),
+        ],
         assumptions=Assumptions(order=False),
     ),
     puppets("S45", "suspend: the lease clock leaps", SAFE, directed.suspend, ttl=1.0),
 )
 
 _STATES = (
-    crowd("S46", "SCRIPT FLUSH on all nodes, all the time", SAFE, [Repeated(of=ScriptsFlushed(nodes=NODES), pause=0.2)]),
+    crowd(
+        "S46",
+        "SCRIPT FLUSH on all nodes, all the time",
+        SAFE,
+        [Repeated(of=ScriptsFlushed(nodes=NODES), pause=0.2)],
+    ),
     crowd(
         "S47",
         "FLUSHALL on one node while held",
@@ -449,10 +547,17 @@ _STATES = (
         needs=CONFIGURES | {Ability.FRESH},
         assumptions=AMNESIA,
     ),
-    puppets("S49", "a majority is out of memory", UNAVAILABLE, directed.out_of_memory, needs=CONFIGURES),
+    puppets(
+        "S49", "a majority is out of memory", UNAVAILABLE, directed.out_of_memory, needs=CONFIGURES
+    ),
     crowd("S50", "one node was demoted to a replica", SAFE, [Demoted(nodes=(5,))]),
     crowd("S51", "a script keeps a minority busy for 2 ttl", SAFE, [Busy(nodes=MINORITY)]),
-    crowd("S51b", "CLIENT PAUSE on a minority for 2 ttl", SAFE, [ClientPaused(nodes=MINORITY, seconds=2.5)]),
+    crowd(
+        "S51b",
+        "CLIENT PAUSE on a minority for 2 ttl",
+        SAFE,
+        [ClientPaused(nodes=MINORITY, seconds=2.5)],
+    ),
     Scenario(
         id="S52",
         title="a wrong password for one node, and for all",
@@ -466,8 +571,20 @@ _STATES = (
         setup=Setup(options={"requirepass": "right"}),
         also=frozenset({DEGRADED}),
     ),
-    puppets("S53", "one server under two addresses", UNAVAILABLE, directed.duplicate_node, roles=PUPPETS[:2]),
-    crowd("S54", "an address moves to another server", SAFE, script=directed.moved_address, setup=Setup(count=6)),
+    puppets(
+        "S53",
+        "one server under two addresses",
+        UNAVAILABLE,
+        directed.duplicate_node,
+        roles=PUPPETS[:2],
+    ),
+    crowd(
+        "S54",
+        "an address moves to another server",
+        SAFE,
+        script=directed.moved_address,
+        setup=Setup(count=6),
+    ),
     puppets(
         "S55",
         "two clients with different node lists",
@@ -481,7 +598,10 @@ _STATES = (
         "control: two clients with different node lists, and no check of the marker",
         MUST_FAIL,
         directed.unclaimed(directed.other_list),
-        roles=(Role("puppet", "blocking"), Role("puppet", "asyncio", nodes=(1, 2, 3), plants=("any cluster",))),
+        roles=(
+            Role("puppet", "blocking"),
+            Role("puppet", "asyncio", nodes=(1, 2, 3), plants=("any cluster",)),
+        ),
         cluster_id="blue",
         assumptions=CONTROL,
     ),
@@ -494,7 +614,14 @@ _STATES = (
         script=directed.cancels,
     ),
     puppets("S58", "fork while held", SAFE, directed.fork, ttl=1.0, roles=PUPPETS[:2]),
-    puppets("S59", "renewal for ever, ended by max_hold", SAFE, directed.max_hold, ttl=1.0, roles=PUPPETS[:2]),
+    puppets(
+        "S59",
+        "renewal for ever, ended by max_hold",
+        SAFE,
+        directed.max_hold,
+        ttl=1.0,
+        roles=PUPPETS[:2],
+    ),
     Scenario(
         id="S60",
         title="a herd of 100 wants one lock",
@@ -520,7 +647,11 @@ _AVAILABILITY = tuple(
         ("A01", "black-holed", black_hole(among((*CANDIDATES, "c4"), (5,)))),
         ("A02", "stopped", Paused(nodes=(5,))),
         ("A03", "killed", Killed(nodes=(5,), data=Data.LOST)),
-        ("A04", "flapping", Flapping(of=Closed(links=among((*CANDIDATES, "c4"), (5,))), on=0.25, off=0.25)),
+        (
+            "A04",
+            "flapping",
+            Flapping(of=Closed(links=among((*CANDIDATES, "c4"), (5,))), on=0.25, off=0.25),
+        ),
     )
 )
 
@@ -537,8 +668,21 @@ _INJECTION = (
 )
 
 _CONTROLS = (
-    puppets("C1", "control: the token is a counter (INCR)", MUST_FAIL, directed.incr_token, roles=broken("incr token")),
-    puppets("C2", "control: nodes take an equal token", MUST_FAIL, directed.non_strict, roles=broken("non-strict"), ttl=1.0),
+    puppets(
+        "C1",
+        "control: the token is a counter (INCR)",
+        MUST_FAIL,
+        directed.incr_token,
+        roles=broken("incr token"),
+    ),
+    puppets(
+        "C2",
+        "control: nodes take an equal token",
+        MUST_FAIL,
+        directed.non_strict,
+        roles=broken("non-strict"),
+        ttl=1.0,
+    ),
     puppets(
         "C3",
         "control: a lock is put back without looking at the fence",
@@ -568,7 +712,17 @@ _CONTROLS = (
     ),
 )
 
-_TABLE = (*_NETWORK, *_SERVERS, *_CLIENTS, *_CLOCKS, *_STATES, *_RANDOM, *_AVAILABILITY, *_INJECTION, *_CONTROLS)
+_TABLE = (
+    *_NETWORK,
+    *_SERVERS,
+    *_CLIENTS,
+    *_CLOCKS,
+    *_STATES,
+    *_RANDOM,
+    *_AVAILABILITY,
+    *_INJECTION,
+    *_CONTROLS,
+)
 
 SCENARIOS = {scenario.id: scenario for scenario in _TABLE}
 """By name, in the order of the table."""

@@ -1,6 +1,8 @@
-"""Shortages that a process brings upon itself, by limits that the kernel enforces, until it ends them.
+"""Shortages that a process brings upon itself, by limits that the kernel enforces, until it ends
+them.
 
-Threads: RLIMIT_AS leaves no room for the stack of another one. Descriptors: RLIMIT_NOFILE, and every number below it taken.
+Threads: RLIMIT_AS leaves no room for the stack of another one. Descriptors: RLIMIT_NOFILE, and
+every number below it taken.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from pathlib import Path
 __all__ = ["Shortage", "descriptors", "short_of"]
 
 STACK = 96 << 20
-"""Larger than what libc keeps of the stacks of threads that ended, so that each thread needs room of its own."""
+"""Larger than what libc keeps of the stacks of threads that ended, so that each thread needs
+room of its own."""
 HEADROOM = 64 << 20
 """For everything that is no stack."""
 

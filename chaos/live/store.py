@@ -1,8 +1,9 @@
-"""The guarded store: a process that takes an access only with a fencing token not below the largest it has seen.
+"""The guarded store: a process that takes an access only with a fencing token not below the largest
+it has seen.
 
-It guards reads as well as writes, one access at a time, and writes what it took and refused to its standard output in
-that order. Beside every guarded value stands a shadow that refuses nobody: what would have become of the data without
-tokens, so that a run shows whether its fault would have hurt.
+It guards reads as well as writes, one access at a time, and writes what it took and refused to its
+standard output in that order. Beside every guarded value stands a shadow that refuses nobody: what
+would have become of the data without tokens, so that a run shows whether its fault would have hurt.
 """
 
 from __future__ import annotations
@@ -31,15 +32,22 @@ class Store:
     def access(self, asked: dict[str, Any]) -> tuple[dict[str, Any], list[Record]]:
         """Answer one access; the answer, and the records of it.
 
-        *asked*: client, resource, token, and for a write the value `before` that it rests on and the value `after`, and the
-        same two of the shadow.
+        *asked*: client, resource, token, and for a write the value `before` that it rests on and
+        the value `after`, and the same two of the shadow.
         """
         at, client, resource, token = now(), asked["client"], asked["resource"], asked["token"]
         records: list[Record] = []
         answer: dict[str, Any] = {}
         if "after" in asked:
             if self._shadow[resource] != asked["shadow_before"]:
-                records.append(Note(at, client, "unfenced-lost-update", f"{resource}: an unguarded store lost an update here"))
+                records.append(
+                    Note(
+                        at,
+                        client,
+                        "unfenced-lost-update",
+                        f"{resource}: an unguarded store lost an update here",
+                    )
+                )
             self._shadow[resource] = asked["shadow_after"]
         answer["shadow"] = self._shadow[resource]
         if token < self._largest[resource]:
@@ -54,9 +62,11 @@ class Store:
 
 
 class StoreClient:
-    """One connection to the store, for one access at a time; blocking, because a local answer takes microseconds.
+    """One connection to the store, for one access at a time; blocking, because a local answer takes
+    microseconds.
 
-    A token below zero only tells one lease of a client from the next: the store is given none, and refuses nothing.
+    A token below zero only tells one lease of a client from the next: the store is given none, and
+    refuses nothing.
     """
 
     def __init__(self, address: tuple[str, int], client: str) -> None:

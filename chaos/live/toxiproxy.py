@@ -1,11 +1,12 @@
 """The Toxiproxy server, and a thin adapter over its Python client that adds what the client lacks.
 
-toxiproxy-python 0.1.1 has no timeouts, raises for three statuses only, cannot update a proxy, and the server takes a
-misspelled attribute for a zero. So every call runs under a deadline, and every change is read back and compared. Its
-host and port are attributes of a class: one server for a process, which is all a campaign needs.
+toxiproxy-python 0.1.1 has no timeouts, raises for three statuses only, cannot update a proxy, and
+the server takes a misspelled attribute for a zero. So every call runs under a deadline, and every
+change is read back and compared. Its host and port are attributes of a class: one server for a
+process, which is all a campaign needs.
 
-One thing no adapter can mend: two toxics that hold data back in the same direction of the same link block each other's
-removal, and the whole server with it. Faults that overlap must not share a link.
+One thing no adapter can mend: two toxics that hold data back in the same direction of the same link
+block each other's removal, and the whole server with it. Faults that overlap must not share a link.
 """
 
 from __future__ import annotations
@@ -39,10 +40,12 @@ T = TypeVar("T")
 VERSION = "2.12.0"
 _PACKAGE = "github.com/Shopify/toxiproxy/v2"
 HOW_TO_GET_IT = (
-    f"no toxiproxy-server: put one on the PATH, or install Go and let us run `go install {_PACKAGE}/cmd/server@v{VERSION}`"
+    "no toxiproxy-server: put one on the PATH, or install Go and let us run `go install"
+    f" {_PACKAGE}/cmd/server@v{VERSION}`"
 )
 DEADLINE = 40.0
-"""Seconds for one call: a proxy whose upstream swallows connections answers a change after 25 s, with a page of HTML."""
+"""Seconds for one call: a proxy whose upstream swallows connections answers a change after 25 s,
+with a page of HTML."""
 _INSTALL_TIMEOUT = 900.0
 _STARTS_MAX = 5
 
@@ -52,7 +55,8 @@ class ToxiproxyError(Exception):
 
 
 def find_server(*, install: bool = True) -> str | None:
-    """The program `toxiproxy-server`: on the PATH, or installed beside our Python, with Go if there is one. None: neither."""
+    """The program `toxiproxy-server`: on the PATH, or installed beside our Python, with Go if
+    there is one. None: neither."""
     scripts = Path(sysconfig.get_path("scripts"))
     ours = scripts / "toxiproxy-server"
     found = shutil.which("toxiproxy-server") or (str(ours) if ours.exists() else None)
@@ -71,7 +75,11 @@ def _install(folder: Path) -> str | None:
     words = ["go", "install", *flags, f"{_PACKAGE}/cmd/server@v{VERSION}"]
     try:
         done = subprocess.run(
-            words, env={**os.environ, "GOBIN": str(folder)}, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT
+            words,
+            env={**os.environ, "GOBIN": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -84,7 +92,8 @@ def _install(folder: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Toxic:
-    """One toxic of one direction: `stream` is "upstream" (requests) or "downstream" (replies). Always on every connection.
+    """One toxic of one direction: `stream` is "upstream" (requests) or "downstream" (replies).
+    Always on every connection.
 
     *attributes* in the server's own units, milliseconds and bytes.
     """
@@ -99,7 +108,8 @@ class Toxic:
 
 
 class Toxics:
-    """A running toxiproxy-server and its proxies by name. Calls return when the server has confirmed the change."""
+    """A running toxiproxy-server and its proxies by name. Calls return when the server has
+    confirmed the change."""
 
     def __init__(self, program: str) -> None:
         self._process, self._port = _start(program)
@@ -126,7 +136,8 @@ class Toxics:
         return False
 
     def create(self, name: str, host: str, upstream: tuple[str, int]) -> tuple[str, int]:
-        """A proxy that listens on *host*, on a port the kernel chose, and forwards to *upstream*; where it listens."""
+        """A proxy that listens on *host*, on a port the kernel chose, and forwards to
+        *upstream*; where it listens."""
         to = f"{upstream[0]}:{upstream[1]}"
         proxy = self._at_port(name, to, f"{loopback(host)}:0", enabled=True)
         self._proxies[name] = proxy
@@ -142,7 +153,13 @@ class Toxics:
             called, attributes = toxic.name(fault), dict(toxic.attributes)
             proxy = self._proxies[name]
             self._within(
-                lambda: proxy.add_toxic(type=toxic.type, stream=toxic.stream, name=called, toxicity=1.0, attributes=attributes)
+                lambda: proxy.add_toxic(
+                    type=toxic.type,
+                    stream=toxic.stream,
+                    name=called,
+                    toxicity=1.0,
+                    attributes=attributes,
+                )
             )
 
         self.together([partial(put, name, toxic) for name in names for toxic in toxics])
@@ -153,7 +170,8 @@ class Toxics:
                 self._compare(name, toxic, stands.get(toxic.name(fault), {}))
 
     def remove(self, names: Sequence[str], fault: str, toxics: Sequence[Toxic]) -> None:
-        """Take toxics away; what a latency held back is delivered now, and a timeout closes its connections."""
+        """Take toxics away; what a latency held back is delivered now, and a timeout closes its
+        connections."""
 
         def take(name: str, toxic: Toxic) -> None:
             proxy = self._proxies[name]
@@ -162,7 +180,9 @@ class Toxics:
         self.together([partial(take, name, toxic) for name in names for toxic in toxics])
         states = self._ask("GET", "/proxies").json()
         for name in names:
-            left = {toxic["name"] for toxic in states[name]["toxics"]} & {toxic.name(fault) for toxic in toxics}
+            left = {toxic["name"] for toxic in states[name]["toxics"]} & {
+                toxic.name(fault) for toxic in toxics
+            }
             if left:
                 raise ToxiproxyError(f"{name}: still there: {', '.join(sorted(left))}")
 
@@ -174,14 +194,18 @@ class Toxics:
             raise ToxiproxyError(f"{name}: asked for {toxic}, and the server has {dict(stands)}")
 
     def replace(self, name: str, fault: str) -> None:
-        """Take a fault's toxics away with every connection and what they held: a new proxy in the place of the old one.
+        """Take a fault's toxics away with every connection and what they held: a new proxy in the
+        place of the old one.
 
-        Removing a toxic delivers what it holds, which takes up to 5 s for each client that is no longer there; this does not.
+        Removing a toxic delivers what it holds, which takes up to 5 s for each client that is no
+        longer there; this does not.
         """
         state = self._state(name)
         host, port = self._ports[name]
         self._within(self._proxies[name].destroy)
-        self._proxies[name] = self._at_port(name, state["upstream"], f"{host}:{port}", enabled=state["enabled"])
+        self._proxies[name] = self._at_port(
+            name, state["upstream"], f"{host}:{port}", enabled=state["enabled"]
+        )
         for toxic in state["toxics"]:
             if not toxic["name"].startswith(f"{fault}-"):
                 kept = Toxic(toxic["type"], toxic["stream"], toxic["attributes"])
@@ -193,7 +217,11 @@ class Toxics:
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
-                return self._within(lambda: self._client.create(upstream=upstream, name=name, listen=listen, enabled=enabled))
+                return self._within(
+                    lambda: self._client.create(
+                        upstream=upstream, name=name, listen=listen, enabled=enabled
+                    )
+                )
             except (KeyError, ValueError):
                 if time.monotonic() > deadline:
                     raise ToxiproxyError(f"{name} could not be opened at {listen}") from None
@@ -204,11 +232,13 @@ class Toxics:
         return self._ports[name]
 
     def enable(self, name: str, *, enabled: bool, patience: float = DEADLINE) -> None:
-        """Open or close the proxy's port; closing ends its connections. *patience*: seconds to wait for a port in use."""
+        """Open or close the proxy's port; closing ends its connections. *patience*: seconds to
+        wait for a port in use."""
         change = self._proxies[name].enable if enabled else self._proxies[name].disable
         deadline = time.monotonic() + patience
         while True:
-            with contextlib.suppress(KeyError, ValueError):  # An error page instead of JSON; what counts is read back.
+            # An error page instead of JSON; what counts is read back.
+            with contextlib.suppress(KeyError, ValueError):
                 self._within(change)
             if self._state(name)["enabled"] is enabled:
                 return
@@ -217,10 +247,15 @@ class Toxics:
             time.sleep(0.02)
 
     def point(self, name: str, upstream: tuple[str, int]) -> None:
-        """Let a proxy forward to another server; its connections end. The Python client cannot do this."""
+        """Let a proxy forward to another server; its connections end. The Python client cannot
+        do this."""
         to = f"{upstream[0]}:{upstream[1]}"
         host, port = self._ports[name]
-        self._ask("POST", f"/proxies/{name}", json={"upstream": to, "listen": f"{host}:{port}", "enabled": True})
+        self._ask(
+            "POST",
+            f"/proxies/{name}",
+            json={"upstream": to, "listen": f"{host}:{port}", "enabled": True},
+        )
         self._expect(name, enabled=True, upstream=to)
 
     def reset(self) -> None:
@@ -256,7 +291,8 @@ class Toxics:
 
     def _within(self, call: Callable[[], T]) -> T:
         """The result of a call of the Python client, which itself would wait for ever."""
-        self._client.update_api_consumer("127.0.0.1", self._port)  # Of the whole process: there may have been another.
+        # Of the whole process: there may have been another.
+        self._client.update_api_consumer("127.0.0.1", self._port)
         running: Future[T] = self._pool.submit(call)
         try:
             return running.result(DEADLINE)
@@ -264,7 +300,8 @@ class Toxics:
             raise ToxiproxyError(f"toxiproxy-server did not answer within {DEADLINE:g} s") from None
         except (KeyError, ValueError, requests.RequestException):
             raise
-        except Exception as error:  # Its exceptions carry bytes, and name a toxic for what may be anything.
+        except Exception as error:
+            # Its exceptions carry bytes, and name a toxic for what may be anything.
             raise ToxiproxyError(f"{type(error).__name__}: {error}") from error
 
     def _ask(self, method: str, path: str, **how: Any) -> requests.Response:
@@ -274,8 +311,14 @@ class Toxics:
                 answer = requests.request(method, self._base + path, **{"timeout": DEADLINE, **how})
             except requests.RequestException as error:
                 raise ToxiproxyError(f"{method} {path}: {type(error).__name__}") from error
-            # 503: its own limit of 25 s passed, because another call, or a busy machine, kept it. Looking harms nobody.
-            if answer.ok or method != "GET" or answer.status_code != 503 or time.monotonic() > deadline:
+            # 503: its own limit of 25 s passed, because another call, or a busy machine, kept it.
+            # Looking harms nobody.
+            if (
+                answer.ok
+                or method != "GET"
+                or answer.status_code != 503
+                or time.monotonic() > deadline
+            ):
                 break
             time.sleep(0.1)
         if not answer.ok:
@@ -289,7 +332,9 @@ class Toxics:
     def _expect(self, name: str, *, enabled: bool, upstream: str) -> None:
         state = self._state(name)
         if state["enabled"] is not enabled or state["upstream"] != upstream:
-            raise ToxiproxyError(f"{name}: asked for {upstream}, enabled={enabled}, and the server has {state}")
+            raise ToxiproxyError(
+                f"{name}: asked for {upstream}, enabled={enabled}, and the server has {state}"
+            )
 
 
 def _start(program: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -306,9 +351,13 @@ def _start(program: str) -> tuple[subprocess.Popen[bytes], int]:
             start_new_session=True,
         )
         deadline = time.monotonic() + 20.0
-        while process.poll() is None and time.monotonic() < deadline:  # It ends when somebody else has the port.
+        # It ends when somebody else has the port.
+        while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(requests.RequestException):
-                if "version" in requests.get(f"http://127.0.0.1:{port}/version", timeout=2.0).text and process.poll() is None:
+                if (
+                    "version" in requests.get(f"http://127.0.0.1:{port}/version", timeout=2.0).text
+                    and process.poll() is None
+                ):
                     return process, port
             time.sleep(0.01)
         process.kill()
@@ -317,7 +366,8 @@ def _start(program: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def main() -> None:
-    """Get the server where that is possible, and say where it is or how to get it; never an error."""
+    """Get the server where that is possible, and say where it is or how to get it; never an
+    error."""
     sys.stdout.write(f"{find_server() or HOW_TO_GET_IT}\n")
 
 

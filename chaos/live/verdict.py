@@ -1,4 +1,5 @@
-"""What a scenario came to: its figures, computed from the history alone, and whether it ended as expected."""
+"""What a scenario came to: its figures, computed from the history alone, and whether it ended as
+expected."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from redlock.core.events import LeaseInJeopardy, LeaseRenewed, TryStarted
 __all__ = ["Verdict", "judge", "metrics"]
 
 AVAILABLE = 0.99
-"""Share of acquires within their deadline from which on a scenario counts as safe and not as degraded."""
+"""Share of acquires within their deadline from which on a scenario counts as safe and not as
+degraded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,45 @@ def judge(
     trouble: str,
     end: float,
 ) -> Verdict:
-    """Compare what happened with what was to. *trouble*: why the script did not come to its end, if it did not."""
+    """Compare what happened with what was to. *trouble*: why the script did not come to its end,
+    if it did not."""
     violations = check(history, scenario.assumptions, end)
     figures = metrics(history, phases, injections, end)
     observed = _observed(violations, figures, scenario)
     expected = scenario.expected
     broken = [claim for claim in claims if not claim.holds]
-    crashed = [record for record in history if isinstance(record, Note) and record.kind == "crashed"]
+    crashed = [
+        record for record in history if isinstance(record, Note) and record.kind == "crashed"
+    ]
     if expected is Expected.MUST_FAIL:
         ok = bool(violations) and not trouble and not broken
         why = violations[0].text if violations else trouble or "the broken rule was not noticed"
         return Verdict(observed, ok, _with(why, broken), figures, violations)
     if trouble or broken or crashed:
-        why = trouble or "; ".join(_told(claim) for claim in broken) or f"{crashed[0].client} crashed: {crashed[0].text[:300]}"
+        why = (
+            trouble
+            or "; ".join(_told(claim) for claim in broken)
+            or f"{crashed[0].client} crashed: {crashed[0].text[:300]}"
+        )
         return Verdict("violated" if violations else "failed", False, why, figures, violations)
     if violations:
-        return Verdict(observed, False, f"{violations[0].property}: {violations[0].text}", figures, violations)
-    fitting = {expected, *scenario.also} | ({Expected.SAFE} if expected is Expected.DEGRADED else set())
+        return Verdict(
+            observed, False, f"{violations[0].property}: {violations[0].text}", figures, violations
+        )
+    fitting = {expected, *scenario.also} | (
+        {Expected.SAFE} if expected is Expected.DEGRADED else set()
+    )
     if expected is Expected.UNSAFE and observed is not Expected.UNSAFE:
-        return Verdict(observed, False, "its fault did not bite: no overlap, and nothing stale was refused", figures, violations)
-    return Verdict(observed, observed in fitting, _why(observed, figures, claims), figures, violations)
+        return Verdict(
+            observed,
+            False,
+            "its fault did not bite: no overlap, and nothing stale was refused",
+            figures,
+            violations,
+        )
+    return Verdict(
+        observed, observed in fitting, _why(observed, figures, claims), figures, violations
+    )
 
 
 def _observed(violations: Sequence[Violation], figures: dict[str, Any], scenario: Scenario) -> str:
@@ -67,7 +88,8 @@ def _observed(violations: Sequence[Violation], figures: dict[str, Any], scenario
     if figures["overlap_ms"] > 0 or figures["unfenced_lost_updates"]:
         return Expected.UNSAFE
     if scenario.led and scenario.expected is not Expected.UNSAFE:
-        return scenario.expected  # What puppets are granted is for the script to judge, by its claims.
+        # What puppets are granted is for the script to judge, by its claims.
+        return scenario.expected
     if figures["grants_during"] == 0 and figures["denied_during"]:
         return Expected.UNAVAILABLE
     share = figures["availability"].get("during")
@@ -77,8 +99,14 @@ def _observed(violations: Sequence[Violation], figures: dict[str, Any], scenario
 def _why(observed: str, figures: dict[str, Any], claims: Sequence[Claim]) -> str:
     said = [f"{figures['grants']} grants"]
     if observed is Expected.UNSAFE:
-        said.append(f"{figures['overlap_ms']:.0f} ms of overlap, {figures['stale_refused']} stale accesses refused")
-        said.append(f"the guarded store is clean, an unguarded one lost {figures['unfenced_lost_updates']} updates")
+        said.append(
+            f"{figures['overlap_ms']:.0f} ms of overlap, {figures['stale_refused']} stale accesses"
+            " refused"
+        )
+        said.append(
+            f"the guarded store is clean, an unguarded one lost {figures['unfenced_lost_updates']}"
+            " updates"
+        )
     else:
         said.append("no overlap")
         share = figures["availability"].get("during")
@@ -99,8 +127,11 @@ def _told(claim: Claim) -> str:
 # Figures
 
 
-def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequence[Injection], end: float) -> dict[str, Any]:
-    """The figures that a history yields. Times in milliseconds where the name says so, else in seconds."""
+def metrics(
+    history: Sequence[Record], phases: Sequence[Phase], injections: Sequence[Injection], end: float
+) -> dict[str, Any]:
+    """The figures that a history yields. Times in milliseconds where the name says so, else in
+    seconds."""
     held = beliefs(history, end)
     all_held = [belief for leases in held.values() for belief in leases]
     calls = [record for record in history if isinstance(record, Called)]
@@ -115,29 +146,49 @@ def metrics(history: Sequence[Record], phases: Sequence[Phase], injections: Sequ
             for phase in phases
             if phase.name == "during"
         ),
-        "denied_during": sum(_denied(call, phase) for phase in phases if phase.name == "during" for call in acquires),
+        "denied_during": sum(
+            _denied(call, phase) for phase in phases if phase.name == "during" for call in acquires
+        ),
         "overlap_ms": 1000 * sum(_overlap(leases) for leases in held.values()),
         "belief_overrun_ms": 1000 * _overrun(history, all_held),
         "stale_refused": sum(isinstance(record, Refused) for record in history),
         "stale_accepted": _stale_accepted(history),
         "lost_updates": _lost_updates(history),
-        "unfenced_lost_updates": sum(isinstance(record, Note) and record.kind == "unfenced-lost-update" for record in history),
+        "unfenced_lost_updates": sum(
+            isinstance(record, Note) and record.kind == "unfenced-lost-update" for record in history
+        ),
         "time_to_next_holder": _spread(_gaps(held)),
         "acquire": {
-            phase.name: _spread([call.took for call in _within(judged, phase) if call.outcome == "granted"]) for phase in phases
+            phase.name: _spread(
+                [call.took for call in _within(judged, phase) if call.outcome == "granted"]
+            )
+            for phase in phases
         },
         "extend": _spread([call.took for call in calls if call.call == "extend"]),
         "release": _spread([call.took for call in calls if call.call == "release"]),
-        "step_down_lead": _spread([belief.planned - belief.until for belief in all_held if belief.how in ("released", "lost")]),
+        "step_down_lead": _spread(
+            [
+                belief.planned - belief.until
+                for belief in all_held
+                if belief.how in ("released", "lost")
+            ]
+        ),
         "one_round_share": _one_round(history, all_held),
-        "renewals": sum(isinstance(record, Seen) and isinstance(record.event, LeaseRenewed) for record in history),
-        "jeopardies": sum(isinstance(record, Seen) and isinstance(record.event, LeaseInJeopardy) for record in history),
+        "renewals": sum(
+            isinstance(record, Seen) and isinstance(record.event, LeaseRenewed)
+            for record in history
+        ),
+        "jeopardies": sum(
+            isinstance(record, Seen) and isinstance(record.event, LeaseInJeopardy)
+            for record in history
+        ),
         "injection_ms": _injected(injections),
     }
 
 
 def _probes(acquires: Iterable[Called]) -> list[Called]:
-    """Acquires that say something of the nodes: of locks that nobody else wants, or else those that nobody was in the way of."""
+    """Acquires that say something of the nodes: of locks that nobody else wants, or else those
+    that nobody was in the way of."""
     judged = [call for call in acquires if call.outcome not in ("cancelled", "contended")]
     alone = [call for call in judged if call.resource.endswith(f":{call.client}")]
     return alone or judged
@@ -149,7 +200,8 @@ def _within(calls: Iterable[Called], phase: Phase) -> list[Called]:
 
 
 def _denied(call: Called, phase: Phase) -> bool:
-    """Somebody wanted a lock in the phase, was not given it there, and nobody else was in the way."""
+    """Somebody wanted a lock in the phase, was not given it there, and nobody else was in the
+    way."""
     overlaps = call.at - call.took < phase.until and call.at > phase.since
     granted = call.outcome == "granted" and call.at < phase.until
     return overlaps and not granted and call.outcome not in ("contended", "cancelled")
@@ -227,7 +279,9 @@ def _injected(injections: Iterable[Injection]) -> dict[str, float]:
     """The slowest of each size, breaking and healing alike."""
     slowest: dict[str, float] = {}
     for injection in injections:
-        slowest[injection.size] = max(slowest.get(injection.size, 0.0), round(1000 * injection.took, 1))
+        slowest[injection.size] = max(
+            slowest.get(injection.size, 0.0), round(1000 * injection.took, 1)
+        )
     return slowest
 
 

@@ -1,7 +1,9 @@
-"""A client process: reads what to do, does it through the public API, and writes what happened, line by line.
+"""A client process: reads what to do, does it through the public API, and writes what happened,
+line by line.
 
-Workloads are written once, as coroutines over `Locks`. The blocking API stands behind the same spelling: its methods
-block their thread and never suspend, so that a coroutine over it runs to its end in one step.
+Workloads are written once, as coroutines over `Locks`. The blocking API stands behind the same
+spelling: its methods block their thread and never suspend, so that a coroutine over it runs to its
+end in one step.
 """
 
 from __future__ import annotations
@@ -20,10 +22,27 @@ from typing import Any, Protocol, TypeVar
 from chaos.history import Called, Note, Record, Seen, to_json
 from chaos.live.program import Held, Locks, Refusal, Task
 from redlock.core.events import Event
-from redlock.errors import ConfigurationError, LeaseLost, LeaseReleased, LockContended, QuorumUnavailable
+from redlock.errors import (
+    ConfigurationError,
+    LeaseLost,
+    LeaseReleased,
+    LockContended,
+    QuorumUnavailable,
+)
 from redlock.transport import clock
 
-__all__ = ["OurLocks", "Session", "client", "drive", "emit", "main", "note", "outcome_of", "serve", "true_now"]
+__all__ = [
+    "OurLocks",
+    "Session",
+    "client",
+    "drive",
+    "emit",
+    "main",
+    "note",
+    "outcome_of",
+    "serve",
+    "true_now",
+]
 
 T = TypeVar("T")
 MakeLocks = Callable[[Task], Locks]
@@ -64,7 +83,8 @@ def seen(event: Event) -> None:
         moved = {
             field.name: getattr(event, field.name) - _LEAP[0]
             for field in fields(event)
-            if field.name in ("at", "sent_at", "valid_until", "until") and getattr(event, field.name) is not None
+            if field.name in ("at", "sent_at", "valid_until", "until")
+            and getattr(event, field.name) is not None
         }
         event = replace(event, **moved)
     emit(Seen(event.at, client(), event))
@@ -76,7 +96,9 @@ def leap(seconds: float) -> None:
     _LEAP[0] += seconds
 
     def shifted(which: int) -> float:
-        return real(which) + (seconds if which in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME) else 0.0)
+        return real(which) + (
+            seconds if which in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME) else 0.0
+        )
 
     time.clock_gettime = shifted
 
@@ -136,14 +158,20 @@ class OurLocks:
     """`redlock.Redlock` or `redlock.asyncio.Redlock`, by the task's api."""
 
     def __init__(self, task: Task) -> None:
-        import redlock.asyncio  # Here: a peer's process has another package of that name, and imports this module too.
+        # Here: a peer's process has another package of that name, and imports this module too.
+        import redlock.asyncio
 
         self.blocking = task.api == "blocking"
         module: Any = redlock if self.blocking else redlock.asyncio
         self.real = module.Redlock(list(task.urls), on_event=seen, **task.options)
 
     async def acquire(
-        self, resource: str, *, timeout: float | None, auto_extend: bool = False, max_hold: float | None = None
+        self,
+        resource: str,
+        *,
+        timeout: float | None,
+        auto_extend: bool = False,
+        max_hold: float | None = None,
     ) -> Held:
         lock = self.real.lock(resource, auto_extend=auto_extend, max_hold=max_hold)
         try:
@@ -172,7 +200,8 @@ class Orders(Protocol):
 
 
 class Session:
-    """One task being done, in a thread of its own. `order` and `end` are for the thread that reads the input."""
+    """One task being done, in a thread of its own. `order` and `end` are for the thread that
+    reads the input."""
 
     def __init__(self, task: Task, make: MakeLocks) -> None:
         self.task = task
@@ -208,7 +237,11 @@ class Session:
         except BaseException as error:  # The campaign must hear of it, whatever it was.
             import traceback
 
-            note("crashed", f"{type(error).__name__}: {error}\n{''.join(traceback.format_exception(error))[-2000:]}")
+            note(
+                "crashed",
+                f"{type(error).__name__}:"
+                f" {error}\n{''.join(traceback.format_exception(error))[-2000:]}",
+            )
 
     async def _play(self) -> None:
         from chaos.live.workloads import WORKLOADS
@@ -222,7 +255,9 @@ class Session:
 
     # For workloads
 
-    async def timed(self, call: str, resource: str, body: Coroutine[Any, Any, T], token: Callable[[T], int]) -> T:
+    async def timed(
+        self, call: str, resource: str, body: Coroutine[Any, Any, T], token: Callable[[T], int]
+    ) -> T:
         """Await *body*, and report how it went."""
         began = true_now()
         try:

@@ -1,6 +1,7 @@
 """What client processes do: coroutines over `Locks`, the same for both APIs and for peers.
 
-Each reports its public calls, what its lease answered whenever it asked, and touches the guarded store with its token.
+Each reports its public calls, what its lease answered whenever it asked, and touches the guarded
+store with its token.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def believes(lease: Held, resource: str) -> bool:
 
 
 async def _acquire(session: Session, locks: Locks, resource: str, **how: Any) -> Held:
-    return await session.timed("acquire", resource, locks.acquire(resource, **how), lambda lease: lease.token)
+    return await session.timed(
+        "acquire", resource, locks.acquire(resource, **how), lambda lease: lease.token
+    )
 
 
 async def _release(session: Session, lease: Held, resource: str) -> None:
@@ -50,7 +53,9 @@ def _span(session: Session, name: str, default: tuple[float, float]) -> float:
     return session.random.uniform(low, high)
 
 
-async def _section(session: Session, locks: Locks, store: StoreClient, lease: Held, resource: str) -> None:
+async def _section(
+    session: Session, locks: Locks, store: StoreClient, lease: Held, resource: str
+) -> None:
     """A critical section: read, work, look at the lease, write."""
     basis = store.read(resource, lease.token)
     if "refused" in basis:
@@ -85,7 +90,10 @@ async def contend(session: Session, locks: Locks) -> None:
 
 async def probe(session: Session, locks: Locks) -> None:
     """Take a lock that nobody else wants: what an acquire costs, and whether it can be had."""
-    resource, deadline = f"{session.task.resource}:{client()}", session.task.settings.get("deadline", 3.0)
+    resource, deadline = (
+        f"{session.task.resource}:{client()}",
+        session.task.settings.get("deadline", 3.0),
+    )
     while not session.ending.is_set():
         with contextlib.suppress(Refusal):
             lease = await _acquire(session, locks, resource, timeout=deadline)
@@ -95,7 +103,8 @@ async def probe(session: Session, locks: Locks) -> None:
 
 
 async def lead(session: Session, locks: Locks) -> None:
-    """Campaign, lead with automatic renewal, write under the token all the while; campaign again when it is over."""
+    """Campaign, lead with automatic renewal, write under the token all the while; campaign again
+    when it is over."""
     resource, settings = session.task.resource, session.task.settings
     store = StoreClient(session.task.store, client())
     with contextlib.closing(store):
@@ -115,7 +124,9 @@ async def lead(session: Session, locks: Locks) -> None:
                 continue
             ends = true_now() + settings.get("term", float("inf"))
             try:
-                while not session.ending.is_set() and true_now() < ends and believes(lease, resource):
+                while (
+                    not session.ending.is_set() and true_now() < ends and believes(lease, resource)
+                ):
                     basis = store.read(resource, lease.token)
                     if "refused" not in basis and believes(lease, resource):
                         store.write(resource, lease.token, basis)
@@ -130,14 +141,22 @@ async def extend(session: Session, locks: Locks) -> None:
     resource = session.task.resource
     while not session.ending.is_set():
         try:
-            lease = await _acquire(session, locks, resource, timeout=session.task.settings.get("deadline", 3.0))
+            lease = await _acquire(
+                session, locks, resource, timeout=session.task.settings.get("deadline", 3.0)
+            )
         except Refusal:
             continue
         for call in ("extend", "verify", "extend"):
             if session.ending.is_set() or not believes(lease, resource):
                 break
-            with contextlib.suppress(Exception):  # Reported with its outcome; the lease itself says what is left of it.
-                await session.timed(call, resource, getattr(lease, call)(), lambda _, token=lease.token: token)  # type: ignore[misc]
+            # Reported with its outcome; the lease itself says what is left of it.
+            with contextlib.suppress(Exception):
+                await session.timed(
+                    call,
+                    resource,
+                    getattr(lease, call)(),
+                    lambda _, token=lease.token: token,  # type: ignore[misc]
+                )
             await locks.sleep(_span(session, "work", (0.02, 0.1)))
         await _release(session, lease, resource)
         await locks.sleep(_span(session, "rest", (0.01, 0.05)))
@@ -147,7 +166,10 @@ async def herd(session: Session, locks: Locks) -> None:
     """Many at once in this process want the same lock: tasks, or threads of a blocking API."""
     count = session.task.settings.get("count", 25)
     if locks.blocking:
-        crowd = [threading.Thread(target=lambda: drive(_one_of_many(session, locks)), daemon=True) for _ in range(count)]
+        crowd = [
+            threading.Thread(target=lambda: drive(_one_of_many(session, locks)), daemon=True)
+            for _ in range(count)
+        ]
         for member in crowd:
             member.start()
         for member in crowd:
@@ -160,7 +182,9 @@ async def _one_of_many(session: Session, locks: Locks) -> None:
     resource = session.task.resource
     while not session.ending.is_set():
         with contextlib.suppress(Refusal):
-            lease = await _acquire(session, locks, resource, timeout=session.task.settings.get("deadline", 10.0))
+            lease = await _acquire(
+                session, locks, resource, timeout=session.task.settings.get("deadline", 10.0)
+            )
             believes(lease, resource)
             await locks.sleep(_span(session, "work", (0.001, 0.004)))
             believes(lease, resource)
@@ -173,7 +197,9 @@ async def cancel(session: Session, locks: Locks) -> None:
     turns = 0
     while not session.ending.is_set():
         turns = turns % session.task.settings.get("turns", 40) + 1
-        task: asyncio.Task[Held] = asyncio.ensure_future(_acquire(session, locks, resource, timeout=3.0))
+        task: asyncio.Task[Held] = asyncio.ensure_future(
+            _acquire(session, locks, resource, timeout=3.0)
+        )
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -214,7 +240,9 @@ class _Puppet:
 
     async def do_acquire(self, resource: str, order: dict[str, Any]) -> None:
         how = {key: order[key] for key in ("auto_extend", "max_hold") if key in order}
-        self.leases[resource] = await _acquire(self.session, self.locks, resource, timeout=order.get("timeout", 3.0), **how)
+        self.leases[resource] = await _acquire(
+            self.session, self.locks, resource, timeout=order.get("timeout", 3.0), **how
+        )
 
     async def do_extend(self, resource: str, order: dict[str, Any]) -> None:
         await self._call("extend", resource)
@@ -244,7 +272,8 @@ class _Puppet:
         return "refused" if "refused" in answer else "ok"
 
     async def do_check_and_write(self, resource: str, order: dict[str, Any]) -> str:
-        """Look, lose `stall` seconds before the next statement, write: the gap no lock can close."""
+        """Look, lose `stall` seconds before the next statement, write: the gap no lock can
+        close."""
         if not believes(self.leases[resource], resource):
             return "not held"
         note("stalling")
@@ -276,7 +305,8 @@ class _Puppet:
         self.shortage.end()
 
     async def do_fork(self, resource: str, order: dict[str, Any]) -> str:
-        """Fork; the child tells what its copy of the lease says, takes a lock of its own, and ends."""
+        """Fork; the child tells what its copy of the lease says, takes a lock of its own, and
+        ends."""
         lease = self.leases[resource]
         reader, writer = os.pipe()
         child = os.fork()

@@ -1,4 +1,5 @@
-"""`python -m chaos model`: visit every state. Exit status 0 only if all that must hold does, and every mutant is refuted."""
+"""`python -m chaos model`: visit every state. Exit status 0 only if all that must hold does, and
+every mutant is refuted."""
 
 from __future__ import annotations
 
@@ -24,19 +25,41 @@ from chaos.model.world import Change
 __all__ = ["model"]
 
 WIDTH = 120  # Of a table in a file or a pipe.
-_MUTANTS: dict[str, Mutant | MemoryMutant] = {mutant.name: mutant for mutant in (*MUTANTS, *MEMORY_MUTANTS)}
+_MUTANTS: dict[str, Mutant | MemoryMutant] = {
+    mutant.name: mutant for mutant in (*MUTANTS, *MEMORY_MUTANTS)
+}
 
 
 @click.command()
 @click.option("--long", is_flag=True, help="Larger bounds as well.")
 @click.option(
-    "--world", "worlds", multiple=True, type=click.Choice(["ballots", "memories"]), help="This one alone; both if none."
+    "--world",
+    "worlds",
+    multiple=True,
+    type=click.Choice(["ballots", "memories"]),
+    help="This one alone; both if none.",
 )
-@click.option("--mutant", "mutants", multiple=True, type=click.Choice(list(_MUTANTS)), help="Refute this alone; show its trace.")
-@click.option("--list", "listed", is_flag=True, help="Name what there is to explore, and explore nothing.")
-@click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes; each explores one configuration.")
-def model(long: bool, worlds: tuple[str, ...], mutants: tuple[str, ...], listed: bool, jobs: int) -> None:
-    """Explore: all states of the ballot lock and of memories within bounds, and of weakened protocols, which must fail."""
+@click.option(
+    "--mutant",
+    "mutants",
+    multiple=True,
+    type=click.Choice(list(_MUTANTS)),
+    help="Refute this alone; show its trace.",
+)
+@click.option(
+    "--list", "listed", is_flag=True, help="Name what there is to explore, and explore nothing."
+)
+@click.option(
+    "--jobs",
+    default=os.cpu_count() or 1,
+    show_default=True,
+    help="Processes; each explores one configuration.",
+)
+def model(
+    long: bool, worlds: tuple[str, ...], mutants: tuple[str, ...], listed: bool, jobs: int
+) -> None:
+    """Explore: all states of the ballot lock and of memories within bounds, and of weakened
+    protocols, which must fail."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if listed:
         _list(console)
@@ -55,20 +78,30 @@ def model(long: bool, worlds: tuple[str, ...], mutants: tuple[str, ...], listed:
 
 
 def _run(
-    sound: Sequence[Configuration | Memories], refuted: Sequence[Mutant | MemoryMutant], jobs: int, console: Console
+    sound: Sequence[Configuration | Memories],
+    refuted: Sequence[Mutant | MemoryMutant],
+    jobs: int,
+    console: Console,
 ) -> bool:
     # The largest stand last; begun first, they leave no core idle at the end.
     todo = [*reversed(sound), *(mutant.configuration for mutant in refuted)]
     outcomes = {outcome.configuration: outcome for outcome in _explored(todo, jobs)}
     held = _hold([outcomes[configuration] for configuration in sound], console)
-    return _refute([(mutant, outcomes[mutant.configuration]) for mutant in refuted], console) and held
+    return (
+        _refute([(mutant, outcomes[mutant.configuration]) for mutant in refuted], console) and held
+    )
 
 
 def _explored(todo: Sequence[Configuration | Memories], jobs: int) -> Iterator[Outcome]:
     # Spawned, because a process that has threads, as the spinner is one, must not be forked.
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, Console(stderr=True).status("exploring") as status:
+    with (
+        ProcessPoolExecutor(jobs, get_context("spawn")) as pool,
+        Console(stderr=True).status("exploring") as status,
+    ):
         for number, outcome in enumerate(pool.map(explore, todo), start=1):
-            status.update(f"explored {number} of {len(todo)}: {outcome.configuration.name}, {outcome.states:,} states")
+            status.update(
+                f"explored {number} of {len(todo)}: {outcome.configuration.name}, {outcome.states:,} states"
+            )
             yield outcome
 
 
@@ -78,7 +111,9 @@ def _hold(outcomes: Sequence[Outcome], console: Console) -> bool:
     for outcome in outcomes:
         configuration = outcome.configuration
         verdict = "[green]holds" if outcome.complete else f"[red]{outcome.broken} BROKEN"
-        table.add_row(configuration.name, " ".join(configuration.properties), *_numbers(outcome), verdict)
+        table.add_row(
+            configuration.name, " ".join(configuration.properties), *_numbers(outcome), verdict
+        )
     console.print(table)
     console.print(_sum(outcomes))
     broken = [outcome for outcome in outcomes if not outcome.complete]
@@ -90,7 +125,11 @@ def _hold(outcomes: Sequence[Outcome], console: Console) -> bool:
 def _refute(outcomes: Sequence[tuple[Mutant | MemoryMutant, Outcome]], console: Console) -> bool:
     table = _table("What was weakened: the shortest way to a violation", "mutant", "breaks")
     for mutant, outcome in outcomes:
-        verdict = f"[green]{outcome.broken} in {len(outcome.trace)} steps" if _refuted(mutant, outcome) else "[red]NOT REFUTED"
+        verdict = (
+            f"[green]{outcome.broken} in {len(outcome.trace)} steps"
+            if _refuted(mutant, outcome)
+            else "[red]NOT REFUTED"
+        )
         table.add_row(mutant.name, mutant.breaks, *_numbers(outcome), verdict)
     console.print(table)
     total = _sum([outcome for _, outcome in outcomes])
@@ -114,17 +153,35 @@ def _dissect(names: Sequence[str]) -> bool:
 
 
 def _list(console: Console) -> None:
-    table = Table("name", "timing", "tries", "rounds", "first tokens", "questions", "crashes", "holds or breaks", box=None)
+    table = Table(
+        "name",
+        "timing",
+        "tries",
+        "rounds",
+        "first tokens",
+        "questions",
+        "crashes",
+        "holds or breaks",
+        box=None,
+    )
     rows = [(bounds, " ".join(bounds.properties)) for bounds in (*SOUND, *LONG)]
-    for bounds, verdict in [*rows, *((mutant.configuration, f"breaks {mutant.breaks}") for mutant in MUTANTS)]:
+    for bounds, verdict in [
+        *rows,
+        *((mutant.configuration, f"breaks {mutant.breaks}") for mutant in MUTANTS),
+    ]:
         asks = f"{bounds.questions}: {' '.join(bounds.modes)}" if bounds.questions else "0"
         tries = " ".join(str(tries) for tries in bounds.tries)
         bound = (tries, str(bounds.rounds), f"1-{bounds.proposals}", asks, str(bounds.crashes))
         table.add_row(bounds.name, "redlock" if bounds.timing else "none", *bound, verdict)
     console.print(table)
-    memories = Table("memories", "tries", "what happens to node 1", "times", "holds or breaks", box=None)
+    memories = Table(
+        "memories", "tries", "what happens to node 1", "times", "holds or breaks", box=None
+    )
     known = [(bounds, " ".join(bounds.properties)) for bounds in (*MEMORIES, *LONG_MEMORIES)]
-    for world, verdict in [*known, *((mutant.configuration, f"breaks {mutant.breaks}") for mutant in MEMORY_MUTANTS)]:
+    for world, verdict in [
+        *known,
+        *((mutant.configuration, f"breaks {mutant.breaks}") for mutant in MEMORY_MUTANTS),
+    ]:
         tries = " ".join(str(tries) for tries in world.tries)
         memories.add_row(world.name, tries, " ".join(world.kinds), str(world.losses), verdict)
     console.print(memories)
@@ -139,11 +196,19 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _numbers(outcome: Outcome) -> tuple[str, ...]:
-    return f"{outcome.states:,}", f"{outcome.transitions:,}", str(outcome.depth), f"{outcome.seconds:.1f}"
+    return (
+        f"{outcome.states:,}",
+        f"{outcome.transitions:,}",
+        str(outcome.depth),
+        f"{outcome.seconds:.1f}",
+    )
 
 
 def _sum(outcomes: Sequence[Outcome]) -> str:
-    states, seconds = sum(outcome.states for outcome in outcomes), sum(outcome.seconds for outcome in outcomes)
+    states, seconds = (
+        sum(outcome.states for outcome in outcomes),
+        sum(outcome.seconds for outcome in outcomes),
+    )
     return f"{states:,} states in {seconds:.0f} s of CPU."
 
 
@@ -153,10 +218,14 @@ def _show(outcome: Outcome) -> None:
         click.echo(f"Nothing is broken in {outcome.states:,} states.")
         return
     for number, change in enumerate(outcome.trace, start=1):
-        click.echo(f"{number:4}  {change.text:60} {_remembered(outcome.configuration, change)}".rstrip())
+        click.echo(
+            f"{number:4}  {change.text:60} {_remembered(outcome.configuration, change)}".rstrip()
+        )
     violation = outcome.trace[-1].violation
     if violation is not None:
-        click.echo(f"{violation.property} is broken: {violation.text}. No shorter way; {outcome.states:,} states visited.")
+        click.echo(
+            f"{violation.property} is broken: {violation.text}. No shorter way; {outcome.states:,} states visited."
+        )
 
 
 def _remembered(bounds: Configuration | Memories, change: Change | memory.Change) -> str:

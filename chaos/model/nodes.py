@@ -1,4 +1,5 @@
-"""What a node may do next: execute a request, lose a lock to time, forget everything, come back from its quarantine.
+"""What a node may do next: execute a request, lose a lock to time, forget everything, come back
+from its quarantine.
 
 A step of a node changes that node and no other, and depends on it and the control alone.
 """
@@ -8,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from chaos.model.protocol import BEHIND, BUSY, GRANTED, Lock, Op, Reply, broken_off, counted, free, locked, raised, take
+from chaos.model.protocol import (
+    BEHIND,
+    BUSY,
+    GRANTED,
+    Lock,
+    Op,
+    Reply,
+    broken_off,
+    counted,
+    free,
+    locked,
+    raised,
+    take,
+)
 from chaos.model.state import (
     BALLOT,
     HELD,
@@ -38,7 +52,9 @@ class Happening(NamedTuple):
     reply: Reply | None = None
 
 
-def node_steps(bounds: Configuration, control: Control, node: Node) -> Iterator[tuple[Happening, Node, Control]]:
+def node_steps(
+    bounds: Configuration, control: Control, node: Node
+) -> Iterator[tuple[Happening, Node, Control]]:
     """Everything this node may do: what happens, and the node and the control afterwards."""
     for request in node.pending:
         # A node in quarantine gets its releases, and nothing else.
@@ -59,7 +75,9 @@ def node_steps(bounds: Configuration, control: Control, node: Node) -> Iterator[
         yield from _returned(bounds, control, node)
 
 
-def _executed(bounds: Configuration, control: Control, node: Node, request: Request) -> Iterator[tuple[Happening, Node]]:
+def _executed(
+    bounds: Configuration, control: Control, node: Node, request: Request
+) -> Iterator[tuple[Happening, Node]]:
     lock, fence, reply = _run(bounds, node, request)
     changed = _without(bounds, node, request)._replace(lock=lock, fence=fence)
     happening = Happening(EXECUTE, _told(bounds, request, reply), request, reply)
@@ -69,14 +87,23 @@ def _executed(bounds: Configuration, control: Control, node: Node, request: Requ
         yield happening, settle(bounds, control, changed._replace(replies=replies))
         if node.replies[index] is None:
             return
-    yield happening, settle(bounds, control, changed)  # Of two answers to one question either may be the one that is heard.
+    # Of two answers to one question either may be the one that is heard.
+    yield happening, settle(bounds, control, changed)
 
 
-def _aborted(bounds: Configuration, control: Control, node: Node, request: Request) -> Iterator[tuple[Happening, Node, Control]]:
+def _aborted(
+    bounds: Configuration, control: Control, node: Node, request: Request
+) -> Iterator[tuple[Happening, Node, Control]]:
     lock, fence = broken_off(node.lock, node.fence, node.floor, *request[:-1], bounds.rules)
     if (lock, fence) != (node.lock, node.fence):
-        half = settle(bounds, control, _without(bounds, node, request)._replace(lock=lock, fence=fence))
-        yield Happening(ABORT, f"{_named(bounds, request)} breaks off after one write", request), half, control
+        half = settle(
+            bounds, control, _without(bounds, node, request)._replace(lock=lock, fence=fence)
+        )
+        yield (
+            Happening(ABORT, f"{_named(bounds, request)} breaks off after one write", request),
+            half,
+            control,
+        )
 
 
 def _without(bounds: Configuration, node: Node, request: Request) -> Node:
@@ -86,7 +113,9 @@ def _without(bounds: Configuration, node: Node, request: Request) -> Node:
     return node._replace(pending=tuple([other for other in node.pending if other is not request]))
 
 
-def _run(bounds: Configuration, node: Node, request: Request) -> tuple[Lock | None, int, Reply | None]:
+def _run(
+    bounds: Configuration, node: Node, request: Request
+) -> tuple[Lock | None, int, Reply | None]:
     op, owner, token, until, _ = request
     if op is Op.FREE:
         return *free(node.lock, node.fence, owner, token if bounds.protocol == BALLOT else -1), None
@@ -100,7 +129,8 @@ def _run(bounds: Configuration, node: Node, request: Request) -> tuple[Lock | No
 
 
 def _useful(bounds: Configuration, client: Client, reply: Reply) -> bool:
-    """Whether the client could do anything with this answer; one that leads to another round counts also if it refuses."""
+    """Whether the client could do anything with this answer; one that leads to another round
+    counts also if it refuses."""
     another = client.phase == OPEN and client.round < bounds.rounds and bounds.protocol == BALLOT
     return reply.kind == GRANTED or another
 
@@ -110,26 +140,44 @@ def _forgot(bounds: Configuration, control: Control, node: Node) -> Node:
     empty = node._replace(lock=None, fence=0, floor=floor)
     if not bounds.rules.quarantine:
         return empty
-    begun = [(index, client) for index, client in enumerate(control.clients) if client.phase in (OPEN, HELD)]
+    begun = [
+        (index, client)
+        for index, client in enumerate(control.clients)
+        if client.phase in (OPEN, HELD)
+    ]
     # Without timing nothing tells when a validity ends but the end of the try itself.
-    waits = [(owner_of(bounds, index, client), max(client.ends, default=client.limit) or 1) for index, client in begun]
-    # What was sent to the node that it was names the marker of before, and is refused; a release names none.
+    waits = [
+        (owner_of(bounds, index, client), max(client.ends, default=client.limit) or 1)
+        for index, client in begun
+    ]
+    # What was sent to the node that it was names the marker of before, and is refused; a release
+    # names none.
     releases = tuple([request for request in node.pending if request.op is Op.FREE])
     return empty._replace(waits=tuple(waits), pending=releases)
 
 
-def _returned(bounds: Configuration, control: Control, node: Node) -> Iterator[tuple[Happening, Node, Control]]:
-    """It votes again: under the lowest floor that its rule allows, and under one that is beyond everything so far."""
+def _returned(
+    bounds: Configuration, control: Control, node: Node
+) -> Iterator[tuple[Happening, Node, Control]]:
+    """It votes again: under the lowest floor that its rule allows, and under one that is beyond
+    everything so far."""
     floors = {node.floor}
     if bounds.rules.floor:
-        floors.add(max([node.floor, *control.granted, *(client.token for client in control.clients)]))
+        floors.add(
+            max([node.floor, *control.granted, *(client.token for client in control.clients)])
+        )
     for floor in sorted(floors):
         back = settle(bounds, control, node._replace(waits=None, floor=floor))
-        yield Happening(RETURN, f"is back from its quarantine, empty, with floor {floor}"), back, control
+        yield (
+            Happening(RETURN, f"is back from its quarantine, empty, with floor {floor}"),
+            back,
+            control,
+        )
 
 
 def settle(bounds: Configuration, control: Control, node: Node) -> Node:
-    """The same node in canonical form: instants that have passed read 0, and what can do nothing any more is dropped."""
+    """The same node in canonical form: instants that have passed read 0, and what can do nothing
+    any more is dropped."""
     lock = node.lock
     if lock is not None and lock.until and passed(bounds, control, lock.owner, lock.until):
         lock = lock._replace(until=0)
@@ -148,7 +196,8 @@ def settle(bounds: Configuration, control: Control, node: Node) -> Node:
 def _idle(bounds: Configuration, control: Control, request: Request, node: Node) -> bool:
     """Whether executing *request* here, its answer being too late, would do nothing, now and ever.
 
-    Fences do not fall while a node remembers, and a crash takes the requests along, except releases.
+    Fences do not fall while a node remembers, and a crash takes the requests along, except
+    releases.
     """
     op, owner, token, until, _ = request
     rules, lock, fence = bounds.rules, node.lock, node.fence
@@ -162,12 +211,20 @@ def _idle(bounds: Configuration, control: Control, request: Request, node: Node)
     if op is Op.FREE:
         return fence > token and not mine and not control.crashes
     raises = lock is not None and mine and lock.token == token and lock.until < until
-    return fence > token and rules.top_up_checks_fence and rules.extension_never_shortens and not raises
+    return (
+        fence > token
+        and rules.top_up_checks_fence
+        and rules.extension_never_shortens
+        and not raises
+    )
 
 
 def _named(bounds: Configuration, request: Request) -> str:
     until = f" to t={request.until}" if request.op is Op.EXTEND and request.until else ""
-    return f"{name_of(bounds, request.owner)}'s {request.op.name}{f' {request.token}' if request.token else ''}{until}"
+    return (
+        f"{name_of(bounds, request.owner)}'s"
+        f" {request.op.name}{f' {request.token}' if request.token else ''}{until}"
+    )
 
 
 def _told(bounds: Configuration, request: Request, reply: Reply | None) -> str:

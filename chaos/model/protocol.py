@@ -1,7 +1,9 @@
-"""The ballot lock as plain functions on one node's memory: `take.lua` and `free.lua` with small numbers, and weaker relatives.
+"""The ballot lock as plain functions on one node's memory: `take.lua` and `free.lua` with small
+numbers, and weaker relatives.
 
-`tests/servers/test_model_protocol.py` runs these functions and the shipped Lua side by side on every small memory, so that what
-is explored here cannot drift from what ships. A rule that `Rules` switches off makes a mutant; with `SHIPPED` nothing is changed.
+`tests/servers/test_model_protocol.py` runs these functions and the shipped Lua side by side on
+every small memory, so that what is explored here cannot drift from what ships. A rule that `Rules`
+switches off makes a mutant; with `SHIPPED` nothing is changed.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ __all__ = [
 class Lock(NamedTuple):
     """The lock key: `owner:token`, and when it expires.
 
-    *until*: an instant on the timeline of the owner's client (`state.py: Client`); 0: it may expire at any moment.
+    *until*: an instant on the timeline of the owner's client (`state.py: Client`); 0: it may expire
+    at any moment.
     """
 
     owner: int
@@ -39,7 +42,8 @@ class Lock(NamedTuple):
 
 
 class Op(IntEnum):
-    """What a request asks a node to do: FREE and TAKE, which has two more modes; from COUNT on, what only mutants ask."""
+    """What a request asks a node to do: FREE and TAKE, which has two more modes; from COUNT on,
+    what only mutants ask."""
 
     FREE = 0
     TAKE = 1
@@ -67,7 +71,8 @@ class Rules(NamedTuple):
     strict: bool = True
     """A node claims only a token that is larger than its fence, never one that is equal."""
     fence_first: bool = True
-    """TAKE writes the fence before the lock, so that one that breaks off leaves no lock without its fence."""
+    """TAKE writes the fence before the lock, so that one that breaks off leaves no lock without
+    its fence."""
     top_up_checks_fence: bool = True
     """An extension puts a missing lock back only where nobody newer has been."""
     extension_never_shortens: bool = True
@@ -77,19 +82,31 @@ class Rules(NamedTuple):
     quarantine: bool = True
     """A node that forgot does not vote until every validity that began before is over."""
     floor: bool = True
-    """After its quarantine a node refuses every token that is not larger than those it may have forgotten."""
+    """After its quarantine a node refuses every token that is not larger than those it may have
+    forgotten."""
 
 
 SHIPPED = Rules()
 
 
 def take(
-    lock: Lock | None, fence: int, floor: int, mode: Op, owner: int, token: int, until: int, rules: Rules = SHIPPED
+    lock: Lock | None,
+    fence: int,
+    floor: int,
+    mode: Op,
+    owner: int,
+    token: int,
+    until: int,
+    rules: Rules = SHIPPED,
 ) -> tuple[Lock | None, int, Reply]:
-    """`take.lua` on a node whose marker is the expected one: lock and fence afterwards, and the answer."""
+    """`take.lua` on a node whose marker is the expected one: lock and fence afterwards, and the
+    answer."""
     if lock is not None and lock.owner == owner and lock.token == token:
-        if mode is Op.EXTEND:  # Raise the expiry; never shorten it: the holder may rely on the longer.
-            lock = Lock(owner, token, max(lock.until, until) if rules.extension_never_shortens else until)
+        # Raise the expiry; never shorten it: the holder may rely on the longer.
+        if mode is Op.EXTEND:
+            lock = Lock(
+                owner, token, max(lock.until, until) if rules.extension_never_shortens else until
+            )
         return lock, fence, Reply(GRANTED, token)
     if lock is not None and lock.owner != owner:
         return lock, fence, Reply(BUSY, fence)
@@ -106,9 +123,17 @@ def take(
 
 
 def broken_off(
-    lock: Lock | None, fence: int, floor: int, mode: Op, owner: int, token: int, until: int, rules: Rules = SHIPPED
+    lock: Lock | None,
+    fence: int,
+    floor: int,
+    mode: Op,
+    owner: int,
+    token: int,
+    until: int,
+    rules: Rules = SHIPPED,
 ) -> tuple[Lock | None, int]:
-    """`take.lua` that ends between its two writes, where it makes both; Redis does not roll back."""
+    """`take.lua` that ends between its two writes, where it makes both; Redis does not roll
+    back."""
     after, raised, reply = take(lock, fence, floor, mode, owner, token, until, rules)
     if reply.kind != GRANTED or (lock is not None and lock.owner == owner and lock.token == token):
         return lock, fence
@@ -118,14 +143,19 @@ def broken_off(
 def free(lock: Lock | None, fence: int, owner: int, token: int) -> tuple[Lock | None, int]:
     """`free.lua`: lock and fence afterwards."""
     if lock is not None and lock.owner != owner:
-        return lock, fence  # Raising the fence past a holder's token would stop it from topping up here.
-    return None, token + 1 if fence <= token else fence  # Poison: a late TAKE of ours can no longer take this node.
+        # Raising the fence past a holder's token would stop it from topping up here.
+        return lock, fence
+    # Poison: a late TAKE of ours can no longer take this node.
+    return None, token + 1 if fence <= token else fence
 
 
-# Weaker relatives, for mutants alone. Their lock holds an owner and no token; their release only deletes.
+# Weaker relatives, for mutants alone. Their lock holds an owner and no token; their release only
+# deletes.
 
 
-def counted(lock: Lock | None, fence: int, owner: int, until: int) -> tuple[Lock | None, int, Reply]:
+def counted(
+    lock: Lock | None, fence: int, owner: int, until: int
+) -> tuple[Lock | None, int, Reply]:
     """SET NX and INCR in one script: the node makes the number."""
     if lock is not None and lock.owner != owner:
         return lock, fence, Reply(BUSY, fence)
@@ -139,8 +169,11 @@ def locked(lock: Lock | None, fence: int, owner: int, until: int) -> tuple[Lock 
     return Lock(owner, 0, until), fence, Reply(GRANTED, fence)
 
 
-def raised(lock: Lock | None, fence: int, owner: int, token: int, rules: Rules = SHIPPED) -> tuple[Lock | None, int, Reply]:
-    """Second phase of two: raise the counter to *token* where the lock is still mine, strictly or with max()."""
+def raised(
+    lock: Lock | None, fence: int, owner: int, token: int, rules: Rules = SHIPPED
+) -> tuple[Lock | None, int, Reply]:
+    """Second phase of two: raise the counter to *token* where the lock is still mine, strictly
+    or with max()."""
     if lock is None or lock.owner != owner or (rules.strict and fence >= token):
         return lock, fence, Reply(BEHIND, fence)
     return lock, max(fence, token), Reply(GRANTED, token)

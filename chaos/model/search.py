@@ -1,8 +1,10 @@
-"""Breadth-first search over all states of a configuration, each visited once, so that a trace it finds is a shortest one.
+"""Breadth-first search over all states of a configuration, each visited once, so that a trace it
+finds is a shortest one.
 
-Every control and every node is numbered once; a state is those numbers packed into one integer, the nodes sorted, because
-exchanging nodes makes no difference. What a node can do depends on itself and the control alone, and what clients can do on
-the control and the answers, so both are worked out once for each combination and looked up from then on.
+Every control and every node is numbered once; a state is those numbers packed into one integer, the
+nodes sorted, because exchanging nodes makes no difference. What a node can do depends on itself and
+the control alone, and what clients can do on the control and the answers, so both are worked out
+once for each combination and looked up from then on.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from chaos.model.world import Change, matters, start, steps
 
 __all__ = ["Outcome", "explore"]
 
-BITS = 18  # Of a node's number; 262,144 different nodes are ten times more than any configuration has needed.
+# Of a node's number; 262,144 different nodes are ten times more than any configuration has needed.
+BITS = 18
 MASK = (1 << BITS) - 1
 MASK_3 = (1 << 3 * BITS) - 1
 
@@ -30,9 +33,10 @@ MASK_3 = (1 << 3 * BITS) - 1
 class Outcome:
     """What a search found.
 
-    *states*: how many were visited, each standing for all that differ from it by an exchange of nodes. *depth*: steps to the
-    farthest. *seconds*: of CPU. *complete*: there are no others. *grants*: the most that one state has seen, for a world in
-    which nothing is granted breaks nothing. *trace*: the shortest way to a violation, which is its last step.
+    *states*: how many were visited, each standing for all that differ from it by an exchange of
+    nodes. *depth*: steps to the farthest. *seconds*: of CPU. *complete*: there are no others.
+    *grants*: the most that one state has seen, for a world in which nothing is granted breaks
+    nothing. *trace*: the shortest way to a violation, which is its last step.
     """
 
     configuration: Configuration | Memories
@@ -52,7 +56,8 @@ class Outcome:
 
 
 def explore(configuration: Configuration | Memories, states_max: float = math.inf) -> Outcome:
-    """Visit every state; stop at the first that breaks a property, or after the level that exceeds *states_max* states."""
+    """Visit every state; stop at the first that breaks a property, or after the level that
+    exceeds *states_max* states."""
     if isinstance(configuration, Memories):
         return _explore_memories(configuration, states_max)
     began = time.process_time()
@@ -66,7 +71,16 @@ def explore(configuration: Configuration | Memories, states_max: float = math.in
         complete = search.broken is None and (not frontier or len(search.parents) <= states_max)
     seconds = time.process_time() - began
     grants = max(len(control.granted) for control in search.controls)
-    return Outcome(configuration, len(search.parents), transitions, depth, seconds, complete, grants, search.trace())
+    return Outcome(
+        configuration,
+        len(search.parents),
+        transitions,
+        depth,
+        seconds,
+        complete,
+        grants,
+        search.trace(),
+    )
 
 
 def _explore_memories(bounds: Memories, states_max: float) -> Outcome:
@@ -90,7 +104,11 @@ def _explore_memories(bounds: Memories, states_max: float) -> Outcome:
                     after = MemoryState(*[parts.setdefault(part, part) for part in after])  # type: ignore[arg-type]
                     parents[after] = state
                     found.append(after)
-                    grants = max(grants, sum([client.phase == HELD for client in after.clients]), len(after.granted))
+                    grants = max(
+                        grants,
+                        sum([client.phase == HELD for client in after.clients]),
+                        len(after.granted),
+                    )
             if broken is not None:
                 break
         depth += bool(found) or broken is not None
@@ -101,7 +119,9 @@ def _explore_memories(bounds: Memories, states_max: float) -> Outcome:
     return Outcome(bounds, len(parents), transitions, depth, seconds, complete, grants, trace)
 
 
-def _retraced(bounds: Memories, parents: dict[MemoryState, MemoryState | None], last: MemoryState) -> tuple[memory.Change, ...]:
+def _retraced(
+    bounds: Memories, parents: dict[MemoryState, MemoryState | None], last: MemoryState
+) -> tuple[memory.Change, ...]:
     """The way to what was broken, with every node and client in a place of its own."""
     path: list[MemoryState] = []
     at: MemoryState | None = last
@@ -111,7 +131,9 @@ def _retraced(bounds: Memories, parents: dict[MemoryState, MemoryState | None], 
     state, changes = memory.start(bounds), []
     for target in reversed(path[:-1]):
         todo = memory.steps(bounds, state)
-        changes.append(next(change for change in todo if target in memory.images(bounds, change.state)))
+        changes.append(
+            next(change for change in todo if target in memory.images(bounds, change.state))
+        )
         state = changes[-1].state
     return (*changes, next(change for change in memory.steps(bounds, state) if change.violation))
 
@@ -124,7 +146,8 @@ class _Search:
         self.controls: list[Control] = []
         self.nodes: list[Node] = []
         self.views: list[int] = []
-        """For each node, the number of its replies: nodes that answered alike look alike to clients."""
+        """For each node, the number of its replies: nodes that answered alike look alike to
+        clients."""
         self.parents: dict[int, int] = {}
         self.broken: int | None = None
         """The first state from which a step breaks a property."""
@@ -134,7 +157,8 @@ class _Search:
         self._moves: dict[int, tuple[tuple[int, int], ...]] = {}
         """(control, node) -> what the node can do: (control shifted, node)."""
         self._decisions: dict[tuple[int, int, int, int], tuple[tuple[int, _Delivery], ...]] = {}
-        """(control, views) -> what clients can do: (control shifted or -1 for a broken property, node -> node)."""
+        """(control, views) -> what clients can do: (control shifted or -1 for a broken property,
+        node -> node)."""
         self._deliveries: dict[object, _Delivery] = {}
 
     def first(self) -> int:
@@ -145,12 +169,23 @@ class _Search:
         return state
 
     def expand(self, frontier: list[int]) -> tuple[list[int], int]:
-        """The states first reached from *frontier*, and how many steps lead on from it; sets `broken` and stops there."""
-        parents, views, all_moves, all_decisions = self.parents, self.views, self._moves, self._decisions
+        """The states first reached from *frontier*, and how many steps lead on from it; sets
+        `broken` and stops there."""
+        parents, views, all_moves, all_decisions = (
+            self.parents,
+            self.views,
+            self._moves,
+            self._decisions,
+        )
         found: list[int] = []
         transitions = 0
         for state in frontier:
-            control, a, b, c = state >> 3 * BITS, state >> 2 * BITS & MASK, state >> BITS & MASK, state & MASK
+            control, a, b, c = (
+                state >> 3 * BITS,
+                state >> 2 * BITS & MASK,
+                state >> BITS & MASK,
+                state & MASK,
+            )
             done = -1
             for x, p, q in ((a, b, c), (b, a, c), (c, a, b)):
                 if x == done:  # Two nodes that are alike do the same.
@@ -194,7 +229,8 @@ class _Search:
         return found, transitions
 
     def trace(self) -> tuple[Change, ...]:
-        """The shortest way to what was broken, every node in a place of its own; nothing if nothing was."""
+        """The shortest way to what was broken, every node in a place of its own; nothing if
+        nothing was."""
         if self.broken is None:
             return ()
         states, state = [], self.broken
@@ -204,13 +240,22 @@ class _Search:
         control, nodes = start(self.bounds)
         changes: list[Change] = []
         for state in reversed(states[:-1]):
-            changes.append(next(change for change in steps(self.bounds, control, nodes) if self._is(state, change)))
+            changes.append(
+                next(
+                    change
+                    for change in steps(self.bounds, control, nodes)
+                    if self._is(state, change)
+                )
+            )
             control, nodes = changes[-1].control, changes[-1].nodes
         last = next(change for change in steps(self.bounds, control, nodes) if change.violation)
         return (*changes, last)
 
     def _is(self, state: int, change: Change) -> bool:
-        return self._number(change.control) == state >> 3 * BITS and self._pack(change.nodes) == state & MASK_3
+        return (
+            self._number(change.control) == state >> 3 * BITS
+            and self._pack(change.nodes) == state & MASK_3
+        )
 
     # Numbers
 
@@ -240,7 +285,12 @@ class _Search:
         if not matters(self.bounds, self.controls[control]):
             return ()
         todo = node_steps(self.bounds, self.controls[control], self.nodes[node])
-        return tuple({(self._number(after) << 3 * BITS, self.number_of(changed)): None for _, changed, after in todo})
+        return tuple(
+            {
+                (self._number(after) << 3 * BITS, self.number_of(changed)): None
+                for _, changed, after in todo
+            }
+        )
 
     def _decided(self, state: int) -> tuple[tuple[int, _Delivery], ...]:
         control = self.controls[state >> 3 * BITS]
@@ -267,5 +317,7 @@ class _Delivery(dict[int, int]):
 
     def __missing__(self, node: int) -> int:
         search = self._search
-        after = self[node] = search.number_of(delivered(search.bounds, search.nodes[node], self._step))
+        after = self[node] = search.number_of(
+            delivered(search.bounds, search.nodes[node], self._step)
+        )
         return after

@@ -1,7 +1,8 @@
 """What a state of the model is made of, and the bounds within which all of them are visited.
 
-A state is a `Control` (what the clients know, and what was granted) and a `Node` for each server. A node carries everything
-that concerns it alone: its memory, the requests on their way to it, and its answers on their way back.
+A state is a `Control` (what the clients know, and what was granted) and a `Node` for each server. A
+node carries everything that concerns it alone: its memory, the requests on their way to it, and its
+answers on their way back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = [
 
 NODES = 3
 IDLE, OPEN, HELD, DONE = range(4)
-"""A client's phase: not started; a round is under way; it has a lease; its try is over, whatever came of it."""
+"""A client's phase: not started; a round is under way; it has a lease; its try is over, whatever
+came of it."""
 
 BALLOT, COUNTED, TWO_PHASE = "ballot", "counted", "two-phase"
 """What ships; INCR inside the acquire script; lock and read, then raise."""
@@ -29,12 +31,14 @@ _TRIES_MAX = 8
 class Configuration(NamedTuple):
     """What is explored: the bounds, what may go wrong, and the rules in force.
 
-    *properties*: those that must hold, the one that is told first in front. *timing*: see the package's docstring.
-    *tries*: for each client, how many it may make, one after the other. *proposals*: a first token is any number from 1 to
-    this; *distinct*: no two clients propose the same, as random low bits make it likely. *strides*: how far past the largest
-    fence it heard a client's next token may be. *duplicates*: every request may be executed any number of times, otherwise
-    at most once. *questions*: how often a holder may ask, in which *modes*. *crashes*: how many there may be. *aborts*:
-    a script may break off between its two writes. *reduced*: leave out what cannot matter.
+    *properties*: those that must hold, the one that is told first in front. *timing*: see the
+    package's docstring. *tries*: for each client, how many it may make, one after the other.
+    *proposals*: a first token is any number from 1 to this; *distinct*: no two clients propose the
+    same, as random low bits make it likely. *strides*: how far past the largest fence it heard a
+    client's next token may be. *duplicates*: every request may be executed any number of times,
+    otherwise at most once. *questions*: how often a holder may ask, in which *modes*. *crashes*:
+    how many there may be. *aborts*: a script may break off between its two writes. *reduced*: leave
+    out what cannot matter.
     """
 
     name: str
@@ -56,7 +60,8 @@ class Configuration(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A holder's extension or VERIFY. *newer*: somebody had been granted a larger token when it was asked."""
+    """A holder's extension or VERIFY. *newer*: somebody had been granted a larger token when it
+    was asked."""
 
     op: Op
     until: int
@@ -64,11 +69,13 @@ class Question(NamedTuple):
 
 
 class Client(NamedTuple):
-    """What one client knows, and where it stands on a timeline of its own, whose instants are small numbers.
+    """What one client knows, and where it stands on a timeline of its own, whose instants are small
+    numbers.
 
-    *tries*: left after this one. *token*: of the present round or lease, or of the try before. *base*: the largest token that
-    had been granted to anybody when this try started. *now*: the last instant that has passed. *limit*: when its round, or
-    its lease, stops being valid. *ends*: instants still to come at which something it wrote may expire. *questions*: left.
+    *tries*: left after this one. *token*: of the present round or lease, or of the try before.
+    *base*: the largest token that had been granted to anybody when this try started. *now*: the
+    last instant that has passed. *limit*: when its round, or its lease, stops being valid. *ends*:
+    instants still to come at which something it wrote may expire. *questions*: left.
     """
 
     phase: int
@@ -84,7 +91,8 @@ class Client(NamedTuple):
 
 
 class Control(NamedTuple):
-    """The state but for the nodes. *granted*: every token ever granted. *crashes*: how many may still come."""
+    """The state but for the nodes. *granted*: every token ever granted. *crashes*: how many may
+    still come."""
 
     clients: tuple[Client, ...]
     granted: tuple[int, ...]
@@ -96,7 +104,8 @@ class Control(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One command on its way to a node. *current*: it belongs to its client's open question, so its answer counts."""
+    """One command on its way to a node. *current*: it belongs to its client's open question, so
+    its answer counts."""
 
     op: Op
     owner: int
@@ -108,8 +117,9 @@ class Request(NamedTuple):
 class Node(NamedTuple):
     """One server, with what is on its way to it and back.
 
-    *waits*: it forgot, and does not vote before these validities, each an owner and an end, are over; None: it votes.
-    *replies*: for each client, this node's answer to the open question, to be heard or not.
+    *waits*: it forgot, and does not vote before these validities, each an owner and an end, are
+    over; None: it votes. *replies*: for each client, this node's answer to the open question, to be
+    heard or not.
     """
 
     lock: Lock | None
@@ -146,7 +156,12 @@ def name_of(bounds: Configuration, owner: int) -> str:
 
 
 def passed(bounds: Configuration, control: Control, owner: int, until: int) -> bool:
-    """Whether *until* is over on the timeline of *owner*, or its whole try is: then its locks may expire at any moment."""
+    """Whether *until* is over on the timeline of *owner*, or its whole try is: then its locks
+    may expire at any moment."""
     index = client_of(owner)
     client = control.clients[index]
-    return client.phase not in (OPEN, HELD) or owner_of(bounds, index, client) != owner or until <= client.now
+    return (
+        client.phase not in (OPEN, HELD)
+        or owner_of(bounds, index, client) != owner
+        or until <= client.now
+    )

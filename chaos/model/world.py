@@ -1,4 +1,5 @@
-"""The start of the model's world, and every step that leads on from a state, with each node in its own place."""
+"""The start of the model's world, and every step that leads on from a state, with each node in
+its own place."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ __all__ = ["Change", "matters", "start", "steps"]
 
 
 class Change(NamedTuple):
-    """One step: what happens, at which node if at one, the state afterwards, and the property that it breaks."""
+    """One step: what happens, at which node if at one, the state afterwards, and the property
+    that it breaks."""
 
     text: str
     control: Control
@@ -44,7 +46,8 @@ def steps(bounds: Configuration, control: Control, nodes: tuple[Node, ...]) -> I
 
 
 def matters(bounds: Configuration, control: Control) -> bool:
-    """Whether a property can still break: each speaks of two grants, and is judged when one is decided or confirmed."""
+    """Whether a property can still break: each speaks of two grants, and is judged when one is
+    decided or confirmed."""
     if not bounds.reduced:
         return True
     to_come = sum([client.tries + (client.phase == OPEN) for client in control.clients])

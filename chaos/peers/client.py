@@ -1,8 +1,10 @@
-"""A peer as a client process of a campaign: `client.py NAME`, run by the Python of the peer's own environment.
+"""A peer as a client process of a campaign: `client.py NAME`, run by the Python of the peer's own
+environment.
 
-Two of the peers are called `redlock`, as we are. Theirs is imported first, while nothing of ours can be found; then it is
-taken out of the list of modules, which it does not look into again, and our package takes the name without its front
-door, which needs another redis-py: campaign and history use its events, errors and clock, which need none.
+Two of the peers are called `redlock`, as we are. Theirs is imported first, while nothing of ours
+can be found; then it is taken out of the list of modules, which it does not look into again, and
+our package takes the name without its front door, which needs another redis-py: campaign and
+history use its events, errors and clock, which need none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""redlock-py, pottery and redlock-ng behind the `Locks` of the campaign's workloads. Runs in the peers' environments.
+"""redlock-py, pottery and redlock-ng behind the `Locks` of the campaign's workloads. Runs in the
+peers' environments.
 
-Each is used as a careful application would: with the node timeout that our own clients get, its own retry delays, and its
-validity counted on the lease clock from the moment it was told. None gives a fencing token, so a lease has the negative
-of its client's count in place of one: the checker tells leases apart by it and judges no order, and the store, which is
-given 0, refuses nothing. None renews a lease by itself; `auto_extend` means nothing to them, and a leader leads for a ttl.
+Each is used as a careful application would: with the node timeout that our own clients get, its own
+retry delays, and its validity counted on the lease clock from the moment it was told. None gives a
+fencing token, so a lease has the negative of its client's count in place of one: the checker tells
+leases apart by it and judges no order, and the store, which is given 0, refuses nothing. None
+renews a lease by itself; `auto_extend` means nothing to them, and a leader leads for a ttl.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a library gave. *owner*: the value it wrote to the nodes; *validity*: seconds, from the return of its call."""
+    """What a library gave. *owner*: the value it wrote to the nodes; *validity*: seconds, from
+    the return of its call."""
 
     owner: str
     validity: float
@@ -48,9 +51,11 @@ class Peer:
 
     blocking = True
     pause = (0.0, 0.0)
-    """Seconds to wait after a failed try, where the library does not wait by itself: its own default."""
+    """Seconds to wait after a failed try, where the library does not wait by itself: its own
+    default."""
     denied = "refused"
-    """What a try without a grant is called: most say no more than False or None, in an outage as in contention."""
+    """What a try without a grant is called: most say no more than False or None, in an outage as
+    in contention."""
 
     def __init__(self, task: Task, library: Any) -> None:
         self.library = library
@@ -78,7 +83,12 @@ class Peer:
         """Close the library's clients."""
 
     async def acquire(
-        self, resource: str, *, timeout: float | None, auto_extend: bool = False, max_hold: float | None = None
+        self,
+        resource: str,
+        *,
+        timeout: float | None,
+        auto_extend: bool = False,
+        max_hold: float | None = None,
     ) -> Held:
         """A lease, or Refusal."""
         give_up_at = true_now() + (float("inf") if timeout is None else timeout)
@@ -145,7 +155,8 @@ class PeerLease:
 
 
 class RedlockPy(Peer):
-    """redlock-py: one try is `lock()` with a retry count of one, after which it sleeps its delay by itself."""
+    """redlock-py: one try is `lock()` with a retry count of one, after which it sleeps its delay
+    by itself."""
 
     def connect(self, urls: Sequence[str]) -> None:
         timeouts = f"socket_timeout={self.node_timeout}&socket_connect_timeout={self.node_timeout}"
@@ -168,7 +179,8 @@ class RedlockPy(Peer):
 
 
 class Pottery(Peer):
-    """pottery: waits by itself. Its only word on validity is `locked()`, which asks the nodes; so each grant asks once.
+    """pottery: waits by itself. Its only word on validity is `locked()`, which asks the nodes; so
+    each grant asks once.
 
     Asked to, it raises when too few nodes answered; so otherwise the lock is somebody else's.
     """
@@ -182,7 +194,9 @@ class Pottery(Peer):
     def _client(self, url: str) -> Any:
         import redis
 
-        return redis.Redis.from_url(url, socket_timeout=self.node_timeout, socket_connect_timeout=self.node_timeout)
+        return redis.Redis.from_url(
+            url, socket_timeout=self.node_timeout, socket_connect_timeout=self.node_timeout
+        )
 
     def _lock(self, key: str) -> Any:
         kind = self.library.Redlock if self.blocking else self.library.AIORedlock
@@ -196,7 +210,9 @@ class Pottery(Peer):
 
     async def attempt(self, key: str, left: float) -> Grant | None:
         lock = self._lock(key)
-        how: dict[str, Any] = {"blocking": False} if left <= 0 else {"timeout": -1 if left == float("inf") else left}
+        how: dict[str, Any] = (
+            {"blocking": False} if left <= 0 else {"timeout": -1 if left == float("inf") else left}
+        )
         try:
             if not await _awaited(lock.acquire(**how)):
                 return None
@@ -235,17 +251,22 @@ class PotteryAsyncio(Pottery):
     def _client(self, url: str) -> Any:
         import redis.asyncio
 
-        return redis.asyncio.Redis.from_url(url, socket_timeout=self.node_timeout, socket_connect_timeout=self.node_timeout)
+        return redis.asyncio.Redis.from_url(
+            url, socket_timeout=self.node_timeout, socket_connect_timeout=self.node_timeout
+        )
 
 
 class RedlockNg(Peer):
-    """redlock-ng: one try is `acquire()` with no retry. Its `Lock.valid` stays true after the end, so validity is used."""
+    """redlock-ng: one try is `acquire()` with no retry. Its `Lock.valid` stays true after the
+    end, so validity is used."""
 
     pause = (0.1, 0.3)
 
     def connect(self, urls: Sequence[str]) -> None:
         config = self.library.RedlockConfig(
-            masters=list(urls), socket_timeout=self.node_timeout, socket_connect_timeout=self.node_timeout
+            masters=list(urls),
+            socket_timeout=self.node_timeout,
+            socket_connect_timeout=self.node_timeout,
         )
         kind = self.library.Redlock if self.blocking else self.library.AsyncRedlock
         self._real = kind(config, retry_count=0)
@@ -255,7 +276,8 @@ class RedlockNg(Peer):
         return Grant(lock.value, lock.validity / 1000, lock) if lock is not None else None
 
     async def prolong(self, grant: Grant) -> tuple[float, float]:
-        """It says yes or no, and nothing of validity: counted from before the call, with its drift taken off."""
+        """It says yes or no, and nothing of validity: counted from before the call, with its
+        drift taken off."""
         if not self.blocking:
             raise Missing("its asyncio class cannot extend a lock")
         began = true_now()
@@ -283,7 +305,9 @@ async def _awaited(value: Any) -> Any:
 
 
 def _by_api(blocking: type[Peer], asyncio_too: type[Peer]) -> Callable[[Task, Any], Locks]:
-    return lambda task, library: (blocking if task.api == "blocking" else asyncio_too)(task, library)
+    return lambda task, library: (blocking if task.api == "blocking" else asyncio_too)(
+        task, library
+    )
 
 
 LIBRARIES: dict[str, Callable[[Task, Any], Locks]] = {

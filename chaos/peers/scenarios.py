@@ -1,8 +1,10 @@
-"""The scenarios as other libraries can play them: the same faults and assumptions, with nothing demanded of a library.
+"""The scenarios as other libraries can play them: the same faults and assumptions, with nothing
+demanded of a library.
 
-Our own scripts wait for what our library tells (quarantine, a lease that is lost) and fail where a grant does not come. Of
-another library an outage is a finding, and what it does not tell cannot be waited for: its scripts go on by time, and the
-history alone is judged. They run with our own client as well, which shows that a script is fair.
+Our own scripts wait for what our library tells (quarantine, a lease that is lost) and fail where a
+grant does not come. Of another library an outage is a finding, and what it does not tell cannot be
+waited for: its scripts go on by time, and the history alone is judged. They run with our own client
+as well, which shows that a script is fair.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Rolling:
-    """Every node in turn is killed and started again, as an upgrade does. *held*: while c1 holds the lock for its ttl."""
+    """Every node in turn is killed and started again, as an upgrade does. *held*: while c1 holds
+    the lock for its ttl."""
 
     data: Data
     pause: float
@@ -101,10 +104,12 @@ class Rolling:
 
 @dataclass(frozen=True, slots=True)
 class SecondHolder:
-    """c1 takes the lock and reads; then *faults*; c2 tries, and if it is granted the lock too, both write.
+    """c1 takes the lock and reads; then *faults*; c2 tries, and if it is granted the lock too, both
+    write.
 
-    *apart*: c1 reaches nodes 1 to 3 alone, and c2 nodes 3 to 5. *copied*: nodes whose data is kept from before, for a
-    rollback. Whoever is not granted the lock does nothing; that the first one is not is told.
+    *apart*: c1 reaches nodes 1 to 3 alone, and c2 nodes 3 to 5. *copied*: nodes whose data is kept
+    from before, for a rollback. Whoever is not granted the lock does nothing; that the first one is
+    not is told.
     """
 
     faults: Sequence[Nemesis]
@@ -147,11 +152,17 @@ class SecondHolder:
 
 def blocked_holder(play: Play) -> None:
     """S36: the holder's loop is blocked for longer than its ttl, and it writes without a look."""
-    _zombie(play, lambda: play.inflict(Asked(clients=("c1",), label="blocked loop", order=_block(1.5 * play.ttl))))
+    _zombie(
+        play,
+        lambda: play.inflict(
+            Asked(clients=("c1",), label="blocked loop", order=_block(1.5 * play.ttl))
+        ),
+    )
 
 
 def stopped_holder(play: Play) -> None:
-    """S34: the holder's process is stopped for longer than its ttl, and it writes without a look."""
+    """S34: the holder's process is stopped for longer than its ttl, and it writes without a
+    look."""
 
     def stop() -> None:
         with play.broken(StoppedClient(clients=("c1",))):
@@ -201,7 +212,9 @@ ADAPTED: dict[str, _As] = {
     "S27": _As(Rolling(Data.DURABLE, 0.3)),
     "S28": _As(Rolling(Data.LOST, 0.3, held=True), HOLDER, ttl=4.0),
     "S29": _As(SecondHolder([Flushed(nodes=NODES)]), TWO),
-    "S30": _As(SecondHolder([Restarted(nodes=(3,), data=Data.ROLLED_BACK)], apart=True, copied=(3,)), TWO),
+    "S30": _As(
+        SecondHolder([Restarted(nodes=(3,), data=Data.ROLLED_BACK)], apart=True, copied=(3,)), TWO
+    ),
     "S31": _As(Watched([Killed(nodes=(5,), data=Data.ON_DISK)])),
     "S32": _As(Watched([Paused(nodes=(5,))])),
     "S33": _As(Watched([Paused(nodes=MAJORITY)])),
@@ -214,26 +227,38 @@ ADAPTED: dict[str, _As] = {
     "S47b": _As(SecondHolder([Flushed(nodes=MAJORITY)]), TWO, ttl=4.0),
     "S49": _As(
         Watched([OutOfMemory(nodes=MAJORITY)]),
-        (Role("contend", "blocking"), Role("contend", "asyncio"), Role("extend", "asyncio"), Role("probe", "blocking")),
+        (
+            Role("contend", "blocking"),
+            Role("contend", "asyncio"),
+            Role("extend", "asyncio"),
+            Role("probe", "blocking"),
+        ),
         ttl=1.0,
     ),
     "S54": _As(Watched([Repointed(links=among(CROWD, (5,)), to=6)])),
     "S55": _As(
-        SecondHolder([]), (Role("puppet", "blocking", nodes=(1, 2, 3)), Role("puppet", "asyncio", nodes=(3, 4, 5))), ttl=4.0
+        SecondHolder([]),
+        (Role("puppet", "blocking", nodes=(1, 2, 3)), Role("puppet", "asyncio", nodes=(3, 4, 5))),
+        ttl=4.0,
     ),
 }
-"""By name, those that are not simply clients at work while something is broken. The others that ask for what only our
-library has (tokens, events, admission, cancelling) are not run."""
+"""By name, those that are not simply clients at work while something is broken. The others that
+ask for what only our library has (tokens, events, admission, cancelling) are not run."""
 _OURS = frozenset({"S42", "S60"})
 """Clients at work too, and not told to be for others."""
 
 
 def adapted(scenario: Scenario) -> Scenario:
-    """*scenario* for a client program that is not ours; one that makes no sense for it stays as it is, without `peers`."""
+    """*scenario* for a client program that is not ours; one that makes no sense for it stays as
+    it is, without `peers`."""
     other = ADAPTED.get(scenario.id)
     if other is not None:
         return replace(
-            scenario, script=other.script, roles=other.roles or scenario.roles, ttl=other.ttl or scenario.ttl, peers=True
+            scenario,
+            script=other.script,
+            roles=other.roles or scenario.roles,
+            ttl=other.ttl or scenario.ttl,
+            peers=True,
         )
     steady = scenario.script
     if isinstance(steady, Steady) and (scenario.peers or scenario.id in _OURS):

@@ -1,7 +1,8 @@
-"""How the tables of a drawing, and the numbers of a run, are drawn: Vega-Lite charts, written with Altair.
+"""How the tables of a drawing, and the numbers of a run, are drawn: Vega-Lite charts, written with
+Altair.
 
-A chart names its tables and holds no data, so one chart serves every scenario of a page. Colours are CSS variables of the
-page, which gives light, dark and print without a second chart.
+A chart names its tables and holds no data, so one chart serves every scenario of a page. Colours
+are CSS variables of the page, which gives light, dark and print without a second chart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import altair as alt
 
 __all__ = ["availability", "height", "height_of_rows", "latency", "next_holder", "timeline"]
 
-INK, FAINT, LINE, BAD, GOOD, WARN = (f"var(--{name})" for name in ("ink", "faint", "line", "bad", "good", "warn"))
+INK, FAINT, LINE, BAD, GOOD, WARN = (
+    f"var(--{name})" for name in ("ink", "faint", "line", "bad", "good", "warn")
+)
 
 WIDTH = 900
 """A chart's width before the page fits it to the screen."""
@@ -31,15 +34,17 @@ CROSS = "M-.8,-.8L.8,.8M-.8,.8L.8,-.8"
 SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 
 _SPAN = "scale('x', datum.until) - scale('x', datum.at)"
-"""The width of a bar in points, as an expression: a label is shown where it has room, at any zoom."""
+"""The width of a bar in points, as an expression: a label is shown where it has room, at any
+zoom."""
 
 
 def timeline(*, dense: bool = False) -> dict[str, Any]:
-    """One scenario: faults, clients and nodes as lanes, and the tokens of the guarded store below. *dense*: low lanes."""
+    """One scenario: faults, clients and nodes as lanes, and the tokens of the guarded store
+    below. *dense*: low lanes."""
     step = STEP_DENSE if dense else STEP
-    lanes = alt.layer(*_backdrop(), *_clients(step), *_nodes(step), *_faults(), *_over_lanes()).properties(
-        width=WIDTH, height=alt.Step(step)
-    )
+    lanes = alt.layer(
+        *_backdrop(), *_clients(step), *_nodes(step), *_faults(), *_over_lanes()
+    ).properties(width=WIDTH, height=alt.Step(step))
     store = alt.layer(*_store()).properties(width=WIDTH, height=STORE_HEIGHT)
     zoom = alt.selection_interval(
         name="zoom",
@@ -59,9 +64,21 @@ def availability(kinds: Sequence[str]) -> dict[str, Any]:
     chart = alt.Chart(alt.NamedData("availability"))
     y = _rows(kinds)
     bars = chart.mark_bar().encode(
-        x=alt.X("share:Q", stack=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=2), title=None),
+        x=alt.X(
+            "share:Q",
+            stack=None,
+            scale=alt.Scale(domain=[0, 1]),
+            axis=alt.Axis(format="%", tickCount=2),
+            title=None,
+        ),
         color=_kind_color(kinds),
-        tooltip=[_tip("name", "scenario"), _tip("title"), _tip("kind", "clients"), _tip("phase"), _tip("share", format=".1%")],
+        tooltip=[
+            _tip("name", "scenario"),
+            _tip("title"),
+            _tip("kind", "clients"),
+            _tip("phase"),
+            _tip("share", format=".1%"),
+        ],
         **y,
     )
     wide = "datum.share > 0.6"
@@ -76,7 +93,8 @@ def availability(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def latency(kinds: Sequence[str]) -> dict[str, Any]:
-    """Acquire latency, median to 99th percentile, by scenario and phase. Table "latency", in milliseconds."""
+    """Acquire latency, median to 99th percentile, by scenario and phase. Table "latency", in
+    milliseconds."""
     chart = alt.Chart(alt.NamedData("latency"))
     y = _rows(kinds)
     x = alt.X("p50:Q", scale=alt.Scale(type="log", nice=False), axis=_log_axis(), title=None)
@@ -85,13 +103,18 @@ def latency(kinds: Sequence[str]) -> dict[str, Any]:
     span = chart.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(
         x=x, x2="p99:Q", color=_kind_color(kinds), tooltip=tips, **y
     )
-    median = chart.mark_point(filled=True, size=34, opacity=1).encode(x=x, color=_kind_color(kinds), tooltip=tips, **y)
-    tail = chart.mark_tick(thickness=2, size=9, opacity=1).encode(x=alt.X("p99:Q"), color=_kind_color(kinds), tooltip=tips, **y)
+    median = chart.mark_point(filled=True, size=34, opacity=1).encode(
+        x=x, color=_kind_color(kinds), tooltip=tips, **y
+    )
+    tail = chart.mark_tick(thickness=2, size=9, opacity=1).encode(
+        x=alt.X("p99:Q"), color=_kind_color(kinds), tooltip=tips, **y
+    )
     return _finished(_by_phase(alt.layer(span, median, tail), kinds))
 
 
 def next_holder(kinds: Sequence[str]) -> dict[str, Any]:
-    """From one holder to the next: median, 99th percentile, longest. Table "next", in milliseconds."""
+    """From one holder to the next: median, 99th percentile, longest. Table "next", in
+    milliseconds."""
     chart = alt.Chart(alt.NamedData("next"))
     y = _rows(kinds)
     x = alt.X("p50:Q", scale=alt.Scale(type="log", nice=False), axis=_log_axis(), title=None)
@@ -100,12 +123,18 @@ def next_holder(kinds: Sequence[str]) -> dict[str, Any]:
     span = chart.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(
         x=x, x2="max:Q", color=_kind_color(kinds), tooltip=tips, **y
     )
-    median = chart.mark_point(filled=True, size=38, opacity=1).encode(x=x, color=_kind_color(kinds), tooltip=tips, **y)
-    tail = chart.mark_tick(thickness=2, size=9, opacity=1).encode(x=alt.X("p99:Q"), color=_kind_color(kinds), tooltip=tips, **y)
+    median = chart.mark_point(filled=True, size=38, opacity=1).encode(
+        x=x, color=_kind_color(kinds), tooltip=tips, **y
+    )
+    tail = chart.mark_tick(thickness=2, size=9, opacity=1).encode(
+        x=alt.X("p99:Q"), color=_kind_color(kinds), tooltip=tips, **y
+    )
     longest = chart.mark_point(size=30, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("max:Q"), color=_kind_color(kinds), tooltip=tips, **y
     )
-    return _finished(alt.layer(span, median, tail, longest).properties(width=WIDTH, height=_height(kinds)))
+    return _finished(
+        alt.layer(span, median, tail, longest).properties(width=WIDTH, height=_height(kinds))
+    )
 
 
 def height(lanes: int, *, dense: bool = False, store: bool = True) -> int:
@@ -122,8 +151,12 @@ def height_of_rows(rows: int, kinds: Sequence[str]) -> int:
 
 
 def _backdrop() -> list[alt.Chart]:
-    lanes = alt.Chart(alt.NamedData("lanes")).mark_rect(clip=True, fill=_by("lane", "group"), height={"band": 0.94})
-    hits = alt.Chart(alt.NamedData("hits")).mark_rect(clip=True, fill=_by("sort", "sort"), opacity=0.2, height={"band": 0.94})
+    lanes = alt.Chart(alt.NamedData("lanes")).mark_rect(
+        clip=True, fill=_by("lane", "group"), height={"band": 0.94}
+    )
+    hits = alt.Chart(alt.NamedData("hits")).mark_rect(
+        clip=True, fill=_by("sort", "sort"), opacity=0.2, height={"band": 0.94}
+    )
     return [chart.encode(x=_time(), x2="until:Q", y=_lane()) for chart in (lanes, hits)]
 
 
@@ -137,17 +170,30 @@ def _clients(step: int) -> list[alt.Chart]:
                  _tip("count", "leases in this bar")]
     )  # fmt: skip
     left = alt.ExprRef("datum.how === 'released' ? 0.13 : 0.36")
-    rests = _bar("rests", 0.72, color=HUE, opacity=left).encode(tooltip=[_tip("how", "lease"), *_from_to("from", "valid until")])
-    jeopardy = _hatch("jeopardy", step, 0.72, color=WARN).encode(tooltip=_from_to("in jeopardy from"))
-    acts = _bar("acts", 0.3, color=HUE, yOffset=low).encode(tooltip=[*_from_to("held from"), _tip("count", "leases in this bar")])
+    rests = _bar("rests", 0.72, color=HUE, opacity=left).encode(
+        tooltip=[_tip("how", "lease"), *_from_to("from", "valid until")]
+    )
+    jeopardy = _hatch("jeopardy", step, 0.72, color=WARN).encode(
+        tooltip=_from_to("in jeopardy from")
+    )
+    acts = _bar("acts", 0.3, color=HUE, yOffset=low).encode(
+        tooltip=[*_from_to("held from"), _tip("count", "leases in this bar")]
+    )
     zombies = _line("zombies", strokeWidth=3, strokeDash=[3, 2], yOffset=low, color=BAD).encode(
         tooltip=[*_token_tips(), *_from_to("its end", "acted until")]
     )
-    ticks = _point("ticks", {"ok": UPRIGHT, "failed": CROSS}, "renewal", strokeWidth=1.6, yOffset=low).encode(
-        tooltip=[_tip("renewal"), *_from_to("at", "valid until")]
+    ticks = _point(
+        "ticks", {"ok": UPRIGHT, "failed": CROSS}, "renewal", strokeWidth=1.6, yOffset=low
+    ).encode(tooltip=[_tip("renewal"), *_from_to("at", "valid until")])
+    ticks = ticks.encode(
+        stroke=_if("datum.renewal === 'ok'", "var(--tick)", BAD), size=alt.value(2 * step)
     )
-    ticks = ticks.encode(stroke=_if("datum.renewal === 'ok'", "var(--tick)", BAD), size=alt.value(2 * step))
-    shapes = {"lost": "triangle-down", "killed": SALTIRE, "stopped": "square", "goes on": "triangle-right"}
+    shapes = {
+        "lost": "triangle-down",
+        "killed": SALTIRE,
+        "stopped": "square",
+        "goes on": "triangle-right",
+    }
     marks = _point("marks", shapes, "mark", fill=INK, stroke="var(--page)", strokeWidth=1).encode(
         size=alt.value(3 * step), tooltip=[_tip("mark"), _tip("text", "why"), _seconds("at", "at")]
     )
@@ -156,31 +202,51 @@ def _clients(step: int) -> list[alt.Chart]:
 
 
 def _ranks() -> alt.Chart:
-    shown = alt.ExprRef("datum.rank > 0 && scale('x', datum.room) - scale('x', datum.at) > 24 ? 0.9 : 0")
-    chart = _label("plans", yOffset=-6, fontSize=9, dx=3, limit=40, opacity=shown).transform_calculate(label="'#' + datum.rank")
+    shown = alt.ExprRef(
+        "datum.rank > 0 && scale('x', datum.room) - scale('x', datum.at) > 24 ? 0.9 : 0"
+    )
+    chart = _label(
+        "plans", yOffset=-6, fontSize=9, dx=3, limit=40, opacity=shown
+    ).transform_calculate(label="'#' + datum.rank")
     return chart.encode(text="label:N")
 
 
 def _nodes(step: int) -> list[alt.Chart]:
     owners = _bar("owners", 0.5, color=HUE).encode(
-        tooltip=[_tip("client", "held for"), _tip("token"), *_from_to("from"), _tip("count", "spells in this bar")]
+        tooltip=[
+            _tip("client", "held for"),
+            _tip("token"),
+            *_from_to("from"),
+            _tip("count", "spells in this bar"),
+        ]
     )
-    states = _hatch("states", step, 0.8, color=FAINT).encode(tooltip=[_tip("state"), *_from_to("from")])
-    return [owners, states, _label("states", fontWeight="bold", opacity=_roomy(34)).encode(text="state:N")]
+    states = _hatch("states", step, 0.8, color=FAINT).encode(
+        tooltip=[_tip("state"), *_from_to("from")]
+    )
+    return [
+        owners,
+        states,
+        _label("states", fontWeight="bold", opacity=_roomy(34)).encode(text="state:N"),
+    ]
 
 
 def _faults() -> list[alt.Chart]:
     tips = [_tip("name", "fault"), _tip("what"), _tip("whom", "hits"), *_from_to("from")]
     sort = _by("sort", "sort")
-    bars = _bar("faults", 0.8, cornerRadius=2, fill=sort, stroke=sort, strokeWidth=1.5, fillOpacity=0.35).encode(tooltip=tips)
+    bars = _bar(
+        "faults", 0.8, cornerRadius=2, fill=sort, stroke=sort, strokeWidth=1.5, fillOpacity=0.35
+    ).encode(tooltip=tips)
     return [bars, _label("faults", opacity=_roomy(30)).encode(text="what:N", tooltip=tips)]
 
 
 def _over_lanes(*, store: bool = False) -> list[alt.Chart]:
-    """Phases, and in red what should not be: two holders at once, and every violation at its instant."""
+    """Phases, and in red what should not be: two holders at once, and every violation at its
+    instant."""
     x = _time(store=store)
     phases, flaws = (alt.Chart(alt.NamedData(table)).encode(x=x) for table in ("phases", "flaws"))
-    overlaps = alt.Chart(alt.NamedData("overlaps")).mark_rect(clip=True, opacity=0.28, stroke=BAD, strokeWidth=1, fill=BAD)
+    overlaps = alt.Chart(alt.NamedData("overlaps")).mark_rect(
+        clip=True, opacity=0.28, stroke=BAD, strokeWidth=1, fill=BAD
+    )
     tips = [_tip("clients", "held together"), _tip("milliseconds", "for, ms"), *_from_to("from")]
     parts = [
         phases.mark_rule(clip=True, strokeDash=[4, 3], color=FAINT),
@@ -188,10 +254,17 @@ def _over_lanes(*, store: bool = False) -> list[alt.Chart]:
         flaws.mark_rule(clip=True, color=BAD, strokeWidth=1.2),
     ]
     if not store:
-        names = phases.mark_text(clip=False, align="left", dx=3, dy=-8, fontSize=10, color=FAINT, opacity=_roomy(34))
+        names = phases.mark_text(
+            clip=False, align="left", dx=3, dy=-8, fontSize=10, color=FAINT, opacity=_roomy(34)
+        )
         tips = [_tip("property"), _tip("text"), _seconds("at", "at")]
-        point = flaws.mark_point(clip=False, shape="triangle-down", filled=True, fill=BAD, opacity=1, size=70)
-        parts += [names.encode(y=alt.value(0), text="name:N"), point.encode(y=alt.value(-4), tooltip=tips)]
+        point = flaws.mark_point(
+            clip=False, shape="triangle-down", filled=True, fill=BAD, opacity=1, size=70
+        )
+        parts += [
+            names.encode(y=alt.value(0), text="name:N"),
+            point.encode(y=alt.value(-4), tooltip=tips),
+        ]
     return parts
 
 
@@ -201,11 +274,23 @@ def _store() -> list[alt.Chart]:
     )
     good = "datum.verdict === 'accepted'"
     shapes = {"accepted": "circle", "refused": CROSS, "stale": "diamond", "lost update": "diamond"}
-    dots = _point("accesses", shapes, "verdict", fill=alt.ExprRef(f"{good} ? {HUE.expr} : '{BAD}'"), store=True).encode(
+    dots = _point(
+        "accesses",
+        shapes,
+        "verdict",
+        fill=alt.ExprRef(f"{good} ? {HUE.expr} : '{BAD}'"),
+        store=True,
+    ).encode(
         stroke=_if(good, None, BAD),
         strokeWidth=alt.condition("datum.verdict === 'refused'", alt.value(2), alt.value(0)),
         size=alt.condition(good, alt.value(22), alt.value(70)),
-        tooltip=[_tip("verdict", "store"), _tip("client"), *_token_tips(), _tip("text", "value"), _seconds("at", "at")],
+        tooltip=[
+            _tip("verdict", "store"),
+            _tip("client"),
+            *_token_tips(),
+            _tip("text", "value"),
+            _seconds("at", "at"),
+        ],
     )
     shadows = alt.Chart(alt.NamedData("shadows")).mark_point(
         clip=True, shape="triangle-up", opacity=1, stroke=BAD, strokeWidth=1.6
@@ -247,13 +332,23 @@ def _time(*, store: bool = False) -> alt.X:
 
 
 def _lane() -> alt.Y:
-    labels = alt.Axis(title=None, labelExpr="lanes[datum.value]", ticks=False, domain=False, labelLimit=90, labelPadding=6)
+    labels = alt.Axis(
+        title=None,
+        labelExpr="lanes[datum.value]",
+        ticks=False,
+        domain=False,
+        labelLimit=90,
+        labelPadding=6,
+    )
     return alt.Y("lane:O", axis=labels, scale=alt.Scale(padding=0))
 
 
 def _token() -> alt.Y:
     axis = alt.Axis(
-        title="token #", tickCount=4, labelExpr="datum.value == round(datum.value) ? format(datum.value, 'd') : ''", grid=False
+        title="token #",
+        tickCount=4,
+        labelExpr="datum.value == round(datum.value) ? format(datum.value, 'd') : ''",
+        grid=False,
     )
     return alt.Y("rank:Q", axis=axis, scale=alt.Scale(zero=False, nice=False, padding=8))
 
@@ -277,13 +372,19 @@ def _hatch(table: str, step: int, band: float, **mark: Any) -> alt.Chart:
 
 def _label(table: str, **mark: Any) -> alt.Chart:
     """Text at the start of a bar, cut off where the bar ends."""
-    style: dict[str, Any] = {"fontSize": 10, "dx": 4, "limit": alt.ExprRef(f"max(1, {_SPAN} - 6)")} | mark
+    style: dict[str, Any] = {
+        "fontSize": 10,
+        "dx": 4,
+        "limit": alt.ExprRef(f"max(1, {_SPAN} - 6)"),
+    } | mark
     chart = alt.Chart(alt.NamedData(table)).mark_text(clip=True, align="left", color=INK, **style)
     placed: alt.Chart = chart.encode(x=_time(), y=_lane())
     return placed
 
 
-def _point(table: str, shapes: dict[str, str], field: str, *, store: bool = False, **mark: Any) -> alt.Chart:
+def _point(
+    table: str, shapes: dict[str, str], field: str, *, store: bool = False, **mark: Any
+) -> alt.Chart:
     """A mark whose shape says what it is."""
     shape = alt.ExprRef(f"{json.dumps(shapes)}[datum.{field}]")
     chart = alt.Chart(alt.NamedData(table)).mark_point(clip=True, opacity=1, shape=shape, **mark)
@@ -292,7 +393,9 @@ def _point(table: str, shapes: dict[str, str], field: str, *, store: bool = Fals
 
 
 def _tip(name: str, title: str | None = None, **more: Any) -> alt.Tooltip:
-    return alt.Tooltip(name, type="quantitative" if "format" in more else "nominal", title=title or name, **more)
+    return alt.Tooltip(
+        name, type="quantitative" if "format" in more else "nominal", title=title or name, **more
+    )
 
 
 def _seconds(name: str, title: str) -> alt.Tooltip:
@@ -309,7 +412,9 @@ def _token_tips() -> list[alt.Tooltip]:
 
 def _rows(kinds: Sequence[str]) -> dict[str, Any]:
     axis = alt.Axis(title=None, labelLimit=150, ticks=False, domain=False, labelPadding=6)
-    rows: dict[str, Any] = {"y": alt.Y("name:N", sort=None, axis=axis, scale=alt.Scale(paddingInner=0.25))}
+    rows: dict[str, Any] = {
+        "y": alt.Y("name:N", sort=None, axis=axis, scale=alt.Scale(paddingInner=0.25))
+    }
     if len(kinds) > 1:
         rows["yOffset"] = alt.YOffset("kind:N", sort=None)
     return rows
@@ -331,14 +436,21 @@ def _kind_color(kinds: Sequence[str]) -> alt.Color:
 
 def _log_axis() -> alt.Axis:
     label = "datum.value >= 1000 ? format(datum.value / 1000, '~g') + ' s' : format(datum.value, '~g') + ' ms'"
-    return alt.Axis(values=[0.01, 0.1, 1, 10, 100, 1000, 10_000, 100_000], labelExpr=label, labelOverlap=True)
+    return alt.Axis(
+        values=[0.01, 0.1, 1, 10, 100, 1000, 10_000, 100_000], labelExpr=label, labelOverlap=True
+    )
 
 
 def _by_phase(layers: Any, kinds: Sequence[str]) -> Any:
     phases = alt.Column(
-        "phase:N", sort=["before", "during", "after"], title=None, header=alt.Header(labelColor=INK, labelFontWeight="bold")
+        "phase:N",
+        sort=["before", "during", "after"],
+        title=None,
+        header=alt.Header(labelColor=INK, labelFontWeight="bold"),
     )
-    return layers.properties(width=WIDTH // 3, height=_height(kinds)).facet(column=phases, spacing=14)
+    return layers.properties(width=WIDTH // 3, height=_height(kinds)).facet(
+        column=phases, spacing=14
+    )
 
 
 def _finished(chart: Any) -> dict[str, Any]:

@@ -16,8 +16,14 @@ __all__ = ["report"]
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: DIR/report.html.")
-@click.option("--partial", is_flag=True, help="Report also where histories are missing or damaged, and say so.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: DIR/report.html."
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Report also where histories are missing or damaged, and say so.",
+)
 def report(folder: Path, output: Path | None, partial: bool) -> None:
     """Make one self-contained HTML file of the run directory DIR."""
     from chaos.report.page import build
@@ -40,4 +46,6 @@ def _told(results: Sequence[Result]) -> Iterable[Result]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(results, "histories", console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        results, "histories", console=console, transient=True, disable=not console.is_terminal
+    )

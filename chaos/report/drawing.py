@@ -1,8 +1,10 @@
-"""Turns a story into the small tables that the charts draw: lanes, bars, dots, in seconds since the history began.
+"""Turns a story into the small tables that the charts draw: lanes, bars, dots, in seconds since the
+history began.
 
-A long run has more bars than a screen has points, so tables over a bound are thinned: neighbours closer than a point become
-one bar that says how many it stands for. Nothing bad is ever thinned away: every overlap, every access that should not have
-been accepted, every lost lease stays a mark of its own, up to a bound that is named.
+A long run has more bars than a screen has points, so tables over a bound are thinned: neighbours
+closer than a point become one bar that says how many it stands for. Nothing bad is ever thinned
+away: every overlap, every access that should not have been accepted, every lost lease stays a mark
+of its own, up to a bound that is named.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from typing import Any
 from chaos.report.faults import packed, sort_of, whom
 from chaos.report.run import Result
 from chaos.report.story import STRANGER, Access, Hold, Mark, Overlap, Story
-from chaos.report.thin import BARS_MAX, GREY, POINTS, Bar, Row, last_before, last_in_each_cell, sampled, thinned
+from chaos.report.thin import (
+    BARS_MAX,
+    GREY,
+    POINTS,
+    Bar,
+    Row,
+    last_before,
+    last_in_each_cell,
+    sampled,
+    thinned,
+)
 
 __all__ = ["HUES", "Drawing", "Table", "draw", "token_text"]
 
@@ -42,8 +54,9 @@ class Table:
 
 @dataclass(slots=True)
 class Drawing:
-    """Tables by name, and what the page needs to know of them. *span*: seconds that the time axis shows; *focus*: the
-    part of it in which something was broken, or wrong; *measure*: what the store's axis counts."""
+    """Tables by name, and what the page needs to know of them. *span*: seconds that the time
+    axis shows; *focus*: the part of it in which something was broken, or wrong; *measure*: what
+    the store's axis counts."""
 
     span: tuple[float, float]
     focus: tuple[float, float]
@@ -64,13 +77,22 @@ class Drawing:
         }
 
 
-def draw(story: Story, result: Result, *, window: tuple[float, float] | None = None, only: Iterable[str] = ()) -> Drawing:
-    """The tables of *story*; with *window*, of that part of it; with *only*, with the lanes of these clients alone."""
+def draw(
+    story: Story,
+    result: Result,
+    *,
+    window: tuple[float, float] | None = None,
+    only: Iterable[str] = (),
+) -> Drawing:
+    """The tables of *story*; with *window*, of that part of it; with *only*, with the lanes of
+    these clients alone."""
     return _Drawer(story, result, window, frozenset(only)).drawing()
 
 
 class _Drawer:
-    def __init__(self, story: Story, result: Result, window: tuple[float, float] | None, only: frozenset[str]) -> None:
+    def __init__(
+        self, story: Story, result: Result, window: tuple[float, float] | None, only: frozenset[str]
+    ) -> None:
         self._story = story
         self._result = result
         self._since, self._until = window or (story.start, story.end)
@@ -106,36 +128,50 @@ class _Drawer:
         }
         since, until = self._at(self._since), self._at(self._until)
         measure = "token #" if self._tokens else "value"
-        return Drawing((since, until), self._focus(), measure, tables, len(tables["lanes"].rows), self._thinned)
+        return Drawing(
+            (since, until), self._focus(), measure, tables, len(tables["lanes"].rows), self._thinned
+        )
 
     def _focus(self) -> tuple[float, float]:
         story = self._story
-        shown = [(fault.since, fault.until) for fault in story.faults] + [(it.since, it.until) for it in story.overlaps]
+        shown = [(fault.since, fault.until) for fault in story.faults] + [
+            (it.since, it.until) for it in story.overlaps
+        ]
         shown += [(flaw.at, flaw.at) for flaw in self._result.violations]
         since = min((since for since, _ in shown), default=self._since)
         until = max((until for _, until in shown), default=self._until)
         margin = max(0.1 * (until - since), self._cell)
-        return self._at(max(self._since, since - margin)), self._at(min(self._until, until + margin))
+        return self._at(max(self._since, since - margin)), self._at(
+            min(self._until, until + margin)
+        )
 
-    # Lanes: faults at the top, then a lane per client, or per client and resource, then a lane per node
+    # Lanes: faults at the top, then a lane per client, or per client and resource, then a lane per
+    # node
 
     def _place_lanes(self) -> None:
-        self._fault_rows = packed([fault for fault in self._story.faults if self._shows(fault.since, fault.until)])
+        self._fault_rows = packed(
+            [fault for fault in self._story.faults if self._shows(fault.since, fault.until)]
+        )
         top = max(self._fault_rows.values(), default=-1) + 1
         uses = Counter((hold.client, hold.resource) for hold in self._story.holds)
         uses.update((wait.client, wait.resource) for wait in self._story.waits)
         shared = Counter(resource for _, resource in uses)
         main = max(shared, key=lambda resource: shared[resource], default="")
         self._client_lanes: dict[str, dict[str, int]] = defaultdict(dict)
-        self._labels: list[tuple[int, str, str]] = [(row, "fault", "faults" if row == 0 else "") for row in range(top)]
+        self._labels: list[tuple[int, str, str]] = [
+            (row, "fault", "faults" if row == 0 else "") for row in range(top)
+        ]
         for client in self._clients:
             own = sorted(
-                {resource for name, resource in uses if name == client}, key=lambda resource: (resource != main, resource)
+                {resource for name, resource in uses if name == client},
+                key=lambda resource: (resource != main, resource),
             )
             for resource in own or [main]:
                 self._client_lanes[client][resource] = len(self._labels)
                 self._labels.append((len(self._labels), "client", _label(client, resource, main)))
-        self._node_lanes = {node: len(self._labels) + index for index, node in enumerate(self._story.nodes)}
+        self._node_lanes = {
+            node: len(self._labels) + index for index, node in enumerate(self._story.nodes)
+        }
         self._labels += [(lane, "node", f"n{node}") for node, lane in self._node_lanes.items()]
 
     def _lane(self, client: str, resource: str) -> int | None:
@@ -146,7 +182,10 @@ class _Drawer:
 
     def _lane_table(self) -> Table:
         since, until = self._at(self._since), self._at(self._until)
-        return Table(("lane", "group", "label", "at", "until"), [(*lane, since, until) for lane in self._labels])
+        return Table(
+            ("lane", "group", "label", "at", "until"),
+            [(*lane, since, until) for lane in self._labels],
+        )
 
     # Time
 
@@ -174,7 +213,9 @@ class _Drawer:
             for fault in self._story.faults
             if self._shows(fault.since, fault.until)
         ]
-        return self._bounded("faults", ("lane", "at", "until", "sort", "name", "what", "whom"), rows, BARS_MAX)
+        return self._bounded(
+            "faults", ("lane", "at", "until", "sort", "name", "what", "whom"), rows, BARS_MAX
+        )
 
     def _hit_table(self) -> Table:
         rows: list[Row] = []
@@ -182,7 +223,11 @@ class _Drawer:
             if not self._shows(fault.since, fault.until):
                 continue
             lanes = [self._node_lanes[node] for node in fault.nodes]
-            lanes += [lane for client in fault.clients for lane in self._client_lanes.get(client, {}).values()]
+            lanes += [
+                lane
+                for client in fault.clients
+                for lane in self._client_lanes.get(client, {}).values()
+            ]
             rows += [(lane, *self._cut(fault.since, fault.until), sort_of(fault)) for lane in lanes]
         return self._bounded("hits", ("lane", "at", "until", "sort"), rows, BARS_MAX)
 
@@ -209,11 +254,14 @@ class _Drawer:
         for wait in self._story.waits:
             lane = self._lane(wait.client, wait.resource)
             if lane is not None and self._shows(wait.since, wait.until):
-                bars.append(Bar(lane, *self._cut(wait.since, wait.until), (wait.outcome.partition(":")[0],)))
+                bars.append(
+                    Bar(lane, *self._cut(wait.since, wait.until), (wait.outcome.partition(":")[0],))
+                )
         return self._bars("waits", ("lane", "at", "until", "outcome", "count"), bars)
 
     def _plan_table(self) -> Table:
-        """Validity while it was believed in. *room*: where the next lease of the lane begins, which a label may not reach."""
+        """Validity while it was believed in. *room*: where the next lease of the lane begins,
+        which a label may not reach."""
         columns = ("lane", "at", "until", "hue", "rank", "token", "how", "planned", "room", "count")
         return self._bars(
             "plans",
@@ -236,7 +284,11 @@ class _Drawer:
             "rests",
             ("lane", "at", "until", "hue", "how", "count"),
             self._held(
-                lambda hold: (hold.until, min(hold.planned, self._following.get(id(hold), self._until))), lambda hold: (hold.how,)
+                lambda hold: (
+                    hold.until,
+                    min(hold.planned, self._following.get(id(hold), self._until)),
+                ),
+                lambda hold: (hold.how,),
             ),
         )
 
@@ -244,13 +296,17 @@ class _Drawer:
         bars = self._held(lambda hold: (hold.since, hold.until), lambda _: ())
         return self._bars("acts", ("lane", "at", "until", "hue", "count"), bars)
 
-    def _held(self, part: Callable[[Hold], tuple[float, float]], rest: Callable[[Hold], tuple[Any, ...]]) -> list[Bar]:
+    def _held(
+        self, part: Callable[[Hold], tuple[float, float]], rest: Callable[[Hold], tuple[Any, ...]]
+    ) -> list[Bar]:
         bars = []
         for hold in self._story.holds:
             lane = self._lane(hold.client, hold.resource)
             since, until = part(hold)
             if lane is not None and since < until and self._shows(since, until):
-                bars.append(Bar(lane, *self._cut(since, until), (self._hues[hold.client], *rest(hold))))
+                bars.append(
+                    Bar(lane, *self._cut(since, until), (self._hues[hold.client], *rest(hold)))
+                )
         return bars
 
     @cached_property
@@ -271,8 +327,19 @@ class _Drawer:
         for hold in self._story.holds:
             lane = self._lane(hold.client, hold.resource)
             since = max(hold.until, hold.since)  # A grant that came too late ended before it began.
-            if lane is not None and hold.acted_until > since + 1e-6 and self._shows(since, hold.acted_until):
-                rows.append((lane, *self._cut(since, hold.acted_until), self._rank(hold), token_text(hold.token)))
+            if (
+                lane is not None
+                and hold.acted_until > since + 1e-6
+                and self._shows(since, hold.acted_until)
+            ):
+                rows.append(
+                    (
+                        lane,
+                        *self._cut(since, hold.acted_until),
+                        self._rank(hold),
+                        token_text(hold.token),
+                    )
+                )
         return self._bounded("zombies", ("lane", "at", "until", "rank", "token"), rows, BAD_MAX)
 
     def _jeopardy_table(self) -> Table:
@@ -291,15 +358,28 @@ class _Drawer:
             lane = self._lane(tick.client, tick.resource)
             if lane is not None:
                 cell = index if few else int((tick.at - self._since) / self._cell)
-                rows[lane, cell, tick.good] = (lane, self._at(tick.at), "ok" if tick.good else "failed", self._at(tick.until))
-        return self._bounded("ticks", ("lane", "at", "renewal", "until"), list(rows.values()), 2 * BARS_MAX, count=len(shown))
+                rows[lane, cell, tick.good] = (
+                    lane,
+                    self._at(tick.at),
+                    "ok" if tick.good else "failed",
+                    self._at(tick.until),
+                )
+        return self._bounded(
+            "ticks",
+            ("lane", "at", "renewal", "until"),
+            list(rows.values()),
+            2 * BARS_MAX,
+            count=len(shown),
+        )
 
     def _mark_table(self) -> Table:
         rows: list[Row] = []
         for mark in self._story.marks:
             self._mark(rows, mark)
         for fault in self._story.faults:
-            if sort_of(fault) == "client" or (fault.clients and not fault.nodes and sort_of(fault) == "process"):
+            if sort_of(fault) == "client" or (
+                fault.clients and not fault.nodes and sort_of(fault) == "process"
+            ):
                 kind = "killed" if "kill" in fault.kind else "stopped"
                 for client in fault.clients:
                     self._mark(rows, Mark(client, "", fault.since, kind, fault.what))
@@ -320,8 +400,16 @@ class _Drawer:
             if spell.client and self._shows(spell.since, spell.until):
                 hue = GREY if spell.client == STRANGER else self._hues.get(spell.client, GREY)
                 cut = self._cut(spell.since, spell.until)
-                bars.append(Bar(self._node_lanes[spell.node], *cut, (hue, spell.client, token_text(spell.token))))
-        return self._bars("owners", ("lane", "at", "until", "hue", "client", "token", "count"), bars)
+                bars.append(
+                    Bar(
+                        self._node_lanes[spell.node],
+                        *cut,
+                        (hue, spell.client, token_text(spell.token)),
+                    )
+                )
+        return self._bars(
+            "owners", ("lane", "at", "until", "hue", "client", "token", "count"), bars
+        )
 
     def _state_table(self) -> Table:
         bars: list[Bar] = []
@@ -334,12 +422,20 @@ class _Drawer:
     # Over all lanes
 
     def _overlap_table(self) -> Table:
-        rows = [self._overlap(overlap) for overlap in self._story.overlaps if self._shows(overlap.since, overlap.until)]
+        rows = [
+            self._overlap(overlap)
+            for overlap in self._story.overlaps
+            if self._shows(overlap.since, overlap.until)
+        ]
         return self._bounded("overlaps", ("at", "until", "clients", "milliseconds"), rows, BAD_MAX)
 
     def _overlap(self, overlap: Overlap) -> tuple[Any, ...]:
         milliseconds = round((overlap.until - overlap.since) * 1000, 3)
-        return (*self._cut(overlap.since, overlap.until), " and ".join(overlap.clients), milliseconds)
+        return (
+            *self._cut(overlap.since, overlap.until),
+            " and ".join(overlap.clients),
+            milliseconds,
+        )
 
     # The guarded store
 
@@ -373,7 +469,8 @@ class _Drawer:
 
     @cached_property
     def _tokens(self) -> bool:
-        """Whether the locks of this history have tokens; of those that have none, the store shows the values instead."""
+        """Whether the locks of this history have tokens; of those that have none, the store
+        shows the values instead."""
         return any(self._ranks[access.resource] for access in self._story.accesses)
 
     def _level(self, access: Access) -> int:
@@ -388,7 +485,9 @@ class _Drawer:
             if top > largest.get(access.resource, -1):
                 largest[access.resource] = top
                 if access.at <= self._until:
-                    rows.append((max(self._at(access.at), self._at(self._since)), top, access.resource))
+                    rows.append(
+                        (max(self._at(access.at), self._at(self._since)), top, access.resource)
+                    )
         rows = last_in_each_cell(last_before(rows, self._at(self._since)), self._cell)
         rows += [(self._at(self._until), top, resource) for resource, top in _tops(rows).items()]
         return Table(("at", "rank", "resource"), rows)
@@ -396,7 +495,10 @@ class _Drawer:
     def _shadow_table(self) -> Table:
         shown = [mark for mark in self._story.shadows if self._shows(mark.at, mark.at)]
         return self._bounded(
-            "shadows", ("at", "client", "text"), [(self._at(mark.at), mark.client, mark.text) for mark in shown], BAD_MAX
+            "shadows",
+            ("at", "client", "text"),
+            [(self._at(mark.at), mark.client, mark.text) for mark in shown],
+            BAD_MAX,
         )
 
     # Thinning
@@ -408,9 +510,21 @@ class _Drawer:
         drawn = thinned(bars, self._until - self._since)
         if len(drawn) != len(bars):
             self._thinned[name] = len(bars), len(drawn)
-        return Table(columns, [(bar.lane, bar.since, bar.until, *bar.rest, bar.count) for bar in drawn], len(bars))
+        return Table(
+            columns,
+            [(bar.lane, bar.since, bar.until, *bar.rest, bar.count) for bar in drawn],
+            len(bars),
+        )
 
-    def _bounded(self, name: str, columns: tuple[str, ...], rows: list[Row], most: int, *, count: int | None = None) -> Table:
+    def _bounded(
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        rows: list[Row],
+        most: int,
+        *,
+        count: int | None = None,
+    ) -> Table:
         count = len(rows) if count is None else count
         rows = sampled(rows, most)
         if len(rows) != count:
@@ -436,14 +550,18 @@ def token_text(token: int) -> str:
 
 
 def _ranks(story: Story) -> dict[str, dict[int, int]]:
-    """By resource and token, its place among all tokens of the resource, the smallest first; a lock without tokens has none."""
+    """By resource and token, its place among all tokens of the resource, the smallest first; a
+    lock without tokens has none."""
     tokens: dict[str, set[int]] = defaultdict(set)
     for hold in story.holds:
         tokens[hold.resource].add(hold.token)
     for access in story.accesses:
         tokens[access.resource] |= {access.token, access.largest}
     return {
-        resource: {token: place for place, token in enumerate(sorted(token for token in seen if token > 0), 1)}
+        resource: {
+            token: place
+            for place, token in enumerate(sorted(token for token in seen if token > 0), 1)
+        }
         for resource, seen in tokens.items()
     }
 

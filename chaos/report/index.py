@@ -1,4 +1,5 @@
-"""What the index of a page says about a run as a whole: the matrix, the libraries side by side, the tables of its charts."""
+"""What the index of a page says about a run as a whole: the matrix, the libraries side by side,
+the tables of its charts."""
 
 from __future__ import annotations
 
@@ -14,10 +15,14 @@ from chaos.report.sections import ROUNDING_MS, Section, number
 __all__ = ["Peer", "beside", "matrix", "names", "peers", "tables", "total", "worst"]
 
 
-def matrix(sections: Sequence[Section], kinds: Sequence[str]) -> list[tuple[Section, list[Section | None]]]:
+def matrix(
+    sections: Sequence[Section], kinds: Sequence[str]
+) -> list[tuple[Section, list[Section | None]]]:
     """A row for each scenario, a cell for each kind of client; controls have their own table."""
     cells = {(section.result.scenario, section.result.client_kind): section for section in sections}
-    scenarios = dict.fromkeys(section.result.scenario for section in sections if not section.result.control)
+    scenarios = dict.fromkeys(
+        section.result.scenario for section in sections if not section.result.control
+    )
     rows = []
     for name in scenarios:
         row = [cells.get((name, kind)) for kind in kinds]
@@ -40,13 +45,18 @@ class Peer:
 
 
 def peers(sections: Sequence[Section], kinds: Sequence[str]) -> list[Peer]:
-    """A line for each kind of client; nothing where there is one kind, or no scenario that all were run in."""
+    """A line for each kind of client; nothing where there is one kind, or no scenario that all
+    were run in."""
     runs: dict[str, dict[str, Section]] = defaultdict(dict)
     for section in sections:
         if not section.result.control:
             runs[section.result.scenario][section.result.client_kind] = section
     common = [run for run in runs.values() if len(run) == len(kinds)]
-    return [_peer(kind, [run[kind] for run in common]) for kind in kinds] if len(kinds) > 1 and common else []
+    return (
+        [_peer(kind, [run[kind] for run in common]) for kind in kinds]
+        if len(kinds) > 1 and common
+        else []
+    )
 
 
 def _peer(kind: str, sections: Sequence[Section]) -> Peer:
@@ -59,7 +69,9 @@ def _peer(kind: str, sections: Sequence[Section]) -> Peer:
         sum(section.overlap_ms > ROUNDING_MS for section in sections),
         sum(section.overlap_ms for section in sections) / 1000,
         sum(
-            int(number(section.result.metrics, name) or 0) for section in sections for name in ("lost_updates", "stale_accepted")
+            int(number(section.result.metrics, name) or 0)
+            for section in sections
+            for name in ("lost_updates", "stale_accepted")
         ),
         sum(known) / len(known) if known else None,
     )
@@ -89,11 +101,19 @@ def tables(results: Sequence[Result]) -> dict[str, list[dict[str, Any]]]:
             share = number(result.metrics, "availability", phase)
             if share is not None:
                 found["availability"].append(row | {"phase": phase, "share": share})
-            median, tail = (number(result.metrics, "acquire", phase, name) for name in ("p50", "p99"))
+            median, tail = (
+                number(result.metrics, "acquire", phase, name) for name in ("p50", "p99")
+            )
             if median and tail:
-                found["latency"].append(row | {"phase": phase, "p50": median * 1e3, "p99": tail * 1e3})
-        gaps = {name: number(result.metrics, "time_to_next_holder", name) for name in ("p50", "p99", "max")}
-        known = {name: max(gap * 1e3, 0.01) for name, gap in gaps.items() if gap is not None}  # A logarithm has no zero.
+                found["latency"].append(
+                    row | {"phase": phase, "p50": median * 1e3, "p99": tail * 1e3}
+                )
+        gaps = {
+            name: number(result.metrics, "time_to_next_holder", name)
+            for name in ("p50", "p99", "max")
+        }
+        # A logarithm has no zero.
+        known = {name: max(gap * 1e3, 0.01) for name, gap in gaps.items() if gap is not None}
         if len(known) == len(gaps):
             found["next"].append(row | known)
     return found
@@ -108,6 +128,8 @@ def worst(table: str, rows: list[dict[str, Any]], most: int) -> list[dict[str, A
     """The rows of the *most* worst scenarios of a table, in its order."""
     how_bad: dict[str, float] = defaultdict(lambda: float("-inf"))
     for row in rows:
-        how_bad[row["name"]] = max(how_bad[row["name"]], -row["share"] if table == "availability" else row["p99"])
+        how_bad[row["name"]] = max(
+            how_bad[row["name"]], -row["share"] if table == "availability" else row["p99"]
+        )
     kept = set(sorted(how_bad, key=lambda name: -how_bad[name])[:most])
     return [row for row in rows if row["name"] in kept]

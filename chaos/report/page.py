@@ -1,7 +1,9 @@
-"""Puts a run into one HTML file: the index, a section per result, the charts, and the library that draws them.
+"""Puts a run into one HTML file: the index, a section per result, the charts, and the library that
+draws them.
 
-The file loads nothing: its content policy forbids every request, and lets only the page's own scripts run. What comes from
-the run directory reaches the page as text, or as JSON in which no `<` is left.
+The file loads nothing: its content policy forbids every request, and lets only the page's own
+scripts run. What comes from the run directory reaches the page as text, or as JSON in which no `<`
+is left.
 """
 
 from __future__ import annotations
@@ -36,19 +38,28 @@ ROWS_MAX = 90
 
 
 def build(
-    folder: Path, *, partial: bool = False, watched: Callable[[Sequence[Result]], Iterable[Result]] = lambda results: results
+    folder: Path,
+    *,
+    partial: bool = False,
+    watched: Callable[[Sequence[Result]], Iterable[Result]] = lambda results: results,
 ) -> str:
-    """The report on the run directory *folder*, as HTML. *watched* may tell how far it is with the results it is given.
+    """The report on the run directory *folder*, as HTML. *watched* may tell how far it is with the
+    results it is given.
 
-    Raises ReportError where there is nothing to report on, and, unless *partial*, where a history is missing or damaged.
+    Raises ReportError where there is nothing to report on, and, unless *partial*, where a history
+    is missing or damaged.
     """
     run = read_run(folder)
     ordered = sorted(run.results, key=lambda result: not result.control)
-    return _render(run, [section_of(folder, result, partial=partial) for result in watched(ordered)])
+    return _render(
+        run, [section_of(folder, result, partial=partial) for result in watched(ordered)]
+    )
 
 
 def _render(run: Run, sections: Sequence[Section]) -> str:
-    kinds = sorted({result.client_kind for result in run.results}, key=lambda kind: (kind != OURS, kind))
+    kinds = sorted(
+        {result.client_kind for result in run.results}, key=lambda kind: (kind != OURS, kind)
+    )
     scripts = [_inline(text) for text in (_library(), _file("report.js"))]
     all_tables = index.tables(run.results)
     tables = {name: index.worst(name, rows, ROWS_MAX) for name, rows in all_tables.items()}
@@ -65,8 +76,13 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
         peers=index.peers(sections, kinds),
         beside=index.beside(sections),
         index=tables,
-        left_out={name: index.names(all_tables[name]) - index.names(rows) for name, rows in tables.items()},
-        heights={name: charts.height_of_rows(len(index.names(rows)), kinds) for name, rows in tables.items()},
+        left_out={
+            name: index.names(all_tables[name]) - index.names(rows) for name, rows in tables.items()
+        },
+        heights={
+            name: charts.height_of_rows(len(index.names(rows)), kinds)
+            for name, rows in tables.items()
+        },
         charts=_charts(kinds, tables, dense=any(section.dense for section in sections)),
         scripts=scripts,
         hashes=[_hash(script) for script in scripts],
@@ -79,11 +95,17 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
     )
 
 
-def _charts(kinds: Sequence[str], tables: dict[str, list[dict[str, Any]]], *, dense: bool) -> dict[str, Any]:
+def _charts(
+    kinds: Sequence[str], tables: dict[str, list[dict[str, Any]]], *, dense: bool
+) -> dict[str, Any]:
     made = {"timeline": _timeline(dense=False)}
     if dense:
         made["dense"] = _timeline(dense=True)
-    for name, chart in (("availability", charts.availability), ("latency", charts.latency), ("next", charts.next_holder)):
+    for name, chart in (
+        ("availability", charts.availability),
+        ("latency", charts.latency),
+        ("next", charts.next_holder),
+    ):
         if tables[name]:
             made[name] = chart(kinds)
     return made
@@ -104,7 +126,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False, "ensure_ascii": False}
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "allow_nan": False,
+        "ensure_ascii": False,
+    }
     return environment
 
 
@@ -116,7 +142,9 @@ def _timeline(*, dense: bool) -> dict[str, Any]:
 @cache
 def _library() -> str:
     """Vega-Embed with all it needs, of the very Vega-Lite that the charts are written for."""
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=alt.SCHEMA_VERSION.rpartition(".")[0])
+    return vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed;", vl_version=alt.SCHEMA_VERSION.rpartition(".")[0]
+    )
 
 
 def _file(name: str) -> str:

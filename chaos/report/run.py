@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chaos.history import Record, from_json
 
-__all__ = ["CONTROL", "OURS", "Broke", "Phase", "ReportError", "Result", "Run", "Skipped", "read_history", "read_run"]
+__all__ = [
+    "CONTROL",
+    "OURS",
+    "Broke",
+    "Phase",
+    "ReportError",
+    "Result",
+    "Run",
+    "Skipped",
+    "read_history",
+    "read_run",
+]
 
 OURS = "redlock"
 """The client kind that is this library; every other one is a peer."""
@@ -22,7 +33,8 @@ CONTROL = "must fail"
 
 
 class ReportError(Exception):
-    """The run directory cannot be reported on; the message is one line for who typed the command."""
+    """The run directory cannot be reported on; the message is one line for who typed the
+    command."""
 
 
 class _Model(BaseModel):
@@ -46,7 +58,8 @@ class Broke(_Model):
 
 
 class Result(_Model):
-    """What one scenario came to with one kind of client. What is optional in a run directory has a default."""
+    """What one scenario came to with one kind of client. What is optional in a run directory has
+    a default."""
 
     scenario: str
     title: str = ""
@@ -103,7 +116,9 @@ def read_run(folder: Path) -> Run:
     try:
         run = Run.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise ReportError(f"{folder}: no run.json in it; either it is no run directory, or its run did not end") from None
+        raise ReportError(
+            f"{folder}: no run.json in it; either it is no run directory, or its run did not end"
+        ) from None
     except OSError as error:
         raise ReportError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
@@ -125,10 +140,13 @@ def _told_apart(results: Sequence[Result]) -> Iterator[Result]:
         yield result.model_copy(update=changes)
 
 
-def read_history(folder: Path, result: Result, *, partial: bool = False) -> tuple[list[Record], str]:
+def read_history(
+    folder: Path, result: Result, *, partial: bool = False
+) -> tuple[list[Record], str]:
     """The records of *result* in the order of time, and what is missing of them, "" if nothing is.
 
-    Raises ReportError for a history that is missing or damaged; with *partial*, says so instead, and gives what there is.
+    Raises ReportError for a history that is missing or damaged; with *partial*, says so instead,
+    and gives what there is.
     """
     if not result.history:
         return [], "the run kept no history of it"
@@ -136,7 +154,9 @@ def read_history(folder: Path, result: Result, *, partial: bool = False) -> tupl
         return [], "a later repetition wrote over it"
     path = folder / result.history
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ReportError(f"{folder / 'run.json'}: the history of {result.name} lies outside of the run directory")
+        raise ReportError(
+            f"{folder / 'run.json'}: the history of {result.name} lies outside of the run directory"
+        )
     records: list[Record] = []
     missing = ""
     try:
@@ -147,7 +167,8 @@ def read_history(folder: Path, result: Result, *, partial: bool = False) -> tupl
         missing = "" if records else f"{path}: is empty"
     except OSError as error:
         missing = f"{path}: cannot be read: {error.strerror}"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # What `from_json` makes of a line that is no record.
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        # What `from_json` makes of a line that is no record.
         missing += f": {str(error).splitlines()[0]}"
     if missing and not partial:
         raise ReportError(f"{missing} (--partial reports on the rest)")

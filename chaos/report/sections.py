@@ -1,4 +1,5 @@
-"""What a page shows of one result: its story, the drawing of it, and close-ups of what should not be."""
+"""What a page shows of one result: its story, the drawing of it, and close-ups of what should
+not be."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ ROUNDING_MS = 0.01
 
 @dataclass(frozen=True, slots=True)
 class CloseUp:
-    """What happened around a violation, or an overlap that was expected: drawn, and record by record."""
+    """What happened around a violation, or an overlap that was expected: drawn, and record by
+    record."""
 
     violation: Broke
     drawing: Drawing | None
@@ -65,12 +67,20 @@ class Section:
 
     @property
     def disagreement(self) -> str:
-        """A sentence where the run found two holders at once and its history has none, or the reverse."""
+        """A sentence where the run found two holders at once and its history has none, or the
+        reverse."""
         said = number(self.result.metrics, "overlap_ms")
-        if self.story is None or said is None or (said > ROUNDING_MS) == (self.overlap_ms > ROUNDING_MS):
+        if (
+            self.story is None
+            or said is None
+            or (said > ROUNDING_MS) == (self.overlap_ms > ROUNDING_MS)
+        ):
             return ""
         told, found = words.duration(said / 1000), words.duration(self.overlap_ms / 1000)
-        return f"The run counted {told} of two holders at once, and its history has {found}: one of them is wrong."
+        return (
+            f"The run counted {told} of two holders at once, and its history has {found}: one of"
+            " them is wrong."
+        )
 
 
 def section_of(folder: Path, result: Result, *, partial: bool) -> Section:
@@ -85,7 +95,11 @@ def section_of(folder: Path, result: Result, *, partial: bool) -> Section:
 
 
 def _height(drawing: Drawing | None, *, dense: bool = False) -> int:
-    return charts.height(drawing.lanes, dense=dense, store=bool(drawing.tables["accesses"].rows)) if drawing else 0
+    return (
+        charts.height(drawing.lanes, dense=dense, store=bool(drawing.tables["accesses"].rows))
+        if drawing
+        else 0
+    )
 
 
 # Close-ups
@@ -95,7 +109,11 @@ def _close_ups(story: Story, history: Sequence[Record], result: Result) -> Itera
     shown: list[tuple[float, float]] = []
     for violation in result.violations or _longest(story):
         since, until = _around(story, violation)
-        if any(first <= violation.at <= last for first, last in shown) or until < story.start or since > story.end:
+        if (
+            any(first <= violation.at <= last for first, last in shown)
+            or until < story.start
+            or since > story.end
+        ):
             continue
         shown.append((since, until))
         involved = _involved(story, since, until) if len(story.clients) >= DENSE_FROM else ()
@@ -107,12 +125,19 @@ def _close_ups(story: Story, history: Sequence[Record], result: Result) -> Itera
 
 
 def _longest(story: Story) -> list[Broke]:
-    """Where two holders at once are no violation, because the fault breaks what exclusion rests on: the longest time of it."""
+    """Where two holders at once are no violation, because the fault breaks what exclusion rests
+    on: the longest time of it."""
     if not story.overlaps:
         return []
     overlap = max(story.overlaps, key=lambda overlap: overlap.until - overlap.since)
-    who = " and ".join(f"{client} ({_token(token)})" for client, token in zip(overlap.clients, overlap.tokens, strict=True))
-    text = f"{who} held {overlap.resource} together for {words.duration(overlap.until - overlap.since)}."
+    who = " and ".join(
+        f"{client} ({_token(token)})"
+        for client, token in zip(overlap.clients, overlap.tokens, strict=True)
+    )
+    text = (
+        f"{who} held {overlap.resource} together for"
+        f" {words.duration(overlap.until - overlap.since)}."
+    )
     return [Broke(property="Two holders at once, by assumption", at=overlap.since, text=text)]
 
 
@@ -121,7 +146,8 @@ def _token(token: int) -> str:
 
 
 def _around(story: Story, violation: Broke) -> tuple[float, float]:
-    """The overlap that the violation is about with as much again on both sides; else a second before, and half a one after."""
+    """The overlap that the violation is about with as much again on both sides; else a second
+    before, and half a one after."""
     at = violation.at
     for overlap in story.overlaps:
         if abs(overlap.since - at) < 1e-6:
@@ -131,18 +157,31 @@ def _around(story: Story, violation: Broke) -> tuple[float, float]:
 
 
 def _involved(story: Story, since: float, until: float) -> tuple[str, ...]:
-    names = [hold.client for hold in story.holds if hold.since <= until and hold.acted_until >= since]
+    names = [
+        hold.client for hold in story.holds if hold.since <= until and hold.acted_until >= since
+    ]
     return tuple(dict.fromkeys(names))[:DENSE_FROM]
 
 
-def _lines(history: Sequence[Record], at: float, start: float) -> Iterator[tuple[str, str, str, bool]]:
+def _lines(
+    history: Sequence[Record], at: float, start: float
+) -> Iterator[tuple[str, str, str, bool]]:
     """The records around *at*: their time, client, words, and whether it is the very instant."""
     place = next((index for index, record in enumerate(history) if record.at >= at), len(history))
     for record in history[max(0, place - LINES_MAX * 2 // 3) : place + LINES_MAX // 3]:
-        yield f"{record.at - start:.6f}", record.client, words.line(record), abs(record.at - at) < 1e-6
+        yield (
+            f"{record.at - start:.6f}",
+            record.client,
+            words.line(record),
+            abs(record.at - at) < 1e-6,
+        )
 
 
 def number(metrics: Any, *path: str) -> float | None:
     for name in path:
         metrics = metrics.get(name) if isinstance(metrics, dict) else None
-    return float(metrics) if isinstance(metrics, int | float) and not isinstance(metrics, bool) else None
+    return (
+        float(metrics)
+        if isinstance(metrics, int | float) and not isinstance(metrics, bool)
+        else None
+    )

@@ -1,4 +1,5 @@
-"""Who held what, when, and what was broken meanwhile: a history told as intervals and moments, without a word on how to draw.
+"""Who held what, when, and what was broken meanwhile: a history told as intervals and moments,
+without a word on how to draw.
 
 Beliefs are those of the checker, so that what the report shows in red is what the checker judges.
 """
@@ -13,7 +14,18 @@ from heapq import heappop, heappush
 from operator import attrgetter
 
 from chaos.checker import ROUNDING, Belief, beliefs
-from chaos.history import Accepted, Broken, Called, Healed, NodeSeen, Note, Record, Refused, Seen, Stopped
+from chaos.history import (
+    Accepted,
+    Broken,
+    Called,
+    Healed,
+    NodeSeen,
+    Note,
+    Record,
+    Refused,
+    Seen,
+    Stopped,
+)
 from redlock.core.events import LeaseGranted, LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
 
 __all__ = ["Access", "Fault", "Hold", "Mark", "Overlap", "Spell", "Story", "Tick", "Wait", "tell"]
@@ -33,7 +45,8 @@ SHOWN = 8
 
 @dataclass(slots=True)
 class Hold:
-    """A lease as its holder was told of it. *until*: when the belief ended, and *how*; *planned*: the end of its validity.
+    """A lease as its holder was told of it. *until*: when the belief ended, and *how*; *planned*:
+    the end of its validity.
 
     *acted_until*: when its holder last acted on it, which is later than *until* for a zombie alone.
     """
@@ -96,7 +109,8 @@ class Spell:
 
 @dataclass(slots=True)
 class Fault:
-    """Something was broken. *kind* is the fault's id without its number; *healed*: its end was seen."""
+    """Something was broken. *kind* is the fault's id without its number; *healed*: its end was
+    seen."""
 
     name: str
     kind: str
@@ -110,7 +124,8 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The guarded store was asked. *verdict*: "accepted", "refused", "stale" (accepted, and should not be), "lost update"."""
+    """The guarded store was asked. *verdict*: "accepted", "refused", "stale" (accepted, and
+    should not be), "lost update"."""
 
     client: str
     resource: str
@@ -183,12 +198,18 @@ class _Teller:
             spells=self._spells(),
             faults=faults,
             accesses=accesses,
-            shadows=[Mark(note.client, "", note.at, note.kind, note.text) for note in self._notes() if note.kind == UNFENCED],
+            shadows=[
+                Mark(note.client, "", note.at, note.kind, note.text)
+                for note in self._notes()
+                if note.kind == UNFENCED
+            ],
             overlaps=_overlaps(held),
         )
 
     def _clients(self, faults: Iterable[Fault]) -> tuple[str, ...]:
-        names = {record.client for record in self._history} | {client for fault in faults for client in fault.clients}
+        names = {record.client for record in self._history} | {
+            client for fault in faults for client in fault.clients
+        }
         return tuple(sorted(names - {""}, key=_naturally))
 
     def _nodes(self, faults: Iterable[Fault]) -> tuple[int, ...]:
@@ -209,7 +230,15 @@ class _Teller:
         for record in self._history:
             if isinstance(record, Broken):
                 kind = record.fault.rstrip("0123456789").rstrip("-") or record.fault
-                fault = Fault(record.fault, kind, record.what, record.nodes, record.clients, record.at, self._end)
+                fault = Fault(
+                    record.fault,
+                    kind,
+                    record.what,
+                    record.nodes,
+                    record.clients,
+                    record.at,
+                    self._end,
+                )
                 found[record.fault] = fault
             elif isinstance(record, Healed) and record.fault in found:
                 found[record.fault].until, found[record.fault].healed = record.at, True
@@ -231,7 +260,13 @@ class _Teller:
             match record:
                 case Seen(event=LeaseRenewed() | LeaseInJeopardy() as event):
                     found.append(
-                        Tick(record.client, event.resource, record.at, isinstance(event, LeaseRenewed), event.valid_until)
+                        Tick(
+                            record.client,
+                            event.resource,
+                            record.at,
+                            isinstance(event, LeaseRenewed),
+                            event.valid_until,
+                        )
                     )
                 case Called(call="extend", outcome=outcome) if outcome not in ("ok", "cancelled"):
                     found.append(Tick(record.client, record.resource, record.at, False, record.at))
@@ -246,7 +281,9 @@ class _Teller:
                 case Seen(event=LeaseInJeopardy() as event):
                     since.setdefault(event.owner, record.at)
                 case Seen(event=LeaseRenewed() | LeaseLapsed() as event) if event.owner in since:
-                    found.append(Wait(record.client, event.resource, since.pop(event.owner), record.at, ""))
+                    found.append(
+                        Wait(record.client, event.resource, since.pop(event.owner), record.at, "")
+                    )
         found += [
             Wait(belief.client, belief.resource, since[belief.owner], belief.until, "")
             for leases in held.values()
@@ -262,7 +299,15 @@ class _Teller:
                 case Seen(event=LeaseLapsed(resource=resource, reason=reason)):
                     found.append(Mark(record.client, resource, record.at, "lost", reason))
                 case Stopped(resource=resource, why=why):
-                    found.append(Mark(record.client, resource, record.at, "killed" if why == "killed" else "stopped", why))
+                    found.append(
+                        Mark(
+                            record.client,
+                            resource,
+                            record.at,
+                            "killed" if why == "killed" else "stopped",
+                            why,
+                        )
+                    )
         return found
 
     def _spells(self) -> list[Spell]:
@@ -307,12 +352,38 @@ def _accesses(history: Iterable[Record]) -> list[Access]:
         if isinstance(record, Accepted):
             resource, token = record.resource, record.token
             seen = largest[resource]
-            verdict = "stale" if token < seen else "lost update" if record.before != value[resource] else "accepted"
+            verdict = (
+                "stale"
+                if token < seen
+                else "lost update"
+                if record.before != value[resource]
+                else "accepted"
+            )
             largest[resource], value[resource] = max(seen, token), record.after
-            found.append(Access(record.client, resource, record.at, token, seen, verdict, record.before, record.after))
+            found.append(
+                Access(
+                    record.client,
+                    resource,
+                    record.at,
+                    token,
+                    seen,
+                    verdict,
+                    record.before,
+                    record.after,
+                )
+            )
         elif isinstance(record, Refused):
             largest[record.resource] = max(largest[record.resource], record.largest)
-            found.append(Access(record.client, record.resource, record.at, record.token, record.largest, "refused"))
+            found.append(
+                Access(
+                    record.client,
+                    record.resource,
+                    record.at,
+                    record.token,
+                    record.largest,
+                    "refused",
+                )
+            )
     return found
 
 
@@ -335,7 +406,8 @@ def _holds(held: dict[str, list[Belief]], accesses: Iterable[Access]) -> list[Ho
     holds.sort(key=attrgetter("since"))
     by_token: dict[tuple[str, str, int], list[Hold]] = defaultdict(list)
     for hold in holds:
-        by_token[hold.client, hold.resource, max(0, hold.token)].append(hold)  # To the store no token is 0.
+        # To the store no token is 0.
+        by_token[hold.client, hold.resource, max(0, hold.token)].append(hold)
     for access in accesses:
         for hold in reversed(by_token.get((access.client, access.resource, access.token), [])):
             if hold.since <= access.at:

@@ -1,4 +1,5 @@
-"""Fewer marks than there are, where a screen has no room for more: what is drawn says how much it stands for."""
+"""Fewer marks than there are, where a screen has no room for more: what is drawn says how much
+it stands for."""
 
 from __future__ import annotations
 
@@ -7,7 +8,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["BARS_MAX", "GREY", "POINTS", "Bar", "Row", "last_before", "last_in_each_cell", "sampled", "thinned"]
+__all__ = [
+    "BARS_MAX",
+    "GREY",
+    "POINTS",
+    "Bar",
+    "Row",
+    "last_before",
+    "last_in_each_cell",
+    "sampled",
+    "thinned",
+]
 
 Row = tuple[Any, ...]
 
@@ -26,7 +37,8 @@ MERGED_CELLS = 3
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Something from *since* to *until* in a lane; *rest* are further columns, of which the last says how many it is."""
+    """Something from *since* to *until* in a lane; *rest* are further columns, of which the last
+    says how many it is."""
 
     lane: int
     since: float
@@ -59,12 +71,17 @@ def last_before(rows: list[Row], since: float) -> list[Row]:
 def last_in_each_cell(rows: list[Row], cell: float) -> list[Row]:
     if len(rows) <= BARS_MAX:
         return rows
-    ends = [row for row, following in pairwise(rows) if int(row[0] / cell) != int(following[0] / cell) or row[2] != following[2]]
+    ends = [
+        row
+        for row, following in pairwise(rows)
+        if int(row[0] / cell) != int(following[0] / cell) or row[2] != following[2]
+    ]
     return [*ends, rows[-1]]
 
 
 def _merged(bars: Sequence[Bar], cell: float) -> list[Bar]:
-    """Neighbours that are short, and closer together than *cell*, as one bar, which is short as well."""
+    """Neighbours that are short, and closer together than *cell*, as one bar, which is short as
+    well."""
     found: list[Bar] = []
     for bar in bars:
         last = found[-1] if found else None
@@ -75,8 +92,13 @@ def _merged(bars: Sequence[Bar], cell: float) -> list[Bar]:
             and bar.until - bar.since < cell
             and bar.until - last.since < MERGED_CELLS * cell
         ):
-            rest = tuple(one if one == other else _mixed(one) for one, other in zip(last.rest, bar.rest, strict=True))
-            found[-1] = Bar(bar.lane, last.since, max(last.until, bar.until), rest, last.count + bar.count)
+            rest = tuple(
+                one if one == other else _mixed(one)
+                for one, other in zip(last.rest, bar.rest, strict=True)
+            )
+            found[-1] = Bar(
+                bar.lane, last.since, max(last.until, bar.until), rest, last.count + bar.count
+            )
         else:
             found.append(bar)
     return found

@@ -1,4 +1,5 @@
-"""What the report says in words: the verdict in one sentence, numbers with their units, and records as lines."""
+"""What the report says in words: the verdict in one sentence, numbers with their units, and
+records as lines."""
 
 from __future__ import annotations
 
@@ -8,10 +9,33 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from chaos.history import Accepted, Believed, Broken, Called, Healed, NodeSeen, Note, Record, Refused, Seen, Stopped
+from chaos.history import (
+    Accepted,
+    Believed,
+    Broken,
+    Called,
+    Healed,
+    NodeSeen,
+    Note,
+    Record,
+    Refused,
+    Seen,
+    Stopped,
+)
 from chaos.report.run import OURS, Result
 
-__all__ = ["PHASES", "TONES", "date", "duration", "expectation", "line", "numbers", "outcome", "percent", "verdict"]
+__all__ = [
+    "PHASES",
+    "TONES",
+    "date",
+    "duration",
+    "expectation",
+    "line",
+    "numbers",
+    "outcome",
+    "percent",
+    "verdict",
+]
 
 PHASES = ("before", "during", "after")
 
@@ -52,15 +76,30 @@ _SECONDS = ("acquire", "extend", "release", "verify", "time_to_next_holder", "st
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """One sentence on our own results: scenarios first, then whether the controls failed as they must."""
+    """One sentence on our own results: scenarios first, then whether the controls failed as they
+    must."""
     ours = [result for result in results if result.client_kind == OURS] or list(results)
     scenarios = [result for result in ours if not result.control]
     controls = [result for result in ours if result.control]
     said = []
     if scenarios:
-        said.append(_of(scenarios, "scenario", ("ended as expected", "ended as expected"), "did not end as expected"))
+        said.append(
+            _of(
+                scenarios,
+                "scenario",
+                ("ended as expected", "ended as expected"),
+                "did not end as expected",
+            )
+        )
     if controls:
-        said.append(_of(controls, "control", ("failed as it must", "failed as they must"), "did not fail, and must"))
+        said.append(
+            _of(
+                controls,
+                "control",
+                ("failed as it must", "failed as they must"),
+                "did not fail, and must",
+            )
+        )
     return f"{', and '.join(said)}."
 
 
@@ -68,8 +107,14 @@ def _of(results: Sequence[Result], noun: str, done: tuple[str, str], undone: str
     wrong = [result.scenario for result in results if not result.ok]
     total = len(results)
     if not wrong:
-        return f"the one {noun} {done[0]}" if total == 1 else f"{'both' if total == 2 else f'all {total}'} {noun}s {done[1]}"
-    named = ", ".join(wrong[:NAMED_MAX]) + (f" and {len(wrong) - NAMED_MAX} more" if len(wrong) > NAMED_MAX else "")
+        return (
+            f"the one {noun} {done[0]}"
+            if total == 1
+            else f"{'both' if total == 2 else f'all {total}'} {noun}s {done[1]}"
+        )
+    named = ", ".join(wrong[:NAMED_MAX]) + (
+        f" and {len(wrong) - NAMED_MAX} more" if len(wrong) > NAMED_MAX else ""
+    )
     return f"{len(wrong)} of {total} {noun}s {undone} ({named})"
 
 
@@ -98,7 +143,9 @@ def expectation(result: Result) -> str:
 
 def numbers(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every number of a result that is one, with its unit, known ones first."""
-    order = [name for name in _FIRST if name in metrics] + [name for name in metrics if name not in _FIRST]
+    order = [name for name in _FIRST if name in metrics] + [
+        name for name in metrics if name not in _FIRST
+    ]
     for name in order:
         yield from _numbers(name, metrics[name], _TITLES.get(name, _plain(name)))
 
@@ -109,8 +156,15 @@ def _numbers(name: str, value: Any, title: str) -> Iterator[tuple[str, str]]:
             for part, inner in value.items():
                 yield from _numbers(name, inner, f"{title}, {part}")
         elif value:
-            known = ((part, part if part == "count" else name, number) for part, number in value.items() if number is not None)
-            yield title, ", ".join(f"{_plain(part)} {_one(unit, number)}" for part, unit, number in known)
+            known = (
+                (part, part if part == "count" else name, number)
+                for part, number in value.items()
+                if number is not None
+            )
+            yield (
+                title,
+                ", ".join(f"{_plain(part)} {_one(unit, number)}" for part, unit, number in known),
+            )
     elif value is not None:
         yield title, _one(name, value)
 
@@ -158,7 +212,9 @@ def line(record: Record) -> str:
     match record:
         case Seen(event=event):
             return f"{type(event).__name__}: " + ", ".join(
-                f"{field.name} {_short(getattr(event, field.name))}" for field in fields(event) if field.name != "at"
+                f"{field.name} {_short(getattr(event, field.name))}"
+                for field in fields(event)
+                if field.name != "at"
             )
         case Believed():
             return f"was told that it holds token {record.token}, {duration(record.left)} left"
@@ -175,7 +231,9 @@ def line(record: Record) -> str:
         case Healed():
             return f"{record.fault} is over"
         case NodeSeen():
-            return f"n{record.node} is {record.state}, " + (f"held by {_short(record.owner)}" if record.owner else "free")
+            return f"n{record.node} is {record.state}, " + (
+                f"held by {_short(record.owner)}" if record.owner else "free"
+            )
         case Note():
             return f"{record.kind}: {record.text}"
     return repr(record)

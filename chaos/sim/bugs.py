@@ -1,7 +1,9 @@
-"""Planted bugs: one rule of the shipped code broken at a time, to show that the search finds what it looks for.
+"""Planted bugs: one rule of the shipped code broken at a time, to show that the search finds what
+it looks for.
 
-A bug is a change to a line or two of source, made for the length of a `with`: of what ships, or, where the rule stands in a
-Lua file, of the node that has its semantics. Nothing of the world or the checker is touched.
+A bug is a change to a line or two of source, made for the length of a `with`: of what ships, or,
+where the rule stands in a Lua file, of the node that has its semantics. Nothing of the world or the
+checker is touched.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ __all__ = ["BUGS", "Bug", "Edit", "planted"]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """In the function *where* ("module:name" or "module:Class.name"), *old* becomes *new*, wherever it stands.
+    """In the function *where* ("module:name" or "module:Class.name"), *old* becomes *new*, wherever
+    it stands.
 
     *old* None: *where* is a constant, and *new* its value.
     """
@@ -35,7 +38,8 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A rule that is broken, and how. *plan*: name of the regression that finds it where random seeds are too rare."""
+    """A rule that is broken, and how. *plan*: name of the regression that finds it where random
+    seeds are too rare."""
 
     rule: str
     edits: tuple[Edit, ...]
@@ -62,7 +66,10 @@ def _plant(where: str, edits: list[Edit], stack: ExitStack) -> None:
     stack.enter_context(patch.object(owner, name, changed))
     if not classes:  # Whoever imported it by name has it too.
         for module in list(sys.modules.values()):
-            if module.__name__.startswith(("redlock", "chaos")) and vars(module).get(name) is original:
+            if (
+                module.__name__.startswith(("redlock", "chaos"))
+                and vars(module).get(name) is original
+            ):
                 stack.enter_context(patch.object(module, name, changed))
 
 
@@ -70,10 +77,16 @@ def _changed(function: Any, edits: list[Edit]) -> Any:
     source = textwrap.dedent(inspect.getsource(function))
     for edit in edits:
         if edit.old is None or edit.old not in source:
-            raise LookupError(f"{edit.where} has no {edit.old!r} any more: what is this bug about now?")
+            raise LookupError(
+                f"{edit.where} has no {edit.old!r} any more: what is this bug about now?"
+            )
         source = source.replace(edit.old, edit.new)
     namespace: dict[str, Any] = {}
-    exec(compile(f"from __future__ import annotations\n{source}", edits[0].where, "exec"), function.__globals__, namespace)
+    exec(
+        compile(f"from __future__ import annotations\n{source}", edits[0].where, "exec"),
+        function.__globals__,
+        namespace,
+    )
     return namespace[function.__name__]
 
 
@@ -94,7 +107,13 @@ BUGS: dict[str, Bug] = {
     ),
     "validity from the reply": Bug(
         "validity counts from before the first write",
-        (Edit(f"{_ACQUIRE}:_Attempt._vote", "until = valid_until(sent_at,", "until = valid_until(now,"),),
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt._vote",
+                "until = valid_until(sent_at,",
+                "until = valid_until(now,",
+            ),
+        ),
         plan="replies-late",
     ),
     "no drift": Bug(
@@ -124,7 +143,8 @@ BUGS: dict[str, Bug] = {
             Edit(
                 f"{_ACQUIRE}:_Attempt._releases",
                 "if request.written and request not in round.settled:",
-                "if request.written and round.tally.votes[request.node] is not None and request not in round.settled:",
+                "if request.written and round.tally.votes[request.node] is not None and request not"
+                " in round.settled:",
             ),
         ),
     ),
@@ -138,7 +158,8 @@ BUGS: dict[str, Bug] = {
             Edit(
                 f"{_ACQUIRE}:_Attempt._releases",
                 "if request.written and request not in round.settled:",
-                "if request.written and all(request.node != other.node for past in self._rounds for other in past.settled):",
+                "if request.written and all(request.node != other.node for past in self._rounds for"
+                " other in past.settled):",
             ),
         ),
         plan="busy-in-one-round",
@@ -149,12 +170,24 @@ BUGS: dict[str, Bug] = {
     ),
     "cancel leaves locks": Bug(
         "a cancelled try is released",
-        (Edit(f"{_ACQUIRE}:_Attempt.run", "yield Wait(NEVER, self._releases(unattended=True))", "pass"),),
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt.run",
+                "yield Wait(NEVER, self._releases(unattended=True))",
+                "pass",
+            ),
+        ),
         plan="cancelled",
     ),
     "nothing is owed": Bug(
         "a release stays owed until answered",
-        (Edit("redlock.transport.node:Node.owe", "if command not in self.owed:", "return\n    if False:"),),
+        (
+            Edit(
+                "redlock.transport.node:Node.owe",
+                "if command not in self.owed:",
+                "return\n    if False:",
+            ),
+        ),
     ),
     "put back and forgotten": Bug(
         "a node where an extension may have put the lock back is owed its release",
@@ -177,12 +210,24 @@ BUGS: dict[str, Bug] = {
     ),
     "raised unseen": Bug(
         "a quarantine ends on what a majority told after the loss",
-        (Edit(f"{_QUARANTINE}:standing", "if len(informed) < wanted and not all_told:", "if False:"),),
+        (
+            Edit(
+                f"{_QUARANTINE}:standing",
+                "if len(informed) < wanted and not all_told:",
+                "if False:",
+            ),
+        ),
         plan="raised",
     ),
     "founded on old news": Bug(
         "who founds a cluster asks all nodes once more after it met the last blank",
-        (Edit(f"{_FOUNDING}:confirmed", " and all(record.as_of >= last for record in roster.records)", ""),),
+        (
+            Edit(
+                f"{_FOUNDING}:confirmed",
+                " and all(record.as_of >= last for record in roster.records)",
+                "",
+            ),
+        ),
         plan="founded-late",
     ),
     "duplicate counted twice": Bug(
@@ -193,7 +238,11 @@ BUGS: dict[str, Bug] = {
     "another run's marker": Bug(
         "a marker is good for the memory it was written for",
         (
-            Edit("redlock.core.identity:Marker.names", "return self.memory == identity.memory", "return True"),
+            Edit(
+                "redlock.core.identity:Marker.names",
+                "return self.memory == identity.memory",
+                "return True",
+            ),
             Edit(f"{_NODE}._remembers", " and self.replication_id == memory", ""),
         ),
         plan="rollback",
@@ -223,7 +272,11 @@ BUGS: dict[str, Bug] = {
     "extension after expiry": Bug(
         "what is over cannot be extended",
         (
-            Edit(f"{_EXTEND}:_confirm", "error = holding.error(now)", "error = holding.error(holding.granted_at)"),
+            Edit(
+                f"{_EXTEND}:_confirm",
+                "error = holding.error(now)",
+                "error = holding.error(holding.granted_at)",
+            ),
             Edit(
                 f"{_EXTEND}:_confirm",
                 "min(now + cluster.policy.node_timeout_for(holding.ttl), holding.valid_until)",
@@ -254,7 +307,11 @@ BUGS: dict[str, Bug] = {
     ),
     "any number is a grant": Bug(
         "a grant names the token that was asked for",
-        (Edit(f"{_COMMANDS}:Take.read", "case int(token) if token == self.token:", "case int(_):"),),
+        (
+            Edit(
+                f"{_COMMANDS}:Take.read", "case int(token) if token == self.token:", "case int(_):"
+            ),
+        ),
         plan="any-number",
     ),
     "token not compared": Bug(
@@ -278,7 +335,7 @@ BUGS: dict[str, Bug] = {
     ),
     "no poison": Bug(
         "a release is final on a node that executed it",
-        (Edit(f"{_NODE}._free", "if fence <= number <= ", "if number < fence <= "),),
+        (Edit(f"{_NODE}._free", "fence <= number <= max(", "number < fence <= max("),),
         plan="poison",
     ),
     "poison first": Bug(
@@ -307,8 +364,16 @@ BUGS: dict[str, Bug] = {
         "an answer that comes after the release changes nothing",
         (
             Edit(f"{_EXTEND}:_confirm", "or holding.status is not Status.HELD", ""),
-            Edit(f"{_EXTEND}:_confirm", "error = holding.error(now)  # Released", "error = None  # Released"),
-            Edit(f"{_LEASE}:Holding.renewed", "if self.status is Status.HELD and", "self.status = Status.HELD\n    if"),
+            Edit(
+                f"{_EXTEND}:_confirm",
+                "answer.\n    error = holding.error(now)",
+                "answer.\n    error = None",
+            ),
+            Edit(
+                f"{_LEASE}:Holding.renewed",
+                "if self.status is Status.HELD and",
+                "self.status = Status.HELD\n    if",
+            ),
         ),
     ),
     "deadline waits for the renewal": Bug(
@@ -323,7 +388,8 @@ BUGS: dict[str, Bug] = {
         plan="deadline",
     ),
     "useless connections are dialled at once": Bug(
-        "a connection that breaks off whenever a release comes is dialled no faster than one that fails",
+        "a connection that breaks off whenever a release comes is dialled no faster than one that"
+        " fails",
         (
             Edit("redlock.transport.link:Link.lost", " or unproven", ""),
             Edit("chaos.sim.links:PlainLink.lost", " or unproven", ""),
@@ -342,7 +408,8 @@ BUGS: dict[str, Bug] = {
         plan="forked",
     ),
     "memory not compared in the script": Bug(
-        "the script that votes asks the server for its memory: the marker is data, and comes back with a snapshot",
+        "the script that votes asks the server for its memory: the marker is data, and comes back"
+        " with a snapshot",
         (Edit(f"{_NODE}._take", "if not self._remembers(memory):", "if False:"),),
         plan="reloaded",
     ),
@@ -354,7 +421,11 @@ BUGS: dict[str, Bug] = {
                 "return _RETURNED if identity.memory in self._past else None",
                 "return None",
             ),
-            Edit(f"{_ADMISSION}:Admission._how_returned", "if lower or marker.cluster", "if marker.cluster"),
+            Edit(
+                f"{_ADMISSION}:Admission._how_returned",
+                "if lower or marker.cluster",
+                "if marker.cluster",
+            ),
         ),
         plan="returned",
     ),
@@ -368,7 +439,13 @@ BUGS: dict[str, Bug] = {
     ),
     "replaced without a floor": Bug(
         "`init --replace` writes a floor that no token granted before is beyond",
-        (Edit("redlock.initialise:_marked_anew", "server.write(changed(new, floor=floor))", "server.write(new)"),),
+        (
+            Edit(
+                "redlock.initialise:_marked_anew",
+                "server.write(changed(new, floor=floor))",
+                "server.write(new)",
+            ),
+        ),
         plan="replaced",
     ),
     "replaced after one look for locks": Bug(
@@ -388,22 +465,35 @@ BUGS: dict[str, Bug] = {
         plan="replaced-by-a-forgetful",
     ),
     "a broken-off replacement is a new cluster": Bug(
-        "nodes whose markers `init --replace` took away are of no new cluster, whatever their uptime",
+        "nodes whose markers `init --replace` took away are of no new cluster, whatever their"
+        " uptime",
         (Edit(f"{_FOUNDING}:standing", "replaced = roster.replaced()", "replaced = 0.0"),),
         plan="replacement-breaks-off",
     ),
     "a marker is given back over nothing": Bug(
         "`init --replace` that is refused gives markers back over its own blanks alone",
-        (Edit("redlock.initialise:_give_back", "now.marker == server.blank and", "now.blank and"),),
+        (Edit("redlock.initialise:_give_back", "now.marker == server.blank", "now.blank"),),
         plan="given-back",
     ),
     "a loss is one link's own": Bug(
         "a link writes no vote as of anything older than what another connection was told",
         (
-            Edit("redlock.transport.greeting:Greeting.may_vote", "or self.as_of == self._admission.changes", "or True"),
-            Edit("redlock.transport.link:Link.submit", "or greeting.as_of != self._admission.changes", ""),
+            Edit(
+                "redlock.transport.greeting:Greeting.may_vote",
+                "or self.as_of == self._admission.changes",
+                "or True",
+            ),
+            Edit(
+                "redlock.transport.link:Link.submit",
+                "or greeting.as_of != self._admission.changes",
+                "",
+            ),
             Edit("redlock.transport.greeting:Greeting.counts", "return not", "return True or not"),
-            Edit("chaos.sim.links:PlainLink._may_vote", "or self._as_of == self._admission.changes", "or True"),
+            Edit(
+                "chaos.sim.links:PlainLink._may_vote",
+                "or self._as_of == self._admission.changes",
+                "or True",
+            ),
             Edit("chaos.sim.links:PlainLink._counts", "return not", "return True or not"),
         ),
         plan="shared-loss",
@@ -412,8 +502,16 @@ BUGS: dict[str, Bug] = {
         "a connection in use looks at its node once a second",
         (
             Edit("redlock.transport.link:Link.submit", "or now > greeting.look_at", ""),
-            Edit("redlock.transport.link:Link._submit_vote", "if now > greeting.look_at and not greeting.learning", "if False"),
-            Edit("chaos.sim.links:PlainLink.submit", "if now > self._look_at and not self._learning:", "if False:"),
+            Edit(
+                "redlock.transport.link:Link._submit_vote",
+                "if now > greeting.look_at and not greeting.learning",
+                "if False",
+            ),
+            Edit(
+                "chaos.sim.links:PlainLink.submit",
+                "if now > self._look_at and not self._learning:",
+                "if False:",
+            ),
         ),
         plan="evicted-meanwhile",
     ),
@@ -431,16 +529,22 @@ BUGS: dict[str, Bug] = {
     "founded by a majority": Bug(
         "a cluster is founded when all its nodes answered",
         (
-            Edit(f"{_FOUNDING}:_absent", "if record.fault is not None or identity is None:", "if identity is None:"),
             Edit(
                 f"{_FOUNDING}:_absent",
-                'return f"the cluster is new and {name} cannot be asked: start it, or run `redlock init`"',
+                "if record.fault is not None or identity is None:",
+                "if identity is None:",
+            ),
+            Edit(
+                f"{_FOUNDING}:_absent",
+                'return f"the cluster is new and {name} cannot be asked: start it, or run `redlock'
+                ' init`"',
                 "continue",
             ),
             Edit(
                 f"{_FOUNDING}:all_blank",
                 "all(record.fault is None and record.has_blank for record in roster.records)",
-                "sum(record.fault is None and record.has_blank for record in roster.records) >= roster.needed",
+                "sum(record.fault is None and record.has_blank for record in roster.records) >="
+                " roster.needed",
             ),
             Edit(
                 f"{_FOUNDING}:confirmed",
@@ -452,13 +556,20 @@ BUGS: dict[str, Bug] = {
         plan="founded-by-two",
     ),
     "who comes late waits anew": Bug(
-        "a client that never knew a node counts its wait from the blank that stands there: short-lived ones bring it back",
+        "a client that never knew a node counts its wait from the blank that stands there:"
+        " short-lived ones bring it back",
         (Edit(f"{_QUARANTINE}:_until", "if placed is not None and", "if False and"),),
         plan="cron",
     ),
     "a blank is its client's alone": Bug(
         "a blank is finished by the node, so that one which is written twice gives two texts",
-        (Edit(f"{_NODE}._mark", 'stamp = f"{max(now, int(stamp[1:]))} {now}"', 'stamp = f"{int(stamp[1:])} {int(stamp[1:])}"'),),
+        (
+            Edit(
+                f"{_NODE}._mark",
+                'stamp = f"{max(now, int(stamp[1:]))} {now}"',
+                'stamp = f"{int(stamp[1:])} {int(stamp[1:])}"',
+            ),
+        ),
         plan="marked-twice",
     ),
     "raised before all wait": Bug(
@@ -467,7 +578,8 @@ BUGS: dict[str, Bug] = {
             Edit(
                 "redlock.initialise:_raised",
                 "changed(marker, wait_ttl=wait_ttl, never_replicas=promised, before=False)",
-                "changed(marker, wait_ttl=wait_ttl, max_ttl=max_ttl or marker.max_ttl, never_replicas=promised, before=False)",
+                "changed(marker, wait_ttl=wait_ttl, max_ttl=max_ttl or marker.max_ttl,"
+                " never_replicas=promised, before=False)",
             ),
         ),
         plan="raise-breaks-off",
@@ -475,8 +587,16 @@ BUGS: dict[str, Bug] = {
     "a refused release is struck off": Bug(
         "a release that a node refuses stays owed",
         (
-            Edit("redlock.transport.link:Link._error", "self.node.refused(command, now)", "self.node.answered(command)"),
-            Edit("chaos.sim.links:PlainLink._error", "self.node.refused(command, now)", "self.node.answered(command)"),
+            Edit(
+                "redlock.transport.link:Link._error",
+                "self.node.refused(command, now)",
+                "self.node.answered(command)",
+            ),
+            Edit(
+                "chaos.sim.links:PlainLink._error",
+                "self.node.refused(command, now)",
+                "self.node.answered(command)",
+            ),
         ),
         plan="refused",
     ),
@@ -488,7 +608,11 @@ BUGS: dict[str, Bug] = {
                 "if self.done or (event.at < wait.until if type(event) is Tick else wait.pause):",
                 "if self.done:",
             ),
-            Edit("redlock.core.rounds:collect", "if majority and not tally.behind else 1", "if majority else 1"),
+            Edit(
+                "redlock.core.rounds:collect",
+                "if majority and not tally.behind else 1",
+                "if majority else 1",
+            ),
         ),
         plan="tick",
     ),
@@ -500,14 +624,20 @@ BUGS: dict[str, Bug] = {
                 "request.withdraw()",
                 "None if request.written else request.withdraw()",
             ),
-            Edit("redlock.transport.link:Link._error", "ended = request.run is not None and request.run.done", "ended = False"),
+            Edit(
+                "redlock.transport.link:Link._error",
+                "ended = request.run is not None and request.run.done",
+                "ended = False",
+            ),
         ),
         plan="noscript",
     ),
     "dialled for ever": Bug(
         "a dial that could not begin is over",
         (
-            Edit("redlock.transport.link:Link._ask_dial", "self.dial_failed(", "print if True else ("),
+            Edit(
+                "redlock.transport.link:Link._ask_dial", "self.dial_failed(", "print if True else ("
+            ),
             Edit("chaos.sim.links:PlainLink._ask_dial", "self.dialling = False\n", "return\n"),
         ),
         plan="starved",
@@ -521,7 +651,8 @@ BUGS: dict[str, Bug] = {
         plan="closed",
     ),
     "a release takes any set": Bug(
-        "a release goes by the set that carried its acquire, and behind it where that set is in other hands",
+        "a release goes by the set that carried its acquire, and behind it where that set is in"
+        " other hands",
         (
             Edit("chaos.sim.sets:SimSets.check_out", "if prefer in self._idle:", "if False:"),
             Edit("chaos.sim.sets:SimSets.follow", "if behind:", "if False:"),
@@ -535,15 +666,31 @@ BUGS: dict[str, Bug] = {
     ),
     "nobody wakes a flow": Bug(
         "a flow whose time is over is told",
-        (Edit(f"{_LINKSET}.went_on", "if until < run.timer_at and run.linkset is self:", "if False:"),),
+        (
+            Edit(
+                f"{_LINKSET}.went_on",
+                "if until < run.timer_at and run.linkset is self:",
+                "if False:",
+            ),
+        ),
     ),
     "a wait ends before its time": Bug(
         "a flow is told that its time is over then, and not before",
-        (Edit(f"{_LINKSET}._end_waits", "over = current and run.wait.until <= now", "over = current"),),
+        (
+            Edit(
+                f"{_LINKSET}._end_waits",
+                "over = current and run.wait.until <= now",
+                "over = current",
+            ),
+        ),
     ),
     "a wait that grew is forgotten": Bug(
         "a flow that went on to a longer wait is woken at the end of that",
-        (Edit(f"{_LINKSET}._end_waits", "self.went_on(run)", "self.went_on(run) if over else None"),),
+        (
+            Edit(
+                f"{_LINKSET}._end_waits", "self.went_on(run)", "self.went_on(run) if over else None"
+            ),
+        ),
     ),
     "one flow clears the timers of all": Bug(
         "a flow that begins leaves those beside it their time",
@@ -555,7 +702,13 @@ BUGS: dict[str, Bug] = {
     ),
     "a lost connection is kept": Bug(
         "what was in flight on a connection that was given up fails, and the node is dialled again",
-        (Edit(f"{_LINKSET}._lose", "self.links[node].lost(fault, self._clock())", "self.links[node].broken = None"),),
+        (
+            Edit(
+                f"{_LINKSET}._lose",
+                "self.links[node].lost(fault, self._clock())",
+                "self.links[node].broken = None",
+            ),
+        ),
     ),
     "nobody brings what is owed": Bug(
         "what a node is owed is brought to it though nobody calls",
@@ -563,7 +716,13 @@ BUGS: dict[str, Bug] = {
     ),
     "what is owed is brought once": Bug(
         "what a node is owed is brought to it until it has answered",
-        (Edit(f"{_LINKSET}.bring_owed", "if any(link.node.owed for link in self.links):", "if False:"),),
+        (
+            Edit(
+                f"{_LINKSET}.bring_owed",
+                "if any(link.node.owed for link in self.links):",
+                "if False:",
+            ),
+        ),
     ),
     "nobody looks at the renewals": Bug(
         "a set of links that renews leases is woken when one is due, or over",

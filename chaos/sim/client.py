@@ -1,8 +1,9 @@
 """A simulated process: the shipped flows, driven in virtual time by clocks of its own.
 
-It plays the part of a driver (`redlock.core.effects` has the contract): sets of links (`sets.py`), runs stepped by their
-events, ticks at their time, renewals by the shipped schedule. A paused process hears nothing until it goes on, while its clock
-runs; in a suspended one the clock that the shipped code reads runs through, and the timers sleep.
+It plays the part of a driver (`redlock.core.effects` has the contract): sets of links (`sets.py`),
+runs stepped by their events, ticks at their time, renewals by the shipped schedule. A paused
+process hears nothing until it goes on, while its clock runs; in a suspended one the clock that the
+shipped code reads runs through, and the timers sleep.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ __all__ = ["MODES", "SimClient", "SimSource"]
 _ROUNDING = 1e-7
 """A tick comes this much later, so that the client's clock has certainly reached its instant."""
 _LOOK_AGAIN = 1.0
-"""Both drivers look again after a second: timers sleep through a suspend, and the lease clock does not."""
+"""Both drivers look again after a second: timers sleep through a suspend, and the lease clock
+does not."""
 _TOLD_WITHIN = 0.01
 _TOGETHER_MAX = 1
 """Renewals at once, few enough that some have to wait for their turn."""
 _CALM = 2.0
 """Seconds without any fault after which a close may be expected to leave nothing on any node."""
 _LONGEST_TTL = 60.0
-"""As if somebody had asked for such a lock: no release is struck off in a run because it is too old to matter."""
+"""As if somebody had asked for such a lock: no release is struck off in a run because it is too
+old to matter."""
 _LOOK = 0.002
 """Between two looks of a close at what is still under way, as in both drivers."""
 _EPOCH_US = 1_800_000_000_000_000
@@ -74,10 +77,12 @@ class SimSource:
 
 
 class SimRun(Run[Any]):
-    """A run of a simulated caller. *fuse*: after so many more events it is cancelled; -1: it is not.
+    """A run of a simulated caller. *fuse*: after so many more events it is cancelled; -1: it is
+    not.
 
-    *missed*: the cancel came with the event that ended it, before the caller was told. *carried*: the set that it uses, or used
-    last; *late*: the nodes that owed an answer on the set that it would rather have had. *vital*: a close does not cancel it.
+    *missed*: the cancel came with the event that ended it, before the caller was told. *carried*:
+    the set that it uses, or used last; *late*: the nodes that owed an answer on the set that it
+    would rather have had. *vital*: a close does not cancel it.
     """
 
     __slots__ = ("carried", "client", "fuse", "give_up_at", "late", "missed", "vital")
@@ -160,14 +165,16 @@ class SimClient:
         self.paused_for = 0.0
         """Seconds it has been paused in all."""
         self.slept_for = 0.0
-        """Seconds its machine has been suspended in all: what CLOCK_MONOTONIC, and every timer, lacks."""
+        """Seconds its machine has been suspended in all: what CLOCK_MONOTONIC, and every timer,
+        lacks."""
         self.dead = False
         self.closing = False
         """Whether `close` was called: new work is refused."""
         self.starved = ""
         """What it has none of, and so cannot dial: "threads" or "descriptors"."""
         self.leases: dict[str, Holding] = {}
-        """By owner, those that somebody has in hand; and `sets_of`, by owner, the sets that carried their acquires."""
+        """By owner, those that somebody has in hand; and `sets_of`, by owner, the sets that
+        carried their acquires."""
         self.sets_of: dict[str, SimSet] = {}
         self.watched: list[Holding] = []
         self.dropped: set[Holding] = set()
@@ -182,15 +189,20 @@ class SimClient:
         self.led: dict[int, int] = {}
         """By place, the server to which a name leads by mistake."""
         self.misled: set[int] = set()
-        """Servers that were ever under another name here: a release may have gone to the other one."""
+        """Servers that were ever under another name here: a release may have gone to the other
+        one."""
         self._names = tuple(f"n{index}" for index in nodes)
-        # Which clock the shipped code chose is its own affair; what each of them does is the world's.
-        self._stands_still = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
+        # Which clock the shipped code chose is its own affair; what each of them does is the
+        # world's.
+        self._stands_still = (
+            getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC) != clock_module._CLOCK
+        )
         self.cluster = self._make_cluster(self.source)
         self.cluster.longest_ttl = _LONGEST_TTL
         self._runs: list[SimRun] = []
         self.shared_nodes = [
-            Node(place, node_name, self.cluster.admission, self._note) for place, node_name in enumerate(self._names)
+            Node(place, node_name, self.cluster.admission, self._note)
+            for place, node_name in enumerate(self._names)
         ]
         for node in self.shared_nodes:
             node.owed_for = self.cluster.owed_for
@@ -233,8 +245,11 @@ class SimClient:
         return trusted is not None and marker is not None and trusted.text() == marker[0]
 
     def mislead(self, led: dict[int, int]) -> None:
-        """From now on the names of the nodes *led* lead to those servers, and whatever is connected there is dialled again."""
-        places = {self.nodes.index(node): server for node, server in led.items() if node in self.nodes}
+        """From now on the names of the nodes *led* lead to those servers, and whatever is
+        connected there is dialled again."""
+        places = {
+            self.nodes.index(node): server for node, server in led.items() if node in self.nodes
+        }
         self.misled.update(places.values(), (self.nodes[place] for place in places))
         self.led = places
         self._redial()
@@ -312,11 +327,23 @@ class SimClient:
     def fork(self, name: str, holdings: Sequence[Holding]) -> tuple[SimClient, list[Holding]]:
         """A child, and what the leases of its parent are in it: the shipped code decides that."""
         skew, sets = self.source.skew, self._sets_max
-        child = SimClient(name, self.world, self.policy, self.nodes, mode=self.mode, seed=self._seed, skew=skew, sets=sets)
+        child = SimClient(
+            name,
+            self.world,
+            self.policy,
+            self.nodes,
+            mode=self.mode,
+            seed=self._seed,
+            skew=skew,
+            sets=sets,
+        )
         child.rate, child.offset, child.slept_for = self.rate, self.offset, self.slept_for
         copies = [copy(holding) for holding in holdings]
         handles = [_Handle() for _ in copies]
-        stand_in = _Coordinator(child, {id(held): (held, weakref.ref(it)) for held, it in zip(copies, handles, strict=True)})
+        stand_in = _Coordinator(
+            child,
+            {id(held): (held, weakref.ref(it)) for held, it in zip(copies, handles, strict=True)},
+        )
         CoordinatorBase._after_fork(stand_in)  # type: ignore[arg-type]
         return child, copies
 
@@ -334,7 +361,8 @@ class SimClient:
     ) -> SimRun:
         """Run a flow; *ended* gets its run.
 
-        *prefer*: the set to use if it is free; *give_up_at*: until when to wait for one; *vital*: it is part of a close.
+        *prefer*: the set to use if it is free; *give_up_at*: until when to wait for one; *vital*:
+        it is part of a close.
         """
         late: list[int] = []
         home, refused = self.sets.home, self.closing and (not vital or self._closed_at is not None)
@@ -343,7 +371,10 @@ class SimClient:
             make = _refused
         flow = _lazily(make, self.clock) if connections is None else make(self.clock())
         run = SimRun(
-            flow, (connections or home).linkset, self.clock, lambda: self.world.at(self.world.now, self._tell, run, ended)
+            flow,
+            (connections or home).linkset,
+            self.clock,
+            lambda: self.world.at(self.world.now, self._tell, run, ended),
         )
         run.client, run.fuse, run.missed, run.vital = self, fuse, False, vital
         run.carried, run.late, run.give_up_at = connections or home, late, give_up_at
@@ -362,14 +393,20 @@ class SimClient:
     def write(self, requests: Sequence[Request], *, prefer: SimSet | None = None) -> None:
         """Write requests whose answers nobody waits for."""
         requests = tuple(requests)
-        self.start(lambda at: _writing(requests), partial(self._written, requests, prefer), prefer=prefer, vital=True)
+        self.start(
+            lambda at: _writing(requests),
+            partial(self._written, requests, prefer),
+            prefer=prefer,
+            vital=True,
+        )
 
     def _written(self, requests: Sequence[Request], prefer: SimSet | None, run: SimRun) -> None:
         if prefer is not None and run.late:
             self.sets.follow(prefer, run.late, requests)
 
     def remember(self, holding: Holding, run: SimRun | None) -> None:
-        """A lease is in somebody's hands. Raises RedlockError, and gives it back, if this was closed meanwhile."""
+        """A lease is in somebody's hands. Raises RedlockError, and gives it back, if this was
+        closed meanwhile."""
         connections = run.carried if run is not None else None
         if self.closing:
             self.write(abandon(self.cluster, holding, self.clock()), prefer=connections)
@@ -398,7 +435,8 @@ class SimClient:
         ended(run)
 
     def lend(self, run: SimRun) -> None:
-        """A run waits for the time alone: others have its set meanwhile, if threads have sets here."""
+        """A run waits for the time alone: others have its set meanwhile, if threads have sets
+        here."""
         if run.linkset is not None and self.sets.threads and not run.carried.shared:
             run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
@@ -424,7 +462,8 @@ class SimClient:
             run.carried.linkset.resume(run)
 
     def _take(self, run: SimRun, prefer: SimSet | None, again: Callable[[], None]) -> bool:
-        """Give *run* a set; False: there is none, and it waits for one, or has waited long enough."""
+        """Give *run* a set; False: there is none, and it waits for one, or has waited long
+        enough."""
         connections = self.sets.check_out(prefer)
         if connections is not None:
             run.carried = connections
@@ -443,7 +482,8 @@ class SimClient:
             again()
 
     def arm(self, until: float, what: Callable[..., None], *arguments: Any) -> None:
-        """Call *what* when the lease clock shows *until*; a suspend meanwhile makes it late, by a second at most."""
+        """Call *what* when the lease clock shows *until*; a suspend meanwhile makes it late, by
+        a second at most."""
         when = self.true_time(until) + _ROUNDING
         self.world.at(when, self._fire, self.slept_for, what, *arguments)
 
@@ -461,21 +501,34 @@ class SimClient:
     def watch(self, holding: Holding, *, renew: bool) -> None:
         """Say when the lease is lost, and *renew* it until then."""
         self.watched.append(holding)
-        self._renewals.add(Watch(holding, self._lapsed, ttl=holding.ttl if renew else None, now=self.clock()))
+        self._renewals.add(
+            Watch(holding, self._lapsed, ttl=holding.ttl if renew else None, now=self.clock())
+        )
 
     def _lapsed(self, holding: Holding) -> None:
         if not holding.told:
             holding.told = True
             late = self.world.now - max(self.true_time(holding.valid_until), self.paused_until)
             if holding in self.watched and late > _LOOK_AGAIN + _TOLD_WITHIN:
-                text = f"{self.name} was told {late:.3f} s after its end that token {holding.token} is lost"
+                text = (
+                    f"{self.name} was told {late:.3f} s after its end that token {holding.token} is"
+                    " lost"
+                )
                 self.wrongs.append((self.world.now, "R3: a holder knows in time", text))
-            self._note(LeaseLapsed(self.clock(), holding.resource, holding.owner, holding.token, holding.reason))
+            self._note(
+                LeaseLapsed(
+                    self.clock(), holding.resource, holding.owner, holding.token, holding.reason
+                )
+            )
 
     def untold(self) -> list[Holding]:
         """Watched leases that ended without anybody being told."""
         now = self.clock()
-        ended = [holding for holding in self.watched if holding.valid_until < now - _LOOK_AGAIN and not holding.told]
+        ended = [
+            holding
+            for holding in self.watched
+            if holding.valid_until < now - _LOOK_AGAIN and not holding.told
+        ]
         return [holding for holding in ended if not holding.freed and holding not in self.dropped]
 
     # Connections
@@ -526,7 +579,8 @@ class SimClient:
         self.sets.home.linkset.bring_owed()
 
     def use_all_sets(self) -> None:
-        """Somebody has use for every set again, and reads what came while it was idle: a release may have been refused."""
+        """Somebody has use for every set again, and reads what came while it was idle: a release
+        may have been refused."""
         for connections in self.sets.all:
             if not connections.reads and self._closed_at is None:
                 connections.tend()
@@ -534,7 +588,8 @@ class SimClient:
     # The end
 
     def close(self) -> None:
-        """As `Redlock.close`: refuse new work, end what runs but for releases, tell holders, give back, hear of it, and close."""
+        """As `Redlock.close`: refuse new work, end what runs but for releases, tell holders,
+        give back, hear of it, and close."""
         if self.closing or self.dead:
             return
         self.closing = True
@@ -552,7 +607,8 @@ class SimClient:
         until = self.clock() + self.cluster.patience  # From now on: it may have slept.
         for holding in list(self.leases.values()):
             if not holding.freed:
-                if holding.held(self.clock()):  # Whoever has it in hand hears of it before anybody else can have the lock.
+                # Whoever has it in hand hears of it before anybody else can have the lock.
+                if holding.held(self.clock()):
                     holding.lose("this Redlock was closed")
                     self._lapsed(holding)
                 connections = self.sets_of.pop(holding.owner, None)
@@ -571,7 +627,9 @@ class SimClient:
         under_way = any(run.vital for run in self._runs) or any(
             link.releasing for connections in self.sets.all for link in connections.linkset.links
         )
-        if (under_way or any(node.owed_soon for node in self.shared_nodes)) and self.clock() < until:
+        if (
+            under_way or any(node.owed_soon for node in self.shared_nodes)
+        ) and self.clock() < until:
             self.world.at(self.world.now + _LOOK, self.when_awake, self._drain, until)
             return
         self._shut()
@@ -582,24 +640,48 @@ class SimClient:
         self._leave_nothing()
         for connections in self.sets.all:
             connections.close()
-        world.history.append(Called(world.now, self.name, "", "close", world.now - self._close_began_at, "ok"))
+        world.history.append(
+            Called(world.now, self.name, "", "close", world.now - self._close_began_at, "ok")
+        )
 
     def _leave_nothing(self) -> None:
-        """After a close no lock of this client is on a node that owes it nothing; and a node that was well all along does not."""
-        dropped = {holding.owner for holding in self.dropped}  # Nobody had those in hand: they expire by themselves.
+        """After a close no lock of this client is on a node that owes it nothing; and a node
+        that was well all along does not."""
+        # Nobody had those in hand: they expire by themselves.
+        dropped = {holding.owner for holding in self.dropped}
         for place, node in enumerate(self.shared_nodes):
             server = self.world.nodes[self.nodes[place]]
-            in_flight = bool(node.owed) or any(connections.linkset.links[place].in_flight for connections in self.sets.all)
-            left = [] if in_flight else [owner for owner in server.holders() if self.world.owners.get(owner) == self.name]
+            in_flight = bool(node.owed) or any(
+                connections.linkset.links[place].in_flight for connections in self.sets.all
+            )
+            left = (
+                []
+                if in_flight
+                else [
+                    owner for owner in server.holders() if self.world.owners.get(owner) == self.name
+                ]
+            )
             for owner in left:
                 # A copy of another node's data brings its locks with it.
-                took = owner in server.taken and owner not in server.freed and server.index not in self.misled
+                took = (
+                    owner in server.taken
+                    and owner not in server.freed
+                    and server.index not in self.misled
+                )
                 if took and owner not in server.orphans and owner not in dropped:
-                    text = f"{self.name} was closed, and n{server.index} still has its lock of {owner[:8]}"
+                    text = (
+                        f"{self.name} was closed, and n{server.index} still has its lock of"
+                        f" {owner[:8]}"
+                    )
                     self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
-            releasing = bool(node.owed) or any(connections.linkset.links[place].releasing for connections in self.sets.all)
+            releasing = bool(node.owed) or any(
+                connections.linkset.links[place].releasing for connections in self.sets.all
+            )
             if releasing and self.world.calm_since < self._close_began_at - _CALM:
-                text = f"{self.name} was closed before n{server.index}, which was well, had answered its releases"
+                text = (
+                    f"{self.name} was closed before n{server.index}, which was well, had answered"
+                    " its releases"
+                )
                 self.wrongs.append((self.world.now, "C: close leaves nothing behind", text))
 
     # What the library tells
@@ -627,7 +709,9 @@ class SimClient:
 def _fields(kind: type[events.Event]) -> tuple[list[str], list[int]]:
     """The names of all fields but the first, and which of them are instants."""
     names = [field.name for field in fields(kind)][1:]
-    return names, [place for place, name in enumerate(names) if name in ("sent_at", "valid_until", "until")]
+    return names, [
+        place for place, name in enumerate(names) if name in ("sent_at", "valid_until", "until")
+    ]
 
 
 _FIELDS = {kind: _fields(kind) for kind in events.Event.__subclasses__()}

@@ -1,7 +1,7 @@
 """`python -m chaos sim`: search seeds for violations, or show one run.
 
-Exit status 0 only without a violation; 1: there was one; 3: none, and something that must happen never did, so that the
-search is worth nothing.
+Exit status 0 only without a violation; 1: there was one; 3: none, and something that must happen
+never did, so that the search is worth nothing.
 """
 
 from __future__ import annotations
@@ -58,18 +58,48 @@ class _Part:
 
 
 @click.command()
-@click.option("--seeds", default=1000, show_default=True, help="How many histories, of each workload in each mode.")
-@click.option("--start", default=0, show_default=True, help="The first seed.")
-@click.option("--workload", "workloads", multiple=True, type=click.Choice(list(WORKLOADS)), help="Default: all.")
 @click.option(
-    "--mode", "modes", multiple=True, type=click.Choice(list(MODES)), help="Flows alone (plain, the default) or on bytes."
+    "--seeds",
+    default=1000,
+    show_default=True,
+    help="How many histories, of each workload in each mode.",
+)
+@click.option("--start", default=0, show_default=True, help="The first seed.")
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    type=click.Choice(list(WORKLOADS)),
+    help="Default: all.",
+)
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(list(MODES)),
+    help="Flows alone (plain, the default) or on bytes.",
 )
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True, help="Processes.")
 @click.option("--seed", type=int, help="Run one seed alone.")
-@click.option("--plan", help="Run one plan alone: a line of JSON, a file, or the name of one in chaos/regressions.")
-@click.option("--trace", is_flag=True, help="With --seed or --plan: print that run as a timeline, and nothing else.")
-@click.option("--history", type=click.Path(dir_okay=False), help="With --seed or --plan: write the history there, as JSON lines.")
-@click.option("--cover", is_flag=True, help="Run a search as large as the tests', and print what of redlock/core it reached.")
+@click.option(
+    "--plan",
+    help="Run one plan alone: a line of JSON, a file, or the name of one in chaos/regressions.",
+)
+@click.option(
+    "--trace",
+    is_flag=True,
+    help="With --seed or --plan: print that run as a timeline, and nothing else.",
+)
+@click.option(
+    "--history",
+    type=click.Path(dir_okay=False),
+    help="With --seed or --plan: write the history there, as JSON lines.",
+)
+@click.option(
+    "--cover",
+    is_flag=True,
+    help="Run a search as large as the tests', and print what of redlock/core it reached.",
+)
 def sim(
     seeds: int,
     start: int,
@@ -82,8 +112,10 @@ def sim(
     history: str | None,
     cover: bool,
 ) -> None:
-    """Simulate: the shipped flows in virtual time, from seeds that give the same history everywhere."""
-    if cover:  # In a process of its own: what is imported before the measuring counts as never reached.
+    """Simulate: the shipped flows in virtual time, from seeds that give the same history
+    everywhere."""
+    # In a process of its own: what is imported before the measuring counts as never reached.
+    if cover:
         sys.exit(subprocess.run([sys.executable, "-m", "chaos.sim.cover"], check=False).returncode)
     names, ways = workloads or tuple(WORKLOADS), modes or ("plain",)
     if plan is not None:
@@ -92,7 +124,11 @@ def sim(
         if (trace or history) and len(workloads) > 1:
             raise click.UsageError("one timeline at a time: give one --workload")
         shown = names[:1] if trace or history else names
-        sys.exit(_show([draw(seed, name, way) for name in shown for way in ways], trace=trace, path=history))
+        sys.exit(
+            _show(
+                [draw(seed, name, way) for name in shown for way in ways], trace=trace, path=history
+            )
+        )
     if trace or history:
         raise click.UsageError("--trace and --history need a --seed or a --plan")
     sys.exit(_search(range(start, start + seeds), names, ways, jobs))
@@ -125,7 +161,9 @@ def _show(plans: Sequence[Plan], *, trace: bool, path: str | None) -> int:
 def _tell(outcome: Outcome) -> None:
     plan, count = outcome.plan, len(outcome.violations)
     which = f"seed {plan.seed} {plan.workload}" if plan.workload else "plan"
-    click.echo(f"{which} {plan.mode}: {outcome.grants} grants, {outcome.steps} steps, {count} violations")
+    click.echo(
+        f"{which} {plan.mode}: {outcome.grants} grants, {outcome.steps} steps, {count} violations"
+    )
     for violation in outcome.violations:
         click.echo(f"{violation.at:10.4f}  {violation.property}: {violation.text}")
 
@@ -141,7 +179,10 @@ def _search(seeds: range, workloads: Sequence[str], modes: Sequence[str], jobs: 
         for name in workloads
         for mode in modes
     )
-    with _progress(len(seeds) * len(workloads) * len(modes)) as advance, ProcessPoolExecutor(jobs) as pool:
+    with (
+        _progress(len(seeds) * len(workloads) * len(modes)) as advance,
+        ProcessPoolExecutor(jobs) as pool,
+    ):
         running: set[Future[_Part]] = set()
         for chunk in chunks:
             running.add(pool.submit(_chunk, *chunk))
@@ -165,7 +206,9 @@ def _chunk(seeds: range, workload: str, mode: str) -> _Part:
         part.steps += outcome.steps
         part.covered += outcome.covered
         for violation in outcome.violations:
-            part.violations.append((seed, workload, mode, f"{violation.property}: {violation.text}"))
+            part.violations.append(
+                (seed, workload, mode, f"{violation.property}: {violation.text}")
+            )
     gc.enable()
     gc.collect()
     part.cpu = time.process_time() - began
@@ -194,7 +237,12 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _report(total: _Part, seconds: float, *, complete: bool) -> int:
-    table = Table(title=f"{total.runs} histories in {seconds:.0f} s, {total.runs / max(total.cpu, 1e-9) * 60:.0f} a CPU minute")
+    table = Table(
+        title=(
+            f"{total.runs} histories in {seconds:.0f} s,"
+            f" {total.runs / max(total.cpu, 1e-9) * 60:.0f} a CPU minute"
+        )
+    )
     table.add_column("what happened")
     table.add_column("times", justify="right")
     table.add_row("steps", str(total.steps))
@@ -202,11 +250,17 @@ def _report(total: _Part, seconds: float, *, complete: bool) -> int:
         table.add_row(name, str(times))
     Console().print(table)
     for seed, workload, mode, text in total.violations[:SHOWN_MAX]:
-        click.echo(f"VIOLATION  {text}\n  python -m chaos sim --seed {seed} --workload {workload} --mode {mode} --trace")
+        click.echo(
+            f"VIOLATION  {text}\n  python -m chaos sim --seed {seed} --workload {workload} --mode"
+            f" {mode} --trace"
+        )
     click.echo(f"{len(total.violations)} violations")
     if total.violations:
         return VIOLATED
     never = [name for name in COVERED if not total.covered[name]] if complete else []
     if never:
-        click.echo(f"never happened: {', '.join(never)}: a search like this proves nothing, give it more --seeds")
+        click.echo(
+            f"never happened: {', '.join(never)}: a search like this proves nothing, give it more"
+            " --seeds"
+        )
     return NOT_COVERED if never else 0

@@ -1,7 +1,7 @@
 """What of `redlock/core` the simulator reaches: `python -m chaos sim --cover`.
 
-Runs in a process of its own, because what is imported before the measuring begins counts as never reached. Exit status 0
-if every line and enough branches are reached, 1 if not.
+Runs in a process of its own, because what is imported before the measuring begins counts as never
+reached. Exit status 0 if every line and enough branches are reached, 1 if not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ SEEDS = 40
 BRANCHES_MIN = 95.0
 _CORE = Path(__file__).parents[2] / "redlock" / "core"
 _ARGUMENTS = _CORE / "policy.py"
-"""Not asked for: it refuses arguments before there is a client, and a search makes only clients that can work."""
+"""Not asked for: it refuses arguments before there is a client, and a search makes only clients
+that can work."""
 _UNREACHABLE = [r"if TYPE_CHECKING:", r"raise NotImplementedError", r"\(Protocol\):"]
 """What no run can reach: it is for the type checker, or says so itself."""
 
@@ -31,8 +32,11 @@ def main() -> int:
 
 
 def measure(seeds: int) -> tuple[float, float, coverage.Coverage]:
-    """Per cent of lines and of branches that a search of *seeds* of each workload, and all regressions, reach."""
-    cover = coverage.Coverage(data_file=None, branch=True, include=[f"{_CORE}/*"], omit=[str(_ARGUMENTS)])
+    """Per cent of lines and of branches that a search of *seeds* of each workload, and all
+    regressions, reach."""
+    cover = coverage.Coverage(
+        data_file=None, branch=True, include=[f"{_CORE}/*"], omit=[str(_ARGUMENTS)]
+    )
     for pattern in _UNREACHABLE:
         cover.exclude(pattern)
     cover.start()
@@ -40,7 +44,11 @@ def measure(seeds: int) -> tuple[float, float, coverage.Coverage]:
         _search(seeds)
     finally:
         cover.stop()
-    totals = [cover._analyze(str(path)).numbers for path in sorted(_CORE.glob("*.py")) if path != _ARGUMENTS]
+    totals = [
+        cover._analyze(str(path)).numbers
+        for path in sorted(_CORE.glob("*.py"))
+        if path != _ARGUMENTS
+    ]
     lines = sum(numbers.n_statements for numbers in totals)
     branches = sum(numbers.n_branches for numbers in totals)
     missing = sum(numbers.n_missing for numbers in totals)

@@ -1,6 +1,7 @@
 """What may be done to a run: each word of a plan's steps, and what it does.
 
-A fault that lasts ends by itself, and at the latest when all is healed. Every one is noted in the history.
+A fault that lasts ends by itself, and at the latest when all is healed. Every one is noted in the
+history.
 """
 
 from __future__ import annotations
@@ -26,16 +27,25 @@ Nodes = tuple[int, ...]
 _WAYS = {"up": ("up",), "down": ("down",), "both": ("up", "down")}
 
 
-def _partition(stage: Stage, clients: Names, nodes: Nodes, ways: str, how: str, lasts: float) -> None:
-    """Clients lose nodes. *ways* "up": requests are stopped, "down": replies; *how*: they are "hold"ed or "swallow"ed."""
+def _partition(
+    stage: Stage, clients: Names, nodes: Nodes, ways: str, how: str, lasts: float
+) -> None:
+    """Clients lose nodes. *ways* "up": requests are stopped, "down": replies; *how*: they are
+    "hold"ed or "swallow"ed."""
     what = f"{_list(clients)} cut off from {_nodes(nodes)}, {ways} ways ({how}), for {lasts:.3f} s"
     heal = stage.world.cut(clients, nodes, _WAYS[ways], swallow=how == "swallow")
     stage.lasting("partition", what, lasts, heal, nodes, clients)
 
 
 def _reset(stage: Stage, client: str, nodes: Nodes, late: bool) -> None:
-    """Connections break; *late*: what was under way still reaches the nodes, after the client asked again."""
-    stage.blip("reset", f"{client} loses its connections to {_nodes(nodes)}{', late' if late else ''}", nodes, (client,))
+    """Connections break; *late*: what was under way still reaches the nodes, after the client
+    asked again."""
+    stage.blip(
+        "reset",
+        f"{client} loses its connections to {_nodes(nodes)}{', late' if late else ''}",
+        nodes,
+        (client,),
+    )
     for node in nodes:
         for connection in stage.world.connections(client, node):
             connection.reset(late=late)
@@ -57,7 +67,9 @@ def _slow(stage: Stage, nodes: Nodes, seconds: float, lasts: float) -> None:
             slow.pop(node, None)
 
     slow.update(dict.fromkeys(nodes, seconds))
-    stage.lasting("slow", f"{_nodes(nodes)} {seconds:.3f} s away for {lasts:.3f} s", lasts, heal, nodes)
+    stage.lasting(
+        "slow", f"{_nodes(nodes)} {seconds:.3f} s away for {lasts:.3f} s", lasts, heal, nodes
+    )
 
 
 def _pause(stage: Stage, nodes: Nodes, lasts: float) -> None:
@@ -73,32 +85,42 @@ def _pause(stage: Stage, nodes: Nodes, lasts: float) -> None:
 
 
 def _crash(stage: Stage, nodes: Nodes, kept: str, lasts: float) -> None:
-    """Nodes end and come again as another run, with their data, without, or with what was saved last."""
+    """Nodes end and come again as another run, with their data, without, or with what was saved
+    last."""
     down = [node for node in nodes if stage.world.nodes[node].up]
     for node in down:
-        forgets = kept == "lost" or (kept == "rollback" and not marked(stage.world.nodes[node].snapshot))
+        forgets = kept == "lost" or (
+            kept == "rollback" and not marked(stage.world.nodes[node].snapshot)
+        )
         stage.world.crash(node, "durable" if forgets and not stage.may_forget(node) else kept)
 
     def heal() -> None:
         for node in down:
             stage.world.start(node)
 
-    stage.lasting("crash", f"{_nodes(nodes)} down for {lasts:.3f} s, data {kept}", lasts, heal, nodes)
+    stage.lasting(
+        "crash", f"{_nodes(nodes)} down for {lasts:.3f} s, data {kept}", lasts, heal, nodes
+    )
 
 
 def _reload(stage: Stage, nodes: Nodes, kept: str) -> None:
     """Nodes restart at once, behind something that keeps their clients' connections."""
     reloaded = []
     for node in nodes:
-        forgets = kept == "lost" or (kept == "rollback" and not marked(stage.world.nodes[node].snapshot))
+        forgets = kept == "lost" or (
+            kept == "rollback" and not marked(stage.world.nodes[node].snapshot)
+        )
         if not forgets or stage.may_forget(node):
             reloaded.append(node)
             stage.world.reload(node, kept)
-    stage.blip("reload", f"{_nodes(reloaded)} restarted behind living connections, data {kept}", reloaded)
+    stage.blip(
+        "reload", f"{_nodes(reloaded)} restarted behind living connections, data {kept}", reloaded
+    )
 
 
 def _replicate(stage: Stage, node: int, master: int, lasts: float) -> None:
-    """A node is made another one's replica, and a master again: it has that one's data then, and its connections live on."""
+    """A node is made another one's replica, and a master again: it has that one's data then, and
+    its connections live on."""
     nodes = stage.world.nodes
     if not nodes[node].up or nodes[node].role != "master" or not stage.may_copy(master, node):
         return
@@ -110,7 +132,9 @@ def _replicate(stage: Stage, node: int, master: int, lasts: float) -> None:
                 nodes[node].copy(nodes[master])
             nodes[node].promote()
 
-    stage.lasting("replicate", f"n{node} is a replica of n{master} for {lasts:.3f} s", lasts, heal, (node,))
+    stage.lasting(
+        "replicate", f"n{node} is a replica of n{master} for {lasts:.3f} s", lasts, heal, (node,)
+    )
 
 
 def _back_up(stage: Stage, nodes: Nodes) -> None:
@@ -122,11 +146,16 @@ def _back_up(stage: Stage, nodes: Nodes) -> None:
 
 
 def _move(stage: Stage, node: int, living: bool) -> None:
-    """The node's name leads to its standby, or back to the server before; at once, so that never two of them live."""
+    """The node's name leads to its standby, or back to the server before; at once, so that never
+    two of them live."""
     server = stage.world.nodes[node]
     if not server.up or not (stage.may_return(node) if server.stood_by else stage.may_forget(node)):
         return
-    stage.blip("move", f"n{node} is {'the server before' if server.stood_by else 'its standby'} now", (node,))
+    stage.blip(
+        "move",
+        f"n{node} is {'the server before' if server.stood_by else 'its standby'} now",
+        (node,),
+    )
     stage.world.move(node, living=living)
 
 
@@ -134,20 +163,29 @@ def _swap(stage: Stage, node: int) -> None:
     """SWAPDB: the node has other data, and after the second time those of before."""
     server = stage.world.nodes[node]
     if stage.may_return(node) if server.swapped else stage.may_forget(node):
-        stage.blip("swap", f"n{node} has the data of {'before' if server.swapped else 'another database'}", (node,))
+        stage.blip(
+            "swap",
+            f"n{node} has the data of {'before' if server.swapped else 'another database'}",
+            (node,),
+        )
         server.swap()
 
 
 def _misname(stage: Stage, client: str, one: int, other: int, swapped: bool, lasts: float) -> None:
-    """A client's name for one node leads to another one's server; *swapped*: and the other way round."""
+    """A client's name for one node leads to another one's server; *swapped*: and the other way
+    round."""
     led = {one: other, other: one} if swapped else {one: other}
     stage.clients[client].mislead(led)
-    what = f"{client} finds n{other} under the name n{one}{', and the other way round,' if swapped else ''} for {lasts:.3f} s"
+    what = (
+        f"{client} finds n{other} under the name"
+        f" n{one}{', and the other way round,' if swapped else ''} for {lasts:.3f} s"
+    )
     stage.lasting("misname", what, lasts, stage.clients[client].find, led, (client,))
 
 
 PRESSURE = 1.3
-"""Seconds from a new eviction policy to the first key that it costs: connections in use look once a second."""
+"""Seconds from a new eviction policy to the first key that it costs: connections in use look
+once a second."""
 
 
 def _pressure(stage: Stage, nodes: Nodes, kind: str, lasts: float) -> None:
@@ -167,7 +205,11 @@ def _pressure(stage: Stage, nodes: Nodes, kind: str, lasts: float) -> None:
     stage.world.at(stage.world.now + PRESSURE, evict)
     lasts += PRESSURE
     stage.lasting(
-        "pressure", f"{_nodes(nodes)} may evict for {lasts:.3f} s, and do: {kind}", lasts, lambda: policy("noeviction"), nodes
+        "pressure",
+        f"{_nodes(nodes)} may evict for {lasts:.3f} s, and do: {kind}",
+        lasts,
+        lambda: policy("noeviction"),
+        nodes,
     )
 
 
@@ -179,7 +221,13 @@ def _refuse(stage: Stage, nodes: Nodes, error: str, lasts: float) -> None:
             stage.world.nodes[node].refuses = text
 
     answer(error)
-    stage.lasting("refuse", f"{_nodes(nodes)} answer scripts with {error} for {lasts:.3f} s", lasts, lambda: answer(""), nodes)
+    stage.lasting(
+        "refuse",
+        f"{_nodes(nodes)} answer scripts with {error} for {lasts:.3f} s",
+        lasts,
+        lambda: answer(""),
+        nodes,
+    )
 
 
 def _repeat(stage: Stage, nodes: Nodes, lasts: float) -> None:
@@ -192,18 +240,26 @@ def _repeat(stage: Stage, nodes: Nodes, lasts: float) -> None:
         for node in nodes:
             world.nodes[node].repeat(world.now)
 
-    stage.lasting("repeat", f"{_nodes(nodes)} execute a MARK twice within {lasts:.3f} s", lasts, heal, nodes)
+    stage.lasting(
+        "repeat", f"{_nodes(nodes)} execute a MARK twice within {lasts:.3f} s", lasts, heal, nodes
+    )
 
 
 def _init(stage: Stage, settings: tuple[tuple[str, Any], ...], delay: float, breaks: int) -> None:
-    """`redlock init`: each of its commands takes a while, and after so many of them it may break off."""
+    """`redlock init`: each of its commands takes a while, and after so many of them it may break
+    off."""
     said = ", ".join([f"{name}={value}" for name, value in settings])
     stage.world.note("", "Init", f"init {said} begins")
     asked: dict[str, Any] = dict(settings)
     if asked.get("replace"):  # Of the same cluster, with the same promises.
         plan = stage.plan
         cluster = None if plan.cluster == "-" else plan.cluster
-        asked = {"durable": plan.durable, "never_replicas": plan.never_replicas, "cluster": cluster, **asked}
+        asked = {
+            "durable": plan.durable,
+            "never_replicas": plan.never_replicas,
+            "cluster": cluster,
+            **asked,
+        }
     ended = Operator(stage.world, delay=delay, breaks=breaks).init(**asked)
     stage.world.note("", "Init", f"init {said}: {ended}")
 
@@ -254,7 +310,9 @@ def _switched(stage: Stage, nodes: Nodes, lasts: float, switch: str, word: str, 
             setattr(stage.world.nodes[node], switch, on)
 
     turn(True)
-    stage.lasting(word, f"{_nodes(nodes)} {what} for {lasts:.3f} s", lasts, lambda: turn(False), nodes)
+    stage.lasting(
+        word, f"{_nodes(nodes)} {what} for {lasts:.3f} s", lasts, lambda: turn(False), nodes
+    )
 
 
 def _memory(stage: Stage, nodes: Nodes, lasts: float) -> None:
@@ -283,16 +341,23 @@ _SCRIBBLES = ("nonsense", "redlock2 x y 3000 0 0 -", "{elsewhere}", "{short}")
 
 
 def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
-    """Somebody writes a marker of another format or cluster, and puts the old one back after a while."""
+    """Somebody writes a marker of another format or cluster, and puts the old one back after a
+    while."""
     written: dict[int, tuple[str, str]] = {}
     for node in nodes:
         data = stage.world.nodes[node].data
         marker = Marker.parse(data[MARKER_KEY][0]) if MARKER_KEY in data else None
         # Not over what another one wrote: that would be put back, and stay.
-        if marker is not None and (marker.nodes, marker.cluster) == (stage.plan.nodes, stage.plan.cluster):
+        if marker is not None and (marker.nodes, marker.cluster) == (
+            stage.plan.nodes,
+            stage.plan.cluster,
+        ):
             short = replace(marker, nodes=marker.nodes + 2).text()
             elsewhere = replace(marker, cluster="elsewhere").text()
-            written[node] = (marker.text(), _SCRIBBLES[what].format(elsewhere=elsewhere, short=short))
+            written[node] = (
+                marker.text(),
+                _SCRIBBLES[what].format(elsewhere=elsewhere, short=short),
+            )
             data[MARKER_KEY] = (written[node][1], None)
 
     def heal() -> None:
@@ -301,7 +366,9 @@ def _scribble(stage: Stage, nodes: Nodes, what: int, lasts: float) -> None:
             if data.get(MARKER_KEY) == (after, None):
                 data[MARKER_KEY] = (before, None)
 
-    stage.lasting("scribble", f"{_nodes(written)} with a foreign marker for {lasts:.3f} s", lasts, heal, nodes)
+    stage.lasting(
+        "scribble", f"{_nodes(written)} with a foreign marker for {lasts:.3f} s", lasts, heal, nodes
+    )
 
 
 def _flap(stage: Stage, nodes: Nodes, lasts: float) -> None:
@@ -317,13 +384,17 @@ def _scripts(stage: Stage, nodes: Nodes) -> None:
 
 
 def _foreign(stage: Stage, nodes: Nodes, lasts: float) -> None:
-    """A classic client takes the lock there, or dies between SETNX and EXPIRE where somebody repairs that."""
+    """A classic client takes the lock there, or dies between SETNX and EXPIRE where somebody
+    repairs that."""
     stage.blip("foreign", f"somebody else's lock on {_nodes(nodes)}", nodes)
     for node in nodes:
         server = stage.world.nodes[node]
         now_ms = server.wall_us(stage.world.now) // 1000
         if server.up and server._get("redlock:r", now_ms) is None:
-            server.data["redlock:r"] = ("somebody else", None if stage.plan.repair else now_ms + lasts * 1000)
+            server.data["redlock:r"] = (
+                "somebody else",
+                None if stage.plan.repair else now_ms + lasts * 1000,
+            )
 
 
 _UNFIT: dict[str, tuple[str, Any, Any]] = {
@@ -347,7 +418,9 @@ def _unfit(stage: Stage, nodes: Nodes, why: str, lasts: float) -> None:
             setattr(stage.world.nodes[node], name, value)
 
     make(bad)
-    stage.lasting("unfit", f"{_nodes(nodes)} {why} for {lasts:.3f} s", lasts, lambda: make(good), nodes)
+    stage.lasting(
+        "unfit", f"{_nodes(nodes)} {why} for {lasts:.3f} s", lasts, lambda: make(good), nodes
+    )
 
 
 def _unmaster(stage: Stage, nodes: Nodes, lasts: float) -> None:
@@ -361,7 +434,9 @@ def _unmaster(stage: Stage, nodes: Nodes, lasts: float) -> None:
             if server.role != "master":
                 server.promote()
 
-    stage.lasting("unmaster", f"{_nodes(nodes)} made replicas of nobody for {lasts:.3f} s", lasts, heal, nodes)
+    stage.lasting(
+        "unmaster", f"{_nodes(nodes)} made replicas of nobody for {lasts:.3f} s", lasts, heal, nodes
+    )
 
 
 def _jump(stage: Stage, nodes: Nodes, seconds: float) -> None:
@@ -385,31 +460,47 @@ def _skew(stage: Stage, client: str, seconds: float) -> None:
 
 
 def _stall(stage: Stage, client: str, seconds: float) -> None:
-    """A client is paused and its lease clock with it: no clock that we read does that, unless it is broken."""
+    """A client is paused and its lease clock with it: no clock that we read does that, unless it
+    is broken."""
     stage.clients[client].stall(seconds)
-    stage.lasting("stall", f"{client} paused for {seconds:.3f} s, its lease clock too", seconds, _nothing, clients=(client,))
+    stage.lasting(
+        "stall",
+        f"{client} paused for {seconds:.3f} s, its lease clock too",
+        seconds,
+        _nothing,
+        clients=(client,),
+    )
 
 
 def _freeze(stage: Stage, client: str, lasts: float) -> None:
     """SIGSTOP for a client."""
     stage.clients[client].pause(lasts)
-    stage.lasting("freeze", f"{client} paused for {lasts:.3f} s", lasts, _nothing, clients=(client,))
+    stage.lasting(
+        "freeze", f"{client} paused for {lasts:.3f} s", lasts, _nothing, clients=(client,)
+    )
 
 
 def _nap(stage: Stage, client: str, answers: int, lasts: float) -> None:
     """SIGSTOP for a client with an answer in flight: after so many more of them."""
-    stage.blip("nap", f"{client} will pause for {lasts:.3f} s after {answers} more answers", clients=(client,))
+    stage.blip(
+        "nap",
+        f"{client} will pause for {lasts:.3f} s after {answers} more answers",
+        clients=(client,),
+    )
     stage.clients[client].nap(answers, lasts)
 
 
 def _suspend(stage: Stage, client: str, lasts: float) -> None:
     """A client's machine sleeps: its timers do not count that."""
     stage.clients[client].suspend(lasts)
-    stage.lasting("suspend", f"{client} suspended for {lasts:.3f} s", lasts, _nothing, clients=(client,))
+    stage.lasting(
+        "suspend", f"{client} suspended for {lasts:.3f} s", lasts, _nothing, clients=(client,)
+    )
 
 
 def _cancel(stage: Stage, client: str, steps: int) -> None:
-    """The caller goes away: now, or after so many more events of what it waits for, or waits for next."""
+    """The caller goes away: now, or after so many more events of what it waits for, or waits for
+    next."""
     stage.actors_of(client)[0].cancel(steps)
 
 
@@ -433,7 +524,13 @@ def _starve(stage: Stage, clients: Names, of: str, lasts: float) -> None:
             stage.clients[client].starved = what
 
     have(of)
-    stage.lasting("starve", f"{_list(clients)} without {of} for {lasts:.3f} s", lasts, lambda: have(""), clients=clients)
+    stage.lasting(
+        "starve",
+        f"{_list(clients)} without {of} for {lasts:.3f} s",
+        lasts,
+        lambda: have(""),
+        clients=clients,
+    )
 
 
 def _fork(stage: Stage, client: str) -> None:

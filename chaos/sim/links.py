@@ -1,8 +1,10 @@
-"""How a simulated client's requests reach a node: by the shipped `Link` on bytes, or as they are, for the flows alone.
+"""How a simulated client's requests reach a node: by the shipped `Link` on bytes, or as they are,
+for the flows alone.
 
-Both stand in the shipped `LinkSet`, keep the contract of a driver (`redlock.core.effects`) and share the shipped `Node`.
-`PlainLink` is that contract once more, as simply as it can be written: what the flows rely on is the contract, and not how one
-link keeps it. What it would write is a list of payloads.
+Both stand in the shipped `LinkSet`, keep the contract of a driver (`redlock.core.effects`) and
+share the shipped `Node`. `PlainLink` is that contract once more, as simply as it can be written:
+what the flows rely on is the contract, and not how one link keeps it. What it would write is a list
+of payloads.
 """
 
 from __future__ import annotations
@@ -33,7 +35,12 @@ def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: floa
     asked = commands(reader)
     if node.flaps:
         place = next(
-            (place for place, words in enumerate(asked) if words[0].startswith(b"EVAL") and words[1] not in _LOOKS), None
+            (
+                place
+                for place, words in enumerate(asked)
+                if words[0].startswith(b"EVAL") and words[1] not in _LOOKS
+            ),
+            None,
         )
         if place is not None:
             raise CutOff(b"".join([node.execute(words, at) for words in asked[:place]]))
@@ -41,7 +48,8 @@ def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: floa
 
 
 class PlainLink:
-    """The contract of a driver, without bytes: a request travels as it is, and is answered by identity."""
+    """The contract of a driver, without bytes: a request travels as it is, and is answered by
+    identity."""
 
     __slots__ = (
         "_admission",
@@ -71,7 +79,9 @@ class PlainLink:
         "up",
     )
 
-    def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
+    def __init__(
+        self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float
+    ) -> None:
         self.node = node
         self.broken: Fault | None = None
         self.up = self.dialling = False
@@ -102,7 +112,9 @@ class PlainLink:
 
     @property
     def releasing(self) -> bool:
-        return any(isinstance(request, Request) and request.command.final for request in self.in_flight)
+        return any(
+            isinstance(request, Request) and request.command.final for request in self.in_flight
+        )
 
     def overdue(self, now: float) -> bool:
         return bool(self.in_flight) and now - self._quiet_since > self._silence
@@ -128,7 +140,9 @@ class PlainLink:
                 self._settle_waiting(now)
         elif type(command) is Greet:
             if self._may_vote(now) and not command.look:
-                self._mailbox.append(Reply(request, self._admission.standing(self.node.index, now), now))
+                self._mailbox.append(
+                    Reply(request, self._admission.standing(self.node.index, now), now)
+                )
                 return []
             if command.look and self._greeted and not self._greeting:
                 self._greet(now)
@@ -171,27 +185,34 @@ class PlainLink:
         return False
 
     def _admit(self, standing: Standing, as_of: int) -> None:
-        self._marker, self._as_of, self._life = standing.marker, as_of, self._admission.life(self.node.index)
+        self._marker, self._as_of, self._life = (
+            standing.marker,
+            as_of,
+            self._admission.life(self.node.index),
+        )
 
     def _send_vote(self, request: Request, now: float) -> None:
         request.life = self._life
         self._send(request, self._marker or "", now)
 
     def _counts(self, request: Request, now: float) -> bool:
-        """Whether a vote that was just read is one: nobody has found since it was written that the node lost anything."""
+        """Whether a vote that was just read is one: nobody has found since it was written that
+        the node lost anything."""
         if self._as_of != self._admission.changes:
             self._barred = self._admission.standing(self.node.index, now).barred
         return not self._barred and request.life == self._admission.life(self.node.index)
 
     def _settle(self, now: float, *, tell: bool = False) -> None:
-        """Act on how the node stands: open the way for votes, write its marker, or look again later."""
+        """Act on how the node stands: open the way for votes, write its marker, or look again
+        later."""
         if not self.up or self._learning:
             return
         node, as_of = self.node, self._admission.changes
         standing = self._admission.standing(node.index, now)
         self._barred = standing.barred
         if standing.state is State.ADMITTED:
-            if standing.memory != self._memory:  # Another connection was told of another memory than is behind this one.
+            # Another connection was told of another memory than is behind this one.
+            if standing.memory != self._memory:
                 if node.recheck_due(now):
                     self._greet(now)
                 return
@@ -206,7 +227,9 @@ class PlainLink:
             if tell:  # It was asked just now.
                 node.tell(standing, now)
             elif due and standing.redial:
-                self.broken = Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server")
+                self.broken = Fault(
+                    FaultKind.LOST, "was dialled again, as another node's name leads to its server"
+                )
             elif due:
                 self._greet(now)
 
@@ -222,7 +245,11 @@ class PlainLink:
         waiting, self._waiting = self._waiting, deque()
         for request in waiting:
             looks = isinstance(request.command, Greet) and request.command.look
-            if standing.state in (State.UNKNOWN, State.MARK) and now <= request.not_after and not looks:
+            if (
+                standing.state in (State.UNKNOWN, State.MARK)
+                and now <= request.not_after
+                and not looks
+            ):
                 request.why = standing.fault.detail if standing.fault is not None else ""
                 self._waiting.append(request)
             elif type(request.command) is Greet:
@@ -311,9 +338,12 @@ class PlainLink:
             self.dialling = True
             try:
                 self._dial()
-            except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
+            except Exception as error:
+                # A dial that did not begin ends never: nobody would ask for another one.
                 self.dialling = False
-                self._unreachable(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error})"), now)
+                self._unreachable(
+                    Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error})"), now
+                )
 
     def _send(self, request: Request, marker: str, now: float) -> None:
         if not self.in_flight:
@@ -349,13 +379,16 @@ class PlainLink:
             self._fail_waiting(fault, now)
             return
         self._memory = identity.memory
-        self._admission.seen(node.index, identity, now, asked_at=self._looked[0], as_of=self._looked[1])
+        self._admission.seen(
+            node.index, identity, now, asked_at=self._looked[0], as_of=self._looked[1]
+        )
         node.met(before, identity, now)
         self._settle(now, tell=True)
         self._settle_waiting(now)
 
     def _wrote(self, mark: Mark, stands: str | None, now: float) -> None:
-        """The marker was written, by us or, first, by somebody else; None: the memory is another one."""
+        """The marker was written, by us or, first, by somebody else; None: the memory is another
+        one."""
         self._marking = self._unproven = False
         if stands is None:
             self._greet(now)
@@ -378,7 +411,9 @@ class PlainLink:
             self.broken = fault
             return
         if command.marked and value is GRANTED and not self._counts(request, now):
-            self._fail(request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now)
+            self._fail(
+                request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now
+            )
         elif request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:

@@ -1,8 +1,10 @@
-"""A simulated server: the semantics of our Lua files in Python, a wall clock of its own, and ways to forget.
+"""A simulated server: the semantics of our Lua files in Python, a wall clock of its own, and ways
+to forget.
 
-`execute` takes RESP words and gives bytes, so that the shipped links talk to it as to a real server; `perform` takes a
-command as it is, for runs of the flows alone. `tests/sim/test_node.py` runs it side by side with a real server on random
-commands, so that the two cannot drift apart. From outside the scripts it also notes what the audit asks a node about.
+`execute` takes RESP words and gives bytes, so that the shipped links talk to it as to a real
+server; `perform` takes a command as it is, for runs of the flows alone. `tests/sim/test_node.py`
+runs it side by side with a real server on random commands, so that the two cannot drift apart. From
+outside the scripts it also notes what the audit asks a node about.
 """
 
 from __future__ import annotations
@@ -16,7 +18,18 @@ from typing import Any, Protocol
 
 import hiredis
 
-from redlock.core.commands import FREE, LOOK, MARK, MARKER_KEY, PEEK, REPAIR, TAKE, TOKEN_MAX, Command, Script
+from redlock.core.commands import (
+    FREE,
+    LOOK,
+    MARK,
+    MARKER_KEY,
+    PEEK,
+    REPAIR,
+    TAKE,
+    TOKEN_MAX,
+    Command,
+    Script,
+)
 from redlock.core.identity import Blank, Identity, Memory, is_blank
 
 __all__ = ["EPOCH_US", "ScriptError", "SimNode", "commands", "marked"]
@@ -30,7 +43,8 @@ EPOCH_US = 1_800_000_000_000_000
 """Where simulated wall clocks start."""
 AHEAD_US = 60_000_000
 STEPS_AHEAD = 2048
-"""How far a token may be past the node's clock, or past the fence: the clamp of `take.lua` and `free.lua`."""
+"""How far a token may be past the node's clock, or past the fence: the clamp of `take.lua` and
+`free.lua`."""
 
 
 class Line(Protocol):
@@ -42,7 +56,8 @@ class Line(Protocol):
 
 
 class SimNode:
-    """One server. *rate*: seconds of its clock per second of true time; *offset*: seconds it is ahead."""
+    """One server. *rate*: seconds of its clock per second of true time; *offset*: seconds it is
+    ahead."""
 
     def __init__(self, index: int, draw: Callable[[], str]) -> None:
         self.index = index
@@ -58,7 +73,8 @@ class SimNode:
         self.cut_short = False
         """The next TAKE that writes is aborted between its two writes."""
         self.babbles = False
-        """Something between it and its clients answers scripts with what no script of ours gives."""
+        """Something between it and its clients answers scripts with what no script of ours
+        gives."""
         self.mumbles = False
         """The same, and to the greeting."""
         self.uptime: str | None = None
@@ -74,7 +90,8 @@ class SimNode:
         self._draw = draw
         self.run_id = draw()
         self.replication_id = draw()
-        """What INFO calls `master_replid`; `replication_id_before`: `master_replid2`; `promoted_at`: `second_repl_offset`."""
+        """What INFO calls `master_replid`; `replication_id_before`: `master_replid2`;
+        `promoted_at`: `second_repl_offset`."""
         self.replication_id_before = "0" * 40
         self.promoted_at = "-1"
         self.evicted = 0
@@ -83,10 +100,12 @@ class SimNode:
         self.scripts: set[str] = set()
         self.snapshot: dict[str, Value] = {}
         self.taken: dict[str, int] = {}
-        """By owner, the last token it took the lock with here; and `freed`, by owner, the largest it gave back here."""
+        """By owner, the last token it took the lock with here; and `freed`, by owner, the
+        largest it gave back here."""
         self.freed: dict[str, int] = {}
         self.orphans: dict[str, Line] = {}
-        """By owner, the connection by which a TAKE came after a release of the same owner that had changed nothing here."""
+        """By owner, the connection by which a TAKE came after a release of the same owner that
+        had changed nothing here."""
         self.unpoisoned: set[str] = set()
         """Owners whose release found no memory left for the fence that keeps a late TAKE out."""
         self.line: Line | None = None
@@ -139,11 +158,13 @@ class SimNode:
         self.replication_id_before, self.promoted_at = before, promoted_at
 
     def back_up(self) -> None:
-        """The first replica, or a backup, comes or leaves: nothing is lost, and the replication id is another one."""
+        """The first replica, or a backup, comes or leaves: nothing is lost, and the replication
+        id is another one."""
         self._rename()
 
     def demote(self, master: SimNode) -> None:
-        """REPLICAOF: its data are a copy of its master's from now on, and it shows that one's replication id as its own."""
+        """REPLICAOF: its data are a copy of its master's from now on, and it shows that one's
+        replication id as its own."""
         self.role = "slave"
         self.copy(master)
 
@@ -154,7 +175,8 @@ class SimNode:
         self._forgot()
 
     def promote(self) -> None:
-        """REPLICAOF NO ONE: a master again, under a new replication id, beside which it still shows the one before."""
+        """REPLICAOF NO ONE: a master again, under a new replication id, beside which it still
+        shows the one before."""
         self.role = "master"
         self._rename(self.replication_id, "4711")
 
@@ -165,7 +187,8 @@ class SimNode:
 
     @property
     def was_marked(self) -> bool:
-        """Whether it shows who never met its cluster that it is no new one: by its marker, or by what `init` left of that."""
+        """Whether it shows who never met its cluster that it is no new one: by its marker, or by
+        what `init` left of that."""
         put = Blank.parse(self.data[MARKER_KEY][0]) if MARKER_KEY in self.data else None
         return self.marked or (put is not None and put.wait_ttl > 0)
 
@@ -179,8 +202,13 @@ class SimNode:
         self._forgot()
 
     def evict(self, kind: str, *, counts: bool = False) -> None:
-        """Drop the "lock"s, the "fence"s or "all", and keep the marker. *counts*: it says how many, or nobody can see it."""
-        kept = {key: value for key, value in self.data.items() if key == MARKER_KEY or _is(kind, key) is False}
+        """Drop the "lock"s, the "fence"s or "all", and keep the marker. *counts*: it says how
+        many, or nobody can see it."""
+        kept = {
+            key: value
+            for key, value in self.data.items()
+            if key == MARKER_KEY or _is(kind, key) is False
+        }
         if counts:
             self.evicted += len(self.data) - len(kept)
         self.data = kept
@@ -193,15 +221,34 @@ class SimNode:
 
     def holders(self) -> list[str]:
         """The owners of the locks that it has now, whether they expired or not."""
-        return [value[0].partition(":")[0] for key, value in self.data.items() if not key.endswith((":fence", MARKER_KEY))]
+        return [
+            value[0].partition(":")[0]
+            for key, value in self.data.items()
+            if not key.endswith((":fence", MARKER_KEY))
+        ]
 
     # What stands in for it
 
     def stand_in(self, at: float) -> None:
-        """Another server answers under this name: the one that stood by, or the one that did before."""
-        ours = (self.run_id, self.replication_id, self.replication_id_before, self.promoted_at, self.evicted, self.data)
+        """Another server answers under this name: the one that stood by, or the one that did
+        before."""
+        ours = (
+            self.run_id,
+            self.replication_id,
+            self.replication_id_before,
+            self.promoted_at,
+            self.evicted,
+            self.data,
+        )
         theirs = self._standby or (self._draw(), self._draw(), "0" * 40, "-1", 0, {})
-        self.run_id, self.replication_id, self.replication_id_before, self.promoted_at, self.evicted, self.data = theirs
+        (
+            self.run_id,
+            self.replication_id,
+            self.replication_id_before,
+            self.promoted_at,
+            self.evicted,
+            self.data,
+        ) = theirs
         self.role = "master"
         self.scripts = set()
         self.started_at = min(self.started_at, at)
@@ -209,7 +256,8 @@ class SimNode:
         self._forgot()
 
     def swap(self) -> None:
-        """SWAPDB with a database that was empty at first: other data, the marker among them, in the same memory."""
+        """SWAPDB with a database that was empty at first: other data, the marker among them, in
+        the same memory."""
         self.data, self._other_data = self._other_data, self.data
         self._forgot()
 
@@ -224,7 +272,8 @@ class SimNode:
         return bool(self._other_data)
 
     def repeat(self, at: float) -> None:
-        """Marks that were executed since `repeats` was set are executed once more: something in between sent them twice."""
+        """Marks that were executed since `repeats` was set are executed once more: something in
+        between sent them twice."""
         marks, self.repeats = self.repeats or [], None
         for keys, arguments in marks:
             with contextlib.suppress(ScriptError):
@@ -274,7 +323,11 @@ class SimNode:
         if name == b"INFO":
             if self.mumbles:
                 return b":7\r\n"
-            return _bulk("".join([f"{name}:{value}\r\n" for name, value in self._fields(at).items()]).encode())
+            return _bulk(
+                "".join(
+                    [f"{name}:{value}\r\n" for name, value in self._fields(at).items()]
+                ).encode()
+            )
         if name == b"SCRIPT":
             script = _by_source(words[2])
             assert script is not None
@@ -295,7 +348,9 @@ class SimNode:
             return f"-{error}\r\n".encode()
         return _reply(answer)
 
-    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float) -> Answer:
+    def _run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], at: float
+    ) -> Answer:
         now = self.wall_us(at)
         if self.refuses:
             raise ScriptError(self.refuses)
@@ -334,7 +389,13 @@ class SimNode:
     # What it saw, for the audit
 
     def _took(
-        self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
+        self,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        answer: Answer,
+        before: Value | None,
+        now: int,
+        at: float,
     ) -> None:
         owner, number = arguments[0], int(arguments[1])
         if answer != number or arguments[4] == "verify":
@@ -343,15 +404,29 @@ class SimNode:
         if owner in self.freed:
             self._took_late(owner, at)
         if self.freed.get(owner, 0) >= number:
-            self.wrongs.append((at, "R7: a release is final", f"n{self.index} was taken by {owner[:8]} after its release"))
+            self.wrongs.append(
+                (
+                    at,
+                    "R7: a release is final",
+                    f"n{self.index} was taken by {owner[:8]} after its release",
+                )
+            )
         after = self.data.get(keys[0])
         if after is None or after[1] is None:
-            self.wrongs.append((at, "I11: every lock expires", f"n{self.index} has a lock of {owner[:8]} without an expiry"))
+            self.wrongs.append(
+                (
+                    at,
+                    "I11: every lock expires",
+                    f"n{self.index} has a lock of {owner[:8]} without an expiry",
+                )
+            )
             return
         if arguments[4] == "extend" and before is None:
             self.top_ups += 1
         longest = now // 1000 + int(arguments[2])
-        if after[1] > longest and not (before is not None and before[1] is not None and after[1] <= before[1]):
+        if after[1] > longest and not (
+            before is not None and before[1] is not None and after[1] <= before[1]
+        ):
             text = f"n{self.index} keeps the lock of {owner[:8]} for longer than was asked"
             self.wrongs.append((at, "I11: every lock expires", text))
 
@@ -360,19 +435,31 @@ class SimNode:
         if self.line is None:
             return
         if owner in self.line.freed:
-            text = f"n{self.index} was asked by {owner[:8]} behind its release, on the same connection"
+            text = (
+                f"n{self.index} was asked by {owner[:8]} behind its release, on the same connection"
+            )
             self.wrongs.append((at, "R7: a release goes behind its acquire", text))
         if owner not in self.unpoisoned:
             self.orphans[owner] = self.line
 
     def _freed(
-        self, keys: Sequence[str], arguments: Sequence[Any], answer: Answer, before: Value | None, now: int, at: float
+        self,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        answer: Answer,
+        before: Value | None,
+        now: int,
+        at: float,
     ) -> None:
         owner, number = arguments[0], int(arguments[1])
         self.orphans.pop(owner, None)
         if self.line is not None:
             self.line.freed.add(owner)
-        if before is not None and not before[0].startswith(f"{owner}:") and (before[1] is None or now // 1000 <= before[1]):
+        if (
+            before is not None
+            and not before[0].startswith(f"{owner}:")
+            and (before[1] is None or now // 1000 <= before[1])
+        ):
             if self.data.get(keys[0]) != before:
                 text = f"n{self.index}: the release of {owner[:8]} hit the lock of {before[0][:8]}"
                 self.wrongs.append((at, "I8: a release is the owner's alone", text))
@@ -441,7 +528,9 @@ class SimNode:
         if not self._remembers(memory):
             return [3, (marker or "").encode()]
         if ttl > max_ttl:
-            raise ScriptError(f"REDLOCK a ttl of {ttl} ms is above this cluster's max_ttl of {max_ttl} ms")
+            raise ScriptError(
+                f"REDLOCK a ttl of {ttl} ms is above this cluster's max_ttl of {max_ttl} ms"
+            )
         fence = self._fence(fence_key, now_ms)
         held = self._get(lock_key, now_ms)
         if held is not None:
@@ -471,7 +560,8 @@ class SimNode:
         return number
 
     def _claim(self, raise_fence: Callable[[], None], take_lock: Callable[[], None]) -> None:
-        """Fence first: an abort between the two leaves a raised fence, which is harmless, never a lock without one."""
+        """Fence first: an abort between the two leaves a raised fence, which is harmless, never
+        a lock without one."""
         raise_fence()
         self._aborted()
         take_lock()
@@ -482,7 +572,12 @@ class SimNode:
             raise ScriptError("ERR aborted between two writes")
 
     def _free(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
-        owner, number, fence_ttl, now_ms = arguments[0], int(arguments[1]), int(arguments[2]), now // 1000
+        owner, number, fence_ttl, now_ms = (
+            arguments[0],
+            int(arguments[1]),
+            int(arguments[2]),
+            now // 1000,
+        )
         lock_key, fence_key = keys
         held = self._get(lock_key, now_ms)
         mine = held is not None and held.startswith(f"{owner}:")
@@ -493,7 +588,11 @@ class SimNode:
             del self.data[lock_key]
         text = self._get(fence_key, now_ms)
         fence = 0 if text is None else int(text) if _DIGITS.fullmatch(text) else math.inf
-        if fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US) and not self.out_of_memory and self.role == "master":
+        if (
+            fence <= number <= max(fence + STEPS_AHEAD, now + AHEAD_US)
+            and not self.out_of_memory
+            and self.role == "master"
+        ):
             self._raise_fence(fence_key, str(number + 1), fence_ttl, now_ms)
         return int(mine)
 
@@ -538,10 +637,16 @@ class SimNode:
     def _look(self, keys: Sequence[str], arguments: Sequence[Any], now: int, at: float) -> Answer:
         info = "".join([f"{name}:{value}\r\n" for name, value in self._fields(at).items()])
         marker = self._get(keys[0], now // 1000) or ""
-        return [info.encode(), marker.encode(), str(now // 1_000_000).encode(), str(now % 1_000_000).encode()]
+        return [
+            info.encode(),
+            marker.encode(),
+            str(now // 1_000_000).encode(),
+            str(now % 1_000_000).encode(),
+        ]
 
     def _remembers(self, memory: str) -> bool:
-        """Whether the memory that a marker names is the one that it has: what every script that votes or marks asks INFO."""
+        """Whether the memory that a marker names is the one that it has: what every script that
+        votes or marks asks INFO."""
         return self.role == "master" and self.replication_id == memory
 
 
@@ -599,4 +704,8 @@ def _bulk(data: bytes) -> bytes:
 def _reply(answer: Answer | bytes) -> bytes:
     if isinstance(answer, int):
         return b":%d\r\n" % answer
-    return _bulk(answer) if isinstance(answer, bytes) else b"*%d\r\n" % len(answer) + b"".join(map(_reply, answer))
+    return (
+        _bulk(answer)
+        if isinstance(answer, bytes)
+        else b"*%d\r\n" % len(answer) + b"".join(map(_reply, answer))
+    )

@@ -1,6 +1,8 @@
-"""An operator at work on the simulated nodes: the shipped `redlock init`, with a client library that talks to them.
+"""An operator at work on the simulated nodes: the shipped `redlock init`, with a client library
+that talks to them.
 
-Every command takes its time, in which the rest of the world goes on; after so many of them the operator's connection may break.
+Every command takes its time, in which the rest of the world goes on; after so many of them the
+operator's connection may break.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _INIT = import_module("redlock.initialise")  # The package has a function of tha
 
 
 class Operator:
-    """Runs `initialise` on all nodes of *world*. *delay*: seconds a command takes; *breaks*: after so many, -1: never."""
+    """Runs `initialise` on all nodes of *world*. *delay*: seconds a command takes; *breaks*:
+    after so many, -1: never."""
 
     def __init__(self, world: World, *, delay: float, breaks: int = -1) -> None:
         self.world = world
@@ -36,7 +39,10 @@ class Operator:
     def init(self, **settings: Any) -> str:
         """As `redlock init` with *settings*; what came of it."""
         endpoints = [_Endpoint(self, index) for index in range(len(self.world.nodes))]
-        with patch.object(_INIT, "endpoints", lambda nodes: nodes), patch.object(_INIT, "secrets", self):
+        with (
+            patch.object(_INIT, "endpoints", lambda nodes: nodes),
+            patch.object(_INIT, "secrets", self),
+        ):
             try:
                 _INIT.initialise(endpoints, **settings)
             except ConfigurationError as error:
@@ -101,4 +107,7 @@ class _Endpoint:
     def execute(self) -> list[bool]:
         world = self._operator.world
         node = world.nodes[self._index]
-        return [node._get(key.decode(), node.wall_us(world.now) // 1000) is not None for key in self._asked]
+        return [
+            node._get(key.decode(), node.wall_us(world.now) // 1000) is not None
+            for key in self._asked
+        ]

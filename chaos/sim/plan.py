@@ -1,8 +1,9 @@
 """What a run is made of, as data: the cluster, the clients, the weather, and a calendar of steps.
 
-A plan comes from a seed (`draw`), from a search that shrinks (`tests/sim/test_machine.py`), or from a file
-(`chaos/regressions`). The same plan may be played by the flows alone or on bytes. Its assumptions are drawn first, so that a
-run inside them contains only what the library promises to survive.
+A plan comes from a seed (`draw`), from a search that shrinks (`tests/sim/test_machine.py`), or from
+a file (`chaos/regressions`). The same plan may be played by the flows alone or on bytes. Its
+assumptions are drawn first, so that a run inside them contains only what the library promises to
+survive.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ HEALED_FOR = 40.0
 DRIFT_KEPT = 0.004
 """Clock rates within this of true time differ by less than the drift factor of 1 %."""
 ASTRAY = 3.0
-"""Seconds by which one node's clock may be wrong: less than a quarantine, which is as far as tokens are promised to rise past a
-loss."""
+"""Seconds by which one node's clock may be wrong: less than a quarantine, which is as far as
+tokens are promised to rise past a loss."""
 
 Step = tuple[Any, ...]
 """When, what, and with which arguments: `faults.py` has the words."""
@@ -35,10 +36,12 @@ Step = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """One client process. *nodes*: its list, as numbers of the cluster's; None: all. *actors*: its threads or tasks.
+    """One client process. *nodes*: its list, as numbers of the cluster's; None: all. *actors*: its
+    threads or tasks.
 
-    *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases. *sets*: it has threads, and
-    they share so many sets of connections; 0: it has tasks, which share one.
+    *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases.
+    *sets*: it has threads, and they share so many sets of connections; 0: it has tasks, which share
+    one.
     """
 
     name: str
@@ -55,7 +58,8 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run before it happens. *workload* "": only what the steps say. Times in seconds of true time."""
+    """A run before it happens. *workload* "": only what the steps say. Times in seconds of true
+    time."""
 
     seed: int = 0
     workload: str = ""
@@ -112,7 +116,11 @@ class Plan:
 def _unusual(player: Player) -> dict[str, Any]:
     usual = Player(player.name)
     values = {entry.name: getattr(player, entry.name) for entry in fields(player)}
-    return {name: value for name, value in values.items() if name == "name" or value != getattr(usual, name)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name == "name" or value != getattr(usual, name)
+    }
 
 
 def _tuples(value: Any) -> Any:
@@ -135,11 +143,16 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
     players = _players(source, nodes, assumptions, marked, durable)
     raises = marked and assumptions.memory and source.random() < 0.15
     if raises:
-        players = [replace(player, max_ttl=None) if player.name != "x" else player for player in players]
+        players = [
+            replace(player, max_ttl=None) if player.name != "x" else player for player in players
+        ]
     tail_share, tail = source.choice(_WEATHER)
     span = source.choice(SPANS)
     spread = DRIFT_KEPT if assumptions.timing else source.choice([DRIFT_KEPT, 0.2])
-    offsets = [source.uniform(-0.5, 0.5) if not assumptions.order or assumptions.memory else 0.0 for _ in range(nodes)]
+    offsets = [
+        source.uniform(-0.5, 0.5) if not assumptions.order or assumptions.memory else 0.0
+        for _ in range(nodes)
+    ]
     apart = random.Random(f"{workload}/{seed}/astray")
     if any(offsets) and apart.random() < 0.15:
         offsets[apart.randrange(nodes)] = apart.uniform(-ASTRAY, ASTRAY)
@@ -164,7 +177,14 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         lossy=source.random() < 0.5,
         rounds=source.choice([1, 1, 1, 2, 2, 3]),
         retry_delay=source.choice(_RETRY_DELAYS),
-        steps=_steps(source, nodes, players, assumptions, _Promises(marked, durable, never_replicas, raises), span),
+        steps=_steps(
+            source,
+            nodes,
+            players,
+            assumptions,
+            _Promises(marked, durable, never_replicas, raises),
+            span,
+        ),
         healed_at=span,
         ends_at=span + HEALED_FOR,
     )
@@ -182,13 +202,18 @@ def _assume(source: random.Random) -> Assumptions:
     kind = source.random()
     if kind < 0.8:
         return Assumptions(kept=source.random() < 0.3)
-    if kind < 0.9:  # No clock can be trusted: what the nodes remember must do, or nothing orders the tokens.
+    # No clock can be trusted: what the nodes remember must do, or nothing orders the tokens.
+    if kind < 0.9:
         lease_clock = source.random() < 0.5
-        return Assumptions(timing=False, order=False, kept=source.random() < 0.6, lease_clock=lease_clock)
+        return Assumptions(
+            timing=False, order=False, kept=source.random() < 0.6, lease_clock=lease_clock
+        )
     return Assumptions(memory=False, order=source.random() < 0.5)
 
 
-def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked: bool, durable: bool) -> list[Player]:
+def _players(
+    source: random.Random, nodes: int, assumptions: Assumptions, marked: bool, durable: bool
+) -> list[Player]:
     count = source.choice([2, 2, 2, 2, 3, 4])
     players = [
         Player(
@@ -207,7 +232,8 @@ def _players(source: random.Random, nodes: int, assumptions: Assumptions, marked
 
 
 def _misfit(source: random.Random, nodes: int, durable: bool) -> Player:
-    """A client that must be refused: a server listed twice, a list too short, promises of another cluster."""
+    """A client that must be refused: a server listed twice, a list too short, promises of
+    another cluster."""
     everything = tuple(range(nodes))
     return source.choice(
         [
@@ -219,8 +245,15 @@ def _misfit(source: random.Random, nodes: int, durable: bool) -> Player:
     )
 
 
-def _clocked(source: random.Random, player: Player, assumptions: Assumptions, spread: float) -> Player:
-    skews = [0.0, source.uniform(-0.01, 0.01), source.uniform(-50.0, 50.0), source.uniform(-3600.0, 3600.0)]
+def _clocked(
+    source: random.Random, player: Player, assumptions: Assumptions, spread: float
+) -> Player:
+    skews = [
+        0.0,
+        source.uniform(-0.01, 0.01),
+        source.uniform(-50.0, 50.0),
+        source.uniform(-3600.0, 3600.0),
+    ]
     skew = source.choice(skews)
     rate = 1.0 + source.uniform(-spread, spread)
     in_step = assumptions.order and not assumptions.memory
@@ -245,7 +278,8 @@ _Draw = Callable[[random.Random, int, list[str], float], Step]
 
 @dataclass(frozen=True, slots=True)
 class _Promises:
-    """What the cluster of a run is: whether it is marked at first, what its markers promise, and whether `max_ttl` is raised."""
+    """What the cluster of a run is: whether it is marked at first, what its markers promise, and
+    whether `max_ttl` is raised."""
 
     marked: bool
     durable: bool
@@ -254,7 +288,12 @@ class _Promises:
 
 
 def _steps(
-    source: random.Random, nodes: int, players: list[Player], assumptions: Assumptions, promises: _Promises, span: float
+    source: random.Random,
+    nodes: int,
+    players: list[Player],
+    assumptions: Assumptions,
+    promises: _Promises,
+    span: float,
 ) -> tuple[Step, ...]:
     kinds = list(_ALWAYS)
     if promises.never_replicas:
@@ -267,7 +306,8 @@ def _steps(
         kinds += [_evict] * 3
         if not assumptions.order:
             kinds += [_flush_all]
-    # What a quarantine leaves behind is a floor ahead of every clock, so tokens would not be ordered by clocks alone.
+    # What a quarantine leaves behind is a floor ahead of every clock, so tokens would not be
+    # ordered by clocks alone.
     if not assumptions.kept and (assumptions.memory or not assumptions.order):
         kinds += _FORGETFUL
         if not promises.never_replicas:
@@ -324,7 +364,12 @@ def _reset(source: random.Random, nodes: int, names: list[str], lasts: float) ->
 
 
 def _slow(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("slow", _some(source, nodes), source.choice([0.02, 0.2, TTL, 3.0]) * source.random(), lasts)
+    return (
+        "slow",
+        _some(source, nodes),
+        source.choice([0.02, 0.2, TTL, 3.0]) * source.random(),
+        lasts,
+    )
 
 
 def _freeze(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -332,7 +377,12 @@ def _freeze(source: random.Random, nodes: int, names: list[str], lasts: float) -
 
 
 def _nap(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("nap", source.choice(names), int(source.random() * 12), source.choice([lasts, TTL + lasts]))
+    return (
+        "nap",
+        source.choice(names),
+        int(source.random() * 12),
+        source.choice([lasts, TTL + lasts]),
+    )
 
 
 def _suspend(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -389,7 +439,12 @@ def _foreign(source: random.Random, nodes: int, names: list[str], lasts: float) 
 
 
 def _demote(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
-    return ("unfit", _some(source, nodes), source.choice(["evicting", "clustered", "loading", "timeless"]), lasts)
+    return (
+        "unfit",
+        _some(source, nodes),
+        source.choice(["evicting", "clustered", "loading", "timeless"]),
+        lasts,
+    )
 
 
 def _unmaster(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -440,12 +495,22 @@ def _enter(source: random.Random, nodes: int, names: list[str], lasts: float) ->
 
 def _raise(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     longest = source.choice([MAX_TTL + 1.0, MAX_TTL + 1.5])
-    return ("init", (("max_ttl", longest),), source.choice([0.0, 0.002, 0.1]), source.choice([-1, *range(4 * nodes)]))
+    return (
+        "init",
+        (("max_ttl", longest),),
+        source.choice([0.0, 0.002, 0.1]),
+        source.choice([-1, *range(4 * nodes)]),
+    )
 
 
 def _replace(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     delay = source.choice([0.0, 0.0, 0.002, 0.05])
-    return ("init", (("replace", True), ("max_ttl", MAX_TTL)), delay, source.choice([-1, -1, *range(8 * nodes)]))
+    return (
+        "init",
+        (("replace", True), ("max_ttl", MAX_TTL)),
+        delay,
+        source.choice([-1, -1, *range(8 * nodes)]),
+    )
 
 
 def _jump(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:

@@ -1,6 +1,8 @@
-"""Plans that once found something, or that are too rare for random seeds: `chaos/regressions`, one file each.
+"""Plans that once found something, or that are too rare for random seeds: `chaos/regressions`, one
+file each.
 
-A file says in a line what it caught, names the planted bug that it finds, and the properties that it finds broken.
+A file says in a line what it caught, names the planted bug that it finds, and the properties that
+it finds broken.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ FOLDER = Path(__file__).parent.parent / "regressions"
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """One file. *bug*: name of the planted bug that it finds, "" if it caught a defect of its own; *finds*: how.
+    """One file. *bug*: name of the planted bug that it finds, "" if it caught a defect of its own;
+    *finds*: how.
 
     *modes*: in which it can happen.
     """

@@ -1,8 +1,10 @@
-"""The sets of connections of one simulated client: one link per node in each, over shared `Node`s and one shared admission.
+"""The sets of connections of one simulated client: one link per node in each, over shared `Node`s
+and one shared admission.
 
-A client of tasks has one set, which all its runs share and which is always read, as the asyncio driver has. A client of threads
-has several, as the blocking driver has: a run checks one out for as long as it waits for answers, nobody reads a set that is
-idle, and a release goes by the set that carried its acquire wherever that one is free.
+A client of tasks has one set, which all its runs share and which is always read, as the asyncio
+driver has. A client of threads has several, as the blocking driver has: a run checks one out for as
+long as it waits for answers, nobody reads a set that is idle, and a release goes by the set that
+carried its acquire wherever that one is free.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Ended:
 
 
 class SimSet:
-    """One connection to each node, and the shipped links over them. *shared*: many runs use it at once, and it is always read."""
+    """One connection to each node, and the shipped links over them. *shared*: many runs use it
+    at once, and it is always read."""
 
     __slots__ = (
         "_armed",
@@ -53,7 +56,8 @@ class SimSet:
         self.number = number
         self.shared = shared
         self.reads = shared
-        """Whether somebody reads what comes. What does not is read by the next one who takes the set."""
+        """Whether somebody reads what comes. What does not is read by the next one who takes the
+        set."""
         self.following: deque[list[Request]] = deque()
         """Releases of other threads, to be written before the set is idle again."""
         self._connections: list[Connection | None] = [None] * len(client.shared_nodes)
@@ -125,7 +129,8 @@ class SimSet:
             self.linkset.connected(node)
 
     def hear(self, node: int, connection: Connection, payload: Any) -> None:
-        """Something came by one of the connections, or its end: the links hear of it once somebody reads."""
+        """Something came by one of the connections, or its end: the links hear of it once
+        somebody reads."""
         if not self.reads:
             self._unread.append((node, connection, payload))
         elif connection is self._connections[node]:
@@ -139,7 +144,9 @@ class SimSet:
         """The process is paused: what comes waits for it."""
         self._held_up[node] += 1
         client = self.client
-        client.world.at(client.paused_until, client.when_awake, self._go_on, node, connection, payload)
+        client.world.at(
+            client.paused_until, client.when_awake, self._go_on, node, connection, payload
+        )
 
     def _go_on(self, node: int, connection: Connection, payload: Any) -> None:
         self._held_up[node] -= 1
@@ -151,7 +158,8 @@ class SimSet:
             self._read_all()
 
     def tend(self) -> None:
-        """A connection of the idle set ended: somebody looks after it, and reads all that is there."""
+        """A connection of the idle set ended: somebody looks after it, and reads all that is
+        there."""
         reads, self.reads = self.reads, True
         self._read_all()
         self.linkset.poke()
@@ -188,7 +196,8 @@ class SimSet:
 
 
 class SimSets:
-    """All sets of a client, and who waits for one. *most*: how many its threads may have at once; 0: it has tasks instead."""
+    """All sets of a client, and who waits for one. *most*: how many its threads may have at
+    once; 0: it has tasks instead."""
 
     def __init__(self, client: SimClient, most: int) -> None:
         self._client = client
@@ -198,7 +207,8 @@ class SimSets:
         self._threads = 0
         self._waiters: deque[Callable[[], None]] = deque()
         self.home = self._make(shared=True)
-        """The set of all tasks, or that of the thread which renews leases and brings what is owed."""
+        """The set of all tasks, or that of the thread which renews leases and brings what is
+        owed."""
 
     @property
     def threads(self) -> bool:
@@ -211,7 +221,8 @@ class SimSets:
         return connections
 
     def check_out(self, prefer: SimSet | None, late: list[int] | None = None) -> SimSet | None:
-        """A set for one run alone: *prefer* if it is free, so that a release cannot overtake its acquire. None: all are in use.
+        """A set for one run alone: *prefer* if it is free, so that a release cannot overtake its
+        acquire. None: all are in use.
 
         *late* takes the nodes that owe an answer on *prefer*, if that is in other hands.
         """
@@ -258,12 +269,17 @@ class SimSets:
         return False
 
     def follow(self, connections: SimSet, late: Sequence[int], requests: Sequence[Request]) -> None:
-        """Write releases on *connections* as well, which was in other hands, to the nodes that were *late* there.
+        """Write releases on *connections* as well, which was in other hands, to the nodes that were
+        *late* there.
 
-        A release that overtakes its acquire finds an older lock on a node now and then, and must leave it alone; then only
-        one behind the acquire is final.
+        A release that overtakes its acquire finds an older lock on a node now and then, and must
+        leave it alone; then only one behind the acquire is final.
         """
-        behind = [Request(each.node, each.command, each.not_after) for each in requests if each.node in late]
+        behind = [
+            Request(each.node, each.command, each.not_after)
+            for each in requests
+            if each.node in late
+        ]
         if behind:
             connections.following.append(behind)
             if connections in self._idle:

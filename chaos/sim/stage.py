@@ -1,4 +1,5 @@
-"""Plays a plan: sets up its cluster and clients, does its steps at their time, and judges what came of it."""
+"""Plays a plan: sets up its cluster and clients, does its steps at their time, and judges what
+came of it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ COVERED = ("second rounds", "split votes", "late grants", "top-ups", "quarantine
 """What must have happened somewhere, or a search was worth nothing."""
 
 READ_AFTER = 5.0
-"""Seconds from the healing until every set has been used once more: nobody reads one that is idle."""
+"""Seconds from the healing until every set has been used once more: nobody reads one that is
+idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,12 @@ class Stage:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.world = world = World(plan.seed, plan.nodes, memory=plan.assumptions.memory)
-        world.delay_mean, world.tail_share, world.tail, world.lossy = plan.delay, plan.tail_share, plan.tail, plan.lossy
+        world.delay_mean, world.tail_share, world.tail, world.lossy = (
+            plan.delay,
+            plan.tail_share,
+            plan.tail,
+            plan.lossy,
+        )
         for node, rate in zip(world.nodes, plan.rates, strict=False):
             node.set_rate(rate, 0.0)
         for node, offset in zip(world.nodes, plan.offsets, strict=False):
@@ -96,13 +103,22 @@ class Stage:
         )
         nodes = range(plan.nodes) if player.nodes is None else player.nodes
         client = SimClient(
-            player.name, self.world, policy, nodes, mode=plan.mode, seed=plan.seed, skew=player.skew, sets=player.sets
+            player.name,
+            self.world,
+            policy,
+            nodes,
+            mode=plan.mode,
+            seed=plan.seed,
+            skew=player.skew,
+            sets=player.sets,
         )
         if player.quiet:
             client.cluster.emit = None
         client.rate = player.rate
         self.clients[player.name] = client
-        self.actors += [Actor(client, self.store, f"{plan.seed}/{place}") for place in range(player.actors)]
+        self.actors += [
+            Actor(client, self.store, f"{plan.seed}/{place}") for place in range(player.actors)
+        ]
 
     def actors_of(self, client: str) -> list[Actor]:
         """The actors of one client."""
@@ -135,8 +151,13 @@ class Stage:
         for client in self.clients.values():
             client.stay_awake()
             self.world.at(self.world.now + READ_AFTER, client.when_awake, client.use_all_sets)
-        fit = [actor for actor in self.actors if not actor.client.gone and not actor.brief and actor.client.name != "x"]
-        promised = self.plan.assumptions.timing and self.plan.assumptions.memory  # Clocks far apart may fit no token for a while.
+        fit = [
+            actor
+            for actor in self.actors
+            if not actor.client.gone and not actor.brief and actor.client.name != "x"
+        ]
+        # Clocks far apart may fit no token for a while.
+        promised = self.plan.assumptions.timing and self.plan.assumptions.memory
         if self.plan.workload and fit and promised:
             fit[self.plan.seed % len(fit)].last = last_word
 
@@ -153,8 +174,14 @@ class Stage:
         found = check(world.history, self.plan.assumptions, world.now)
         wrongs = [wrong for node in world.nodes for wrong in node.wrongs] + world.wrongs
         found += [Violation(name, at, text) for at, name, text in wrongs]
-        found += [Violation(name, at, text) for actor in self.actors for at, name, text in actor.wrongs]
-        found += [Violation(name, at, text) for client in self.clients.values() for at, name, text in client.wrongs]
+        found += [
+            Violation(name, at, text) for actor in self.actors for at, name, text in actor.wrongs
+        ]
+        found += [
+            Violation(name, at, text)
+            for client in self.clients.values()
+            for at, name, text in client.wrongs
+        ]
         if world.now >= self.plan.ends_at:
             found += self._left_behind() + self._unfinished() + self._unreached()
         return sorted(found, key=lambda violation: violation.at)
@@ -162,23 +189,32 @@ class Stage:
     def may_forget(self, node: int) -> bool:
         """Whether *node* may lose its marker too, in a run that keeps to what was promised.
 
-        A client that has met no node of a cluster takes it for new where no node ever had a marker. Another one never does.
+        A client that has met no node of a cluster takes it for new where no node ever had a marker.
+        Another one never does.
         """
         if not self.plan.assumptions.memory:
             return True
         unmarked = {other.index for other in self.world.nodes if not other.was_marked} | {node}
-        new = [client.nodes for client in self.clients.values() if not client.gone and not client.acquainted]
-        return len(unmarked) < self.plan.nodes and not any(unmarked.issuperset(nodes) for nodes in new)
+        new = [
+            client.nodes
+            for client in self.clients.values()
+            if not client.gone and not client.acquainted
+        ]
+        return len(unmarked) < self.plan.nodes and not any(
+            unmarked.issuperset(nodes) for nodes in new
+        )
 
     def may_copy(self, master: int, node: int) -> bool:
         """Whether *node* may get the data of *master*, and lose its own."""
-        return self.world.nodes[master].up and (self.world.nodes[master].marked or self.may_forget(node))
+        return self.world.nodes[master].up and (
+            self.world.nodes[master].marked or self.may_forget(node)
+        )
 
     def may_return(self, node: int) -> bool:
         """Whether an older server or older data may come back behind the name of *node*.
 
-        Who never met the newer memory cannot know, so it is promised only where everybody did; and nobody new may come then,
-        until those who know have seen to it.
+        Who never met the newer memory cannot know, so it is promised only where everybody did; and
+        nobody new may come then, until those who know have seen to it.
         """
         if not self.plan.assumptions.memory:
             return True
@@ -192,7 +228,9 @@ class Stage:
         """A client comes, tries to get the lock, and is closed."""
         known = sum(client.name.startswith(f"{name}-") for client in self.clients.values())
         unmarked = sum(not node.was_marked for node in self.world.nodes)
-        if self.returned or (self.plan.assumptions.memory and self.plan.marked and unmarked == self.plan.nodes):
+        if self.returned or (
+            self.plan.assumptions.memory and self.plan.marked and unmarked == self.plan.nodes
+        ):
             return
         player = Player(f"{name}-{known}")
         self._enter(player)
@@ -204,9 +242,15 @@ class Stage:
         """A client forks: the child has its own actor, who is handed the parent's leases."""
         parents = self.actors_of(name)
         unmarked = sum(not node.was_marked for node in self.world.nodes)
-        if parents[0].client.gone or self.returned or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes):
+        if (
+            parents[0].client.gone
+            or self.returned
+            or (self.plan.assumptions.memory and 2 * unmarked > self.plan.nodes)
+        ):
             return
-        client, holdings = parents[0].client.fork(f"{name}f", [holding for actor in parents for holding in actor.held])
+        client, holdings = parents[0].client.fork(
+            f"{name}f", [holding for actor in parents for holding in actor.held]
+        )
         if client.name in self.clients:
             return
         self.clients[client.name] = client
@@ -230,7 +274,9 @@ class Stage:
         self._open[fault] = heal
         self.world.at(self.world.now + lasts, self._heal, fault)
 
-    def blip(self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()) -> None:
+    def blip(
+        self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()
+    ) -> None:
         """Note a fault of a moment."""
         self.world.healed(self.world.broken(kind, what, nodes, clients))
 
@@ -256,18 +302,33 @@ class Stage:
         for node in world.nodes:
             # What keeps a late TAKE out is the fence, which a node that forgets unseen has lost.
             for owner, line in node.orphans.items() if self.plan.assumptions.memory else ():
-                if owner not in kept and not (line.closed_by_client or line.closed_by_node) and asked.get(owner) not in dead:
-                    text = f"n{node.index} was taken by {owner[:8]} behind its release, by a connection that was never lost"
+                if (
+                    owner not in kept
+                    and not (line.closed_by_client or line.closed_by_node)
+                    and asked.get(owner) not in dead
+                ):
+                    text = (
+                        f"n{node.index} was taken by {owner[:8]} behind its release, by a"
+                        " connection that was never lost"
+                    )
                     found.append(Violation("R4: everything is given back", world.now, text))
             for owner in node.taken:
                 who = asked.get(owner)
-                if owner not in node.freed and owner not in kept and who not in dead and (who, node.index) not in misled:
+                if (
+                    owner not in node.freed
+                    and owner not in kept
+                    and who not in dead
+                    and (who, node.index) not in misled
+                ):
                     text = f"n{node.index} was never freed by {owner[:8]}"
                     found.append(Violation("R4: everything is given back", world.now, text))
             now_ms = node.wall_us(world.now) // 1000
             for key in ("redlock:r", "redlock:s"):
                 if node._get(key, now_ms) not in (None, "somebody else"):
-                    text = f"n{node.index} still has {key}, {world.now - self.plan.healed_at:.0f} s after all was healed"
+                    text = (
+                        f"n{node.index} still has {key}, {world.now - self.plan.healed_at:.0f} s"
+                        " after all was healed"
+                    )
                     found.append(Violation("I11: every lock expires", world.now, text))
         return found
 
@@ -277,19 +338,40 @@ class Stage:
             return []
         since = self.plan.healed_at + QUIET
         return [
-            Violation("I15: the nodes answer after healing", record.at, f"{record.client} was told that no majority answered")
+            Violation(
+                "I15: the nodes answer after healing",
+                record.at,
+                f"{record.client} was told that no majority answered",
+            )
             for record in self.world.history
-            if type(record) is Called and record.call == "acquire" and record.outcome == "unavailable"
-            if record.at - record.took >= since and record.client != "x" and not self.clients[record.client].dead
+            if type(record) is Called
+            and record.call == "acquire"
+            and record.outcome == "unavailable"
+            if record.at - record.took >= since
+            and record.client != "x"
+            and not self.clients[record.client].dead
         ]
 
     def _unfinished(self) -> list[Violation]:
-        untold = [(client.name, held) for client in self.clients.values() if not client.dead for held in client.untold()]
+        untold = [
+            (client.name, held)
+            for client in self.clients.values()
+            if not client.dead
+            for held in client.untold()
+        ]
         return [
-            Violation("R3: a holder knows in time", self.world.now, f"{name} was never told that token {held.token} is lost")
+            Violation(
+                "R3: a holder knows in time",
+                self.world.now,
+                f"{name} was never told that token {held.token} is lost",
+            )
             for name, held in untold
         ] + [
-            Violation("I15: everybody finishes after healing", self.world.now, f"{actor.client.name} did not finish")
+            Violation(
+                "I15: everybody finishes after healing",
+                self.world.now,
+                f"{actor.client.name} did not finish",
+            )
             for actor in self.actors
             if not actor.finished and not actor.client.dead
         ]
@@ -304,7 +386,9 @@ class Stage:
                 if isinstance(event, events.TryStarted):
                     covered["second rounds"] += event.round > 1
                 elif isinstance(event, events.TryFailed):
-                    covered["late grants" if "validity was over" in event.votes else "failed tries"] += 1
+                    covered[
+                        "late grants" if "validity was over" in event.votes else "failed tries"
+                    ] += 1
                 else:
                     name = _NAMES.get(type(event))
                     if name is not None:

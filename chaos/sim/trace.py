@@ -6,7 +6,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
 from chaos.checker import Violation
-from chaos.history import Accepted, Believed, Broken, Called, Healed, NodeSeen, Note, Record, Refused, Seen, Stopped
+from chaos.history import (
+    Accepted,
+    Believed,
+    Broken,
+    Called,
+    Healed,
+    NodeSeen,
+    Note,
+    Record,
+    Refused,
+    Seen,
+    Stopped,
+)
 from redlock.core import events
 from redlock.core.events import (
     Event,
@@ -46,24 +58,38 @@ def _what(record: Record) -> str:
         case Seen(event=event):
             return _event(event)
         case Believed():
-            return f"is told that it holds {record.resource} with token {record.token}, for {record.left:.4f} s more"
+            return (
+                f"is told that it holds {record.resource} with token {record.token}, for"
+                f" {record.left:.4f} s more"
+            )
         case Called(call="close"):
             return f"is closed, after {record.took:.4f} s"
         case Called():
             token = f" (token {record.token})" if record.token else ""
-            return f"{record.call} of {record.resource} returns after {record.took:.4f} s: {record.outcome}{token}"
+            return (
+                f"{record.call} of {record.resource} returns after {record.took:.4f} s:"
+                f" {record.outcome}{token}"
+            )
         case Stopped():
             return f"stops holding token {record.token} of {record.resource}: {record.why}"
         case Accepted():
-            return f"writes {record.before} -> {record.after} to {record.resource} with token {record.token}"
+            return (
+                f"writes {record.before} -> {record.after} to {record.resource} with token"
+                f" {record.token}"
+            )
         case Refused():
-            return f"is refused by the store of {record.resource}: token {record.token} after {record.largest}"
+            return (
+                f"is refused by the store of {record.resource}: token {record.token} after"
+                f" {record.largest}"
+            )
         case Broken():
             return f"*** {record.fault}: {record.what}"
         case Healed():
             return f"*** {record.fault} is over"
         case NodeSeen():
-            return f"n{record.node} is {record.state}" + (f", held by {record.owner[:8]}" if record.owner else "")
+            return f"n{record.node} is {record.state}" + (
+                f", held by {record.owner[:8]}" if record.owner else ""
+            )
         case Note():
             return record.text
     return repr(record)
@@ -72,15 +98,27 @@ def _what(record: Record) -> str:
 def _event(event: Event) -> str:
     match event:
         case TryStarted():
-            return f"tries {event.resource} as {event.owner[:8]}, round {event.round}, token {event.fencing_token}"
+            return (
+                f"tries {event.resource} as {event.owner[:8]}, round {event.round}, token"
+                f" {event.fencing_token}"
+            )
         case TryFailed():
             return f"gives {event.owner[:8]} up: {event.votes}"
         case LeaseGranted():
-            return f"GRANTED {event.resource} to {event.owner[:8]}, token {event.fencing_token}, until {event.valid_until:.4f}"
+            return (
+                f"GRANTED {event.resource} to {event.owner[:8]}, token {event.fencing_token}, until"
+                f" {event.valid_until:.4f}"
+            )
         case LeaseRenewed():
-            return f"RENEWED {event.resource}, token {event.fencing_token}, until {event.valid_until:.4f}"
+            return (
+                f"RENEWED {event.resource}, token {event.fencing_token}, until"
+                f" {event.valid_until:.4f}"
+            )
         case LeaseInJeopardy():
-            return f"in jeopardy: {event.resource}, token {event.fencing_token}, until {event.valid_until:.4f}: {event.votes}"
+            return (
+                f"in jeopardy: {event.resource}, token {event.fencing_token}, until"
+                f" {event.valid_until:.4f}: {event.votes}"
+            )
         case LeaseLapsed():
             return f"LOST {event.resource}, token {event.fencing_token}: {event.reason}"
         case LeaseReleasing():
@@ -90,7 +128,12 @@ def _event(event: Event) -> str:
         case events.NodeQuarantined() | events.NodeRejected():
             return f"lets {event.node} not vote: it {event.reason}"
         case events.NodeMemoryChanged():
-            return f"finds another memory behind {event.node}: {event.now[:8]} instead of {event.before[:8]}"
+            return (
+                f"finds another memory behind {event.node}: {event.now[:8]} instead of"
+                f" {event.before[:8]}"
+            )
         case events.NodeDisconnected():
             return f"lost {event.node}: it {event.reason}"
-    return f"{type(event).__name__} " + ", ".join(f"{field.name} {getattr(event, field.name)}" for field in fields(event)[1:])
+    return f"{type(event).__name__} " + ", ".join(
+        f"{field.name} {getattr(event, field.name)}" for field in fields(event)[1:]
+    )

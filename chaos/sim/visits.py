@@ -1,4 +1,5 @@
-"""A search that is small, and comes everywhere: all regressions, corners of their own, and seeds of every workload."""
+"""A search that is small, and comes everywhere: all regressions, corners of their own, and seeds
+of every workload."""
 
 from __future__ import annotations
 
@@ -67,10 +68,17 @@ VISITS: dict[str, Plan] = {
         ),
     ),
     "markers of other formats": Plan(
-        steps=((0.1, "scribble", (0,), 0, 5.0), (0.1, "scribble", (1,), 1, 5.0), (0.2, "acquire", "A", 0.0), (0.5, "look", "B"))
+        steps=(
+            (0.1, "scribble", (0,), 0, 5.0),
+            (0.1, "scribble", (1,), 1, 5.0),
+            (0.2, "acquire", "A", 0.0),
+            (0.5, "look", "B"),
+        )
     ),
     "a list too short meets a node without a marker": Plan(
-        nodes=5, players=(Player("A"), Player("x", nodes=_ALL)), steps=((0.1, "flush", (0,)), (0.2, "acquire", "x", 0.0))
+        nodes=5,
+        players=(Player("A"), Player("x", nodes=_ALL)),
+        steps=((0.1, "flush", (0,)), (0.2, "acquire", "x", 0.0)),
     ),
     "a list too short meets a marker, and then none": Plan(
         assumptions=Assumptions(memory=False),
@@ -83,14 +91,25 @@ VISITS: dict[str, Plan] = {
         players=(Player("A"), Player("x", nodes=(0,))),
         steps=((0.1, "flush", (0, 1, 2)), (0.2, "acquire", "x", 3.0)),
     ),
-    "one node alone that has no marker": Plan(nodes=1, marked=False, uptime=100.0, steps=((0.1, "acquire", "A", 8.0),)),
+    "one node alone that has no marker": Plan(
+        nodes=1, marked=False, uptime=100.0, steps=((0.1, "acquire", "A", 8.0),)
+    ),
     "all but one were flushed, and that one restarted": Plan(
         assumptions=Assumptions(memory=False),
-        steps=((0.2, "crash", (0,), "durable", 0.1), (0.25, "flush", (1, 2)), (1.5, "acquire", "B", 8.0)),
+        steps=(
+            (0.2, "crash", (0,), "durable", 0.1),
+            (0.25, "flush", (1, 2)),
+            (1.5, "acquire", "B", 8.0),
+        ),
     ),
     "markers of an earlier version": Plan(
         before=True,
-        steps=((0.1, "acquire", "A"), (0.2, "crash", (0,), "durable", 0.1), (0.5, "look", "B"), (0.6, "release", "A")),
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "crash", (0,), "durable", 0.1),
+            (0.5, "look", "B"),
+            (0.6, "release", "A"),
+        ),
     ),
     "a node that gives no run id": Plan(
         steps=((0.05, "unfit", (0,), "nameless", 5.0), (0.1, "acquire", "A"), (0.5, "release", "A"))
@@ -126,7 +145,12 @@ VISITS: dict[str, Plan] = {
     ),
     "a client that insists on what the cluster does not promise": Plan(
         players=(Player("A"), Player("x", durable=True), Player("y", max_ttl=4.0)),
-        steps=((0.1, "acquire", "x", 0.0), (0.1, "acquire", "y", 0.0), (0.2, "acquire", "A"), (0.3, "release", "A")),
+        steps=(
+            (0.1, "acquire", "x", 0.0),
+            (0.1, "acquire", "y", 0.0),
+            (0.2, "acquire", "A"),
+            (0.3, "release", "A"),
+        ),
     ),
     "an extension finds somebody else on a majority": Plan(
         assumptions=Assumptions(memory=False),
@@ -137,7 +161,9 @@ VISITS: dict[str, Plan] = {
             (0.4, "extend", "A", 2.0),
         ),
     ),
-    "names that are ours": Plan(steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))),
+    "names that are ours": Plan(
+        steps=((0.1, "acquire", "A", 0.0, ""), (0.2, "acquire", "A", 0.0, "node"))
+    ),
     "a client nobody listens to": Plan(
         players=(Player("A", quiet=True), Player("B", quiet=True)),
         steps=(
@@ -150,7 +176,12 @@ VISITS: dict[str, Plan] = {
         ),
     ),
     "a cancel that comes with the vote that decides": Plan(
-        steps=((0.1, "acquire", "A"), (0.2, "release", "A"), (0.3, "cancel", "A", 2), (0.3, "acquire", "A"))
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "release", "A"),
+            (0.3, "cancel", "A", 2),
+            (0.3, "acquire", "A"),
+        )
     ),
     "a release that comes while the lease is being renewed": Plan(
         steps=((0.1, "auto", "A"), (0.6, "slow", _ALL, 0.03, 0.5), (0.8, "release", "A"))
@@ -159,14 +190,31 @@ VISITS: dict[str, Plan] = {
         steps=((0.1, "auto", "A"), (0.6, "slow", _ALL, 0.03, 0.5), (0.8, "freeze", "A", 4.0))
     ),
     "a look that is answered with nonsense": Plan(
-        steps=((0.1, "acquire", "A"), (0.2, "mumble", (0,), 2.0), (1.3, "extend", "A", 2.0), (1.5, "release", "A"))
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "mumble", (0,), 2.0),
+            (1.3, "extend", "A", 2.0),
+            (1.5, "release", "A"),
+        )
     ),
-    "a marker of another cluster": Plan(steps=((0.1, "scribble", (0,), 2, 5.0), (0.2, "acquire", "A"), (0.5, "release", "A"))),
+    "a marker of another cluster": Plan(
+        steps=((0.1, "scribble", (0,), 2, 5.0), (0.2, "acquire", "A"), (0.5, "release", "A"))
+    ),
     "a new cluster with a node that must not vote": Plan(
-        marked=False, steps=((0.1, "unfit", (0,), "replica", 2.0), (0.2, "acquire", "A", 5.0), (6.0, "release", "A"))
+        marked=False,
+        steps=(
+            (0.1, "unfit", (0,), "replica", 2.0),
+            (0.2, "acquire", "A", 5.0),
+            (6.0, "release", "A"),
+        ),
     ),
     "a process that ends in the middle of a try": Plan(
-        steps=((0.1, "acquire", "A", 1.0, "s"), (0.2, "release", "A"), (0.3, "acquire", "A"), (0.3003, "kill", "A"))
+        steps=(
+            (0.1, "acquire", "A", 1.0, "s"),
+            (0.2, "release", "A"),
+            (0.3, "acquire", "A"),
+            (0.3003, "kill", "A"),
+        )
     ),
 }
 """Corners that random seeds hardly ever come to, and that no planted bug is about."""

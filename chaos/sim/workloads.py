@@ -1,4 +1,5 @@
-"""What the simulated clients do: small scripts of steps, and the guarded store that they write to."""
+"""What the simulated clients do: small scripts of steps, and the guarded store that they write
+to."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon, release
-from redlock.errors import AcquireError, ConfigurationError, LeaseError, LockContended, QuorumUnavailable, RedlockError
+from redlock.errors import (
+    AcquireError,
+    ConfigurationError,
+    LeaseError,
+    LockContended,
+    QuorumUnavailable,
+    RedlockError,
+)
 
 __all__ = ["CALLS", "QUIET", "WORKLOADS", "Actor", "Store", "errand", "last_word", "orphan"]
 
@@ -28,16 +36,19 @@ Script = Generator[Any, Any, None]
 Start = Callable[[float], Flow[Any]]
 
 QUIET = 10.0
-"""Seconds after which no lock of before a healing, and no quarantine, can stand in anybody's way."""
+"""Seconds after which no lock of before a healing, and no quarantine, can stand in anybody's
+way."""
 LAST_TIMEOUT = 10.0
 SLACK = 0.05
-"""Seconds a call may take longer than its timeout and one node timeout: a few trips through a healthy network."""
+"""Seconds a call may take longer than its timeout and one node timeout: a few trips through a
+healthy network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A flow to run, and how. *prefer*: the set that carried the acquire; *give_up_at*: until when to wait for one; *final*: of
-    a release, which goes on where a close ends everything else."""
+    """A flow to run, and how. *prefer*: the set that carried the acquire; *give_up_at*: until
+    when to wait for one; *final*: of a release, which goes on where a close ends everything
+    else."""
 
     start: Start
     prefer: SimSet | None = None
@@ -54,14 +65,17 @@ class Store:
         self._largest: dict[str, int] = {}
 
     def read(self, client: str, resource: str, token: int) -> int | None:
-        """The value; None if the token is too small. The first access of a new holder advances the fence."""
+        """The value; None if the token is too small. The first access of a new holder advances
+        the fence."""
         return self._value.get(resource, 0) if self._advance(client, resource, token) else None
 
     def write(self, client: str, resource: str, token: int, before: int, after: int) -> bool:
         """Write *after* where *before* was read; False if the token is too small."""
         if not self._advance(client, resource, token):
             return False
-        self._world.history.append(Accepted(self._world.now, client, resource, token, before, after))
+        self._world.history.append(
+            Accepted(self._world.now, client, resource, token, before, after)
+        )
         self._value[resource] = after
         return True
 
@@ -75,7 +89,8 @@ class Store:
 
 
 class Actor:
-    """One thread or task of a client. Its script is a generator that yields seconds to sleep, or a call to make."""
+    """One thread or task of a client. Its script is a generator that yields seconds to sleep, or
+    a call to make."""
 
     def __init__(self, client: SimClient, store: Store, seed: object) -> None:
         self.client = client
@@ -108,19 +123,22 @@ class Actor:
         self._go_on(None)
 
     def rounds(self, most: int) -> Iterator[int]:
-        """Of its script: as long as there is something to go wrong, or it would keep the lock from others to the end."""
+        """Of its script: as long as there is something to go wrong, or it would keep the lock
+        from others to the end."""
         for number in range(most):
             if self.healed:
                 return
             yield number
 
     def call(self, call: str, *arguments: Any) -> None:
-        """Make one call now, as a step of a plan; nothing if it is busy, or if there is no lease to call it on."""
+        """Make one call now, as a step of a plan; nothing if it is busy, or if there is no lease
+        to call it on."""
         if self.finished and not self.client.dead:
             self.begin(CALLS[call](self, *arguments))
 
     def cancel(self, events: int) -> None:
-        """The caller goes away after so many more events of the flow under way, or of the next one."""
+        """The caller goes away after so many more events of the flow under way, or of the next
+        one."""
         run = self._run
         if run is None or run.done:
             if run is not None and not self.finished and events == 0 and self._ask is not None:
@@ -132,18 +150,23 @@ class Actor:
             self.client.cancel(run)
 
     def _abandon(self, ask: Acquisition) -> None:
-        """A cancel that lands after the winning vote, before the caller has the lease: give it back."""
+        """A cancel that lands after the winning vote, before the caller has the lease: give it
+        back."""
         holding = ask.granted
         if holding is not None and not holding.freed:
             prefer = self._run.carried if self._run is not None else None
-            self.client.write(abandon(self.client.cluster, holding, self.client.clock()), prefer=prefer)
+            self.client.write(
+                abandon(self.client.cluster, holding, self.client.clock()), prefer=prefer
+            )
 
     def _go_on(self, result: Any) -> None:
         script = self._script
         if script is None:
             return
         try:
-            wanted = script.throw(result) if isinstance(result, BaseException) else script.send(result)
+            wanted = (
+                script.throw(result) if isinstance(result, BaseException) else script.send(result)
+            )
         except StopIteration:
             self._over()
             return
@@ -154,7 +177,12 @@ class Actor:
             fuse, self._fuse = -1 if self.healed else self._fuse, -1
             call = wanted if isinstance(wanted, Call) else Call(wanted)
             self._run = self.client.start(
-                call.start, self._ended, fuse=fuse, prefer=call.prefer, give_up_at=call.give_up_at, vital=call.final
+                call.start,
+                self._ended,
+                fuse=fuse,
+                prefer=call.prefer,
+                give_up_at=call.give_up_at,
+                vital=call.final,
             )
 
     def _over(self) -> None:
@@ -172,7 +200,9 @@ class Actor:
         error = run.error
         if isinstance(error, Exception) and not isinstance(error, RedlockError):
             text = f"a call of {self.client.name} ended with {error!r}"
-            self.wrongs.append((self.client.world.now, "E: only errors of ours reach a caller", text))
+            self.wrongs.append(
+                (self.client.world.now, "E: only errors of ours reach a caller", text)
+            )
             error = RedlockError(str(error))
         self._go_on(error if error is not None else run.value)
 
@@ -190,21 +220,34 @@ class Actor:
             keys = keys_of(client.policy.key_prefix, resource)
             give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
             self._ask = ask = Acquisition(resource, *keys, ttl, give_up_at, once, max_hold)
-            holding: Holding = yield Call(lambda at: acquire(client.cluster, ask, at), give_up_at=give_up_at)
-            if holding.freed:  # The caller went away when it was granted, and had not been told yet.
+            holding: Holding = yield Call(
+                lambda at: acquire(client.cluster, ask, at), give_up_at=give_up_at
+            )
+            # The caller went away when it was granted, and had not been told yet.
+            if holding.freed:
                 raise Cancelled
             client.remember(holding, self.last_run)
         except (RedlockError, Cancelled) as error:
             self._called("acquire", resource, began_at, _outcome(error))
             holding = None  # type: ignore[assignment]
             if isinstance(error, AcquireError) and not _says_why(error, resource):
-                self.wrongs.append((world.now, "E: an error names the lock, and each node's reason", f"{error}"))
+                self.wrongs.append(
+                    (world.now, "E: an error names the lock, and each node's reason", f"{error}")
+                )
         finally:
             self._ask = None
         if timeout:
-            allowed = (timeout + client.cluster.patience) / client.rate + client.paused_for - paused_for + SLACK
+            allowed = (
+                (timeout + client.cluster.patience) / client.rate
+                + client.paused_for
+                - paused_for
+                + SLACK
+            )
             if world.now - began_at > allowed + client.slept_for:
-                text = f"{client.name}'s acquire took {world.now - began_at:.3f} s, with a timeout of {timeout:.3f} s"
+                text = (
+                    f"{client.name}'s acquire took {world.now - began_at:.3f} s, with a timeout of"
+                    f" {timeout:.3f} s"
+                )
                 self.wrongs.append((world.now, "I10: acquire returns in time", text))
         if holding is not None:
             self._called("acquire", resource, began_at, "granted", holding.token)
@@ -212,9 +255,15 @@ class Actor:
             self.kept.add(holding.owner)
         return holding
 
-    def _called(self, call: str, resource: str, began_at: float, outcome: str, token: int = 0) -> None:
+    def _called(
+        self, call: str, resource: str, began_at: float, outcome: str, token: int = 0
+    ) -> None:
         world = self.client.world
-        world.history.append(Called(world.now, self.client.name, resource, call, world.now - began_at, outcome, token))
+        world.history.append(
+            Called(
+                world.now, self.client.name, resource, call, world.now - began_at, outcome, token
+            )
+        )
 
     def release(self, holding: Holding) -> Generator[Any, Any, None]:
         """Give it back."""
@@ -227,7 +276,9 @@ class Actor:
             if (yield Call(lambda at: release(client.cluster, holding, at), prefer, final=True)):
                 outcome = "ok"
             if prefer is not None and self.last_run is not None and self.last_run.late:
-                client.sets.follow(prefer, self.last_run.late, abandon(client.cluster, holding, client.clock()))
+                client.sets.follow(
+                    prefer, self.last_run.late, abandon(client.cluster, holding, client.clock())
+                )
         except Cancelled as error:  # The confirmation is lost, the release is not.
             client.write(abandon(client.cluster, holding, client.clock()), prefer=prefer)
             outcome = _outcome(error)
@@ -255,11 +306,16 @@ class Actor:
         if not holding.held(at):
             return False
         left = holding.valid_until - at
-        client.world.history.append(Believed(client.world.now, client.name, holding.resource, holding.token, left))
+        client.world.history.append(
+            Believed(client.world.now, client.name, holding.resource, holding.token, left)
+        )
         return True
 
-    def update(self, holding: Holding, pause: float, *, looks: bool = True) -> Generator[Any, Any, None]:
-        """Read, think, write: at the guarded store, with the token. Who does not look is stopped by the store alone."""
+    def update(
+        self, holding: Holding, pause: float, *, looks: bool = True
+    ) -> Generator[Any, Any, None]:
+        """Read, think, write: at the guarded store, with the token. Who does not look is stopped
+        by the store alone."""
         name, resource, token = self.client.name, holding.resource, holding.token
         before = self.store.read(name, resource, token)
         yield pause
@@ -268,13 +324,23 @@ class Actor:
 
     def extend(self, holding: Holding, ttl: float) -> Generator[Any, Any, bool]:
         """Extend; False if the lease is over."""
-        return (yield from self._confirm("extend", holding, lambda at: extend(self.client.cluster, holding, ttl, at)))
+        return (
+            yield from self._confirm(
+                "extend", holding, lambda at: extend(self.client.cluster, holding, ttl, at)
+            )
+        )
 
     def verify(self, holding: Holding) -> Generator[Any, Any, bool]:
         """Verify; False if the lease is over."""
-        return (yield from self._confirm("verify", holding, lambda at: verify(self.client.cluster, holding, at)))
+        return (
+            yield from self._confirm(
+                "verify", holding, lambda at: verify(self.client.cluster, holding, at)
+            )
+        )
 
-    def _confirm(self, call: str, holding: Holding, flow: Callable[[float], Flow[None]]) -> Generator[Any, Any, bool]:
+    def _confirm(
+        self, call: str, holding: Holding, flow: Callable[[float], Flow[None]]
+    ) -> Generator[Any, Any, bool]:
         began_at = self.client.world.now
         outcome = "ok"
         try:
@@ -295,16 +361,22 @@ class Actor:
             yield lambda at: peek(client.cluster, *keys, at)
             looks = yield lambda at: inspect_nodes(client.cluster, at)
             markers = [client.cluster.admission.marker(node) for node in range(len(looks))]
-            client.world.note(client.name, "Look", f"sees {[look.reason for look in looks]}, markers {markers}")
+            client.world.note(
+                client.name, "Look", f"sees {[look.reason for look in looks]}, markers {markers}"
+            )
         except (RedlockError, Cancelled) as error:
             self._called("look", resource, client.world.now, _outcome(error))
 
 
 def _says_why(error: AcquireError, resource: str) -> bool:
-    """Whether its message has the lock, and every node that refused or failed with its reason; what was granted has no fault."""
+    """Whether its message has the lock, and every node that refused or failed with its reason;
+    what was granted has no fault."""
     votes, told = error.votes, str(error)
-    named = error.resource in (resource, None)  # Where not even a connection was to be had, the public API adds it.
-    whole = all(vote.node in told and vote.reason in told for vote in votes if vote.error is not None)
+    # Where not even a connection was to be had, the public API adds it.
+    named = error.resource in (resource, None)
+    whole = all(
+        vote.node in told and vote.reason in told for vote in votes if vote.error is not None
+    )
     return named and whole and not any(vote.granted and vote.error for vote in votes)
 
 
@@ -365,7 +437,9 @@ def auto(actor: Actor, rounds: int) -> Script:
     for _ in actor.rounds(rounds):
         yield draw() * ttl * 0.2
         max_hold = ttl * (0.5 + draw()) if draw() < 0.3 else None
-        holding = yield from actor.acquire(ttl * 4, resource="r" if draw() < 0.8 else "s", max_hold=max_hold)
+        holding = yield from actor.acquire(
+            ttl * 4, resource="r" if draw() < 0.8 else "s", max_hold=max_hold
+        )
         if holding is None:
             continue
         renews = draw() < 0.85
@@ -401,7 +475,8 @@ def check(actor: Actor, rounds: int) -> Script:
 
 
 def fenced(actor: Actor, rounds: int) -> Script:
-    """Read, modify and write several times under one lease, with pauses that may outlast it, and not always looking."""
+    """Read, modify and write several times under one lease, with pauses that may outlast it, and
+    not always looking."""
     draw, ttl = actor.draw, actor.client.policy.ttl
     for _ in actor.rounds(rounds):
         yield draw() * ttl * 0.2
@@ -409,7 +484,9 @@ def fenced(actor: Actor, rounds: int) -> Script:
         if holding is None:
             continue
         for _ in range(1 + int(draw() * 3)):
-            yield from actor.update(holding, draw() * ttl * (0.2 if draw() < 0.6 else 1.5), looks=draw() < 0.6)
+            yield from actor.update(
+                holding, draw() * ttl * (0.2 if draw() < 0.6 else 1.5), looks=draw() < 0.6
+            )
         if draw() < 0.7:
             yield from actor.release(holding)
         else:
@@ -431,8 +508,12 @@ def last_word(actor: Actor) -> Script:
     yield QUIET
     began_at = world.now
     holding = yield from actor.acquire(LAST_TIMEOUT)
-    if holding is None and not _granted(world, began_at):  # Waiting is not fair: somebody must get it.
-        text = f"{actor.client.name} did not get the lock in {LAST_TIMEOUT:.0f} s, {QUIET:.0f} s after all was healed"
+    # Waiting is not fair: somebody must get it.
+    if holding is None and not _granted(world, began_at):
+        text = (
+            f"{actor.client.name} did not get the lock in {LAST_TIMEOUT:.0f} s, {QUIET:.0f} s after"
+            " all was healed"
+        )
         actor.wrongs.append((world.now, "I15: the lock can be had after healing", text))
     elif holding is not None:
         yield from actor.release(holding)
@@ -440,7 +521,10 @@ def last_word(actor: Actor) -> Script:
 
 def _granted(world: World, since: float) -> bool:
     return any(
-        type(record) is Seen and isinstance(record.event, LeaseGranted) and record.event.resource == "r" and record.at >= since
+        type(record) is Seen
+        and isinstance(record.event, LeaseGranted)
+        and record.event.resource == "r"
+        and record.at >= since
         for record in world.history
     )
 
@@ -455,7 +539,8 @@ def errand(actor: Actor, timeout: float) -> Script:
 
 
 def orphan(actor: Actor, inherited: list[Holding]) -> Script:
-    """A forked child: its parent's leases are not its own, and it works with connections of its own."""
+    """A forked child: its parent's leases are not its own, and it works with connections of its
+    own."""
     for holding in inherited:
         actor.believe(holding)
         yield from actor.verify(holding)
@@ -513,7 +598,9 @@ def _call_read(actor: Actor) -> Script:
 def _call_write(actor: Actor) -> Script:
     if actor.held and actor._read is not None:
         holding, before = actor.held[-1], actor._read
-        if actor.store.write(actor.client.name, holding.resource, holding.token, before, before + 1):
+        if actor.store.write(
+            actor.client.name, holding.resource, holding.token, before, before + 1
+        ):
             actor._read = before + 1
     return
     yield

@@ -1,7 +1,9 @@
-"""Virtual time, the network, and the nodes in it. Everything comes from one seed; nothing reads a real clock.
+"""Virtual time, the network, and the nodes in it. Everything comes from one seed; nothing reads a
+real clock.
 
-A connection is an ordered stream in each direction. What is sent is late, held by a partition and delivered when it heals,
-swallowed, or cut off with the connection; what was sent before a client gave up may still arrive and be executed.
+A connection is an ordered stream in each direction. What is sent is late, held by a partition and
+delivered when it heals, swallowed, or cut off with the connection; what was sent before a client
+gave up may still arrive and be executed.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ __all__ = ["DIAL_TIMEOUT", "Connection", "CutOff", "World"]
 STEPS_MAX = 200_000
 DIAL_TIMEOUT = 0.5
 DIALS_MAX = 60
-"""To one node in a second: a link waits 0.02 s after a dial that failed, so fifty, and a few more."""
+"""To one node in a second: a link waits 0.02 s after a dial that failed, so fifty, and a few
+more."""
 UP, DOWN = "up", "down"
 
 Serve = Callable[[Any, float], Any]
@@ -30,7 +33,8 @@ Serve = Callable[[Any, float], Any]
 
 
 class CutOff(Exception):
-    """Something between client and node breaks the connection, after what was *answered* until then."""
+    """Something between client and node breaks the connection, after what was *answered* until
+    then."""
 
     def __init__(self, answered: Any) -> None:
         super().__init__(answered)
@@ -38,7 +42,8 @@ class CutOff(Exception):
 
 
 class Connection:
-    """One TCP connection of *client* to *node*. The client's side reads by *received* and *closed*."""
+    """One TCP connection of *client* to *node*. The client's side reads by *received* and
+    *closed*."""
 
     __slots__ = (
         "client",
@@ -84,7 +89,9 @@ class Connection:
     @property
     def over(self) -> bool:
         """Whether nothing can come by it any more."""
-        return self.closed_by_node or (self.closed_by_client and not self.held and self.up_at < self.world.now)
+        return self.closed_by_node or (
+            self.closed_by_client and not self.held and self.up_at < self.world.now
+        )
 
     def send(self, payload: Any) -> None:
         """The client writes; order is kept whatever the delays."""
@@ -104,10 +111,13 @@ class Connection:
             self.closed_by_node = True
 
     def reset(self, *, late: bool) -> None:
-        """The client hears that the connection is gone. *late*: what was under way to the node arrives all the same."""
+        """The client hears that the connection is gone. *late*: what was under way to the node
+        arrives all the same."""
         if not self.closed_by_client:
             self.closed_by_client = True
-            self.world.at(self.world.now + self.world.delay(self.node.index), self.closed, self, "was reset")
+            self.world.at(
+                self.world.now + self.world.delay(self.node.index), self.closed, self, "was reset"
+            )
         self.closed_by_node = self.closed_by_node or not late
 
     def _arrive(self, payload: Any) -> None:
@@ -163,7 +173,8 @@ class Connection:
                 self._serve(entry[1])
 
     def resume(self) -> None:
-        """The way is free again. A stream with a gap in it is reset by whoever is asked to go on with it."""
+        """The way is free again. A stream with a gap in it is reset by whoever is asked to go on
+        with it."""
         world = self.world
         if self.swallowed:
             self.reset(late=False)
@@ -179,7 +190,8 @@ class Connection:
 
 
 class World:
-    """The clock, the queue of what is to happen, the nodes and the network between them and the clients."""
+    """The clock, the queue of what is to happen, the nodes and the network between them and the
+    clients."""
 
     def __init__(self, seed: int, nodes: int, *, memory: bool = True) -> None:
         self.random = random.Random(seed)
@@ -206,7 +218,8 @@ class World:
         self.slow: dict[int, float] = {}
         """By node, seconds that everything to and from it takes longer."""
         self.cuts: dict[tuple[str, int, str], list[bool]] = {}
-        """By client, node and way, the partitions that stop it; True: it swallows, False: it holds."""
+        """By client, node and way, the partitions that stop it; True: it swallows, False: it
+        holds."""
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._faults = 0
@@ -262,7 +275,8 @@ class World:
         *,
         way: int = 0,
     ) -> None:
-        """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still accepts.
+        """Dial; *done* gets the connection, or None if nobody accepts. A paused node's kernel still
+        accepts.
 
         *way*: which of the client's sets it is for.
         """
@@ -291,8 +305,11 @@ class World:
             dials.clear()
         dials.append(self.now)
 
-    def cut(self, clients: Iterable[str], nodes: Iterable[int], ways: Iterable[str], *, swallow: bool) -> Callable[[], None]:
-        """A partition begins; call what it gives to heal it. *swallow*: what it stops is lost, and not held."""
+    def cut(
+        self, clients: Iterable[str], nodes: Iterable[int], ways: Iterable[str], *, swallow: bool
+    ) -> Callable[[], None]:
+        """A partition begins; call what it gives to heal it. *swallow*: what it stops is lost,
+        and not held."""
         cells = [(client, node, way) for client in clients for node in nodes for way in ways]
         for cell in cells:
             self.cuts.setdefault(cell, []).append(swallow)
@@ -358,14 +375,16 @@ class World:
             connection.reset(late=False)
 
     def reload(self, index: int, kept: str) -> None:
-        """The process ends and is there again, behind something that keeps the connections of its clients."""
+        """The process ends and is there again, behind something that keeps the connections of
+        its clients."""
         if self.nodes[index].up:
             self.nodes[index].crash(kept, self.now)
             self.nodes[index].start(self.now)
             self.saw(index, "up")
 
     def move(self, index: int, *, living: bool) -> None:
-        """The node's name leads to its standby from now on. *living*: something in between keeps the clients' connections."""
+        """The node's name leads to its standby from now on. *living*: something in between keeps
+        the clients' connections."""
         node = self.nodes[index]
         node.stand_in(self.now)
         self.saw(index, "another server")
@@ -383,25 +402,36 @@ class World:
     # What the nodes say of a vote
 
     def granted(self, client: str, owner: str, token: int, nodes: int) -> None:
-        """A client of so many *nodes* decided that it was granted *token*: a majority of the servers must have granted it.
+        """A client of so many *nodes* decided that it was granted *token*: a majority of the
+        servers must have granted it.
 
-        Every marker refuses a list of too few. Where they may be lost all at once it can found a cluster of its own.
+        Every marker refuses a list of too few. Where they may be lost all at once it can found a
+        cluster of its own.
         """
         claims = sum(node.taken.get(owner) == token for node in self.nodes)
         nodes = len(self.nodes) if self.memory else nodes
         if 2 * claims <= nodes:
-            text = f"{client} counted token {token} as granted, and {claims} of {nodes} servers had granted it"
+            text = (
+                f"{client} counted token {token} as granted, and {claims} of {nodes} servers had"
+                " granted it"
+            )
             self.wrongs.append((self.now, "I9: a grant stands on a majority", text))
 
     def failed(self, client: str, resource: str, owner: str) -> None:
         """A try failed: was the vote split?"""
-        holders = [node.data["redlock:" + resource][0] for node in self.nodes if "redlock:" + resource in node.data]
+        holders = [
+            node.data["redlock:" + resource][0]
+            for node in self.nodes
+            if "redlock:" + resource in node.data
+        ]
         if len(set(holders)) > 1 and 2 * max(map(holders.count, holders)) <= len(self.nodes):
             self.split_votes += 1
 
     # History
 
-    def broken(self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()) -> str:
+    def broken(
+        self, kind: str, what: str, nodes: Iterable[int] = (), clients: Iterable[str] = ()
+    ) -> str:
         """Note that a fault begins; give its id."""
         self._faults += 1
         self.lasting += 1

@@ -1,11 +1,12 @@
 """The command line: `redlock lock`, `status`, `nodes`, `init` and `demo`, a file for each.
 
-Thin: every command calls the public API once and shows what it says. The one part with rules of its own is the
-supervisor behind `lock`, which must have stopped the command before the lease's validity ends. It decides by the lease
-clock alone and never waits for I/O. Credentials are never printed: nodes go by their names, error texts are scrubbed.
+Thin: every command calls the public API once and shows what it says. The one part with rules of its
+own is the supervisor behind `lock`, which must have stopped the command before the lease's validity
+ends. It decides by the lease clock alone and never waits for I/O. Credentials are never printed:
+nodes go by their names, error texts are scrubbed.
 
-Here is what works without Click and Rich, which the library does not need; the commands are imported once `main` has found
-them.
+Here is what works without Click and Rich, which the library does not need; the commands are
+imported once `main` has found them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def _status() -> int:
         text = io.StringIO()
         error.show(file=text)
         with contextlib.suppress(OSError):
-            sys.stderr.write(scrubbed(text.getvalue()))  # A misplaced argument is repeated, and may be a URL.
+            # A misplaced argument is repeated, and may be a URL.
+            sys.stderr.write(scrubbed(text.getvalue()))
         return MISUSED
     except ConfigurationError as error:
         say(str(error))
@@ -61,8 +63,8 @@ def _status() -> int:
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
     except (BrokenPipeError, SystemExit):
-        # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which would mean that no majority votes.
-        # Nothing is left to be flushed at exit.
+        # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which
+        # would mean that no majority votes. Nothing is left to be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

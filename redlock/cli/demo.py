@@ -13,9 +13,16 @@ Exit status:
 
 
 @click.command(epilog=_STATUSES, short_help="Watch locks work while servers fail.")
-@click.option("--seconds", type=click.FloatRange(min=2.0, max=50.0), default=20.0, show_default=True, help="How long.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=2.0, max=50.0),
+    default=20.0,
+    show_default=True,
+    help="How long.",
+)
 def demo(seconds: float) -> int:
-    """Five servers, three workers, two faults, one verdict: watch the lock work, on this machine alone."""
+    """Five servers, three workers, two faults, one verdict: watch the lock work, on this machine
+    alone."""
     from redlock.demo import run
 
     return run(seconds)

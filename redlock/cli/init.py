@@ -16,16 +16,26 @@ from redlock.transport.dial import endpoints
 
 @click.command(short_help="Mark the nodes of a new cluster.")
 @NODE_OPTION
-@click.option("--max-ttl", type=SECONDS, help="Longest ttl in seconds that anybody may ask for. Default: 60.")
-@click.option("--durable", is_flag=True, help="The nodes run appendfsync always: a restart costs no quarantine.")
+@click.option(
+    "--max-ttl", type=SECONDS, help="Longest ttl in seconds that anybody may ask for. Default: 60."
+)
+@click.option(
+    "--durable",
+    is_flag=True,
+    help="The nodes run appendfsync always: a restart costs no quarantine.",
+)
 @click.option(
     "--never-replicas",
     is_flag=True,
-    help="No node is ever made a replica: a backup of a node, which changes its replication id, costs nothing then. "
-    "Can be promised later too.",
+    help=(
+        "No node is ever made a replica: a backup of a node, which changes its replication id,"
+        " costs nothing then. Can be promised later too."
+    ),
 )
 @click.option("--cluster", metavar="ID", help="An id that keeps clients with other node lists out.")
-@click.option("--replace", is_flag=True, help="Mark a marked cluster anew; refused while any lock lives.")
+@click.option(
+    "--replace", is_flag=True, help="Mark a marked cluster anew; refused while any lock lives."
+)
 @JSON_OPTION
 def init(
     urls: tuple[str, ...],
@@ -38,11 +48,18 @@ def init(
 ) -> int:
     """Mark the nodes of a new cluster, so that it grants locks at once. All of them must answer.
 
-    On a cluster that is marked already, a larger --max-ttl raises it, and --never-replicas promises that from now on. Run
-    it again if it broke off.
+    On a cluster that is marked already, a larger --max-ttl raises it, and --never-replicas promises
+    that from now on. Run it again if it broke off.
     """
     names = nodes_of(urls)
-    made = initialise(names, max_ttl=max_ttl, durable=durable, never_replicas=never_replicas, cluster=cluster, replace=replace)
+    made = initialise(
+        names,
+        max_ttl=max_ttl,
+        durable=durable,
+        never_replicas=never_replicas,
+        cluster=cluster,
+        replace=replace,
+    )
     return _show([endpoint.name for endpoint in endpoints(names)], made, as_json=as_json)
 
 
@@ -54,7 +71,11 @@ def _show(names: Sequence[str], made: Sequence[Marker], *, as_json: bool) -> int
             {"node": name, "run_id": marker.memory.run_id, "memory": marker.memory.replication_id}
             for name, marker in zip(names, made, strict=True)
         ]
-        promised = {"max_ttl": first.max_ttl, "durable": first.durable, "never_replicas": first.never_replicas}
+        promised = {
+            "max_ttl": first.max_ttl,
+            "durable": first.durable,
+            "never_replicas": first.never_replicas,
+        }
         print_json({"nodes": marked, **promised, "cluster": cluster})
         return OK
     console = new_console()
@@ -64,5 +85,8 @@ def _show(names: Sequence[str], made: Sequence[Marker], *, as_json: bool) -> int
     console.print(table)
     promises = f"max ttl {first.max_ttl:g} s, {'durable' if first.durable else 'not durable'}"
     promises += ", never replicas" if first.never_replicas else ""
-    console.print(f"{len(made)} nodes marked: {promises}" + (f", cluster {cluster}" if cluster else ""), style="bold")
+    console.print(
+        f"{len(made)} nodes marked: {promises}" + (f", cluster {cluster}" if cluster else ""),
+        style="bold",
+    )
     return OK

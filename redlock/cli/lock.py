@@ -44,7 +44,11 @@ Exit status:
 @click.command(epilog=_STATUSES, short_help="Run a command while holding a lock.")
 @NODE_OPTION
 @click.option(
-    "--ttl", type=click.FloatRange(min=TTL_MIN), default=10.0, show_default=True, help="Seconds a crash blocks others for."
+    "--ttl",
+    type=click.FloatRange(min=TTL_MIN),
+    default=10.0,
+    show_default=True,
+    help="Seconds a crash blocks others for.",
 )
 @click.option("--timeout", type=SECONDS, help="Seconds to wait for the lock. Default: for ever.")
 @click.option("--no-wait", is_flag=True, help="Try once.")
@@ -62,22 +66,35 @@ def lock(
 ) -> int:
     """Run CMD while holding the lock on RESOURCE.
 
-    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN and the resource in
-    REDLOCK_RESOURCE, and should give the token to whatever it writes to.
+    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN and
+    the resource in REDLOCK_RESOURCE, and should give the token to whatever it writes to.
 
-    CMD runs in a process group of its own, and signals are forwarded to that group. If the lease cannot be renewed, the
-    group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left, before anybody else can hold the lock; a
-    guard process sees to it if redlock itself is killed or stopped. What CMD leaves running in its group is killed when
-    CMD ends.
+    CMD runs in a process group of its own, and signals are forwarded to that group. If the lease
+    cannot be renewed, the group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left,
+    before anybody else can hold the lock; a guard process sees to it if redlock itself is killed or
+    stopped. What CMD leaves running in its group is killed when CMD ends.
     """
     if no_wait and timeout is not None:
         raise click.UsageError("--no-wait and --timeout exclude each other.")
-    return _run(nodes_of(urls), resource, command, ttl=ttl, timeout=0.0 if no_wait else timeout, key_prefix=key_prefix)
+    return _run(
+        nodes_of(urls),
+        resource,
+        command,
+        ttl=ttl,
+        timeout=0.0 if no_wait else timeout,
+        key_prefix=key_prefix,
+    )
 
 
 # Long: the options, the supervisor's statuses and what is said of each.
 def _run(
-    nodes: Sequence[str], resource: str, command: Sequence[str], *, ttl: float, timeout: float | None, key_prefix: str
+    nodes: Sequence[str],
+    resource: str,
+    command: Sequence[str],
+    *,
+    ttl: float,
+    timeout: float | None,
+    key_prefix: str,
 ) -> int:
     if shutil.which(command[0]) is None:  # Known before anybody has to wait for it.
         return cannot_run(command[0], found=os.sep in command[0] and Path(command[0]).exists())

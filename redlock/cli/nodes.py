@@ -64,7 +64,9 @@ def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
         console = new_console()
         console.print(_nodes_table(reports))
         verdict = "a majority" if votes >= needed else "no majority: no lock can be granted"
-        console.print(f"{votes} of {len(reports)} nodes vote, {needed} needed: {verdict}", style="bold")
+        console.print(
+            f"{votes} of {len(reports)} nodes vote, {needed} needed: {verdict}", style="bold"
+        )
     return OK if votes >= needed else NO_MAJORITY
 
 
@@ -72,7 +74,8 @@ def _look(locks: redlock.Redlock) -> list[redlock.NodeReport]:
     try:
         return locks.nodes()
     except ConfigurationError:
-        return locks.nodes()  # Only the first use refuses misfits; here they are what one wants to see.
+        # Only the first use refuses misfits; here they are what one wants to see.
+        return locks.nodes()
 
 
 @contextlib.contextmanager
@@ -85,7 +88,9 @@ def _waiting(*, enabled: bool) -> Iterator[Callable[[Iterable[redlock.NodeReport
     with console.status("waiting") as line:
 
         def tell(reports: Iterable[redlock.NodeReport], left: float) -> None:
-            silent = "; ".join(f"{report.node} {report.reason}" for report in reports if not report.votes)
+            silent = "; ".join(
+                f"{report.node} {report.reason}" for report in reports if not report.votes
+            )
             line.update(f"{left:.0f} s more at most: {silent}")
 
         yield tell
@@ -105,9 +110,15 @@ _OWN: dict[str, Callable[[redlock.NodeReport], str | None]] = {
     "memory": lambda report: report.memory and report.memory[:8],
     "since": lambda report: None if report.memory_since is None else _instant(report.memory_since),
     "up": lambda report: None if report.uptime is None else _duration(report.uptime),
-    "quarantine": lambda report: None if report.quarantine_left is None else f"{report.quarantine_left:.1f} s",
-    "round trip": lambda report: None if report.round_trip is None else f"{report.round_trip * 1e3:.2f} ms",
-    "clock": lambda report: None if report.clock_offset is None else f"{report.clock_offset * 1e3:+.1f} ms",
+    "quarantine": lambda report: (
+        None if report.quarantine_left is None else f"{report.quarantine_left:.1f} s"
+    ),
+    "round trip": lambda report: (
+        None if report.round_trip is None else f"{report.round_trip * 1e3:.2f} ms"
+    ),
+    "clock": lambda report: (
+        None if report.clock_offset is None else f"{report.clock_offset * 1e3:+.1f} ms"
+    ),
 }
 
 

@@ -15,11 +15,16 @@ NODE_OPTION = click.option(
     "urls",
     multiple=True,
     metavar="URL",
-    help="One node, redis://host:port; repeat for each. Default: REDLOCK_NODES, separated by commas or spaces, "
-    "which also keeps passwords out of the process list.",
+    help=(
+        "One node, redis://host:port; repeat for each. Default: REDLOCK_NODES, separated by commas"
+        " or spaces, which also keeps passwords out of the process list."
+    ),
 )
 PREFIX_OPTION = click.option(
-    "--key-prefix", default="redlock:", show_default=True, help="What the names of lock keys begin with."
+    "--key-prefix",
+    default="redlock:",
+    show_default=True,
+    help="What the names of lock keys begin with.",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 SECONDS = click.FloatRange(min=0)

@@ -15,7 +15,8 @@ def new_console(file: IO[str] | None = None) -> Console:
     """A console on *file*, or stdout, that shows text as it is."""
     from rich.console import Console
 
-    # Names and reasons are data: no markup, no emoji. A pipe or a log has no width that lines should break at.
+    # Names and reasons are data: no markup, no emoji. A pipe or a log has no width that lines
+    # should break at.
     console = Console(file=file, markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 200
@@ -27,7 +28,9 @@ def new_table(*headers: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(*headers, box=box.SIMPLE_HEAD, caption_justify="left", pad_edge=False, show_edge=False)
+    table = Table(
+        *headers, box=box.SIMPLE_HEAD, caption_justify="left", pad_edge=False, show_edge=False
+    )
     table.columns[0].no_wrap = True
     return table
 

@@ -25,7 +25,10 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
     with redlock.Redlock(nodes, key_prefix=key_prefix) as locks:
         status = locks.status(resource)
     if as_json:
-        whole = {field: getattr(status, field) for field in ("resource", "held", "holder", "fencing_token", "ttl_left")}
+        whole = {
+            field: getattr(status, field)
+            for field in ("resource", "held", "holder", "fencing_token", "ttl_left")
+        }
         expires = status.ttl_left is not None if status.held else None
         print_json({**whole, "expires": expires, "nodes": [_vote(vote) for vote in status.votes]})
         return OK
@@ -34,7 +37,9 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
     table = new_table("node", "says", "ttl left", "highest token")
     for vote in status.votes:
         style = "red" if vote.error is not None else "dim" if vote.ttl_left is None else ""
-        table.add_row(vote.node, vote.reason, _ttl_left(vote), str(vote.fencing_token or ""), style=style)
+        table.add_row(
+            vote.node, vote.reason, _ttl_left(vote), str(vote.fencing_token or ""), style=style
+        )
     console.print(table)
     return OK
 
@@ -45,8 +50,16 @@ def _verdict(status: redlock.ResourceStatus) -> str:
         return f"{name}: unknown, no majority of the nodes agrees"
     if not status.held:
         return f"{name}: free"
-    token = f"fencing token {status.fencing_token}" if status.fencing_token else "no fencing token: not one of redlock's locks"
-    left = "WITHOUT AN EXPIRY: it stays until deleted" if status.ttl_left is None else f"{status.ttl_left:.3g} s left"
+    token = (
+        f"fencing token {status.fencing_token}"
+        if status.fencing_token
+        else "no fencing token: not one of redlock's locks"
+    )
+    left = (
+        "WITHOUT AN EXPIRY: it stays until deleted"
+        if status.ttl_left is None
+        else f"{status.ttl_left:.3g} s left"
+    )
     return f"{name}: held by {status.holder}, {token}, {left}"
 
 

@@ -1,3 +1,4 @@
-"""Exit statuses of our own; what a command that runs under a lock adds stands in `redlock/supervise.py`."""
+"""Exit statuses of our own; what a command that runs under a lock adds stands in
+`redlock/supervise.py`."""
 
 NO_MAJORITY, CONTENDED, UNAVAILABLE = 1, 4, 5

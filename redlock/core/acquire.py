@@ -1,8 +1,10 @@
-"""Taking a lock: the Redlock algorithm with the ballot inside, as one flow that reads from top to bottom.
+"""Taking a lock: the Redlock algorithm with the ballot inside, as one flow that reads from top to
+bottom.
 
-One *try*: a fresh owner, a proposed token, TAKE to all nodes, decided at the q-th answer. Too small a token on a
-majority: a second round with the same owner and a larger one. No majority: FREE everywhere, back off, and look
-read-only before the next try, so that waiters neither disturb the holder nor split the vote.
+One *try*: a fresh owner, a proposed token, TAKE to all nodes, decided at the q-th answer. Too small
+a token on a majority: a second round with the same owner and a larger one. No majority: FREE
+everywhere, back off, and look read-only before the next try, so that waiters neither disturb the
+holder nor split the vote.
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ _PAUSE_MIN = 0.001
 
 @dataclass(slots=True)
 class Acquisition:
-    """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single try; *max_hold*: see `Holding`.
+    """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single
+    try; *max_hold*: see `Holding`.
 
-    *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller loses nothing.
+    *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
+    loses nothing.
     """
 
     resource: str
@@ -75,7 +79,8 @@ def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
             event = yield Wait(min(until, ask.give_up_at), repairs, pause=True)
             now = event.at
             look_first = True
-        elif repairs:  # Also for one who tries once: where everybody does, such a key would stay for ever.
+        elif repairs:
+            # Also for one who tries once: where everybody does, such a key would stay for ever.
             yield Wait(NEVER, repairs)
         if ask.once or now >= ask.give_up_at:
             verdict.elapsed = now - began_at
@@ -90,23 +95,29 @@ class _Attempt:
     def __init__(self, cluster: Cluster, ask: Acquisition) -> None:
         self._cluster = cluster
         self._ask = ask
-        # Fresh for every try: a release of try 1 that arrives late must not delete the lock of try 2 (F17).
+        # Fresh for every try: a release of try 1 that arrives late must not delete the lock of try
+        # 2 (F17).
         owner = cluster.source.owner()
         token = propose(cluster.source, cluster.fences.last(ask.resource))
-        self._wanted = Grant(ask.resource, ask.lock_key, ask.fence_key, owner, token, cluster.policy.fence_ttl)
+        self._wanted = Grant(
+            ask.resource, ask.lock_key, ask.fence_key, owner, token, cluster.policy.fence_ttl
+        )
         self._rounds: list[Round] = []
 
     def run(self, now: float) -> Flow[tuple[Round, float]]:
-        """Run the try's rounds; on success `ask.granted` is set, otherwise everything was given back."""
+        """Run the try's rounds; on success `ask.granted` is set, otherwise everything was given
+        back."""
         try:
             round, now = yield from self._vote(now)
             if self._ask.granted is None:
                 now = yield from self._give_up(round, now)
-                if not round.tally.busy:  # The clocks, and not the fence that our own first token left behind.
+                # The clocks, and not the fence that our own first token left behind.
+                if not round.tally.busy:
                     round = next((each for each in self._rounds if each.tally.torn), round)
         except GeneratorExit:
             raise
-        except BaseException:  # Cancelled, Ctrl-C, anything: nothing of ours may stay behind that nobody knows of.
+        except BaseException:
+            # Cancelled, Ctrl-C, anything: nothing of ours may stay behind that nobody knows of.
             self._ask.granted = None
             yield Wait(NEVER, self._releases(unattended=True))
             raise
@@ -115,19 +126,23 @@ class _Attempt:
     def _vote(self, now: float) -> Flow[tuple[Round, float]]:
         cluster, ask, policy = self._cluster, self._ask, self._cluster.policy
         timeout = policy.node_timeout_for(ask.ttl)
-        # A third of the ttl: longer tries could straddle a whole quarantine and end with a smaller token (docs/protocol.md 9.4).
+        # A third of the ttl: longer tries could straddle a whole quarantine and end with a smaller
+        # token (docs/protocol.md 9.4).
         ends_at = min(now + ask.ttl / ROUND_SHARE, ask.give_up_at)
         while True:
             sent_at, wanted = now, self._wanted
             round = Round(cluster, wanted.take(ask.ttl), now, min(now + timeout, ends_at))
             self._rounds.append(round)
             if cluster.emit:
-                cluster.emit(TryStarted(now, wanted.resource, wanted.owner, wanted.token, len(self._rounds)))
+                cluster.emit(
+                    TryStarted(now, wanted.resource, wanted.owner, wanted.token, len(self._rounds))
+                )
             now = yield from collect(round, _decided, round.requests, majority=True)
             tally = round.tally
             until = valid_until(sent_at, ask.ttl, policy.drift_factor)
             if tally.won:
-                if now < until:  # Read after the deciding reply: a pause before it must not count as validity (F12).
+                # Read after the deciding reply: a pause before it must not count as validity (F12).
+                if now < until:
                     self._grant(sent_at, until, now)
                 else:
                     tally.late = True
@@ -142,14 +157,20 @@ class _Attempt:
         touched = cluster.everyone
         unwritten = [request for request in self._rounds[0].sent if not request.written]
         if unwritten or len(self._rounds) > 1:
-            written = {request.node for round in self._rounds for request in round.sent if request.written}
+            written = {
+                request.node for round in self._rounds for request in round.sent if request.written
+            }
             touched = frozenset(written) if len(written) < len(touched) else touched
         cluster.fences.saw(grant.resource, grant.token)
         holding = Holding(grant, ask.ttl, now, until, touched)
         if ask.max_hold is not None:
             holding.limit(ask.max_hold)
         if cluster.emit:
-            cluster.emit(LeaseGranted(now, grant.resource, grant.owner, grant.token, sent_at, holding.valid_until))
+            cluster.emit(
+                LeaseGranted(
+                    now, grant.resource, grant.owner, grant.token, sent_at, holding.valid_until
+                )
+            )
         ask.granted = holding
 
     def _give_up(self, round: Round, now: float) -> Flow[float]:
@@ -163,20 +184,26 @@ class _Attempt:
             round.ask_no_more()
             now = yield from collect(round, _classified, ())
         if cluster.emit:
-            cluster.emit(TryFailed(now, wanted.resource, wanted.owner, wanted.token, tally.describe()))
+            cluster.emit(
+                TryFailed(now, wanted.resource, wanted.owner, wanted.token, tally.describe())
+            )
         return now
 
     def _releases(self, *, unattended: bool = False) -> tuple[Request, ...]:
-        """FREE for every node that may have executed a TAKE of this try, silent ones too: a lost reply may hide a grant.
+        """FREE for every node that may have executed a TAKE of this try, silent ones too: a lost
+        reply may hide a grant.
 
-        On the connections that carried the TAKEs, so that a node which stalls runs them in that order.
+        On the connections that carried the TAKEs, so that a node which stalls runs them in that
+        order.
         """
         nodes: set[int] = set()
         for round in self._rounds:
             for request in round.sent:
                 if request.written and request not in round.settled:
                     nodes.add(request.node)
-                request.withdraw()  # Also one that was written: a server that lost the script would get it behind its release.
+                # Also one that was written: a server that lost the script would get it behind its
+                # release.
+                request.withdraw()
         return self._wanted.releases(nodes, unattended=unattended)
 
 
@@ -202,16 +229,20 @@ def _canvass(cluster: Cluster, ask: Acquisition, now: float) -> Flow[tuple[Round
 
 
 def _looked(tally: Tally) -> bool:
-    return tally.free >= tally.needed or (tally.free + tally.pending < tally.needed and _classified(tally))
+    return tally.free >= tally.needed or (
+        tally.free + tally.pending < tally.needed and _classified(tally)
+    )
 
 
 def _judge(round: Round, before: Tally | None, ask: Acquisition, now: float) -> Tally:
-    """The tally that explains the failure: this round's, unless the caller's own deadline cut it short."""
+    """The tally that explains the failure: this round's, unless the caller's own deadline cut it
+    short."""
     return before if before is not None and now >= ask.give_up_at else round.tally
 
 
 def _pause(cluster: Cluster, tally: Tally, pause: float, now: float) -> tuple[float, float]:
-    """Until when to wait before the next look, and the pause after that: jittered, doubling to retry_delay."""
+    """Until when to wait before the next look, and the pause after that: jittered, doubling to
+    retry_delay."""
     jittered = pause * (0.5 + cluster.source.below(1024) / 2048)
     freed_in = tally.freed_in()
     if freed_in is not None and not tally.free >= tally.needed and freed_in > 0:
@@ -220,13 +251,17 @@ def _pause(cluster: Cluster, tally: Tally, pause: float, now: float) -> tuple[fl
 
 
 def _repairs(cluster: Cluster, ask: Acquisition, tally: Tally) -> tuple[Request, ...]:
-    """On request: an expiry for lock keys that have none, left behind by a client that died between SETNX and EXPIRE."""
+    """On request: an expiry for lock keys that have none, left behind by a client that died
+    between SETNX and EXPIRE."""
     if not cluster.policy.repair_missing_ttl:
         return ()
     stuck = [
         node
         for node, vote in enumerate(tally.votes)
-        if vote is not None and vote.kind is Kind.BUSY and vote.ttl_left is not None and vote.ttl_left < 0
+        if vote is not None
+        and vote.kind is Kind.BUSY
+        and vote.ttl_left is not None
+        and vote.ttl_left < 0
     ]
     if not stuck:
         return ()

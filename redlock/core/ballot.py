@@ -1,7 +1,8 @@
 """Fencing tokens: how one is proposed, and how a too small one is outbid.
 
-A token is microseconds since the epoch with random low bits: unique by construction, ordered by the nodes, which raise
-their fence strictly and in the same script that takes the lock. A wrong client clock costs a second round, never safety.
+A token is microseconds since the epoch with random low bits: unique by construction, ordered by the
+nodes, which raise their fence strictly and in the same script that takes the lock. A wrong client
+clock costs a second round, never safety.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from redlock.core.quorum import Kind, Vote
 
 __all__ = ["Fences", "outbid", "propose"]
 
-_RANDOM_BITS = 10  # About a millisecond: attempts of one such block differ by chance, later ones by time.
-_STEP = 16  # Small random steps past a known fence: a busy client must not run ahead of the clock (docs/protocol.md 4.2).
+# About a millisecond: attempts of one such block differ by chance, later ones by time.
+_RANDOM_BITS = 10
+# Small random steps past a known fence: a busy client must not run ahead of the clock
+# (docs/protocol.md 4.2).
+_STEP = 16
 _FENCES_MAX = 4096
 
 
 def propose(source: Source, last_fence: int) -> int:
-    """A token of now with random low bits, or the next few past *last_fence* when that is ahead of our clock."""
+    """A token of now with random low bits, or the next few past *last_fence* when that is ahead
+    of our clock."""
     token = (source.wall_us() >> _RANDOM_BITS << _RANDOM_BITS) + source.below(1 << _RANDOM_BITS)
     return token if token > last_fence else _past(last_fence, source)
 
 
 def outbid(source: Source, token: int, votes: Iterable[Vote | None]) -> int:
-    """The token of a second round: past every fence seen; from the nodes' clocks if ours was too far ahead."""
+    """The token of a second round: past every fence seen; from the nodes' clocks if ours was too
+    far ahead."""
     seen = [vote for vote in votes if vote is not None]
     fence = max((vote.fence for vote in seen), default=0)
     if fence >= token:
@@ -37,12 +43,14 @@ def outbid(source: Source, token: int, votes: Iterable[Vote | None]) -> int:
 
 
 def _past(fence: int, source: Source) -> int:
-    """A little past *fence*; never beyond `TOKEN_MAX`, where no node could tell one token from the next."""
+    """A little past *fence*; never beyond `TOKEN_MAX`, where no node could tell one token from
+    the next."""
     return min(fence + 1 + source.below(_STEP), TOKEN_MAX)
 
 
 class Fences:
-    """The largest fence seen per resource, so that the next proposal is large enough at once. Bounded; forgetting is safe."""
+    """The largest fence seen per resource, so that the next proposal is large enough at once.
+    Bounded; forgetting is safe."""
 
     __slots__ = ("_seen",)
 
@@ -54,7 +62,8 @@ class Fences:
         return self._seen.get(resource, 0)
 
     def saw(self, resource: str, fence: int) -> None:
-        """Remember *fence* if it is the largest; the oldest resource is forgotten when there are too many."""
+        """Remember *fence* if it is the largest; the oldest resource is forgotten when there are
+        too many."""
         seen = self._seen
         if fence > seen.get(resource, 0):
             seen.pop(resource, None)

@@ -1,7 +1,8 @@
-"""The commands we send and what their answers mean: the Lua scripts, their arguments, and `read` for each.
+"""The commands we send and what their answers mean: the Lua scripts, their arguments, and `read`
+for each.
 
-Milliseconds exist only here. An answer that is not one the script gives raises `Nonsense`: the connection cannot be
-trusted any more, and nothing that it says may count as a grant.
+Milliseconds exist only here. An answer that is not one the script gives raises `Nonsense`: the
+connection cannot be trusted any more, and nothing that it says may count as a grant.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Script:
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-TAKE, FREE, PEEK, LOOK, REPAIR, MARK = (Script(name) for name in ("take", "free", "peek", "look", "repair", "mark"))
+TAKE, FREE, PEEK, LOOK, REPAIR, MARK = (
+    Script(name) for name in ("take", "free", "peek", "look", "repair", "mark")
+)
 
 
 def scripts() -> tuple[Script, ...]:
@@ -72,10 +75,10 @@ def to_ms(seconds: float) -> int:
 class Command:
     """One command, the same for all nodes of a round.
 
-    *marked*: the connection appends the marker of the node it was admitted to, as the last argument.
-    *final*: a release; it stays owed to a node until answered, and needs no admission.
-    *packed*, *plain_yes*: room for the transport to keep the encoded bytes, which all nodes share, and those of the answer
-    `yes`, so that they need not be parsed to be known.
+    *marked*: the connection appends the marker of the node it was admitted to, as the last
+    argument. *final*: a release; it stays owed to a node until answered, and needs no admission.
+    *packed*, *plain_yes*: room for the transport to keep the encoded bytes, which all nodes share,
+    and those of the answer `yes`, so that they need not be parsed to be known.
     """
 
     __slots__ = ("args", "keys", "packed", "plain_yes")
@@ -91,14 +94,17 @@ class Command:
 
     @property
     def yes(self) -> int | None:
-        """The integer that is a grant, and what nodes say nearly always; None where there is none."""
+        """The integer that is a grant, and what nodes say nearly always; None where there is
+        none."""
         return None
 
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
-        """The command as words, without the marker; *whole*: with the script's text, for a server that lost it.
+        """The command as words, without the marker; *whole*: with the script's text, for a server
+        that lost it.
 
-        Text, never numbers: hiredis turns a number into text by a call in which CPython looks for signals, and does not
-        look whether it failed. A Ctrl-C that struck there crashed the process.
+        Text, never numbers: hiredis turns a number into text by a call in which CPython looks for
+        signals, and does not look whether it failed. A Ctrl-C that struck there crashed the
+        process.
         """
         assert self.script is not None
         verb, script = ("EVAL", self.script.source) if whole else ("EVALSHA", self.script.sha)
@@ -127,7 +133,9 @@ class Take(Command):
         fence_ttl: float,
         mode: str = "acquire",
     ) -> None:
-        super().__init__((lock_key, fence_key, MARKER_KEY), (owner, token, to_ms(ttl), to_ms(fence_ttl), mode))
+        super().__init__(
+            (lock_key, fence_key, MARKER_KEY), (owner, token, to_ms(ttl), to_ms(fence_ttl), mode)
+        )
         self.owner = owner
         self.token = token
         self.ttl = ttl
@@ -138,14 +146,21 @@ class Take(Command):
         return self.token
 
     def read(self, answer: Any) -> Vote:
-        """A vote. A grant must name our own token: a reply to somebody else's question is never ours."""
+        """A vote. A grant must name our own token: a reply to somebody else's question is never
+        ours."""
         match answer:
             case int(token) if token == self.token:
                 return GRANTED
             case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
                 return _busy(fence, pttl, holder)
-            case [2, int(fence), 0, int(time_us)] if 0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX:
-                ahead = (self.token - time_us) / 1e6 if self.mode == "acquire" and fence < self.token else 0.0
+            case [2, int(fence), 0, int(time_us)] if (
+                0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX
+            ):
+                ahead = (
+                    (self.token - time_us) / 1e6
+                    if self.mode == "acquire" and fence < self.token
+                    else 0.0
+                )
                 return Vote(Kind.BEHIND, fence, time_us=time_us, ahead=ahead)
             case [3, bytes()]:
                 return _STRANGER
@@ -155,7 +170,8 @@ class Take(Command):
 class Free(Command):
     """Release all an owner holds on a node, finally: see `lua/free.lua`.
 
-    *unattended*: nobody will read an answer that the server has lost the script, so send its text at once.
+    *unattended*: nobody will read an answer that the server has lost the script, so send its text
+    at once.
     """
 
     __slots__ = ("unattended",)
@@ -163,7 +179,14 @@ class Free(Command):
     final = True
 
     def __init__(
-        self, lock_key: str, fence_key: str, owner: str, token: int, *, fence_ttl: float, unattended: bool = False
+        self,
+        lock_key: str,
+        fence_key: str,
+        owner: str,
+        token: int,
+        *,
+        fence_ttl: float,
+        unattended: bool = False,
     ) -> None:
         super().__init__((lock_key, fence_key), (owner, token, to_ms(fence_ttl)))
         self.unattended = unattended
@@ -176,7 +199,8 @@ class Free(Command):
         return None if self.unattended else 1
 
     def read(self, answer: Any) -> Vote:
-        """A vote: GRANTED, this node holds nothing of ours any more; BUSY, it is somebody else's."""
+        """A vote: GRANTED, this node holds nothing of ours any more; BUSY, it is somebody
+        else's."""
         match answer:
             case int(code) if code in (0, 1):
                 return GRANTED
@@ -223,7 +247,8 @@ class Repair(Command):
         super().__init__((lock_key,), (to_ms(ttl),))
 
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
-        # Always the text: nobody may be there any more to read that the server does not know the script.
+        # Always the text: nobody may be there any more to read that the server does not know the
+        # script.
         return super().words(whole=True)
 
     def read(self, answer: Any) -> bool:
@@ -248,12 +273,15 @@ class Mark(Command):
         self.is_blank = stamp.startswith("+")
 
     def read(self, answer: Any) -> str | None:
-        """The marker that stands now, '' for none; None: the node has another memory than we thought.
+        """The marker that stands now, '' for none; None: the node has another memory than we
+        thought.
 
         Never what no script of ours answers: we would ask again for ever.
         """
         match answer:
-            case [0, bytes(marker)] if (stands := marker.decode("utf-8", "replace")) != self.expected:
+            case [0, bytes(marker)] if (
+                stands := marker.decode("utf-8", "replace")
+            ) != self.expected:
                 return stands
             case [1, bytes(marker)] if self.wrote(stands := marker.decode("utf-8", "replace")):
                 return stands
@@ -276,11 +304,21 @@ class Look(Command):
         super().__init__((MARKER_KEY,), ())
 
     def read(self, answer: Any) -> tuple[dict[str, str], str, float]:
-        """The fields of INFO, the marker ('' for none), and the node's clock in seconds since the epoch."""
+        """The fields of INFO, the marker ('' for none), and the node's clock in seconds since
+        the epoch."""
         match answer:
             case [bytes(info), bytes(marker), bytes(seconds), bytes(micros)]:
-                if seconds.isdigit() and micros.isdigit() and len(seconds) < 16 and len(micros) < 16:
-                    return fields(info), marker.decode("utf-8", "replace"), int(seconds) + int(micros) / 1e6
+                if (
+                    seconds.isdigit()
+                    and micros.isdigit()
+                    and len(seconds) < 16
+                    and len(micros) < 16
+                ):
+                    return (
+                        fields(info),
+                        marker.decode("utf-8", "replace"),
+                        int(seconds) + int(micros) / 1e6,
+                    )
         raise Nonsense(_short(answer))
 
 
@@ -291,7 +329,8 @@ def fields(info: bytes) -> dict[str, str]:
 
 
 class Plain(Command):
-    """A command of the server itself, answered with *shape*; used on a new connection to learn who answers."""
+    """A command of the server itself, answered with *shape*; used on a new connection to learn
+    who answers."""
 
     __slots__ = ("name", "shape")
 
@@ -310,7 +349,8 @@ class Plain(Command):
 
 
 class Greet(Command):
-    """Ask whether a node may vote: answered by the connection itself once that is known, with a `Standing`.
+    """Ask whether a node may vote: answered by the connection itself once that is known, with a
+    `Standing`.
 
     *look*: tell what is known about the node after asking it anew, also while that is undecided.
     """
@@ -326,14 +366,17 @@ _STRANGER = Vote(Kind.STRANGER)
 
 
 def _can_be_held(fence: int, pttl: int, holder: bytes) -> bool:
-    # The script puts "=" before at most 128 bytes of the value; a key without expiry has the PTTL -1.
+    # The script puts "=" before at most 128 bytes of the value; a key without expiry has the PTTL
+    # -1.
     return 0 <= fence <= TOKEN_MAX and pttl >= -1 and holder[:1] == b"=" and len(holder) <= 129
 
 
 def _busy(fence: int, pttl: int, holder: bytes) -> Vote:
-    # PTTL gives -1 for a key without expiry; a key cannot vanish inside a script, so -2 does not occur.
+    # PTTL gives -1 for a key without expiry; a key cannot vanish inside a script, so -2 does not
+    # occur.
     ttl_left = -1.0 if pttl < 0 else pttl / 1000.0
-    # The script puts "=" before the value, lest a foreign one that begins like a reply header confuses the reader.
+    # The script puts "=" before the value, lest a foreign one that begins like a reply header
+    # confuses the reader.
     return Vote(Kind.BUSY, fence, ttl_left, holder[1:].decode("utf-8", "replace"))
 
 

@@ -1,19 +1,23 @@
 """What a flow and its driver say to each other, and nothing else.
 
-A *flow* is a generator that carries one operation of the algorithm (acquire, extend, release). It never does I/O and
-never reads a clock: it yields a `Wait`, and the driver answers with one event. The blocking driver, the asyncio driver
-and a simulator run the same flows.
+A *flow* is a generator that carries one operation of the algorithm (acquire, extend, release). It
+never does I/O and never reads a clock: it yields a `Wait`, and the driver answers with one event.
+The blocking driver, the asyncio driver and a simulator run the same flows.
 
 The contract of a driver:
 
-- It writes the requests of a `Wait` in order, each on the one ordered connection it has to that node.
-- It then sends the flow exactly one event: the first reply or failure of any of its requests, or `Tick` at `until`, never
-  before: a tick made for an earlier wait is not for this one.
-  After a `Wait` with `pause` only `Tick`: what comes meanwhile is dropped. Where a `Wait` says that single grants decide
-  nothing, the driver may keep them until there are enough, or until something else happens, and send them as one `Grants`.
+- It writes the requests of a `Wait` in order, each on the one ordered connection it has to that
+  node.
+- It then sends the flow exactly one event: the first reply or failure of any of its requests, or
+  `Tick` at `until`, never before: a tick made for an earlier wait is not for this one. After a
+  `Wait` with `pause` only `Tick`: what comes meanwhile is dropped. Where a `Wait` says that single
+  grants decide nothing, the driver may keep them until there are enough, or until something else
+  happens, and send them as one `Grants`.
 - An event's `at` is the lease clock, read *after* the event happened, and never falls.
-- A request whose `not_after` passed before it was written is never written; it fails with `written` false.
-- It throws `Cancelled` at most once. The flow answers with one last `Wait`, whose requests are written and not waited for.
+- A request whose `not_after` passed before it was written is never written; it fails with `written`
+  false.
+- It throws `Cancelled` at most once. The flow answers with one last `Wait`, whose requests are
+  written and not waited for.
 """
 
 from __future__ import annotations
@@ -25,22 +29,36 @@ from typing import Any, Protocol, TypeVar
 from redlock.core.commands import Command
 from redlock.core.quorum import Fault
 
-__all__ = ["NEVER", "Cancelled", "Event", "Failure", "Flow", "Grants", "Reply", "Request", "Source", "Tick", "Wait"]
+__all__ = [
+    "NEVER",
+    "Cancelled",
+    "Event",
+    "Failure",
+    "Flow",
+    "Grants",
+    "Reply",
+    "Request",
+    "Source",
+    "Tick",
+    "Wait",
+]
 
 T = TypeVar("T")
 NEVER = float("-inf")
-"""An instant before all others: `not_after=NEVER` withdraws a request that has not been written yet."""
+"""An instant before all others: `not_after=NEVER` withdraws a request that has not been written
+yet."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
     """One command for one node; compared by identity, so a late reply never matches a later round.
 
-    *not_after*: instant on the lease clock after which it must not be written any more, nor written again.
-    *written*: set by the driver when the bytes were handed to the connection, and from then on the node may execute it.
-    *why*: why it was not written so far, if more is known than that there is no connection; completes "<node> ...".
-    *life*: `Admission.life` of the node when a vote was written. *run*: the driver's own note of who waits for the answer.
-    *whole*: and whether the script's text went out after all.
+    *not_after*: instant on the lease clock after which it must not be written any more, nor written
+    again. *written*: set by the driver when the bytes were handed to the connection, and from then
+    on the node may execute it. *why*: why it was not written so far, if more is known than that
+    there is no connection; completes "<node> ...". *life*: `Admission.life` of the node when a vote
+    was written. *run*: the driver's own note of who waits for the answer. *whole*: and whether the
+    script's text went out after all.
     """
 
     node: int
@@ -53,7 +71,8 @@ class Request:
     whole: bool = field(default=False, repr=False)
 
     def withdraw(self) -> None:
-        """Never write it, or never again: also one that was written may be answered that the server lost the script."""
+        """Never write it, or never again: also one that was written may be answered that the
+        server lost the script."""
         self.not_after = NEVER
 
 
@@ -61,8 +80,8 @@ class Request:
 class Wait:
     """Write *send*, wake me at the first event or at *until* (lease clock).
 
-    *pause*: nothing is awaited but the time, so the driver may lend the connections to others meanwhile.
-    *grants*: how many grants are worth waking me for, as long as nothing else happens.
+    *pause*: nothing is awaited but the time, so the driver may lend the connections to others
+    meanwhile. *grants*: how many grants are worth waking me for, as long as nothing else happens.
     """
 
     until: float
@@ -90,7 +109,8 @@ class Grants:
 
 @dataclass(slots=True, eq=False)
 class Failure:
-    """No usable answer to *request* will come. If it was written, the node may have executed it all the same."""
+    """No usable answer to *request* will come. If it was written, the node may have executed it
+    all the same."""
 
     request: Request
     fault: Fault
@@ -109,7 +129,8 @@ Flow = Generator[Wait, Event, T]
 
 
 class Cancelled(BaseException):
-    """Thrown into a flow whose caller went away. A BaseException, so that no `except Exception` swallows it."""
+    """Thrown into a flow whose caller went away. A BaseException, so that no `except Exception`
+    swallows it."""
 
 
 class Source(Protocol):

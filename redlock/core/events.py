@@ -1,6 +1,7 @@
 """The records that `on_event` receives: small, frozen, and free of credentials.
 
-`at` is the lease clock in seconds. The same records are the history that a checker of mutual exclusion judges.
+`at` is the lease clock in seconds. The same records are the history that a checker of mutual
+exclusion judges.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class TryStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class TryFailed(Event):
-    """A try got no majority in time and is being given back everywhere. *votes*: one sentence, node by node."""
+    """A try got no majority in time and is being given back everywhere. *votes*: one sentence,
+    node by node."""
 
     resource: str
     owner: str
@@ -137,9 +139,11 @@ class NodeDisconnected(Event):
 
 @dataclass(frozen=True, slots=True)
 class NodeMemoryChanged(Event):
-    """Another memory answers under the node's name: it restarted, was promoted, was replaced, or the name leads to two.
+    """Another memory answers under the node's name: it restarted, was promoted, was replaced, or
+    the name leads to two.
 
-    *before*, *now*: run id and replication id of the servers. A name must lead to one living memory at a time.
+    *before*, *now*: run id and replication id of the servers. A name must lead to one living memory
+    at a time.
     """
 
     node: str

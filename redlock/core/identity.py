@@ -1,9 +1,11 @@
-"""Who a node is and what its marker says: the data of admission, as it stands on the nodes and travels on the wire.
+"""Who a node is and what its marker says: the data of admission, as it stands on the nodes and
+travels on the wire.
 
-What votes is a *memory*: one server process between two moments at which it may have lost or replaced its data. The
-server names it by its run id and its replication id, which is a new one with every restart, promotion and demotion and
-never returns to an old value. A *marker*, the key `redlock:node`, names the memory that it was written for; as a key it
-is data, though, and comes back with a copy or a snapshot, so it counts only beside what the server says of itself.
+What votes is a *memory*: one server process between two moments at which it may have lost or
+replaced its data. The server names it by its run id and its replication id, which is a new one with
+every restart, promotion and demotion and never returns to an old value. A *marker*, the key
+`redlock:node`, names the memory that it was written for; as a key it is data, though, and comes
+back with a copy or a snapshot, so it counts only beside what the server says of itself.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _DURABLE, _NEVER_REPLICAS, _NONE = "d", "n", "-"
 
 
 class Memory(NamedTuple):
-    """What names a memory: the run id of the server's process, and its replication id (`master_replid`)."""
+    """What names a memory: the run id of the server's process, and its replication id
+    (`master_replid`)."""
 
     run_id: str
     replication_id: str
@@ -33,11 +36,13 @@ class Memory(NamedTuple):
 class Marker:
     """What the key `redlock:node` says: the memory it was written for, and the cluster's promises.
 
-    *max_ttl*: seconds, the longest ttl that the node takes. *wait_ttl*: what a quarantine of another node waits for; never
-    less, and raised on all nodes before `max_ttl` is on any. *durable*: a restarted node has its data. *never_replicas*: no
-    node is ever made a replica, so a new replication id in the same run is no loss. *floor*: no token up to it is granted
-    here. *evicted*: how many keys the server had evicted. *since_us*: the node's clock when this memory was marked, put
-    there by the node itself; 0: not yet. *before*: it has the format of earlier versions, which knew no replication id.
+    *max_ttl*: seconds, the longest ttl that the node takes. *wait_ttl*: what a quarantine of
+    another node waits for; never less, and raised on all nodes before `max_ttl` is on any.
+    *durable*: a restarted node has its data. *never_replicas*: no node is ever made a replica, so a
+    new replication id in the same run is no loss. *floor*: no token up to it is granted here.
+    *evicted*: how many keys the server had evicted. *since_us*: the node's clock when this memory
+    was marked, put there by the node itself; 0: not yet. *before*: it has the format of earlier
+    versions, which knew no replication id.
     """
 
     memory: Memory
@@ -72,11 +77,15 @@ class Marker:
     def tail(self) -> str:
         """All behind it."""
         promises = _DURABLE * self.durable + _NEVER_REPLICAS * self.never_replicas or _NONE
-        return f"{self.memory.run_id} {to_ms(self.wait_ttl)} {self.nodes} {self.evicted} {promises} {self.cluster}"
+        return (
+            f"{self.memory.run_id} {to_ms(self.wait_ttl)} {self.nodes} {self.evicted} {promises}"
+            f" {self.cluster}"
+        )
 
     def names(self, identity: Identity) -> bool:
         """Whether it was written for the memory that *identity* has now."""
-        if self.before:  # What an earlier version called a run: with the offset of its promotion, if there was one.
+        # What an earlier version called a run: with the offset of its promotion, if there was one.
+        if self.before:
             promoted_at = f":{identity.promoted_at}" if identity.promoted else ""
             return self.memory.run_id == identity.memory.run_id + promoted_at
         return self.memory == identity.memory
@@ -86,7 +95,8 @@ class Marker:
         return replace(self, memory=identity.memory, evicted=identity.evicted, before=False)
 
     def write(self, identity: Identity) -> Mark:
-        """The command that puts this marker where *identity* has its own, if its memory is still the one of this marker."""
+        """The command that puts this marker where *identity* has its own, if its memory is still
+        the one of this marker."""
         return Mark(
             expected=identity.marker,
             memory=identity.memory.replication_id,
@@ -99,12 +109,29 @@ class Marker:
 # Long: a marker is read field by field, and each may be wrong in its own way.
 @lru_cache(maxsize=64)
 def _read(text: str) -> Marker | None:
-    # Every standing compares the markers of all nodes, and every look of a waiter asks for one while a node may not vote.
+    # Every standing compares the markers of all nodes, and every look of a waiter asks for one
+    # while a node may not vote.
     words = text.split(" ")
     match words:
-        case [form, replication_id, max_ttl, floor, since, run_id, wait_ttl, nodes, evicted, promises, cluster]:
+        case [
+            form,
+            replication_id,
+            max_ttl,
+            floor,
+            since,
+            run_id,
+            wait_ttl,
+            nodes,
+            evicted,
+            promises,
+            cluster,
+        ]:
             numbers = (max_ttl, floor, since, wait_ttl, nodes, evicted)
-            if form == _FORMAT and all(map(_is_number, numbers)) and promises in ("-", "d", "n", "dn"):
+            if (
+                form == _FORMAT
+                and all(map(_is_number, numbers))
+                and promises in ("-", "d", "n", "dn")
+            ):
                 return Marker(
                     Memory(run_id, replication_id),
                     int(nodes),
@@ -117,7 +144,9 @@ def _read(text: str) -> Marker | None:
                     evicted=int(evicted),
                     since_us=int(since),
                 )
-        case [form, run_id, nodes, max_ttl, ("0" | "1") as durable, floor, cluster] if form == _FORMAT_BEFORE:
+        case [form, run_id, nodes, max_ttl, ("0" | "1") as durable, floor, cluster] if (
+            form == _FORMAT_BEFORE
+        ):
             if all(map(_is_number, (nodes, max_ttl, floor))):
                 return Marker(
                     Memory(run_id, ""),
@@ -138,8 +167,9 @@ def _is_number(word: str) -> bool:
 class Blank(NamedTuple):
     """A marker that says there is none.
 
-    *latest_us*: the latest clock that was known when it was put there; *replication_id*: of the memory it was put into.
-    *wait_ttl*: seconds, that of the cluster whose markers `redlock init` took away to mark all nodes anew; 0: of none.
+    *latest_us*: the latest clock that was known when it was put there; *replication_id*: of the
+    memory it was put into. *wait_ttl*: seconds, that of the cluster whose markers `redlock init`
+    took away to mark all nodes anew; 0: of none.
     """
 
     latest_us: int
@@ -150,16 +180,23 @@ class Blank(NamedTuple):
     def parse(cls, text: str) -> Self | None:
         """Read a blank of today's format; None if *text* is none."""
         match text.split(" "):
-            case [form, "blank", latest, own, replid, nonce] if form == _FORMAT and _is_number(latest) and _is_number(own):
+            case [form, "blank", latest, own, replid, nonce] if (
+                form == _FORMAT and _is_number(latest) and _is_number(own)
+            ):
                 before, colon, _ = nonce.partition(":")
-                return cls(int(latest), replid, int(before) / 1000.0 if colon and _is_number(before) else 0.0)
+                return cls(
+                    int(latest),
+                    replid,
+                    int(before) / 1000.0 if colon and _is_number(before) else 0.0,
+                )
         return None
 
 
 def is_blank(marker: str) -> bool:
     """Whether *marker*, as it stands on a node, is none: nothing at all, or a text that says so.
 
-    One that is not plain ASCII is none of ours, and could not be told from another by its text, which was decoded.
+    One that is not plain ASCII is none of ours, and could not be told from another by its text,
+    which was decoded.
     """
     return not marker or (marker.isascii() and marker.startswith(_BLANKS))
 
@@ -167,10 +204,11 @@ def is_blank(marker: str) -> bool:
 def blank(nonce: str, identity: Identity, *, latest_us: int = 0, wait_ttl: float = 0.0) -> Mark:
     """The command that puts a blank where *identity* has its marker or none.
 
-    Nothing is equal to nothing, also when somebody else marked, used and lost the node meanwhile. So a marker is never
-    written over nothing, but over a blank that was met and waited on. The node finishes it with its own clock: a command
-    that executes twice gives two texts. *latest_us*: the latest clock among the other nodes, as far as it is known.
-    *wait_ttl*: of the cluster that is marked anew, in seconds, if one is.
+    Nothing is equal to nothing, also when somebody else marked, used and lost the node meanwhile.
+    So a marker is never written over nothing, but over a blank that was met and waited on. The node
+    finishes it with its own clock: a command that executes twice gives two texts. *latest_us*: the
+    latest clock among the other nodes, as far as it is known. *wait_ttl*: of the cluster that is
+    marked anew, in seconds, if one is.
     """
     replication_id = identity.memory.replication_id
     return Mark(
@@ -186,9 +224,10 @@ def blank(nonce: str, identity: Identity, *, latest_us: int = 0, wait_ttl: float
 class Identity:
     """What a node told about itself, in one answer.
 
-    *uptime*: seconds of its wall clock, and so perhaps negative. *promoted_at*: the offset at which it was promoted from a
-    replica in this run, -1 if it never was, or if the server has forgotten that (an hour after its last replica left).
-    *evicted*: keys that it evicted in this run. *clock*: its TIME, seconds since the epoch.
+    *uptime*: seconds of its wall clock, and so perhaps negative. *promoted_at*: the offset at which
+    it was promoted from a replica in this run, -1 if it never was, or if the server has forgotten
+    that (an hour after its last replica left). *evicted*: keys that it evicted in this run.
+    *clock*: its TIME, seconds since the epoch.
     """
 
     memory: Memory
@@ -227,7 +266,8 @@ class Identity:
 
     @property
     def promoted(self) -> bool:
-        """Whether it was a replica in this run, as far as the server remembers: its data came by asynchronous replication."""
+        """Whether it was a replica in this run, as far as the server remembers: its data came by
+        asynchronous replication."""
         return self.promoted_at != "-1"
 
     @property

@@ -1,4 +1,5 @@
-"""What a holder knows of its lease: the validity arithmetic and the one-way life HELD -> RELEASED | LOST.
+"""What a holder knows of its lease: the validity arithmetic and the one-way life HELD -> RELEASED |
+LOST.
 
 The one place where validity is computed and where a lease can change its state.
 """
@@ -18,16 +19,18 @@ DRIFT_MIN = 0.002
 
 
 def validity(ttl: float, drift_factor: float) -> float:
-    """How long a lock of *ttl* may be relied on, in seconds: the ttl less what the node's clock may run faster."""
+    """How long a lock of *ttl* may be relied on, in seconds: the ttl less what the node's clock
+    may run faster."""
     return ttl - (ttl * drift_factor + DRIFT_MIN)
 
 
 def valid_until(sent_at: float, ttl: float, drift_factor: float) -> float:
     """Instant up to which a majority is certain to hold our key.
 
-    Seconds, on the clock that read *sent_at*, which must be read before the first write of the round.
-    Holds while node clocks run at most *drift_factor* faster than ours and nodes keep their keys.
-    Source: redis.io distributed-locks, "Safety Arguments": T2 + MIN_VALIDITY, where T2 cancels.
+    Seconds, on the clock that read *sent_at*, which must be read before the first write of the
+    round. Holds while node clocks run at most *drift_factor* faster than ours and nodes keep their
+    keys. Source: redis.io distributed-locks, "Safety Arguments": T2 + MIN_VALIDITY, where T2
+    cancels.
     """
     return sent_at + validity(ttl, drift_factor)
 
@@ -55,12 +58,13 @@ class Revocable(Protocol):
 
 
 class Holding:
-    """One granted lease, as the core sees it: a grant, and how long it is valid. The public `Lease` is a handle on it.
+    """One granted lease, as the core sees it: a grant, and how long it is valid. The public `Lease`
+    is a handle on it.
 
-    *touched*: nodes that were ever sent a TAKE for this owner, and so are owed its release.
-    *told*: the loss was reported; *freed*: the release was written; once is enough, it stays owed to a silent node.
-    *rounds*: extensions under way, which a release revokes.
-    *hold_until*: instant past which no renewal may move `valid_until` (`max_hold`).
+    *touched*: nodes that were ever sent a TAKE for this owner, and so are owed its release. *told*:
+    the loss was reported; *freed*: the release was written; once is enough, it stays owed to a
+    silent node. *rounds*: extensions under way, which a release revokes. *hold_until*: instant past
+    which no renewal may move `valid_until` (`max_hold`).
     """
 
     __slots__ = (
@@ -77,7 +81,9 @@ class Holding:
         "valid_until",
     )
 
-    def __init__(self, grant: Grant, ttl: float, granted_at: float, until: float, touched: frozenset[int]) -> None:
+    def __init__(
+        self, grant: Grant, ttl: float, granted_at: float, until: float, touched: frozenset[int]
+    ) -> None:
         self.grant = grant
         self.ttl = ttl
         self.granted_at = granted_at
@@ -106,11 +112,13 @@ class Holding:
         return self.grant.token
 
     def held(self, now: float) -> bool:
-        """Whether the lease may be relied on at *now*: never at or after `valid_until`, never again once it ended."""
+        """Whether the lease may be relied on at *now*: never at or after `valid_until`, never
+        again once it ended."""
         return now < self.valid_until and self.status is Status.HELD
 
     def renewed(self, until: float, ttl: float) -> None:
-        """A majority confirmed: move the deadline, never back, never past `hold_until`, never for a lease that has ended."""
+        """A majority confirmed: move the deadline, never back, never past `hold_until`, never
+        for a lease that has ended."""
         until = min(until, self.hold_until)
         if self.status is Status.HELD and until > self.valid_until:
             self.valid_until = until
@@ -145,4 +153,6 @@ class Holding:
         if self.status is Status.RELEASED:
             return LeaseReleased(f"the lease on {self.resource!r} was released")
         reason = self.reason or f"its validity ended {max(0.0, now - self.valid_until):.3g} s ago"
-        return LeaseLost(f"the lease on {self.resource!r} with fencing token {self.token} is lost: {reason}")
+        return LeaseLost(
+            f"the lease on {self.resource!r} with fencing token {self.token} is lost: {reason}"
+        )

@@ -22,7 +22,8 @@ def peek(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Ta
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """One node's standing as seen now. *round_trip*: seconds; *clock_offset*: its wall clock less ours, None if unknown."""
+    """One node's standing as seen now. *round_trip*: seconds; *clock_offset*: its wall clock
+    less ours, None if unknown."""
 
     standing: Standing | None
     reason: str

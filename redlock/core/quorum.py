@@ -1,7 +1,7 @@
 """Votes and majorities: the one place that counts.
 
-A majority is ``n // 2 + 1``; a node votes once in a round; the vote is decided at the q-th answer, and lost as soon as q
-is out of reach. Pure data: who asked, and when, is the flows' business.
+A majority is ``n // 2 + 1``; a node votes once in a round; the vote is decided at the q-th answer,
+and lost as soon as q is out of reach. Pure data: who asked, and when, is the flows' business.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ class Fault:
 class Vote(NamedTuple):
     """One node's answer to TAKE or PEEK.
 
-    *fence*: largest token the node knows for the resource. *ttl_left*: seconds the lock has still to live on that node;
-    negative: it has no expiry; None: not held. *time_us*: the node's wall clock, only given with BEHIND. *ahead*: seconds by
-    which our token was ahead of that clock, if it was refused for that and not for a larger fence.
+    *fence*: largest token the node knows for the resource. *ttl_left*: seconds the lock has still
+    to live on that node; negative: it has no expiry; None: not held. *time_us*: the node's wall
+    clock, only given with BEHIND. *ahead*: seconds by which our token was ahead of that clock, if
+    it was refused for that and not for a larger fence.
     """
 
     kind: Kind
@@ -95,8 +96,8 @@ GRANTED = Vote(Kind.GRANTED)
 class Tally:
     """The votes of one round over *names*; cast one per node, ask what follows.
 
-    `elapsed` (seconds since the round or the call began) is for the message alone. `late`: a majority granted, and by then
-    the validity was over, so it was no grant.
+    `elapsed` (seconds since the round or the call began) is for the message alone. `late`: a
+    majority granted, and by then the validity was over, so it was no grant.
     """
 
     __slots__ = (
@@ -169,7 +170,8 @@ class Tally:
 
     @property
     def raisable(self) -> bool:
-        """No majority yet, and a larger token could still bring one: the pending nodes and those behind would do."""
+        """No majority yet, and a larger token could still bring one: the pending nodes and those
+        behind would do."""
         return self.granted + self.behind + self.pending >= self.needed
 
     @property
@@ -185,12 +187,14 @@ class Tally:
 
     @property
     def torn(self) -> bool:
-        """Some nodes granted, and all that refused did so for a clock: no token will do for both."""
+        """Some nodes granted, and all that refused did so for a clock: no token will do for
+        both."""
         return self.granted > 0 and not self.won and self._answered < self.answered
 
     @property
     def _answered(self) -> int:
-        """Answers that tell of the lock: while nobody else is seen, a refusal for a clock is none."""
+        """Answers that tell of the lock: while nobody else is seen, a refusal for a clock is
+        none."""
         if not self.behind or self.busy:
             return self.answered
         ahead = sum(vote is not None and vote.ahead > 0 for vote in self.votes)
@@ -206,12 +210,16 @@ class Tally:
         return tuple(_public(name, vote) for name, vote in zip(self.names, self.votes, strict=True))
 
     def describe(self) -> str:
-        """One sentence for the person on call: the count, then each reason for a missing grant, with its nodes."""
+        """One sentence for the person on call: the count, then each reason for a missing grant,
+        with its nodes."""
         by_reason: dict[str, list[str]] = {}
         for name, vote in zip(self.names, self.votes, strict=True):
             if vote is not None and vote.kind is not Kind.GRANTED:
                 by_reason.setdefault(_REASONS[vote.kind](vote), []).append(name)
-        clauses = [f"{', '.join(nodes)}{':' if len(nodes) > 1 else ''} {reason}" for reason, nodes in by_reason.items()]
+        clauses = [
+            f"{', '.join(nodes)}{':' if len(nodes) > 1 else ''} {reason}"
+            for reason, nodes in by_reason.items()
+        ]
         return "; ".join([self.count(), *clauses])
 
     def count(self) -> str:
@@ -222,7 +230,8 @@ class Tally:
         return f"{count}, after {self.elapsed:.3g} s"
 
     def freed_in(self) -> float | None:
-        """Seconds until enough locks have expired for a majority of nodes to be free; None: not by expiry alone."""
+        """Seconds until enough locks have expired for a majority of nodes to be free; None: not
+        by expiry alone."""
         busy = [vote.ttl_left for vote in self.votes if vote is not None and vote.kind is Kind.BUSY]
         left = sorted(ttl_left for ttl_left in busy if ttl_left is not None and ttl_left >= 0)
         missing = self.needed - self.granted - self.free - self.behind
@@ -236,11 +245,14 @@ def _public(name: str, vote: Vote | None) -> CastVote:
         return CastVote(name, False, "was not waited for")
     reason = _REASONS[vote.kind](vote)
     error = vote.fault.error(name) if vote.fault else None
-    return CastVote(name, vote.kind is Kind.GRANTED, reason, vote.ttl_left, vote.fence or None, error)
+    return CastVote(
+        name, vote.kind is Kind.GRANTED, reason, vote.ttl_left, vote.fence or None, error
+    )
 
 
 def _busy(vote: Vote) -> str:
-    # The first characters tell one holder from another; the whole value would let a reader release the lock.
+    # The first characters tell one holder from another; the whole value would let a reader release
+    # the lock.
     holder = vote.holder[:8] or "?"
     if vote.ttl_left is not None and vote.ttl_left < 0:
         return f"is held by {holder}... without an expiry (repair_missing_ttl=True gives it one)"
@@ -248,14 +260,19 @@ def _busy(vote: Vote) -> str:
 
 
 def _ahead(vote: Vote) -> str:
-    return f"refused the token, which is {vote.ahead:.0f} s ahead of this node's clock: one of the clocks is wrong"
+    return (
+        f"refused the token, which is {vote.ahead:.0f} s ahead of this node's clock: one of the"
+        " clocks is wrong"
+    )
 
 
 _REASONS: dict[Kind, Callable[[Vote], str]] = {
     Kind.GRANTED: lambda vote: "granted",
     Kind.FREE: lambda vote: "is free",
     Kind.BUSY: _busy,
-    Kind.BEHIND: lambda vote: _ahead(vote) if vote.ahead > 0 else f"refused the token: its fence is at {vote.fence}",
+    Kind.BEHIND: lambda vote: (
+        _ahead(vote) if vote.ahead > 0 else f"refused the token: its fence is at {vote.fence}"
+    ),
     Kind.STRANGER: lambda vote: "is not the node that was admitted",
     Kind.FAULT: lambda vote: vote.fault.detail if vote.fault else "failed",
 }

@@ -1,4 +1,5 @@
-"""Giving a lease back: final on every node that executes it, and owed to every node that does not answer."""
+"""Giving a lease back: final on every node that executes it, and owed to every node that does
+not answer."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ __all__ = ["abandon", "release"]
 
 
 def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
-    """Give the lease back on every node that may hold it. True: it was valid, and a majority holds nothing of it now.
+    """Give the lease back on every node that may hold it. True: it was valid, and a majority holds
+    nothing of it now.
 
-    From the first moment on the lease is over for its holder; a node that does not answer stays owed its release.
+    From the first moment on the lease is over for its holder; a node that does not answer stays
+    owed its release.
     """
     was_held = holding.held(now)
     holding.end()
@@ -47,8 +50,10 @@ def _decided(tally: Tally) -> bool:
 
 
 def abandon(cluster: Cluster, holding: Holding, now: float) -> tuple[Request, ...]:
-    """The releases of a lease whose caller went away before it had it; to be written and not waited for."""
-    if holding.end() and cluster.emit:  # Or whoever listens would take it for held until its validity ends.
+    """The releases of a lease whose caller went away before it had it; to be written and not
+    waited for."""
+    # Or whoever listens would take it for held until its validity ends.
+    if holding.end() and cluster.emit:
         cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
     holding.freed = True
     return holding.grant.releases(holding.touched, unattended=True)

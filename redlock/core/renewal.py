@@ -1,7 +1,8 @@
-"""When to renew which lease, and when to say that one is lost: the schedule behind `auto_extend` and `lost`.
+"""When to renew which lease, and when to say that one is lost: the schedule behind `auto_extend`
+and `lost`.
 
-Pure: a driver asks what is due, runs the extensions, and tells how they ended. The deadline of a lease never waits for
-I/O: it is in the same schedule as everything else.
+Pure: a driver asks what is due, runs the extensions, and tells how they ended. The deadline of a
+lease never waits for I/O: it is in the same schedule as everything else.
 """
 
 from __future__ import annotations
@@ -17,19 +18,24 @@ from redlock.core.lease import Holding, Status
 __all__ = ["Renewal", "Watch"]
 
 RENEW_SHARE = 3
-"""Renew when a third of the validity is over: two more chances before the last third (etcd, client-go, redlock-rb)."""
+"""Renew when a third of the validity is over: two more chances before the last third (etcd,
+client-go, redlock-rb)."""
 RETRY_SHARE = 30
 RETRY_MIN, RETRY_MAX = 0.01, 0.5
 COMPACT_MIN = 64
-"""Entries below which the schedule is not looked through for leases that are over; above, whenever it has doubled."""
+"""Entries below which the schedule is not looked through for leases that are over; above,
+whenever it has doubled."""
 
 
 class Watch:
-    """One lease under watch. *lapsed* is called once, when it is lost. *ttl*: what a renewal asks for; None: only watch."""
+    """One lease under watch. *lapsed* is called once, when it is lost. *ttl*: what a renewal
+    asks for; None: only watch."""
 
     __slots__ = ("due_at", "holding", "lapsed", "renew_at", "renewing", "ttl")
 
-    def __init__(self, holding: Holding, lapsed: Callable[[Holding], None], *, ttl: float | None, now: float) -> None:
+    def __init__(
+        self, holding: Holding, lapsed: Callable[[Holding], None], *, ttl: float | None, now: float
+    ) -> None:
         self.holding = holding
         self.lapsed = lapsed
         self.ttl = ttl
@@ -60,16 +66,23 @@ class Renewal:
     def add(self, watch: Watch) -> None:
         """Watch a lease until it ends."""
         holding = watch.holding
-        renews = watch.ttl is not None and not watch.renewing and holding.valid_until < holding.hold_until
+        renews = (
+            watch.ttl is not None
+            and not watch.renewing
+            and holding.valid_until < holding.hold_until
+        )
         watch.due_at = min(watch.renew_at, holding.valid_until) if renews else holding.valid_until
         heappush(self._heap, (watch.due_at, next(self._order), watch))
         if len(self._heap) > self._compact_at:
             self._compact()
 
     def _compact(self) -> None:
-        """Let go of what was released: it would stay until its deadline. Rarely, so that it costs each lease next to nothing."""
+        """Let go of what was released: it would stay until its deadline. Rarely, so that it
+        costs each lease next to nothing."""
         self._heap[:] = [
-            entry for entry in self._heap if entry[0] == entry[2].due_at and entry[2].holding.status is not Status.RELEASED
+            entry
+            for entry in self._heap
+            if entry[0] == entry[2].due_at and entry[2].holding.status is not Status.RELEASED
         ]
         heapify(self._heap)
         self._compact_at = max(COMPACT_MIN, 2 * len(self._heap))
@@ -88,9 +101,14 @@ class Renewal:
             if due_at != watch.due_at or holding.status is Status.RELEASED:
                 continue
             if not holding.held(now):
-                holding.lose("its validity ended before a renewal succeeded" if watch.ttl is not None else "its validity ended")
+                holding.lose(
+                    "its validity ended before a renewal succeeded"
+                    if watch.ttl is not None
+                    else "its validity ended"
+                )
                 lost.append(watch)
-                watch.due_at = NEVER  # Once: a retry that falls past the deadline has an entry of the same instant.
+                # Once: a retry that falls past the deadline has an entry of the same instant.
+                watch.due_at = NEVER
                 continue
             if (
                 watch.ttl is not None
@@ -114,11 +132,16 @@ class Renewal:
         if holding.status is Status.RELEASED:
             return False
         if not holding.held(now):
-            lost, watch.due_at = watch.due_at != NEVER, NEVER  # Or its deadline passed while it was renewed, and was told.
+            # Or its deadline passed while it was renewed, and was told.
+            lost, watch.due_at = watch.due_at != NEVER, NEVER
             holding.lose(f"its renewal failed: {error}")
             return lost
         left = holding.valid_until - now
-        pause = min(max(holding.ttl / RETRY_SHARE, RETRY_MIN), RETRY_MAX) if error is not None else left / RENEW_SHARE
+        pause = (
+            min(max(holding.ttl / RETRY_SHARE, RETRY_MIN), RETRY_MAX)
+            if error is not None
+            else left / RENEW_SHARE
+        )
         watch.renew_at = now + pause
         self.add(watch)
         return False

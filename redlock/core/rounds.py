@@ -1,7 +1,8 @@
 """One question to all nodes, and what came back: the part that every flow shares.
 
-`Cluster` is what the flows of one coordinator know together. A `Round` puts one command to every node and counts; a
-vote that was lost with its connection, or refused because the node must be admitted anew, is asked for once more.
+`Cluster` is what the flows of one coordinator know together. A `Round` puts one command to every
+node and counts; a vote that was lost with its connection, or refused because the node must be
+admitted anew, is asked for once more.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ __all__ = ["Cluster", "Round", "collect", "meet", "refuse_misfits"]
 class Cluster:
     """What all flows of one coordinator share.
 
-    *note* takes the rare events (nodes, losses); *emit* those of every try, and is None when nobody listens.
+    *note* takes the rare events (nodes, losses); *emit* those of every try, and is None when nobody
+    listens.
     """
 
     names: tuple[str, ...]
@@ -37,15 +39,18 @@ class Cluster:
     fences: Fences = field(default_factory=Fences)
     met: bool = False
     longest_ttl: float = 0.0
-    """The longest ttl that a lock was asked for: a release that a node missed matters for as long as that."""
+    """The longest ttl that a lock was asked for: a release that a node missed matters for as
+    long as that."""
     everyone: frozenset[int] = field(init=False)
-    """The numbers of all nodes; one set, because every lease refers to it, and one of its own would be half of its memory."""
+    """The numbers of all nodes; one set, because every lease refers to it, and one of its own
+    would be half of its memory."""
 
     def __post_init__(self) -> None:
         self.everyone = frozenset(range(len(self.names)))
 
     def owed_for(self) -> float:
-        """Seconds for which a release is owed: a lock lives for its ttl, and a node may have been slow to take it."""
+        """Seconds for which a release is owed: a lock lives for its ttl, and a node may have
+        been slow to take it."""
         return 2 * self.longest_ttl
 
     @property
@@ -57,10 +62,22 @@ class Cluster:
 class Round:
     """One command, put to *nodes* from *now* on and waited for at most until *until*.
 
-    *sent* collects every request; *settled* those a node answered with "somebody else holds it", where nothing of ours is.
+    *sent* collects every request; *settled* those a node answered with "somebody else holds it",
+    where nothing of ours is.
     """
 
-    __slots__ = ("_again", "_not_after", "_started_at", "command", "requests", "sent", "settled", "tally", "timed_out", "until")
+    __slots__ = (
+        "_again",
+        "_not_after",
+        "_started_at",
+        "command",
+        "requests",
+        "sent",
+        "settled",
+        "tally",
+        "timed_out",
+        "until",
+    )
 
     def __init__(
         self,
@@ -88,7 +105,9 @@ class Round:
     def hear(self, event: Event) -> tuple[Request, ...]:
         """Count one event; give what must be sent because of it."""
         if type(event) is Grants:
-            self.tally.grant([request.node for request in event.requests if request.command is self.command])
+            self.tally.grant(
+                [request.node for request in event.requests if request.command is self.command]
+            )
         elif type(event) is Reply:
             request, vote = event.request, event.value
             if request.command is not self.command:
@@ -121,9 +140,11 @@ class Round:
             self.tally.cast(node, Vote(Kind.FAULT, fault=Fault(FaultKind.SILENT, detail)))
 
     def withdraw(self, at: float) -> None:
-        """The round is decided: what was not written yet never will be, except a release, which stays owed.
+        """The round is decided: what was not written yet never will be, except a release, which
+        stays owed.
 
-        Nor is anything written again, for a node that has lost the script: a release may have been written behind it.
+        Nor is anything written again, for a node that has lost the script: a release may have been
+        written behind it.
         """
         self.tally.elapsed = at - self._started_at
         if not self.command.final:
@@ -131,33 +152,48 @@ class Round:
                 request.withdraw()
 
     def revoke(self) -> None:
-        """What it asked for is given back: nothing of it may be written any more, or again behind the release."""
+        """What it asked for is given back: nothing of it may be written any more, or again
+        behind the release."""
         self.ask_no_more()
         for request in self.sent:
             request.withdraw()
 
     def ask_no_more(self) -> None:
-        """What was asked was given back: hear the answers that still come, and put the question to nobody anew."""
+        """What was asked was given back: hear the answers that still come, and put the question
+        to nobody anew."""
         self._again.update(range(len(self.tally.names)))
 
     def _ask_again(self, node: int) -> tuple[Request, ...]:
-        # A server that closes idle connections must not cost the first acquire of the day its majority. The scripts are
-        # idempotent for their own owner, so asking twice is safe; once more is enough, or a flapping node would keep us.
+        # A server that closes idle connections must not cost the first acquire of the day its
+        # majority. The scripts are idempotent for their own owner, so asking twice is safe; once
+        # more is enough, or a flapping node would keep us.
         self._again.add(node)
         request = Request(node, self.command, self._not_after)
         self.sent.append(request)
         return (request,)
 
 
-def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, ...], *, majority: bool = False) -> Flow[float]:
-    """Send *send* and hear the round's events until *enough* or its time is over; give the instant of the last event.
+def collect(
+    round: Round,
+    enough: Callable[[Tally], bool],
+    send: tuple[Request, ...],
+    *,
+    majority: bool = False,
+) -> Flow[float]:
+    """Send *send* and hear the round's events until *enough* or its time is over; give the instant
+    of the last event.
 
-    *majority*: short of one, grants alone are never enough, so they need not be told one by one; unless some node asked for a
-    larger token, where one grant more may be all that a second round needs.
+    *majority*: short of one, grants alone are never enough, so they need not be told one by one;
+    unless some node asked for a larger token, where one grant more may be all that a second round
+    needs.
     """
     tally = round.tally
     while True:
-        event = yield Wait(round.until, send, grants=tally.needed - tally.granted if majority and not tally.behind else 1)
+        event = yield Wait(
+            round.until,
+            send,
+            grants=tally.needed - tally.granted if majority and not tally.behind else 1,
+        )
         send = round.hear(event)
         if round.timed_out or enough(tally):
             round.withdraw(event.at)
@@ -165,13 +201,15 @@ def collect(round: Round, enough: Callable[[Tally], bool], send: tuple[Request, 
 
 
 def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:
-    """First use: wait until every node is admitted, refused or silent, at most the node timeout; give the time."""
+    """First use: wait until every node is admitted, refused or silent, at most the node timeout;
+    give the time."""
     cluster.admission.asked(now)
     until = min(now + cluster.patience, give_up_at)
     greet = Greet()
     requests = tuple([Request(node, greet, until) for node in range(len(cluster.names))])
     waiting = set(requests)
-    wait = Wait(until, requests)  # In the order of the nodes: a simulator must be able to play it again.
+    # In the order of the nodes: a simulator must be able to play it again.
+    wait = Wait(until, requests)
     while waiting:
         event = yield wait
         wait = Wait(until)
@@ -185,10 +223,11 @@ def meet(cluster: Cluster, now: float, give_up_at: float) -> Flow[float]:
 
 
 def refuse_misfits(cluster: Cluster, now: float, *, since: float = float("-inf")) -> None:
-    """Raise ConfigurationError if the nodes show that this list can never have a majority, or must not.
+    """Raise ConfigurationError if the nodes show that this list can never have a majority, or must
+    not.
 
-    *since*: what nodes told of themselves before then is no reason to give up; it may have been mended, and they are asked
-    again while somebody waits.
+    *since*: what nodes told of themselves before then is no reason to give up; it may have been
+    mended, and they are asked again while somebody waits.
     """
     problem = cluster.admission.problem(since)
     if problem is not None:

@@ -1,11 +1,12 @@
 """`redlock demo`: five servers, three workers, two faults, one verdict.
 
-Three processes share one lock, which guards a counter in a file. Meanwhile one server is killed and comes back without
-its memory, and another one is stopped for a while. What the workers report is drawn as it happens and judged at the end:
-the demonstration can fail, and then says so. It touches the loopback interface and temporary folders, nothing else.
+Three processes share one lock, which guards a counter in a file. Meanwhile one server is killed and
+comes back without its memory, and another one is stopped for a while. What the workers report is
+drawn as it happens and judged at the end: the demonstration can fail, and then says so. It touches
+the loopback interface and temporary folders, nothing else.
 
-`scene` says what is played, `worker` and `ledger` are what a worker process does, `crew` is that process seen from here;
-`play` plays, `screen` and `closing` print, and `verdict` judges.
+`scene` says what is played, `worker` and `ledger` are what a worker process does, `crew` is that
+process seen from here; `play` plays, `screen` and `closing` print, and `verdict` judges.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["run"]
 
 
 def run(seconds: float) -> int:
-    """Show it for about *seconds* seconds; give the exit status: 0 clean, 1 not, 2 no server to run, 128+N for signal N."""
+    """Show it for about *seconds* seconds; give the exit status: 0 clean, 1 not, 2 no server to
+    run, 128+N for signal N."""
     console = plain_console()
     with _Interruptible() as signals:
         try:
@@ -36,7 +38,8 @@ def run(seconds: float) -> int:
 
 
 class _Interruptible:
-    """Signals that end the demonstration, once: what they interrupt is then cleaned up undisturbed."""
+    """Signals that end the demonstration, once: what they interrupt is then cleaned up
+    undisturbed."""
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

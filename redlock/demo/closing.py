@@ -30,10 +30,17 @@ def conclude(
     console.print(_findings_table(findings))
     console.print()
     console.print(_cost_table(history.sections, phases))
-    console.print("vote: from the first write to the deciding answer; wait: from wanting the lock to having it", style="dim")
+    console.print(
+        "vote: from the first write to the deciding answer; wait: from wanting the lock to"
+        " having it",
+        style="dim",
+    )
     console.print()
     console.print("\n".join(filter(None, [*_summary(history), last_line])))
-    console.print("verdict: clean" if clean else "verdict: NOT CLEAN", style="bold green" if clean else "bold red")
+    console.print(
+        "verdict: clean" if clean else "verdict: NOT CLEAN",
+        style="bold green" if clean else "bold red",
+    )
     return 0 if clean else 1
 
 
@@ -41,12 +48,20 @@ def _summary(history: History) -> list[str]:
     sections = sorted(history.sections, key=lambda section: section.granted_at)
     count = Counter(section.worker for section in sections)
     each = ", ".join(f"{name} {count[name]}" for name in WORKERS)
-    lines = [f"{len(sections)} grants ({each}), {sum(a.worker != b.worker for a, b in pairwise(sections))} hand-overs"]
+    lines = [
+        f"{len(sections)} grants ({each}),"
+        f" {sum(a.worker != b.worker for a, b in pairwise(sections))} hand-overs"
+    ]
     if sections:
         longest = max(sections, key=lambda section: section.granted_at - section.asked_at)
-        lines.append(f"longest wait {longest.granted_at - longest.asked_at:.2f} s, by {longest.worker}")
+        lines.append(
+            f"longest wait {longest.granted_at - longest.asked_at:.2f} s, by {longest.worker}"
+        )
     if history.gave_up:
-        lines.append("tries that gave up: " + ", ".join(f"{n} {error}" for error, n in history.gave_up.items()))
+        lines.append(
+            "tries that gave up: "
+            + ", ".join(f"{n} {error}" for error, n in history.gave_up.items())
+        )
     return lines
 
 
@@ -54,24 +69,46 @@ def _findings_table(findings: Sequence[Finding]) -> Table:
     table = _table("verdict", "", "evidence")
     for finding in findings:
         mark = "holds" if finding.holds else "BROKEN"
-        table.add_row(finding.claim, mark, finding.evidence, style="green" if finding.holds else "bold red")
+        table.add_row(
+            finding.claim, mark, finding.evidence, style="green" if finding.holds else "bold red"
+        )
     return table
 
 
-def _cost_table(sections: Sequence[Section], phases: Sequence[tuple[float, tuple[str, ...]]]) -> Table:
+def _cost_table(
+    sections: Sequence[Section], phases: Sequence[tuple[float, tuple[str, ...]]]
+) -> Table:
     """What the faults cost: the same figures for every state of the nodes."""
     spans: dict[str, float] = {}
     groups: dict[str, list[Section]] = {}
     for (start, states), (end, _) in pairwise(phases):
-        name = ", ".join(f"{number} {state}" for number, state in enumerate(states, 1) if state != VOTES) or "all vote"
+        name = (
+            ", ".join(
+                f"{number} {state}" for number, state in enumerate(states, 1) if state != VOTES
+            )
+            or "all vote"
+        )
         spans[name] = spans.get(name, 0.0) + end - start
-        groups.setdefault(name, []).extend(section for section in sections if start <= section.granted_at < end)
-    table = _table("nodes", ">seconds", ">grants/s", ">vote, median", ">worst", ">wait, median", ">worst")
+        groups.setdefault(name, []).extend(
+            section for section in sections if start <= section.granted_at < end
+        )
+    table = _table(
+        "nodes", ">seconds", ">grants/s", ">vote, median", ">worst", ">wait, median", ">worst"
+    )
     for name, group in groups.items():
         votes = [section.granted_at - section.sent_at for section in group]
         waits = [section.granted_at - section.asked_at for section in group]
-        figures = [statistics.median(votes), max(votes), statistics.median(waits), max(waits)] if group else []
-        table.add_row(name, f"{spans[name]:.1f}", f"{len(group) / max(spans[name], 1e-3):.1f}", *map(ms, figures))
+        figures = (
+            [statistics.median(votes), max(votes), statistics.median(waits), max(waits)]
+            if group
+            else []
+        )
+        table.add_row(
+            name,
+            f"{spans[name]:.1f}",
+            f"{len(group) / max(spans[name], 1e-3):.1f}",
+            *map(ms, figures),
+        )
     return table
 
 

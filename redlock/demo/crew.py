@@ -22,8 +22,12 @@ class Worker:
         self.kind = kind
         self._partial = b""
         words = [sys.executable, "-P", "-m", "redlock.demo.worker", str(path), kind, *urls]
-        # The parent's own search path, and no more: a file in the current folder must not shadow a module.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)}
+        # The parent's own search path, and no more: a file in the current folder must not shadow a
+        # module.
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
+        }
         self.process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,

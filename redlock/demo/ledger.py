@@ -12,7 +12,8 @@ class StaleToken(Exception):
 class Ledger:
     """The guarded resource: a file with a counter, and the fencing token of whoever wrote last.
 
-    It is read, and only later written, with nothing in between but the lock: two at once would lose an update.
+    It is read, and only later written, with nothing in between but the lock: two at once would lose
+    an update.
     """
 
     def __init__(self, path: Path) -> None:

@@ -13,7 +13,18 @@ from redlock.core.quarantine import quarantine_span
 from redlock.demo.closing import conclude
 from redlock.demo.crew import Worker
 from redlock.demo.ledger import Ledger
-from redlock.demo.scene import DEAD, KILLED, MAX_TTL, NODES, PAUSED, QUARANTINED, STOPPED, TTL, VOTES, WORKERS
+from redlock.demo.scene import (
+    DEAD,
+    KILLED,
+    MAX_TTL,
+    NODES,
+    PAUSED,
+    QUARANTINED,
+    STOPPED,
+    TTL,
+    VOTES,
+    WORKERS,
+)
 from redlock.demo.screen import NODE_STYLES, Screen
 from redlock.demo.verdict import History, judge
 from redlock.embedded import Nodes
@@ -54,7 +65,10 @@ class Play:
             self._names = {url: number for number, url in enumerate(self._nodes.urls, 1)}
             ledger = Ledger(Path(folder, "counter"))
             ledger.write(0, 0)
-            self._workers = [Worker(name, kind, Path(folder, "counter"), self._nodes.urls) for name, kind in WORKERS.items()]
+            self._workers = [
+                Worker(name, kind, Path(folder, "counter"), self._nodes.urls)
+                for name, kind in WORKERS.items()
+            ]
             stack.callback(self._dismiss)
             self._screen.introduce(self._workers)
             with selectors.DefaultSelector() as self._selector:
@@ -65,9 +79,15 @@ class Play:
                 self._end()
             statuses = self._dismiss()
             counter, token = ledger.read()
-        faults = [f"worker {name} ended with status {status}" for name, status in statuses.items() if status]
+        faults = [
+            f"worker {name} ended with status {status}"
+            for name, status in statuses.items()
+            if status
+        ]
         findings = judge(self._history.sections, counter, token, [*faults, *self._history.refused])
-        return conclude(self._console, findings, self._history, self._screen.phases, self._still_quarantined())
+        return conclude(
+            self._console, findings, self._history, self._screen.phases, self._still_quarantined()
+        )
 
     # Acts
 
@@ -106,7 +126,8 @@ class Play:
         self._screen.draw(now())
 
     def _dismiss(self) -> dict[str, int]:
-        """End the workers, all at once, or they would wait for each other's locks; give their exit statuses."""
+        """End the workers, all at once, or they would wait for each other's locks; give their
+        exit statuses."""
         for worker in self._workers:
             worker.end()
         return {worker.name: worker.finish() for worker in self._workers}
@@ -121,16 +142,28 @@ class Play:
         self._becomes(KILLED, DEAD, at, f"node {KILLED} is killed (SIGKILL)")
 
     def _restart(self) -> None:
-        self._screen.line(now(), NODE_STYLES[QUARANTINED], f"node {KILLED} is started again, with an empty memory")
+        self._screen.line(
+            now(), NODE_STYLES[QUARANTINED], f"node {KILLED} is started again, with an empty memory"
+        )
         self._nodes[KILLED - 1].start()
 
     def _stop(self) -> None:
         self._nodes[STOPPED - 1].pause()
-        self._becomes(STOPPED, PAUSED, now(), f"node {STOPPED} is stopped (SIGSTOP): it accepts, and never answers")
+        self._becomes(
+            STOPPED,
+            PAUSED,
+            now(),
+            f"node {STOPPED} is stopped (SIGSTOP): it accepts, and never answers",
+        )
 
     def _resume(self) -> None:
         self._nodes[STOPPED - 1].resume()
-        self._becomes(STOPPED, VOTES, now(), f"node {STOPPED} goes on (SIGCONT); its late answers count for nothing")
+        self._becomes(
+            STOPPED,
+            VOTES,
+            now(),
+            f"node {STOPPED} goes on (SIGCONT); its late answers count for nothing",
+        )
 
     def _becomes(self, number: int, state: str, at: float, text: str) -> None:
         """A node changes: say so, and show the first grant after it in detail."""
@@ -166,12 +199,24 @@ class Play:
         if kind == "quarantined" and state == DEAD and told["until"] is not None:
             self._quarantined_until = until = told["until"]
             self._becomes(
-                number, QUARANTINED, at, f"node {number} forgot its locks: in quarantine, no vote for {until - at:.1f} s"
+                number,
+                QUARANTINED,
+                at,
+                f"node {number} forgot its locks: in quarantine, no vote for {until - at:.1f} s",
             )
-        elif kind == "admitted" and state == QUARANTINED and at > (self._quarantined_until or 0.0) - 0.5:
-            text = f"node {number} votes again: no lock it forgot is valid; tokens leap past any it forgot"
+        elif (
+            kind == "admitted"
+            and state == QUARANTINED
+            and at > (self._quarantined_until or 0.0) - 0.5
+        ):
+            text = (
+                f"node {number} votes again: no lock it forgot is valid; tokens leap past any it"
+                " forgot"
+            )
             self._becomes(number, VOTES, at, text)
-        elif kind == "disconnected" and state in (DEAD, PAUSED) and (number, state) not in self._said:
+        elif (
+            kind == "disconnected" and state in (DEAD, PAUSED) and (number, state) not in self._said
+        ):
             self._said.add((number, state))
             self._screen.line(at, "red", f"the workers notice: node {number} {told['reason']}")
 

@@ -54,14 +54,17 @@ class Screen:
 
         text = Text()
         text.append("redlock demo", "bold")
-        text.append(f"   {NODES} servers, {len(workers)} worker processes, 1 lock, {self._seconds:g} seconds\n\n")
+        text.append(
+            f"   {NODES} servers, {len(workers)} worker processes, 1 lock, {self._seconds:g}"
+            " seconds\n\n"
+        )
         for worker in workers:
             text.append(f"  {worker.name} ", f"bold {_STYLES[worker.name]}")
             text.append(f" {worker.kind:9} pid {worker.process.pid}\n")
         text.append(
-            "\n  Each takes the lock, reads a counter from a file, waits 20-80 ms, and writes\n"
-            f"  it back plus one. A majority is {majority(NODES)}; a crash blocks others for {TTL:g} s at most.\n"
-            f"  Nodes: 1-{NODES} votes, x killed, q in quarantine, s stopped.\n"
+            "\n  Each takes the lock, reads a counter from a file, waits 20-80 ms, and writes\n "
+            f" it back plus one. A majority is {majority(NODES)}; a crash blocks others for {TTL:g}"
+            f" s at most.\n  Nodes: 1-{NODES} votes, x killed, q in quarantine, s stopped.\n"
         )
         self._console.print(text)
 
@@ -72,7 +75,10 @@ class Screen:
         text = Text()
         text.append(section.worker, f"bold {_STYLES[section.worker]}")
         text.append(f"  token {section.token}  waited {ms(section.granted_at - section.asked_at)}")
-        text.append(f"  vote {ms(section.granted_at - section.sent_at)}  held {ms(section.until - section.granted_at)}")
+        text.append(
+            f"  vote {ms(section.granted_at - section.sent_at)}  held"
+            f" {ms(section.until - section.granted_at)}"
+        )
         self.line(section.granted_at, "", text)
 
     def line(self, at: float, style: str, what: str | Text) -> None:
@@ -106,13 +112,28 @@ class Screen:
         start = self._began_at + second
         size = 1.0 / _CELLS
         near = [
-            section for section in self._history.sections[-400:] if _until(section) > start and section.granted_at < start + 1
+            section
+            for section in self._history.sections[-400:]
+            if _until(section) > start and section.granted_at < start + 1
         ]
         text = Text(f"{second + 1:5d} s  ")
-        for sign, cells in groupby(_sign(near, start + cell * size, size) for cell in range(_CELLS)):
-            text.append("".join(cells), f"black on {_STYLES[sign]}" if sign in _STYLES else "bold red" if sign == "!" else "dim")
+        for sign, cells in groupby(
+            _sign(near, start + cell * size, size) for cell in range(_CELLS)
+        ):
+            text.append(
+                "".join(cells),
+                (
+                    f"black on {_STYLES[sign]}"
+                    if sign in _STYLES
+                    else "bold red"
+                    if sign == "!"
+                    else "dim"
+                ),
+            )
         granted = [section for section in near if section.granted_at >= start]
-        text.append(f" {len(granted):6d} {max((section.token for section in near), default=''):>16}  ")
+        text.append(
+            f" {len(granted):6d} {max((section.token for section in near), default=''):>16}  "
+        )
         states = [states for at, states in self.phases if at <= start + 1][-1]
         for number, state in enumerate(states, 1):
             text.append(_SIGNS.get(state, str(number)), NODE_STYLES[state])
@@ -128,7 +149,9 @@ def _sign(sections: Sequence[Section], start: float, size: float) -> str:
     """Whose the time from *start* on was, '.' if nobody's, '!' if two had it at once."""
     shares = {section.worker: 0.0 for section in sections}
     for section in sections:
-        shares[section.worker] += max(0.0, min(_until(section), start + size) - max(section.granted_at, start))
+        shares[section.worker] += max(
+            0.0, min(_until(section), start + size) - max(section.granted_at, start)
+        )
     if sum(shares.values()) > size * 1.001:
         return "!"
     worker = max(shares, key=lambda name: shares[name], default="")
@@ -136,7 +159,10 @@ def _sign(sections: Sequence[Section], start: float, size: float) -> str:
 
 
 def _strip_head() -> str:
-    return f"   time  {'who holds the lock, a letter for 25 ms':{_CELLS}} grants {'last token':16}  nodes"
+    return (
+        f"   time  {'who holds the lock, a letter for 25 ms':{_CELLS}} grants {'last token':16} "
+        " nodes"
+    )
 
 
 def ms(seconds: float) -> str:

@@ -14,10 +14,12 @@ from redlock.demo.scene import WORKERS
 
 @dataclass(slots=True)
 class Section:
-    """One grant and the critical section under it. Instants on the lease clock, which all processes share.
+    """One grant and the critical section under it. Instants on the lease clock, which all processes
+    share.
 
-    *asked_at*: when the worker began to want the lock; *sent_at*: before the first write of the round that won;
-    *ended_at*: before the first release was written, or None; *wrote*: the counter was written.
+    *asked_at*: when the worker began to want the lock; *sent_at*: before the first write of the
+    round that won; *ended_at*: before the first release was written, or None; *wrote*: the counter
+    was written.
     """
 
     worker: str
@@ -31,7 +33,8 @@ class Section:
 
     @property
     def until(self) -> float:
-        """When nobody had to respect it any more: its release, or without one the end of its validity."""
+        """When nobody had to respect it any more: its release, or without one the end of its
+        validity."""
         return self.valid_until if self.ended_at is None else self.ended_at
 
 
@@ -45,33 +48,54 @@ class Finding:
 
 
 # Long: the verdict is read from top to bottom, as it is printed.
-def judge(sections: Sequence[Section], counter: int, token: int, faults: Sequence[str] = ()) -> list[Finding]:
-    """Compare what happened with what a lock promises; *counter* and *token* are what the file says in the end.
+def judge(
+    sections: Sequence[Section], counter: int, token: int, faults: Sequence[str] = ()
+) -> list[Finding]:
+    """Compare what happened with what a lock promises; *counter* and *token* are what the file says
+    in the end.
 
-    Computed from the intervals alone; *faults*: what went wrong otherwise, with a worker or with a write.
+    Computed from the intervals alone; *faults*: what went wrong otherwise, with a worker or with a
+    write.
     """
     order = sorted(sections, key=lambda section: section.granted_at)
     overlaps = _overlaps(order)
-    late = [section for section in order if section.ended_at is None or section.ended_at > section.valid_until]
+    late = [
+        section
+        for section in order
+        if section.ended_at is None or section.ended_at > section.valid_until
+    ]
     spare = min((section.valid_until - section.until for section in order), default=0.0)
     steps = [(one.token, other.token) for one, other in pairwise(order)]
     fallen = [(one, other) for one, other in steps if one >= other]
     wrote = sum(section.wrote for section in order)
     last = order[-1].token if order else 0
     return [
-        Finding("one holder at a time", not overlaps and bool(order), f"{len(overlaps)} overlaps in {len(order)} grants"),
+        Finding(
+            "one holder at a time",
+            not overlaps and bool(order),
+            f"{len(overlaps)} overlaps in {len(order)} grants",
+        ),
         Finding(
             "never past its validity",
             not late and bool(order),
-            f"{len(late)} ended late; {spare:.2f} s were left at least" if order else "nothing was granted",
+            f"{len(late)} ended late; {spare:.2f} s were left at least"
+            if order
+            else "nothing was granted",
         ),
         Finding(
             "fencing tokens strictly increase",
             not fallen and token == last,
-            f"{len(fallen)} of {len(steps)} steps do not" + ("" if token == last else f"; the file has seen {token}, not {last}"),
+            f"{len(fallen)} of {len(steps)} steps do not"
+            + ("" if token == last else f"; the file has seen {token}, not {last}"),
         ),
-        Finding("no update is lost", counter == wrote, f"{wrote} critical sections, counter {counter}"),
-        Finding("nobody fell over", not faults, "; ".join(faults[:3]) or f"{len(WORKERS)} workers ended in order"),
+        Finding(
+            "no update is lost", counter == wrote, f"{wrote} critical sections, counter {counter}"
+        ),
+        Finding(
+            "nobody fell over",
+            not faults,
+            "; ".join(faults[:3]) or f"{len(WORKERS)} workers ended in order",
+        ),
     ]
 
 
@@ -102,11 +126,17 @@ class History:
         section = self.open.get(worker)
         match told["kind"]:
             case "asked":
-                self.asked_at.setdefault(worker, told["at"])  # Of several tries in a row, the first began the wait.
+                # Of several tries in a row, the first began the wait.
+                self.asked_at.setdefault(worker, told["at"])
             case "granted":
                 asked_at = self.asked_at.pop(worker, told["sent_at"])
                 self.open[worker] = section = Section(
-                    worker, told["token"], asked_at, told["sent_at"], told["at"], told["valid_until"]
+                    worker,
+                    told["token"],
+                    asked_at,
+                    told["sent_at"],
+                    told["at"],
+                    told["valid_until"],
                 )
                 self.sections.append(section)
             case "wrote" if section is not None:

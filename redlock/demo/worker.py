@@ -1,4 +1,5 @@
-"""A worker process: it takes the lock, counts, and tells its parent on stdout what it hears from the library.
+"""A worker process: it takes the lock, counts, and tells its parent on stdout what it hears from
+the library.
 
     python -m redlock.demo.worker LEDGER blocking|asyncio URL...
 
@@ -22,7 +23,15 @@ import redlock.asyncio
 from redlock.demo.ledger import Ledger, StaleToken
 from redlock.demo.scene import RESOURCE, TTL
 from redlock.errors import AcquireError, LeaseLost
-from redlock.observe import Event, LeaseGranted, LeaseLapsed, LeaseReleasing, NodeAdmitted, NodeDisconnected, NodeQuarantined
+from redlock.observe import (
+    Event,
+    LeaseGranted,
+    LeaseLapsed,
+    LeaseReleasing,
+    NodeAdmitted,
+    NodeDisconnected,
+    NodeQuarantined,
+)
 from redlock.transport.clock import now
 
 WORK = (0.02, 0.08)

@@ -1,1 +1,2 @@
-"""The only I/O: clock, dialling, one ordered link per node and connection, the blocking and the asyncio driver."""
+"""The only I/O: clock, dialling, one ordered link per node and connection, the blocking and the
+asyncio driver."""

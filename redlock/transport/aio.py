@@ -1,8 +1,10 @@
-"""The asyncio driver: one connection per node for all tasks of a loop, and no task per node or per round.
+"""The asyncio driver: one connection per node for all tasks of a loop, and no task per node or per
+round.
 
-Flows are stepped by the callbacks that bring their events, so a grant is decided when the q-th reply is read, and the
-waiting task only picks up the result. Here is whose turn it is, and how it begins and ends; the connections and the one timer
-are in `streams`, and what happens on them in `linkset`.
+Flows are stepped by the callbacks that bring their events, so a grant is decided when the q-th
+reply is read, and the waiting task only picks up the result. Here is whose turn it is, and how it
+begins and ends; the connections and the one timer are in `streams`, and what happens on them in
+`linkset`.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
 FLOWS_MAX = 256
-"""Flows under way at once; the others wait for their turn. Some hundreds fill a connection, and each adds to everybody's wait."""
+"""Flows under way at once; the others wait for their turn. Some hundreds fill a connection, and
+each adds to everybody's wait."""
 URGENT_MAX = 1024
-"""Flows under way beyond which holders queue up as well; their requests still fit twice into what a node may owe."""
+"""Flows under way beyond which holders queue up as well; their requests still fit twice into
+what a node may owe."""
 _LOOK = 0.002
 
 
@@ -42,7 +46,14 @@ class _AsyncRun(Run[T]):
 
     __slots__ = ("_driver", "final", "turn")
 
-    def __init__(self, flow: Flow[T], driver: AsyncDriver, on_done: Callable[[], None], *, final: bool = False) -> None:
+    def __init__(
+        self,
+        flow: Flow[T],
+        driver: AsyncDriver,
+        on_done: Callable[[], None],
+        *,
+        final: bool = False,
+    ) -> None:
         super().__init__(flow, driver.linkset, clock, on_done)
         self._driver = driver
         self.final = final
@@ -64,7 +75,10 @@ class AsyncDriver:
         self.closing = self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
+        nodes = [
+            Node(index, name, cluster.admission, cluster.note)
+            for index, name in enumerate(cluster.names)
+        ]
         silence, timeout = max(1.0, 4 * cluster.patience), min(1.0, max(0.5, 4 * cluster.patience))
         self.streams = Streams(nodes, found, silence=silence, timeout=timeout)
         self.linkset = self.streams.linkset
@@ -82,13 +96,19 @@ class AsyncDriver:
     # For tasks
 
     async def run(
-        self, start: Callable[[float], Flow[T]], *, give_up_at: float = math.inf, urgent: bool = False, final: bool = False
+        self,
+        start: Callable[[float], Flow[T]],
+        *,
+        give_up_at: float = math.inf,
+        urgent: bool = False,
+        final: bool = False,
     ) -> T:
         """Run a flow to its end and give its result.
 
-        A cancel lets the flow write its last requests first. *urgent*: for a lease that is held; a holder, and least of
-        all one who makes room, does not queue behind those who want locks. *final*: a release, which goes on where `refuse`
-        ends everything else. Raises QuorumUnavailable if too many others are under way until *give_up_at*.
+        A cancel lets the flow write its last requests first. *urgent*: for a lease that is held; a
+        holder, and least of all one who makes room, does not queue behind those who want locks.
+        *final*: a release, which goes on where `refuse` ends everything else. Raises
+        QuorumUnavailable if too many others are under way until *give_up_at*.
         """
         loop = self._bind(final=final)
         if self._rounds < (URGENT_MAX if urgent else FLOWS_MAX) and (urgent or not self._queue):
@@ -119,7 +139,8 @@ class AsyncDriver:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop this driver belongs to, from its first use on; also while nothing runs on it, in the thread that it ran in."""
+        """The loop this driver belongs to, from its first use on; also while nothing runs on it,
+        in the thread that it ran in."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -128,23 +149,30 @@ class AsyncDriver:
         return self._bind()
 
     def check_loop(self) -> None:
-        """Refuse another event loop than the one that used this first: connections belong to it alone."""
+        """Refuse another event loop than the one that used this first: connections belong to it
+        alone."""
         if not self.closed:
             self._bind(final=True)
 
     def refuse(self) -> None:
-        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        """Take nothing but releases from now on, and end whatever else is under way: it raises,
+        and gives back what it took."""
         self.closing = True
         self._end(lambda run: not (isinstance(run, _AsyncRun) and run.final))
         self._admit()
 
     async def close(self) -> None:
-        """Close all connections and end what still dials; reachable nodes first get the releases they are owed."""
+        """Close all connections and end what still dials; reachable nodes first get the releases
+        they are owed."""
         deadline = clock() + self.cluster.patience
         self.closing = True
         try:
             links = self.linkset
-            while self._loop is not None and (self._runs or links.runs or any(map(_owing, links.links))) and clock() < deadline:
+            while (
+                self._loop is not None
+                and (self._runs or links.runs or any(map(_owing, links.links)))
+                and clock() < deadline
+            ):
                 links.bring_owed()
                 await asyncio.sleep(_LOOK)
         finally:
@@ -184,20 +212,27 @@ class AsyncDriver:
     def _bind(self, *, final: bool = False) -> asyncio.AbstractEventLoop:
         if self.closed or (self.closing and not final):
             raise _closed()
-        # The same as `get_running_loop() is self._loop`, which asks the kernel for the process id each time.
+        # The same as `get_running_loop() is self._loop`, which asks the kernel for the process id
+        # each time.
         loop = self._loop
         if loop is None or self._thread != get_ident() or not loop.is_running():
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
-                raise ConfigurationError("no event loop runs here: this Redlock, its locks and leases are for one loop") from None
+                raise ConfigurationError(
+                    "no event loop runs here: this Redlock, its locks and leases are for one loop"
+                ) from None
             if self._loop not in (None, loop):
-                raise ConfigurationError("this Redlock belongs to another event loop; make one for each loop")
+                raise ConfigurationError(
+                    "this Redlock belongs to another event loop; make one for each loop"
+                )
             self._loop = self.streams.loop = loop
             self._thread = get_ident()
         return loop
 
-    async def _queue_up(self, loop: asyncio.AbstractEventLoop, give_up_at: float, *, final: bool) -> None:
+    async def _queue_up(
+        self, loop: asyncio.AbstractEventLoop, give_up_at: float, *, final: bool
+    ) -> None:
         turn = loop.create_future()
         self._queue.append(partial(_wake, turn))
         left = give_up_at - clock()

@@ -1,8 +1,9 @@
-"""The threads behind blocking leases: one that works for them while no caller does, and those that run the callers' callbacks.
+"""The threads behind blocking leases: one that works for them while no caller does, and those that
+run the callers' callbacks.
 
-All live while there is something to do. The first renews leases, tells when one is lost, and brings nodes the releases that
-they are owed, all of it on one set of connections: so a node that does not answer delays nobody's deadline; nor does an
-exception, whoever raised it.
+All live while there is something to do. The first renews leases, tells when one is lost, and brings
+nodes the releases that they are owed, all of it on one set of connections: so a node that does not
+answer delays nobody's deadline; nor does an exception, whoever raised it.
 """
 
 from __future__ import annotations
@@ -23,23 +24,34 @@ from redlock.transport.threads import AGAIN, Threads, Worker
 __all__ = ["Background", "Callbacks"]
 
 CALLBACKS_MAX = 8
-"""Threads for the callbacks of lost leases: many may be lost at one moment, and each callback may wait for something."""
+"""Threads for the callbacks of lost leases: many may be lost at one moment, and each callback
+may wait for something."""
 _JOIN = 1.0
-"""Seconds for the end of a thread that may be in a user's callback, which must not hang its program's end."""
+"""Seconds for the end of a thread that may be in a user's callback, which must not hang its
+program's end."""
 _LOOK_AGAIN = 1.0
-"""At most this long between looks: timers sleep through a suspend, and `lost` must follow within a second of waking."""
+"""At most this long between looks: timers sleep through a suspend, and `lost` must follow within
+a second of waking."""
 _IDLE = 2.0
-"""Seconds without anything to do after which the thread ends; a busy program does not begin one for each lease."""
+"""Seconds without anything to do after which the thread ends; a busy program does not begin one
+for each lease."""
 
 _log = logging.getLogger("redlock")
 
 
 class Background(Worker):
-    """Renews leases of *cluster*, tells of lost ones, and brings *nodes* what they are owed, on a set that *connect* makes."""
+    """Renews leases of *cluster*, tells of lost ones, and brings *nodes* what they are owed, on
+    a set that *connect* makes."""
 
     _name = "redlock-background"
 
-    def __init__(self, cluster: Cluster, nodes: Sequence[Node], connect: Callable[[], ConnectionSet], threads: Threads) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        nodes: Sequence[Node],
+        connect: Callable[[], ConnectionSet],
+        threads: Threads,
+    ) -> None:
         super().__init__(threads)
         self._nodes = nodes
         self._connect = connect
@@ -56,8 +68,10 @@ class Background(Worker):
             node.on_owed = self.owed
 
     def watch(self, watch: Watch) -> None:
-        """Keep an eye on a lease until it ends. Raises RedlockError if no thread can be had for that."""
-        with self._lock:  # Also around the append: the loop ends only if it sees nothing incoming with this held.
+        """Keep an eye on a lease until it ends. Raises RedlockError if no thread can be had for
+        that."""
+        # Also around the append: the loop ends only if it sees nothing incoming with this held.
+        with self._lock:
             self._incoming.append(watch)
             problem: str | None = "it was interrupted"
             try:
@@ -66,7 +80,9 @@ class Background(Worker):
                 if problem is not None:
                     self._incoming.remove(watch)
         if problem is not None:
-            raise RedlockError(f"the lease on {watch.holding.resource!r} cannot be watched: {problem}")
+            raise RedlockError(
+                f"the lease on {watch.holding.resource!r} cannot be watched: {problem}"
+            )
         if min(watch.renew_at, watch.holding.valid_until) < self._wakes_at:
             self._wake()
 
@@ -162,7 +178,8 @@ class Background(Worker):
 
 
 class Callbacks:
-    """Runs callables away from the threads that must not wait for them, a few at once: one that hangs keeps no other waiting."""
+    """Runs callables away from the threads that must not wait for them, a few at once: one that
+    hangs keeps no other waiting."""
 
     def __init__(self, threads: Threads) -> None:
         self._todo: deque[Callable[[], object]] = deque()
@@ -192,7 +209,8 @@ class _Hand(Worker):
         self._todo = todo
 
     def begin(self) -> bool:
-        """Have the thread look for callbacks. False if it has been at work already, and so may be long about one."""
+        """Have the thread look for callbacks. False if it has been at work already, and so may
+        be long about one."""
         with self._lock:
             at_work = self._thread is not None and self._thread.is_alive()
             self._begin()

@@ -1,7 +1,8 @@
 """The blocking driver: the caller's thread does the I/O, on one poller over all nodes' sockets.
 
-Threads check out a whole *set* of connections, one per node, for as long as their flow waits for answers; a lease in
-hand pins none. Here is who gets which set when; what happens on one is in `sockets` and `linkset`.
+Threads check out a whole *set* of connections, one per node, for as long as their flow waits for
+answers; a lease in hand pins none. Here is who gets which set when; what happens on one is in
+`sockets` and `linkset`.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ SETS_MAX = 32
 _JOIN = 0.25
 _LOOK = 0.002
 _LOOK_AGAIN = 1.0
-"""At most this long between looks: locks, too, sleep through a suspend, and the lease clock does not."""
+"""At most this long between looks: locks, too, sleep through a suspend, and the lease clock does
+not."""
 
 
 class _Waiter:
-    """A thread that waits: for a set of *connections* that is handed over, or for the end of a pause."""
+    """A thread that waits: for a set of *connections* that is handed over, or for the end of a
+    pause."""
 
     __slots__ = ("connections", "gate")
 
@@ -63,25 +66,31 @@ class Driver:
         self.cluster = cluster
         silence = max(1.0, 4 * cluster.patience)
         timeout = min(1.0, max(0.5, 4 * cluster.patience))
-        self.nodes = [Node(index, name, cluster.admission, cluster.note) for index, name in enumerate(cluster.names)]
+        self.nodes = [
+            Node(index, name, cluster.admission, cluster.note)
+            for index, name in enumerate(cluster.names)
+        ]
         for node in self.nodes:
             node.owed_for = cluster.owed_for
         self.threads = Threads()
         self.hangups = Hangups(self, self.threads)
         self.dialers = [
-            Dialer(endpoint, node, timeout, self.threads, self.hangups) for endpoint, node in zip(found, self.nodes, strict=True)
+            Dialer(endpoint, node, timeout, self.threads, self.hangups)
+            for endpoint, node in zip(found, self.nodes, strict=True)
         ]
-        # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever. Reentrant: the handler of a signal may
-        # close this, or use it, in the midst of a `with`.
+        # No Condition and no Event: Ctrl-C on the way into one leaves it locked for ever.
+        # Reentrant: the handler of a signal may close this, or use it, in the midst of a `with`.
         self._lock = threading.RLock()
         self._idle: deque[ConnectionSet] = deque()
         self._all: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
-        self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()  # Weak, so that a set lost to Ctrl-C frees its place.
+        # Weak, so that a set lost to Ctrl-C frees its place.
+        self._shared: weakref.WeakSet[ConnectionSet] = weakref.WeakSet()
         self._sleepers: set[_Waiter] = set()
         """Threads that pause between two tries."""
         self._urgent: deque[_Waiter] = deque()
         self._waiters: deque[_Waiter] = deque()
-        """Who waits for a set, in the order of coming. A holder has a line of its own, which is served first."""
+        """Who waits for a set, in the order of coming. A holder has a line of its own, which is
+        served first."""
         self._closing = self._closed = False
         # Not a method: a driver that is dropped goes at once, as nothing of it knows it.
         dial = [dialer.ask for dialer in self.dialers]
@@ -108,12 +117,14 @@ class Driver:
         patient: bool = False,
         urgent: bool = False,
     ) -> tuple[T, ConnectionSet]:
-        """Run a flow to its end in the calling thread; give its result, and the set that carried its last round.
+        """Run a flow to its end in the calling thread; give its result, and the set that carried
+        its last round.
 
-        *start* makes the flow from the present instant. An exception that tears through (Ctrl-C) lets the flow write its
-        last requests first. Raises QuorumUnavailable if no set becomes free by *give_up_at*, and at once if there is none and
-        none can be made, unless *patient*. *prefer*: the set to use if it is idle. *urgent*: for a lease that is held; a holder,
-        and least of all one who makes room, does not queue behind those who want locks.
+        *start* makes the flow from the present instant. An exception that tears through (Ctrl-C)
+        lets the flow write its last requests first. Raises QuorumUnavailable if no set becomes free
+        by *give_up_at*, and at once if there is none and none can be made, unless *patient*.
+        *prefer*: the set to use if it is idle. *urgent*: for a lease that is held; a holder, and
+        least of all one who makes room, does not queue behind those who want locks.
         """
         connections = self._take(prefer, final=False) if prefer is not None else None
         return self._run(start, connections, give_up_at, patient=patient, urgent=urgent)
@@ -126,9 +137,11 @@ class Driver:
         again: Callable[[], Sequence[Request]],
         give_up_at: float,
     ) -> T:
-        """Run a release behind the acquire that *behind* carried; it goes on where `refuse` ends everything else.
+        """Run a release behind the acquire that *behind* carried; it goes on where `refuse` ends
+        everything else.
 
-        Where that set is in other hands, the release goes by another one, and *again* makes what is written on that set as well.
+        Where that set is in other hands, the release goes by another one, and *again* makes what is
+        written on that set as well.
         """
         connections, late = self._take_behind(behind)
         released, _ = self._run(start, connections, give_up_at, final=True)
@@ -147,7 +160,8 @@ class Driver:
         urgent: bool = False,
         final: bool = False,
     ) -> tuple[T, ConnectionSet]:
-        """Run a flow, on *connections* if they are given, which are in our hands then; as `run` and `release` say."""
+        """Run a flow, on *connections* if they are given, which are in our hands then; as `run`
+        and `release` say."""
         if connections is None:
             connections = self._check_out(give_up_at, patient=patient, urgent=urgent, final=final)
         ours = True
@@ -155,10 +169,12 @@ class Driver:
         try:
             if self.threads.missing:
                 self.threads.try_again()
-            run = Run(start(clock()), connections.linkset, clock)  # Known before it writes: an interrupt cancels it.
+            # Known before it writes: an interrupt cancels it.
+            run = Run(start(clock()), connections.linkset, clock)
             connections.begin(run)
             while not run.done:
-                if self._closing and not final:  # Asked before each wait: whoever closes wakes the set after it set this.
+                # Asked before each wait: whoever closes wakes the set after it set this.
+                if self._closing and not final:
                     raise _closed()
                 if not run.wait.pause:
                     connections.pump()
@@ -189,10 +205,13 @@ class Driver:
                 self._check_in(connections)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
-        """Write requests whose answers nobody waits for; releases that cannot be written within the node timeout stay owed."""
+        """Write requests whose answers nobody waits for; releases that cannot be written within
+        the node timeout stay owed."""
         connections, late = self._take_behind(prefer)
         try:
-            connections = connections or self._check_out(clock() + self.cluster.patience, final=True)
+            connections = connections or self._check_out(
+                clock() + self.cluster.patience, final=True
+            )
         except QuorumUnavailable:
             for request in requests:
                 if request.command.final:
@@ -208,13 +227,20 @@ class Driver:
         if prefer is not None and late:
             self.follow(prefer, late, requests)
 
-    def follow(self, connections: ConnectionSet, late: Sequence[int], requests: Sequence[Request]) -> None:
-        """Write releases on *connections* as well, which was in other hands, to the nodes that were *late* there.
+    def follow(
+        self, connections: ConnectionSet, late: Sequence[int], requests: Sequence[Request]
+    ) -> None:
+        """Write releases on *connections* as well, which was in other hands, to the nodes that were
+        *late* there.
 
-        A release that overtakes its acquire finds an older lock on a node now and then, and must leave it alone; then only
-        one behind the acquire is final.
+        A release that overtakes its acquire finds an older lock on a node now and then, and must
+        leave it alone; then only one behind the acquire is final.
         """
-        behind = [Request(each.node, each.command, each.not_after) for each in requests if each.node in late]
+        behind = [
+            Request(each.node, each.command, each.not_after)
+            for each in requests
+            if each.node in late
+        ]
         if behind:
             connections.following.append(behind)
             with contextlib.suppress(ValueError):
@@ -240,7 +266,8 @@ class Driver:
                 self.tend(connections)
 
     def bring_owed(self) -> None:
-        """Wait, at most the node timeout, until reachable nodes have had the releases they are owed."""
+        """Wait, at most the node timeout, until reachable nodes have had the releases they are
+        owed."""
         deadline = clock() + self.cluster.patience
         for connections in list(self._idle):
             with contextlib.suppress(ValueError):
@@ -257,7 +284,8 @@ class Driver:
             time.sleep(_LOOK)
 
     def refuse(self) -> None:
-        """Take nothing but releases from now on, and end whatever else is under way: it raises, and gives back what it took."""
+        """Take nothing but releases from now on, and end whatever else is under way: it raises,
+        and gives back what it took."""
         self._closing = True
         with self._lock:
             shared = list(self._shared)
@@ -272,7 +300,8 @@ class Driver:
             time.sleep(_LOOK)
 
     def close(self) -> None:
-        """Close all connections, and wait for what still dials. A set in use is closed when it comes back.
+        """Close all connections, and wait for what still dials. A set in use is closed when it
+        comes back.
 
         May be called again, to go on where an interrupt ended it.
         """
@@ -312,20 +341,29 @@ class Driver:
             return None
         return connections
 
-    def _take_behind(self, connections: ConnectionSet | None) -> tuple[ConnectionSet | None, tuple[int, ...]]:
-        """*connections* if that set is idle, so that a release cannot overtake the acquire that it carried; or the nodes that owe
-        an answer there, as they do before that release is written: what they executed later came by that set behind it."""
+    def _take_behind(
+        self, connections: ConnectionSet | None
+    ) -> tuple[ConnectionSet | None, tuple[int, ...]]:
+        """*connections* if that set is idle, so that a release cannot overtake the acquire that
+        it carried; or the nodes that owe an answer there, as they do before that release is
+        written: what they executed later came by that set behind it."""
         taken = self._take(connections, final=True)
         return taken, () if taken is not None or connections is None else connections.linkset.late
 
     # Long: whoever gives up at any line of it may have been handed a set at that moment.
     def _check_out(
-        self, give_up_at: float = math.inf, *, patient: bool = False, urgent: bool = False, final: bool = False
+        self,
+        give_up_at: float = math.inf,
+        *,
+        patient: bool = False,
+        urgent: bool = False,
+        final: bool = False,
     ) -> ConnectionSet:
         if self._closing and not final:
             raise _closed()
         line = self._urgent if urgent or final else self._waiters
-        if not self._urgent and not line:  # Or the one who comes just now would be faster than all who wait.
+        # Or the one who comes just now would be faster than all who wait.
+        if not self._urgent and not line:
             with contextlib.suppress(IndexError):
                 return self._idle.pop()
         waiter: _Waiter | None = None
@@ -347,7 +385,8 @@ class Driver:
                 if waiter is None:
                     waiter = _Waiter()
                     line.append(waiter)
-                    self._hand_over()  # After the append: whoever brings a set back looks for waiters after it did.
+                    # After the append: whoever brings a set back looks for waiters after it did.
+                    self._hand_over()
                 if not self._closed:
                     waiter.gate.acquire(timeout=min(left, 1.0 if self._shared else AGAIN))
                 connections = waiter.connections
@@ -390,7 +429,8 @@ class Driver:
         """Wait no more, and give back a set that came at this very moment."""
         try:
             line.remove(waiter)
-        except ValueError:  # Somebody has one for us, and is about to say so, if no Ctrl-C strikes it.
+        except ValueError:
+            # Somebody has one for us, and is about to say so, if no Ctrl-C strikes it.
             if waiter.connections is None:
                 waiter.gate.acquire(timeout=_JOIN)
         if waiter.connections is not None:
@@ -407,7 +447,8 @@ class Driver:
         self._sleepers.add(waiter)
         try:
             left = until - clock()
-            while left > 0 and (final or not self._closing):  # Asked after the add: whoever closes calls after it set this.
+            # Asked after the add: whoever closes calls after it set this.
+            while left > 0 and (final or not self._closing):
                 waiter.gate.acquire(timeout=min(left, _LOOK_AGAIN))
                 left = until - clock()
         finally:
@@ -418,7 +459,8 @@ class Driver:
             while connections.following:
                 connections.send(connections.following.popleft())
             try:
-                if connections.sockets.torn:  # Nobody may use this set for long, and what could not be sent is owed.
+                # Nobody may use this set for long, and what could not be sent is owed.
+                if connections.sockets.torn:
                     connections.pump(clock())
             finally:
                 self._idle.append(connections)
@@ -428,7 +470,8 @@ class Driver:
                 self._idle.remove(connections)
             except ValueError:  # Somebody has it, and brings it back.
                 break
-        if self._closed:  # Asked after the append: whoever closes looks at the list after it set this.
+        # Asked after the append: whoever closes looks at the list after it set this.
+        if self._closed:
             with contextlib.suppress(ValueError):
                 self._idle.remove(connections)
             connections.drain(clock() + self.cluster.patience)

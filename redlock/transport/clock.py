@@ -1,7 +1,8 @@
 """The lease clock, and the randomness the core may not make itself.
 
-The lease clock runs through suspend: a laptop that slept past its lease must not believe in it on waking (F10). On Linux
-that is CLOCK_BOOTTIME; on macOS CLOCK_MONOTONIC read through clock_gettime (Python's own `time.monotonic` stops there).
+The lease clock runs through suspend: a laptop that slept past its lease must not believe in it on
+waking (F10). On Linux that is CLOCK_BOOTTIME; on macOS CLOCK_MONOTONIC read through clock_gettime
+(Python's own `time.monotonic` stops there).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ def now() -> float:
 
 
 class Entropy:
-    """The `Source` of the drivers: operating-system randomness, fetched in pages because a system call per owner costs
-    as much as a tenth of an acquire. `reset` after a fork, or parent and child would draw the same owners."""
+    """The `Source` of the drivers: operating-system randomness, fetched in pages because a
+    system call per owner costs as much as a tenth of an acquire. `reset` after a fork, or parent
+    and child would draw the same owners."""
 
     __slots__ = ("_chunks",)
 
@@ -48,7 +50,8 @@ class Entropy:
         return self._take().hex()
 
     def below(self, limit: int) -> int:
-        """A random integer in [0, limit); the bias of at most limit / 2**128 does not matter to anybody here."""
+        """A random integer in [0, limit); the bias of at most limit / 2**128 does not matter to
+        anybody here."""
         return int.from_bytes(self._take(), "little") % limit
 
     def wall_us(self) -> int:

@@ -1,8 +1,9 @@
 """Dialling: from whatever names a node to an authenticated connection that is ours alone.
 
-redis-py knows URLs, TLS, ACL users, unix sockets and credential providers; its retries and long timeouts must not reach
-us. After the handshake the socket, or the transport, is taken over; that touches private names of redis-py in the three
-functions `_taken_over`, `_taken_over_async` and `_send_to`, and nowhere else.
+redis-py knows URLs, TLS, ACL users, unix sockets and credential providers; its retries and long
+timeouts must not reach us. After the handshake the socket, or the transport, is taken over; that
+touches private names of redis-py in the three functions `_taken_over`, `_taken_over_async` and
+`_send_to`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -51,18 +52,23 @@ class Endpoint:
 
     __slots__ = ("_arguments", "_class", "_secrets", "name")
 
-    def __init__(self, connection_class: type[redis.Connection], arguments: Mapping[str, Any]) -> None:
+    def __init__(
+        self, connection_class: type[redis.Connection], arguments: Mapping[str, Any]
+    ) -> None:
         passed = {
             key: value
             for key, value in arguments.items()
             if (key in _PASSED_ON or key.startswith("ssl_"))
             and value is not None
-            # redis-py's blocking clients always say so, and its asyncio connections do not know the word.
+            # redis-py's blocking clients always say so, and its asyncio connections do not know the
+            # word.
             and not (key.startswith("ssl_validate_") and value is False)
         }
         self._class = connection_class
         self._arguments = passed
-        self._secrets = [str(passed[key]) for key in ("password", "ssl_password") if passed.get(key)]
+        self._secrets = [
+            str(passed[key]) for key in ("password", "ssl_password") if passed.get(key)
+        ]
         _check_address(connection_class, passed)
         self.name = _name(connection_class, passed)
 
@@ -74,13 +80,16 @@ class Endpoint:
         """What two spellings of the same server have in common, as far as the spelling tells."""
         arguments = self._arguments
         return (
-            (arguments.get("path"),) if "path" in arguments else (arguments.get("host", "localhost"), arguments.get("port", 6379))
+            (arguments.get("path"),)
+            if "path" in arguments
+            else (arguments.get("host", "localhost"), arguments.get("port", 6379))
         )
 
     def connect(
         self, timeout: float, begun: Callable[[redis.Connection], None] = lambda connection: None
     ) -> tuple[redis.Connection, socket.socket]:
-        """Dial, authenticate, select; blocks for at most about *timeout* seconds per step. Raises redis or OS errors.
+        """Dial, authenticate, select; blocks for at most about *timeout* seconds per step. Raises
+        redis or OS errors.
 
         *begun* hears of the connection first, so that another thread can `cut` it short.
         """
@@ -96,24 +105,33 @@ class Endpoint:
     def client(self, timeout: float) -> redis.Redis:
         """An ordinary client, for what is not part of any lock."""
         ours = _ours(timeout, Retry(NoBackoff(), 0))
-        # Without a word in the handshake the session tickets of TLS 1.3 are still unread, and the pool takes them for a
-        # reply that nobody asked for.
+        # Without a word in the handshake the session tickets of TLS 1.3 are still unread, and the
+        # pool takes them for a reply that nobody asked for.
         del ours["driver_info"]
-        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=self._class, **self._arguments, **ours))
+        return redis.Redis.from_pool(
+            redis.ConnectionPool(connection_class=self._class, **self._arguments, **ours)
+        )
 
     def lookup(self) -> Lookup | None:
         """What looks up the node's name for `open`; None where there is none to look up."""
         host = self._arguments.get("host", "localhost")
-        return None if "path" in self._arguments or _is_address(host) else Lookup(host, self._arguments.get("port", 6379))
+        return (
+            None
+            if "path" in self._arguments or _is_address(host)
+            else Lookup(host, self._arguments.get("port", 6379))
+        )
 
     async def open(
         self, timeout: float, protocol: asyncio.BufferedProtocol, lookup: Lookup | None = None
     ) -> tuple[Any, asyncio.Transport]:
         """The same for asyncio: the transport speaks to *protocol* from now on.
 
-        The first of the two must be kept until the transport is closed: a stream writer that is collected closes it.
+        The first of the two must be kept until the transport is closed: a stream writer that is
+        collected closes it.
         """
-        addresses: list[str | None] = [None] if lookup is None else [*await lookup.addresses(timeout)]
+        addresses: list[str | None] = (
+            [None] if lookup is None else [*await lookup.addresses(timeout)]
+        )
         async with asyncio.timeout(timeout):
             for address in addresses[:-1]:
                 try:
@@ -145,7 +163,11 @@ class Endpoint:
         if isinstance(error, redis.BusyLoadingError):
             return Fault(FaultKind.UNREACHABLE, "is LOADING its data")
         if isinstance(error, redis.ResponseError):
-            kind = FaultKind.REFUSED if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED")) else FaultKind.ERROR
+            kind = (
+                FaultKind.REFUSED
+                if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM", "DENIED"))
+                else FaultKind.ERROR
+            )
             return Fault(kind, f"said {self._said(error)}")
         if isinstance(error, redis.TimeoutError | TimeoutError):
             return Fault(FaultKind.UNREACHABLE, "did not answer our dial in time")
@@ -159,14 +181,17 @@ class Endpoint:
         # A server that does not know AUTH repeats its arguments, cut.
         text = text.partition(", with args beginning with")[0]
         if "credential_provider" in self._arguments and not _is_of_the_network(error):
-            return type(error).__name__  # What it provided is not known here, so nothing can be blotted out.
+            # What it provided is not known here, so nothing can be blotted out.
+            return type(error).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return "".join(char if char.isprintable() else " " for char in text[:_DETAIL_MAX])
 
 
 def _is_of_the_network(error: BaseException) -> bool:
-    return isinstance(error, redis.ConnectionError | OSError) and not isinstance(error, redis.AuthenticationError)
+    return isinstance(error, redis.ConnectionError | OSError) and not isinstance(
+        error, redis.AuthenticationError
+    )
 
 
 def _refused(error: BaseException | None) -> bool:
@@ -177,9 +202,12 @@ def _refused(error: BaseException | None) -> bool:
 
 
 def endpoints(nodes: Sequence[NodeSpec]) -> list[Endpoint]:
-    """Read a caller's node list. Raises ConfigurationError, naming the entry but never its credentials."""
+    """Read a caller's node list. Raises ConfigurationError, naming the entry but never its
+    credentials."""
     if isinstance(nodes, str | bytes | Mapping) or not isinstance(nodes, Sequence):
-        raise ConfigurationError("nodes must be a list: of URLs, of clients, or of dict(host=..., port=...)")
+        raise ConfigurationError(
+            "nodes must be a list: of URLs, of clients, or of dict(host=..., port=...)"
+        )
     if not nodes:
         raise ConfigurationError("nodes is empty: name at least one server")
     found = [_endpoint(place, spec) for place, spec in enumerate(nodes)]
@@ -209,18 +237,29 @@ def _blocking(connection_class: type) -> type[redis.Connection]:
     for known in (redis.Connection, redis.SSLConnection, redis.UnixDomainSocketConnection):
         if connection_class.__name__ == known.__name__:
             return cast("type[redis.Connection]", known)
-    raise ValueError(f"connections of class {connection_class.__name__} are not supported; give a URL")
+    raise ValueError(
+        f"connections of class {connection_class.__name__} are not supported; give a URL"
+    )
 
 
 def _pool(spec: NodeSpec) -> Any:
     if isinstance(spec, str):
         if not spec.startswith("unix:") and not re.fullmatch("/?[0-9]*", urlsplit(spec).path):
-            # redis-py would take database 0, and the user's name for the host when a password has a slash.
-            raise ValueError("the URL's path is no database number (in a password, / must be percent-encoded)")
+            # redis-py would take database 0, and the user's name for the host when a password has a
+            # slash.
+            raise ValueError(
+                "the URL's path is no database number (in a password, / must be percent-encoded)"
+            )
         parts = urlsplit(spec)
-        if parts.fragment or (parts.query and not all("=" in option for option in parts.query.split("&"))):
-            # redis-py would ignore it, and take the user's name for the host when a password has one of these.
-            raise ValueError("the URL's options are not name=value (in a password, ? and # must be percent-encoded)")
+        if parts.fragment or (
+            parts.query and not all("=" in option for option in parts.query.split("&"))
+        ):
+            # redis-py would ignore it, and take the user's name for the host when a password has
+            # one of these.
+            raise ValueError(
+                "the URL's options are not name=value (in a password, ? and # must be"
+                " percent-encoded)"
+            )
         return redis.ConnectionPool.from_url(spec)
     if isinstance(spec, Mapping):
         return redis.Redis(**spec).connection_pool
@@ -238,7 +277,10 @@ def _without_url(spec: NodeSpec, error: Exception) -> str:
     if not spec.startswith(_SCHEMES):
         return f"a URL begins with {', '.join(_SCHEMES)}"
     if text.startswith("Port "):
-        return "the URL's port is no number up to 65535 (in a password, / : ? # and @ must be percent-encoded)"
+        return (
+            "the URL's port is no number up to 65535 (in a password, / : ? # and @ must be"
+            " percent-encoded)"
+        )
     unknown = re.search(r"unexpected keyword argument '(\w+)'", text)
     if unknown:
         return f"no connection knows the URL's argument {unknown[1]!r}"
@@ -250,7 +292,9 @@ def _check_address(connection_class: type[redis.Connection], arguments: Mapping[
     if issubclass(connection_class, redis.UnixDomainSocketConnection):
         if not arguments.get("path"):
             raise ValueError("a unix socket needs a path: unix:///path/to/socket")
-    elif isinstance(port := arguments.get("port", 6379), bool | float) or not 0 < int(port) <= 65535:
+    elif (
+        isinstance(port := arguments.get("port", 6379), bool | float) or not 0 < int(port) <= 65535
+    ):
         raise ValueError(f"port={arguments['port']!r} must be from 1 to 65535")
     elif not arguments.get("host", "localhost"):
         raise ValueError("host is empty")
@@ -258,8 +302,11 @@ def _check_address(connection_class: type[redis.Connection], arguments: Mapping[
         try:
             str(arguments.get(key) or "").encode("idna" if key == "host" else "utf-8")
         except UnicodeError:
-            # Not its own words, which may quote a part of a password. A thread that dials would die of it.
-            raise ValueError(f"the {key} cannot be encoded" + (" as a domain name" if key == "host" else "")) from None
+            # Not its own words, which may quote a part of a password. A thread that dials would die
+            # of it.
+            raise ValueError(
+                f"the {key} cannot be encoded" + (" as a domain name" if key == "host" else "")
+            ) from None
 
 
 def _name(connection_class: type[redis.Connection], arguments: Mapping[str, Any]) -> str:
@@ -299,18 +346,22 @@ def _taken_over(connection: redis.Connection) -> socket.socket:
     return sock
 
 
-def _taken_over_async(connection: Any, protocol: asyncio.BufferedProtocol) -> tuple[Any, asyncio.Transport]:
+def _taken_over_async(
+    connection: Any, protocol: asyncio.BufferedProtocol
+) -> tuple[Any, asyncio.Transport]:
     reader, writer = connection._reader, connection._writer
     if reader is None or writer is None or reader._buffer:
         raise redis.ConnectionError("the connection was lost during the handshake")
     transport: asyncio.Transport = writer.transport
     transport.set_protocol(protocol)
-    connection._reader = connection._writer = None  # redis-py must not think that it still owns either.
+    # redis-py must not think that it still owns either.
+    connection._reader = connection._writer = None
     return (connection, writer), transport
 
 
 def _send_to(connection: Any, address: str) -> None:
-    """Connect to *address*, with the name for the certificate alone: redis-py would have the loop look it up."""
+    """Connect to *address*, with the name for the certificate alone: redis-py would have the
+    loop look it up."""
     arguments = dict(connection._connection_arguments())
     if "ssl" in arguments:
         arguments["server_hostname"] = arguments["host"]

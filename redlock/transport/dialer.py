@@ -1,4 +1,5 @@
-"""Dials one node for the sets of connections of threads, in a thread that lives while there is something to dial."""
+"""Dials one node for the sets of connections of threads, in a thread that lives while there is
+something to dial."""
 
 from __future__ import annotations
 
@@ -19,9 +20,12 @@ __all__ = ["Dialer"]
 
 
 class Dialer(Worker):
-    """Connects to *node*, at *endpoint*, for whichever set asks; *timeout*: seconds for each dial."""
+    """Connects to *node*, at *endpoint*, for whichever set asks; *timeout*: seconds for each
+    dial."""
 
-    def __init__(self, endpoint: Endpoint, node: Node, timeout: float, threads: Threads, hangups: Hangups) -> None:
+    def __init__(
+        self, endpoint: Endpoint, node: Node, timeout: float, threads: Threads, hangups: Hangups
+    ) -> None:
         super().__init__(threads)
         self._name = f"redlock-dial-{node.name}"
         self._endpoint = endpoint
@@ -33,7 +37,8 @@ class Dialer(Worker):
         self._closing = False
 
     def ask(self, sockets: Sockets) -> None:
-        """Bring *sockets* a connection, or a fault, which they get at once if no thread can be had."""
+        """Bring *sockets* a connection, or a fault, which they get at once if no thread can be
+        had."""
         with self._lock:
             if self._closing:
                 return
@@ -46,7 +51,12 @@ class Dialer(Worker):
             if problem is not None:
                 self._wanted.remove(sockets)
         if problem is not None:
-            sockets.arrive(self._node.index, None, None, Fault(FaultKind.UNREACHABLE, f"could not be dialled ({problem})"))
+            sockets.arrive(
+                self._node.index,
+                None,
+                None,
+                Fault(FaultKind.UNREACHABLE, f"could not be dialled ({problem})"),
+            )
 
     def close(self) -> None:
         """Dial no more."""
@@ -56,7 +66,8 @@ class Dialer(Worker):
                 cut(self._dialled)
 
     def join(self, until: float) -> None:
-        """Wait for a dial in progress, at most until *until*. One that waits for TCP or for a name server ends by itself."""
+        """Wait for a dial in progress, at most until *until*. One that waits for TCP or for a
+        name server ends by itself."""
         self._join(max(0.0, until - clock()))
 
     def _dialling(self, connection: redis.Connection | None) -> None:
@@ -74,7 +85,8 @@ class Dialer(Worker):
         fault = Fault(FaultKind.UNREACHABLE, "could not be dialled")
         try:
             connection, sock = self._dial()
-        except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
+        except Exception as error:
+            # Whatever dialling raises is that node's fault, for the votes to tell.
             fault = self._endpoint.fault(error)
         finally:  # Whatever happened: a link that hears nothing would wait for this dial for ever.
             sockets.arrive(self._node.index, connection, sock, fault)

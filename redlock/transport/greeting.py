@@ -1,8 +1,9 @@
 """Who is behind one connection, and whether votes may go there.
 
-A `Greeting` owns what was learned on this connection: which memory answered on it, and as of which of the coordinator's findings
-it was let vote. What all connections together know of a node is `redlock.core.admission`'s, and is asked anew whenever that has
-changed. Pure: it answers with the commands to write.
+A `Greeting` owns what was learned on this connection: which memory answered on it, and as of which
+of the coordinator's findings it was let vote. What all connections together know of a node is
+`redlock.core.admission`'s, and is asked anew whenever that has changed. Pure: it answers with the
+commands to write.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from redlock.transport.wire import bulk, clean
 __all__ = ["LOOK_EVERY", "Gate", "Greeting"]
 
 LOOK_EVERY = 1.0
-"""A connection in use looks at its node at least so often, in seconds: an eviction policy may be set at run time, and no script
-sees that."""
+"""A connection in use looks at its node at least so often, in seconds: an eviction policy may be
+set at run time, and no script sees that."""
 
 
 class Gate(Enum):
@@ -51,9 +52,10 @@ class Gate(Enum):
 class Greeting:
     """One connection's part of the admission of *node*.
 
-    *tail*: the marker, encoded, which goes behind every vote; None unless the gate is open. *as_of*, *life*: `Admission.changes`
-    and `Admission.life` when this connection last let votes through. *barred*: whether votes that come all the same do not
-    count. *look_at*: when a look has to go in front of the next vote. *met*: whether the server told who it is. *said*: the first
+    *tail*: the marker, encoded, which goes behind every vote; None unless the gate is open.
+    *as_of*, *life*: `Admission.changes` and `Admission.life` when this connection last let votes
+    through. *barred*: whether votes that come all the same do not count. *look_at*: when a look has
+    to go in front of the next vote. *met*: whether the server told who it is. *said*: the first
     error that it answered instead. *broken* is set when the connection has to be dialled again.
     """
 
@@ -94,14 +96,16 @@ class Greeting:
         self.said = ""
         self.broken: Fault | None = None
         self._looks = 0  # On their way: only the last of them is heard.
-        self._asked_at, self._asked_of = NEVER, -1  # When the last look was sent, and what `Admission.changes` was.
+        # When the last look was sent, and what `Admission.changes` was.
+        self._asked_at, self._asked_of = NEVER, -1
         self._marked_at = NEVER
         self._memory: Memory | None = None
         self._info: dict[str, str] = {}
 
     @property
     def learning(self) -> bool:
-        """Whether the node's standing is still to be learned, or to be written down on it: no vote goes there before."""
+        """Whether the node's standing is still to be learned, or to be written down on it: no
+        vote goes there before."""
         return self._looks > 0 or (self.gate is not Gate.OPEN and self.gate is not Gate.SHUT)
 
     @property
@@ -118,9 +122,10 @@ class Greeting:
         return self.look(now, load=True)
 
     def look(self, now: float, *, load: bool = False, voting: bool = False) -> list[Command]:
-        """Ask who is there. *load*: also load the scripts, so that the first EVALSHA finds them. Its role by itself is asked for
-        on a new connection and where the last look was refused: a node that refuses the script still answers it, and so tells
-        why. *voting*: votes go on meanwhile; the script looks at the memory.
+        """Ask who is there. *load*: also load the scripts, so that the first EVALSHA finds them.
+        Its role by itself is asked for on a new connection and where the last look was refused:
+        a node that refuses the script still answers it, and so tells why. *voting*: votes go on
+        meanwhile; the script looks at the memory.
         """
         self._looks += 1
         if not voting:
@@ -132,7 +137,13 @@ class Greeting:
         self.look_at = now + LOOK_EVERY
         asked: list[Command] = [Look()]
         if load:
-            asked = [*(Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes) for script in scripts()), *asked]
+            asked = [
+                *(
+                    Plain("load", "SCRIPT", "LOAD", script.source, shape=bytes)
+                    for script in scripts()
+                ),
+                *asked,
+            ]
         if load or self._memory is None:
             asked = [Plain("info", "INFO", "replication", shape=bytes), *asked]
         return asked
@@ -142,7 +153,8 @@ class Greeting:
         self._info = info
 
     def was_last(self) -> bool:
-        """A look was answered: whether it was the last one on its way, and so the one that counts."""
+        """A look was answered: whether it was the last one on its way, and so the one that
+        counts."""
         self._looks -= 1
         if self._looks:
             return False
@@ -157,7 +169,8 @@ class Greeting:
         """The last look was refused: why the node does not vote."""
         self._memory = None
         role = self._info.get("role", "master")
-        if role != "master":  # What a replica says to our script is less than what INFO tells of it.
+        # What a replica says to our script is less than what INFO tells of it.
+        if role != "master":
             fault = Fault(FaultKind.REFUSED, f"is a {clean(role)}, not a master")
         self._admission.failed(self.node.index, fault)
         if fault.kind is FaultKind.REFUSED:
@@ -175,7 +188,8 @@ class Greeting:
     # The gate
 
     def settle(self, now: float, *, tell: bool = False) -> list[Command]:
-        """Act on the node's standing: open the way for votes, write its marker, or look again later.
+        """Act on the node's standing: open the way for votes, write its marker, or look again
+        later.
 
         *tell*: the node was asked just now, and observers may want to know why it does not vote.
         """
@@ -186,8 +200,9 @@ class Greeting:
         self.barred = standing.barred
         if standing.state is State.ADMITTED:
             if standing.memory != self._memory:
-                # Another connection was told of another memory than the one behind this one, perhaps by an answer that had
-                # waited there unread. Asked of the standing itself: another thread may be told of it at any moment.
+                # Another connection was told of another memory than the one behind this one,
+                # perhaps by an answer that had waited there unread. Asked of the standing itself:
+                # another thread may be told of it at any moment.
                 return self.look(now) if node.recheck_due(now) else []
             self._open(standing, as_of)
             node.admitted(now)
@@ -201,13 +216,16 @@ class Greeting:
             if tell:
                 node.tell(standing, now)
             elif due and standing.redial:
-                self.broken = Fault(FaultKind.LOST, "was dialled again, as another node's name leads to its server")
+                self.broken = Fault(
+                    FaultKind.LOST, "was dialled again, as another node's name leads to its server"
+                )
             elif due:
                 return self.look(now)
         return []
 
     def marked(self, mark: Mark, stands: str | None, now: float) -> bool:
-        """The marker was written, by us or, first, by somebody else: adopt what *stands*. False: the memory is another one."""
+        """The marker was written, by us or, first, by somebody else: adopt what *stands*. False:
+        the memory is another one."""
         self.unmarked()
         if stands is None:
             return False
@@ -221,14 +239,16 @@ class Greeting:
         self.gate = Gate.GREETING if self._looks else Gate.SHUT
 
     def may_vote(self, now: float) -> bool:
-        """Whether the node behind this connection is the one that is admitted: asked of what all connections know.
+        """Whether the node behind this connection is the one that is admitted: asked of what all
+        connections know.
 
-        Whoever found last that a node forgot, another connection or a report, has told it there; so no vote is written as of
-        anything older.
+        Whoever found last that a node forgot, another connection or a report, has told it there; so
+        no vote is written as of anything older.
         """
         if self.tail is None or self.as_of == self._admission.changes:
             return self.tail is not None
-        as_of = self._admission.changes  # Read first: what another thread tells from here on counts as not known.
+        # Read first: what another thread tells from here on counts as not known.
+        as_of = self._admission.changes
         standing = self._admission.standing(self.node.index, now)
         if standing.state is State.ADMITTED and standing.memory == self._memory:
             self._open(standing, as_of)
@@ -238,7 +258,8 @@ class Greeting:
         return False
 
     def counts(self, request: Request, now: float) -> bool:
-        """Whether a vote that was just read is one: the node has lost nothing, as far as anybody knows, since it was written."""
+        """Whether a vote that was just read is one: the node has lost nothing, as far as anybody
+        knows, since it was written."""
         if self.as_of != self._admission.changes:
             self.barred = self._admission.standing(self.node.index, now).barred
         return not self.barred and request.life == self._admission.life(self.node.index)
@@ -251,4 +272,8 @@ class Greeting:
 
     def _open(self, standing: Standing, as_of: int) -> None:
         self.gate = Gate.OPEN
-        self.tail, self.as_of, self.life = bulk(standing.marker), as_of, self._admission.life(self.node.index)
+        self.tail, self.as_of, self.life = (
+            bulk(standing.marker),
+            as_of,
+            self._admission.life(self.node.index),
+        )

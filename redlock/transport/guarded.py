@@ -22,11 +22,21 @@ class GuardedAdmission(Admission):
         super().__init__(names, **settings)
         self._lock = threading.RLock()
 
-    def seen(self, node: int, identity: Identity, at: float, *, asked_at: float | None = None, as_of: int | None = None) -> None:
+    def seen(
+        self,
+        node: int,
+        identity: Identity,
+        at: float,
+        *,
+        asked_at: float | None = None,
+        as_of: int | None = None,
+    ) -> None:
         with self._lock:
             super().seen(node, identity, at, asked_at=asked_at, as_of=as_of)
 
-    def marked(self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None) -> None:
+    def marked(
+        self, node: int, mark: Mark, stands: str, at: float, *, asked_at: float | None = None
+    ) -> None:
         with self._lock:
             super().marked(node, mark, stands, at, asked_at=asked_at)
 

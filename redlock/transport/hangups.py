@@ -1,12 +1,15 @@
-"""Hears of connections that a node closed while no thread was reading them: one thread per coordinator, asleep in epoll.
+"""Hears of connections that a node closed while no thread was reading them: one thread per
+coordinator, asleep in epoll.
 
-The blocking driver reads its sockets only while a flow waits on them, and a flow returns at the q-th answer. If a node
-breaks off before it answered a release, and nobody uses the lock again, nobody would learn that the release is still owed.
-epoll is told of hang-ups alone, so ordinary answers never wake this thread, and an acquire pays nothing for it. Twice a
-second it reads what came for releases on idle sets, because an answer may say that the node refuses one. Where there
-is no epoll, a broken connection is noticed at the next use.
+The blocking driver reads its sockets only while a flow waits on them, and a flow returns at the
+q-th answer. If a node breaks off before it answered a release, and nobody uses the lock again,
+nobody would learn that the release is still owed. epoll is told of hang-ups alone, so ordinary
+answers never wake this thread, and an acquire pays nothing for it. Twice a second it reads what
+came for releases on idle sets, because an answer may say that the node refuses one. Where there is
+no epoll, a broken connection is noticed at the next use.
 
-The same thread begins other threads that could not be begun before. It is the one that is always there.
+The same thread begins other threads that could not be begun before. It is the one that is always
+there.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ __all__ = ["Hangups", "Keeper", "Watched"]
 _LOOK_AGAIN = 0.05
 _JOIN = 0.25
 _READ_AGAIN = 0.5
-"""A release returns at the q-th answer. One of the others may say that a node refuses it, and nobody else might read that."""
+"""A release returns at the q-th answer. One of the others may say that a node refuses it, and
+nobody else might read that."""
 
 _log = logging.getLogger("redlock")
 
@@ -58,9 +62,11 @@ class Hangups(Worker):
     _name = "redlock-hangups"
 
     def __init__(self, driver: Keeper, threads: Threads) -> None:
-        # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a `with` on it.
+        # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a
+        # `with` on it.
         super().__init__(threads)
-        self._driver = weakref.ref(driver, lambda _: self._stop())  # Dropped without being closed: the thread ends too.
+        # Dropped without being closed: the thread ends too.
+        self._driver = weakref.ref(driver, lambda _: self._stop())
         self._watched: dict[int, tuple[weakref.ref[Watched], int]] = {}
         self._ended_fds: set[int] = set()
         self._epoll: select.epoll | None = None
@@ -72,7 +78,8 @@ class Hangups(Worker):
         """Tell *connections*, should it be idle then, when its connection to node *index* ends."""
         with self._lock:
             if not self._closing and hasattr(select, "epoll"):
-                # A closed descriptor leaves the epoll by itself; its number is overwritten here when it comes again.
+                # A closed descriptor leaves the epoll by itself; its number is overwritten here
+                # when it comes again.
                 self._watched[sock.fileno()] = (weakref.ref(connections), index)
                 if self._epoll is not None:
                     _register(self._epoll, sock.fileno())
@@ -114,7 +121,8 @@ class Hangups(Worker):
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._bell, select.EPOLLIN)
-        for fd in list(self._watched):  # Of connections that came while there was no thread to be had, nor a descriptor.
+        # Of connections that came while there was no thread to be had, nor a descriptor.
+        for fd in list(self._watched):
             if self._behind(fd) is not None:
                 _register(self._epoll, fd)
 
@@ -150,7 +158,10 @@ class Hangups(Worker):
         connections = entry[0]() if entry is not None else None
         return (
             connections
-            if entry is not None and connections is not None and connections.descriptor(entry[1]) == fd and not connections.closed
+            if entry is not None
+            and connections is not None
+            and connections.descriptor(entry[1]) == fd
+            and not connections.closed
             else None
         )
 

@@ -1,16 +1,18 @@
 """One ordered link to one node: which requests are in flight, what waits, and what the answers are.
 
-Pure: bytes and time go in, bytes and events come out; the set of connections that it is in (`linkset`) is told what to write. A
-`Link` lives on when its connection breaks; a `Node` is what all links to the same node share, and a `Greeting` what was learned
-on the present connection.
+Pure: bytes and time go in, bytes and events come out; the set of connections that it is in
+(`linkset`) is told what to write. A `Link` lives on when its connection breaks; a `Node` is what
+all links to the same node share, and a `Greeting` what was learned on the present connection.
 
 What a link guarantees:
 
-- Requests are written in the order they were submitted, and answers are matched first in, first out. So a release
-  travels behind the acquire it undoes, also when that acquire was never answered.
-- Nothing that votes is written before the node behind this connection was admitted, nor after its `not_after`.
-- A release needs no admission, and one whose answer was lost, or was an error, stays owed and is sent again: on the next
-  connection, or after a pause on this one, until it is answered or the lock has expired by itself.
+- Requests are written in the order they were submitted, and answers are matched first in, first
+  out. So a release travels behind the acquire it undoes, also when that acquire was never answered.
+- Nothing that votes is written before the node behind this connection was admitted, nor after its
+  `not_after`.
+- A release needs no admission, and one whose answer was lost, or was an error, stays owed and is
+  sent again: on the next connection, or after a pause on this one, until it is answered or the lock
+  has expired by itself.
 - Everything is bounded: in flight, waiting, owed, and how long a connected node may be silent.
 """
 
@@ -26,13 +28,22 @@ from redlock.core.effects import NEVER, Failure, Reply, Request
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
 from redlock.transport.greeting import Gate, Greeting
 from redlock.transport.node import Node
-from redlock.transport.wire import NOT_YET, ReplyReader, ServerError, WireError, clean, encode, encode_whole
+from redlock.transport.wire import (
+    NOT_YET,
+    ReplyReader,
+    ServerError,
+    WireError,
+    clean,
+    encode,
+    encode_whole,
+)
 
 # Long: one first-in, first-out line: whatever adds to it or takes from it is here.
 __all__ = ["Link", "Mailbox"]
 
 IN_FLIGHT_MAX = 4096
-"""Requests of one connection without an answer: some ten for each of the rounds that may be under way."""
+"""Requests of one connection without an answer: some ten for each of the rounds that may be
+under way."""
 TAKES_MAX = IN_FLIGHT_MAX // 2
 """A TAKE is written only where its FREE would still fit."""
 
@@ -51,9 +62,10 @@ _DOWN, _DIALLING = Gate.DOWN, Gate.DIALLING  # Looked at for every release.
 class Link:
     """One ordered connection's worth of requests to *node*.
 
-    *dial* is called when a connection is wanted; the driver answers with `connected` or `dial_failed`. *silence*: seconds
-    for which a connected node may owe an answer before the connection is given up. *broken* is set when the driver must
-    close the connection and call `lost`.
+    *dial* is called when a connection is wanted; the driver answers with `connected` or
+    `dial_failed`. *silence*: seconds for which a connected node may owe an answer before the
+    connection is given up. *broken* is set when the driver must close the connection and call
+    `lost`.
     """
 
     __slots__ = (
@@ -71,7 +83,9 @@ class Link:
         "node",
     )
 
-    def __init__(self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float) -> None:
+    def __init__(
+        self, node: Node, mailbox: Mailbox, dial: Callable[[], None], *, silence: float
+    ) -> None:
         self.node = node
         self.broken: Fault | None = None
         self._admission = node.admission
@@ -84,7 +98,8 @@ class Link:
         self._waiting: deque[Request] = deque()
         self._quiet_since = 0.0
         self._reader = ReplyReader()
-        self._unproven = False  # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
+        # Whether we wrote by ourselves what was owed, or a marker, and nothing of it was answered.
+        self._unproven = False
 
     # What the driver asks
 
@@ -101,12 +116,13 @@ class Link:
 
     @property
     def releasing(self) -> bool:
-        """Whether a release was written and not answered: a socket that is closed with an answer unread may take with it
-        what the node has not read yet."""
+        """Whether a release was written and not answered: a socket that is closed with an answer
+        unread may take with it what the node has not read yet."""
         return any(request.command.final for request in self.in_flight)
 
     def overdue(self, now: float) -> bool:
-        """Whether the node has owed an answer for too long. Read its socket before believing that."""
+        """Whether the node has owed an answer for too long. Read its socket before believing
+        that."""
         return bool(self.in_flight) and now - self._quiet_since > self._silence
 
     def heard(self, now: float) -> None:
@@ -130,7 +146,12 @@ class Link:
                 return self._submit_other(request, now)
             request.life = greeting.life
             data = (command.packed or encode(command)) + tail
-        elif command.final and greeting.gate is not _DOWN and greeting.gate is not _DIALLING and len(in_flight) < IN_FLIGHT_MAX:
+        elif (
+            command.final
+            and greeting.gate is not _DOWN
+            and greeting.gate is not _DIALLING
+            and len(in_flight) < IN_FLIGHT_MAX
+        ):
             data = command.packed or encode(command)
         else:
             return self._submit_other(request, now)
@@ -148,7 +169,9 @@ class Link:
         data = self._ask(self._greeting.begin(now), now)
         for command in owed:
             self._unproven = True
-            data += self._write(Request(self.node.index, command, float("inf")), encode_whole(command), now)
+            data += self._write(
+                Request(self.node.index, command, float("inf")), encode_whole(command), now
+            )
         return data + self._flush(now)
 
     def dial_failed(self, fault: Fault, now: float) -> None:
@@ -161,7 +184,8 @@ class Link:
     def received(self, data: bytes, now: float) -> bytes:
         """Bytes arrived. Sets `broken` if they cannot be trusted."""
         reader, in_flight, greeting = self._reader, self.in_flight, self._greeting
-        # Nearly all answers say yes; they are known by their bytes. No whole reply is the beginning of another one.
+        # Nearly all answers say yes; they are known by their bytes. No whole reply is the beginning
+        # of another one.
         as_of_now = greeting.as_of == self._admission.changes and not greeting.barred
         while in_flight and not reader.cut:
             request = in_flight[0]
@@ -215,10 +239,19 @@ class Link:
     def bring(self, now: float) -> bytes:
         """Write once more what the node refused, if it is time, and what is owed besides."""
         node = self.node
-        if not node.owed or not self.up or not self._greeting.met or self.releasing or now < node.bring_at:
+        if (
+            not node.owed
+            or not self.up
+            or not self._greeting.met
+            or self.releasing
+            or now < node.bring_at
+        ):
             return b""
         self._unproven = True
-        return b"".join(self._write(Request(node.index, each, float("inf")), encode_whole(each), now) for each in list(node.owed))
+        return b"".join(
+            self._write(Request(node.index, each, float("inf")), encode_whole(each), now)
+            for each in list(node.owed)
+        )
 
     def poke(self, now: float) -> bytes:
         """Something changed elsewhere, or time passed: write what may be written now."""
@@ -229,7 +262,8 @@ class Link:
         return self._flush(now) if self._waiting else b""
 
     def lost(self, fault: Fault, now: float) -> None:
-        """The connection ended. What was in flight fails; releases stay owed; what waits, waits for the next one."""
+        """The connection ended. What was in flight fails; releases stay owed; what waits, waits
+        for the next one."""
         greeting, unproven = self._greeting, self._unproven
         was_greeting = not greeting.met
         if was_greeting and greeting.said:  # A server that is full says so, and hangs up.
@@ -243,8 +277,9 @@ class Link:
                 self.node.owe(request.command, now)
             self._fail(request, fault, now)
         if was_greeting or unproven:
-            # A port that accepts and says nothing is no better than one that refuses. Nor is one that greets, and then breaks
-            # off or talks nonsense whenever it gets a release or a marker: it would be dialled as fast as it answers.
+            # A port that accepts and says nothing is no better than one that refuses. Nor is one
+            # that greets, and then breaks off or talks nonsense whenever it gets a release or a
+            # marker: it would be dialled as fast as it answers.
             self.node.unreachable(Fault(FaultKind.UNREACHABLE, fault.detail), now)
             self._fail_waiting(self.node.fault or fault, now)
         elif self.node.emit:
@@ -274,7 +309,9 @@ class Link:
         if command.marked:
             return self._submit_vote(request, now)
         if len(self.in_flight) >= IN_FLIGHT_MAX:
-            self.broken = Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none")
+            self.broken = Fault(
+                FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight and answers none"
+            )
             if command.final:
                 self.node.owe(command, now)
             self._fail(request, self.broken, now)
@@ -282,13 +319,19 @@ class Link:
         return self._write(request, encode(command), now)
 
     def _submit_vote(self, request: Request, now: float) -> bytes:
-        """A vote that cannot just be written: the time for a look has come, or something has changed, or it must wait."""
+        """A vote that cannot just be written: the time for a look has come, or something has
+        changed, or it must wait."""
         greeting = self._greeting
-        data = self._ask(greeting.look(now, voting=True), now) if now > greeting.look_at and not greeting.learning else b""
+        data = (
+            self._ask(greeting.look(now, voting=True), now)
+            if now > greeting.look_at and not greeting.learning
+            else b""
+        )
         if greeting.may_vote(now) and len(self.in_flight) < TAKES_MAX:
             return data + self._write_vote(request, encode(request.command), now)
         self._wait(request, now)
-        # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost: do not look at each.
+        # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost:
+        # do not look at each.
         return data if greeting.learning else data + self._flush(now)
 
     def _write_vote(self, request: Request, data: bytes, now: float) -> bytes:
@@ -297,7 +340,8 @@ class Link:
 
     def _submit_unconnected(self, request: Request, now: float) -> None:
         fault = self.node.fault
-        if request.command.final:  # Owed even while it waits here: perhaps nobody ever looks at this link again.
+        # Owed even while it waits here: perhaps nobody ever looks at this link again.
+        if request.command.final:
             self.node.owe(request.command, now)
         if fault is None:
             self._wait(request, now)
@@ -309,9 +353,15 @@ class Link:
     def _submit_greet(self, request: Request, command: Greet, now: float) -> bytes:
         greeting = self._greeting
         if greeting.may_vote(now) and not command.look:
-            self._mailbox.append(Reply(request, self._admission.standing(self.node.index, now), now))
+            self._mailbox.append(
+                Reply(request, self._admission.standing(self.node.index, now), now)
+            )
             return b""
-        data = self._ask(greeting.look(now), now) if command.look and greeting.met and not greeting.looking else b""
+        data = (
+            self._ask(greeting.look(now), now)
+            if command.look and greeting.met and not greeting.looking
+            else b""
+        )
         self._wait(request, now)
         return data + self._flush(now)
 
@@ -321,8 +371,15 @@ class Link:
             self._greeting.gate = _DIALLING
             try:
                 self._dial()
-            except Exception as error:  # A dial that did not begin ends never: nobody would ask for another one.
-                self.dial_failed(Fault(FaultKind.UNREACHABLE, f"could not be dialled ({error or type(error).__name__})"), now)
+            except Exception as error:
+                # A dial that did not begin ends never: nobody would ask for another one.
+                self.dial_failed(
+                    Fault(
+                        FaultKind.UNREACHABLE,
+                        f"could not be dialled ({error or type(error).__name__})",
+                    ),
+                    now,
+                )
             except BaseException:  # Ctrl-C: the next request asks again.
                 self._greeting.gate = _DOWN
                 raise
@@ -334,7 +391,9 @@ class Link:
         if len(waiting) >= TAKES_MAX:
             if request.command.final:
                 self.node.owe(request.command, now)
-            self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests waiting for it"), now)
+            self._fail(
+                request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests waiting for it"), now
+            )
         else:
             waiting.append(request)
 
@@ -366,19 +425,29 @@ class Link:
                 elif isinstance(command, Greet):
                     self._mailbox.append(Reply(request, standing, now))
                 elif late or greeting.tail is None:
-                    # Also what nobody asks any more: a round that was lost may still wait to hear why.
+                    # Also what nobody asks any more: a round that was lost may still wait to hear
+                    # why.
                     self._fail(request, standing.fault or _too_late(request), now)
                 elif len(self.in_flight) < TAKES_MAX:
                     out += self._write_vote(request, encode(command), now)
                 else:
-                    self._fail(request, Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"), now)
+                    self._fail(
+                        request,
+                        Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"),
+                        now,
+                    )
         return out
 
     # Admission
 
     def _ask(self, commands: Iterable[Command], now: float) -> bytes:
         """Write what the greeting wants to know."""
-        return b"".join([self._write(Request(self.node.index, each, float("inf")), encode(each), now) for each in commands])
+        return b"".join(
+            [
+                self._write(Request(self.node.index, each, float("inf")), encode(each), now)
+                for each in commands
+            ]
+        )
 
     def _learn(self, told: tuple[dict[str, str], str, float] | Fault, now: float) -> bytes:
         """A look was answered, or refused."""
@@ -399,7 +468,12 @@ class Link:
         if greeting.gate is not Gate.MARKING:
             return self._ask(asked, now)
         self._unproven = self._unproven or bool(asked)
-        return b"".join([self._write(Request(self.node.index, mark, float("inf")), encode_whole(mark), now) for mark in asked])
+        return b"".join(
+            [
+                self._write(Request(self.node.index, mark, float("inf")), encode_whole(mark), now)
+                for mark in asked
+            ]
+        )
 
     def _marked(self, mark: Mark, stands: str | None, now: float) -> bytes:
         """The marker was written, by us or, first, by somebody else."""
@@ -419,12 +493,17 @@ class Link:
         except Nonsense as error:
             if command.final:
                 self.node.owe(command, now)
-            self._fail(request, Fault(FaultKind.NONSENSE, f"answered nonsense: {clean(str(error))}"), now)
+            self._fail(
+                request, Fault(FaultKind.NONSENSE, f"answered nonsense: {clean(str(error))}"), now
+            )
             raise WireError(f"answered nonsense: {clean(str(error))}") from error
         if command.marked and value is GRANTED and not self._greeting.counts(request, now):
-            # The look that was written before this vote found what no script sees, evicted keys or a policy to evict some;
-            # or the node forgot meanwhile, and an older memory of it came back and executed what was on its way.
-            self._fail(request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now)
+            # The look that was written before this vote found what no script sees, evicted keys or
+            # a policy to evict some; or the node forgot meanwhile, and an older memory of it came
+            # back and executed what was on its way.
+            self._fail(
+                request, Fault(FaultKind.QUARANTINED, "granted, and was found to have no vote"), now
+            )
         elif request.run is not None:
             self._mailbox.append(Reply(request, value, now))
         if command.final:
@@ -437,7 +516,9 @@ class Link:
                 self._greeting.told_role(fields(value))
         elif type(command) is Mark:
             return self._marked(command, value, now)
-        elif type(value) is Vote and value.kind is Kind.STRANGER and self._greeting.tail is not None:
+        elif (
+            type(value) is Vote and value.kind is Kind.STRANGER and self._greeting.tail is not None
+        ):
             return self._ask(self._greeting.look(now), now)
         return b""
 
@@ -447,14 +528,18 @@ class Link:
         word = text.split(" ", 1)[0]
         # Once: a server that says it to the script's text as well would keep us for ever.
         again = word == "NOSCRIPT" and command.script is not None and not request.whole
-        # A TAKE whose flow has ended is nobody's any more: its lease may have been given back, and it would follow the release.
+        # A TAKE whose flow has ended is nobody's any more: its lease may have been given back, and
+        # it would follow the release.
         ended = request.run is not None and request.run.done
         if again and (command.final or (now <= request.not_after and not ended)):
             return self._write_whole(request, text, now)
         kind = FaultKind.REFUSED if word in _REFUSALS else FaultKind.ERROR
         fault = Fault(kind, f"said {clean(text)}")
         if type(command) is Look:
-            return self._learn(Fault(FaultKind.REFUSED, "runs in cluster mode") if word in _CLUSTERED else fault, now)
+            return self._learn(
+                Fault(FaultKind.REFUSED, "runs in cluster mode") if word in _CLUSTERED else fault,
+                now,
+            )
         if type(command) is Plain:
             greeting.said = greeting.said or clean(text)
             return b""
@@ -472,7 +557,8 @@ class Link:
                 self.node.refused(command, now)
         self._fail(request, fault, now)
         if command.marked and greeting.tail is not None:
-            if kind is FaultKind.REFUSED:  # Our rights changed: no vote until a later look finds them restored.
+            # Our rights changed: no vote until a later look finds them restored.
+            if kind is FaultKind.REFUSED:
                 greeting.shut()
                 self._admission.failed(self.node.index, fault)
                 self.node.recheck_due(now)
@@ -487,12 +573,17 @@ class Link:
         data = encode_whole(request.command)
         if not request.command.marked:
             return self._write(request, data, now)
-        # A server that lost its scripts may have lost more: look at it as well. The vote itself asks for the memory.
-        look = b"" if greeting.learning else self._ask(greeting.look(now, load=True, voting=True), now)
+        # A server that lost its scripts may have lost more: look at it as well. The vote itself
+        # asks for the memory.
+        look = (
+            b"" if greeting.learning else self._ask(greeting.look(now, load=True, voting=True), now)
+        )
         if greeting.may_vote(now):
             return look + self._write_vote(request, data, now)
         self._fail(request, Fault(FaultKind.ERROR, f"said {clean(text)}"), now)
-        return look  # It stands among the questions by now: kept back, every later answer would be taken for another's.
+        # It stands among the questions by now: kept back, every later answer would be taken for
+        # another's.
+        return look
 
     def _fail(self, request: Request, fault: Fault, now: float) -> None:
         if request.run is not None:

@@ -1,7 +1,9 @@
-"""One set of connections, one link to each node: the flows under way on it, their timers, silence, and what nodes are owed.
+"""One set of connections, one link to each node: the flows under way on it, their timers, silence,
+and what nodes are owed.
 
-Pure: time and bytes go in, and everything that touches the world goes out through a `Shell`. The blocking driver, the asyncio
-driver and the simulator drive this same code; what is theirs is a poller or a loop, dialling, and who gets a set when.
+Pure: time and bytes go in, and everything that touches the world goes out through a `Shell`. The
+blocking driver, the asyncio driver and the simulator drive this same code; what is theirs is a
+poller or a loop, dialling, and who gets a set when.
 """
 
 from __future__ import annotations
@@ -25,29 +27,35 @@ __all__ = ["LinkSet", "Schedule", "Shell"]
 NEVER_AGAIN = float("inf")
 """What `next_at` is when nothing waits for the time."""
 TIMERS_MIN = 256
-"""Timers below which the heap is not looked through for those of flows that have ended; above, whenever it has doubled."""
+"""Timers below which the heap is not looked through for those of flows that have ended; above,
+whenever it has doubled."""
 SUSPICIONS_MAX = 3
-"""How often in a row the end of a wait is put off because answers lie unread, lest a node that never stops talking put it off for
-ever."""
+"""How often in a row the end of a wait is put off because answers lie unread, lest a node that
+never stops talking put it off for ever."""
 
 
 class Shell(Protocol):
-    """What a driver does for a set of links. None of these may call the set back before it returns."""
+    """What a driver does for a set of links. None of these may call the set back before it
+    returns."""
 
     def write(self, node: int, data: bytes) -> None:
-        """Write to the connection of *node*. One that has ended takes nothing; the driver tells of its end by `LinkSet.lost`."""
+        """Write to the connection of *node*. One that has ended takes nothing; the driver tells
+        of its end by `LinkSet.lost`."""
 
     def hang_up(self, node: int) -> None:
         """Close the connection of *node*, and hear nothing of it any more."""
 
     def dial(self, node: int) -> None:
-        """Begin to connect to *node*; `LinkSet.connected` or `LinkSet.dial_failed` says how it ended."""
+        """Begin to connect to *node*; `LinkSet.connected` or `LinkSet.dial_failed` says how it
+        ended."""
 
     def readable(self, node: int) -> bool:
-        """Whether something that came from *node* is still unread, the end of its connection included."""
+        """Whether something that came from *node* is still unread, the end of its connection
+        included."""
 
     def wake_at(self, instant: float) -> None:
-        """Call `LinkSet.tick` at *instant* of the lease clock, which is earlier than what was asked for before."""
+        """Call `LinkSet.tick` at *instant* of the lease clock, which is earlier than what was
+        asked for before."""
 
 
 class Schedule(Protocol):
@@ -64,8 +72,9 @@ class Schedule(Protocol):
 class LinkSet:
     """The links of one set of connections, and the runs on them. Where its runs write.
 
-    *silence*: seconds for which a connected node may owe an answer before its connection is given up. *make_link*: what makes a
-    link; the simulator has a plainer one as well. Everything that a driver tells must come from one thread at a time.
+    *silence*: seconds for which a connected node may owe an answer before its connection is given
+    up. *make_link*: what makes a link; the simulator has a plainer one as well. Everything that a
+    driver tells must come from one thread at a time.
     """
 
     __slots__ = (
@@ -99,7 +108,10 @@ class LinkSet:
         make_link: Callable[..., Link] = Link,
     ) -> None:
         self.mailbox: Mailbox = deque()
-        self.links = [make_link(node, self.mailbox, partial(shell.dial, node.index), silence=silence) for node in nodes]
+        self.links = [
+            make_link(node, self.mailbox, partial(shell.dial, node.index), silence=silence)
+            for node in nodes
+        ]
         self.silence = silence
         self.runs: dict[Run[Any], None] = {}
         """The flows under way, in the order in which they began."""
@@ -115,9 +127,11 @@ class LinkSet:
         self._timers_max = TIMERS_MIN
         self._order = count()
         self._settling = False
-        self._poked = -1  # What `Admission.changes` was when every link last wrote what it may write.
+        # What `Admission.changes` was when every link last wrote what it may write.
+        self._poked = -1
         self.busy = -1
-        """The node whose connection is worked on: what tears through (Ctrl-C) may leave it in disorder, see `interrupted`."""
+        """The node whose connection is worked on: what tears through (Ctrl-C) may leave it in
+        disorder, see `interrupted`."""
         self._bring_at = NEVER_AGAIN
         self._suspicions = 0
 
@@ -134,10 +148,16 @@ class LinkSet:
     # Flows
 
     def begin(self, run: Run[Any]) -> None:
-        """Run a flow to its first wait that takes time; events, `tick` and `cancel` take it from there."""
-        if self._timers and not self.runs:  # What is left of the timers belongs to flows that have ended.
+        """Run a flow to its first wait that takes time; events, `tick` and `cancel` take it from
+        there."""
+        # What is left of the timers belongs to flows that have ended.
+        if self._timers and not self.runs:
             self._timers.clear()
-            self.next_at = self._bring_at if self.renewals is None else min(self._bring_at, self.renewals.next_at)
+            self.next_at = (
+                self._bring_at
+                if self.renewals is None
+                else min(self._bring_at, self.renewals.next_at)
+            )
         self.runs[run] = None
         run.begin()
         self.went_on(run)
@@ -169,10 +189,12 @@ class LinkSet:
         links, write = self.links, self._write
         for request in requests:
             request.run = run
-            # An interrupt between the link's note and the socket's write would let answers drift from their questions.
+            # An interrupt between the link's note and the socket's write would let answers drift
+            # from their questions.
             self.busy = node = request.node
             link = links[node]
-            if link.in_flight and not request.command.final and link.overdue(now):  # A release still goes behind its acquire.
+            # A release still goes behind its acquire.
+            if link.in_flight and not request.command.final and link.overdue(now):
                 self._make_sure(node, now)
             data = link.submit(request, now)
             if data:
@@ -182,7 +204,8 @@ class LinkSet:
         self.busy = -1
 
     def settle(self) -> None:
-        """Hand out what is in the mailbox until it is empty, and let the links write what may be written now."""
+        """Hand out what is in the mailbox until it is empty, and let the links write what may be
+        written now."""
         if self._settling:
             return
         self._settling = True
@@ -205,7 +228,8 @@ class LinkSet:
             self._settling = False
 
     def poke(self) -> None:
-        """A node was admitted, or failed, which may be what requests to others wait for; and so may time."""
+        """A node was admitted, or failed, which may be what requests to others wait for; and so
+        may time."""
         self._poked = self._admission.changes
         for node, link in enumerate(self.links):
             self.busy = node
@@ -232,7 +256,8 @@ class LinkSet:
         self.settle()
 
     def received(self, node: int, data: bytes) -> None:
-        """Bytes of *node*, just read: the clock is read after them, as an instant before could count a pause as validity."""
+        """Bytes of *node*, just read: the clock is read after them, as an instant before could
+        count a pause as validity."""
         link = self.links[node]
         out = link.received(data, self._clock())
         if out:
@@ -248,7 +273,8 @@ class LinkSet:
         self.settle()
 
     def interrupted(self) -> None:
-        """An exception tore through the I/O: the connection it was on cannot be trusted any more."""
+        """An exception tore through the I/O: the connection it was on cannot be trusted any
+        more."""
         node, self.busy = self.busy, -1
         if node >= 0:
             self._lose(node, Fault(FaultKind.LOST, "was interrupted while it was written to"))
@@ -300,7 +326,9 @@ class LinkSet:
             run.timer_at = until
             heappush(timers, (until, next(self._order), run))
             if len(timers) > self._timers_max:  # Most flows end long before their time.
-                timers[:] = [entry for entry in timers if not entry[2].done and entry[2].timer_at == entry[0]]
+                timers[:] = [
+                    entry for entry in timers if not entry[2].done and entry[2].timer_at == entry[0]
+                ]
                 heapify(timers)
                 self._timers_max = max(TIMERS_MIN, 2 * len(timers))
             if until < self.next_at:
@@ -329,24 +357,29 @@ class LinkSet:
         self._suspicions = 0
 
     def _unread(self) -> bool:
-        return any(link.in_flight and self._shell.readable(node) for node, link in enumerate(self.links))
+        return any(
+            link.in_flight and self._shell.readable(node) for node, link in enumerate(self.links)
+        )
 
     # Releases that are owed
 
     def owed(self) -> None:
-        """A node is owed a release: this set brings it, though nobody may call again, until the lock has expired by itself."""
+        """A node is owed a release: this set brings it, though nobody may call again, until the
+        lock has expired by itself."""
         if self._bring_at == NEVER_AGAIN:
             self._bring_at = self._clock() + REDIAL_MAX
             self.sooner(self._bring_at)
 
     def bring_owed(self) -> None:
-        """Bring every node what it is owed, on the connection that it has or on a new one; and again, until it has answered."""
+        """Bring every node what it is owed, on the connection that it has or on a new one; and
+        again, until it has answered."""
         self._bring_at = NEVER_AGAIN
         try:
             for node, link in enumerate(self.links):
                 now = self._clock()
                 link.node.forgive(now)
-                if link.node.owed and link.overdue(now):  # A release that a black hole swallowed would stay owed for ever.
+                # A release that a black hole swallowed would stay owed for ever.
+                if link.node.owed and link.overdue(now):
                     self._make_sure(node, now)
                 self.busy = node
                 data = link.bring(now)
@@ -361,7 +394,8 @@ class LinkSet:
     # Connections
 
     def _make_sure(self, node: int, now: float) -> None:
-        """The node owes an answer for too long, or we were away and read nothing: what came and is unread decides."""
+        """The node owes an answer for too long, or we were away and read nothing: what came and
+        is unread decides."""
         if self._shell.readable(node):
             self.links[node].heard(now)
         else:

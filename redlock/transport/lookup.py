@@ -1,7 +1,8 @@
 """Looking up a node's name for asyncio, in a thread of its own.
 
-The event loop has its own threads for that, a few for all the program. A look-up that hangs cannot be cancelled, so with a
-dial every quarter of a second one such node would soon have them all, and with them the program's files and other look-ups.
+The event loop has its own threads for that, a few for all the program. A look-up that hangs cannot
+be cancelled, so with a dial every quarter of a second one such node would soon have them all, and
+with them the program's files and other look-ups.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ __all__ = ["Lookup"]
 
 
 class Lookup:
-    """Looks up one node's name. At most one look-up is under way, however many dials were given up meanwhile."""
+    """Looks up one node's name. At most one look-up is under way, however many dials were given
+    up meanwhile."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
@@ -25,7 +27,8 @@ class Lookup:
         self._answer: asyncio.Future[list[str]] | None = None
 
     async def addresses(self, timeout: float) -> list[str]:
-        """All addresses, the best first, at least one. Raises OSError, and redis.ConnectionError after *timeout* seconds."""
+        """All addresses, the best first, at least one. Raises OSError, and redis.ConnectionError
+        after *timeout* seconds."""
         answer = self._answer or self._begin()
         done, _ = await asyncio.wait([answer], timeout=timeout)
         if not done:
@@ -35,7 +38,9 @@ class Lookup:
     def _begin(self) -> asyncio.Future[list[str]]:
         answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         # A daemon: a program must be able to end though a name server never answers.
-        thread = threading.Thread(target=self._look_up, args=(answer,), name=f"redlock-lookup-{self._host}", daemon=True)
+        thread = threading.Thread(
+            target=self._look_up, args=(answer,), name=f"redlock-lookup-{self._host}", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError as error:
@@ -62,10 +67,16 @@ class Lookup:
             answer.get_loop().call_soon_threadsafe(_tell, answer, found, failure)
 
 
-def _tell(answer: asyncio.Future[list[str]], found: list[str], failure: BaseException | None) -> None:
+def _tell(
+    answer: asyncio.Future[list[str]], found: list[str], failure: BaseException | None
+) -> None:
     if answer.done():
         return
     if failure is None:
         answer.set_result(found)
     else:
-        answer.set_exception(failure if isinstance(failure, OSError) else OSError(str(failure) or type(failure).__name__))
+        answer.set_exception(
+            failure
+            if isinstance(failure, OSError)
+            else OSError(str(failure) or type(failure).__name__)
+        )

@@ -1,4 +1,5 @@
-"""What all links to one node share: whether dialling it makes sense, what it is owed, and what observers were told of it."""
+"""What all links to one node share: whether dialling it makes sense, what it is owed, and what
+observers were told of it."""
 
 from __future__ import annotations
 
@@ -15,19 +16,24 @@ from redlock.core.quorum import Fault, FaultKind
 __all__ = ["BRING_MAX", "OWED_MAX", "REDIAL_MAX", "Node"]
 
 OWED_MAX = 512
-"""Releases: as many as a program can have lost within a node timeout. Beyond them the oldest is dropped, and leaks one ttl."""
+"""Releases: as many as a program can have lost within a node timeout. Beyond them the oldest is
+dropped, and leaks one ttl."""
 OWED_FOR = 120.0
-"""Seconds for which a release is owed where nobody says for how long its lock may live: some ttls."""
+"""Seconds for which a release is owed where nobody says for how long its lock may live: some
+ttls."""
 REDIAL_MIN, REDIAL_MAX = 0.02, 0.25
-"""Seconds between two dials that failed: a node that is back votes again within a quarter of a second."""
+"""Seconds between two dials that failed: a node that is back votes again within a quarter of a
+second."""
 RECHECK_MIN, RECHECK_MAX = 0.05, 1.0
 """Seconds between two questions to a node that may not vote, whether it may by now."""
 BRING_MIN, BRING_MAX = 0.05, 1.0
-"""Seconds between two attempts to bring a node the releases that it refuses, because a script runs or a disk is full."""
+"""Seconds between two attempts to bring a node the releases that it refuses, because a script
+runs or a disk is full."""
 
 
 class Node:
-    """What every link to one node shares: its admission, what it is owed, and whether dialling it makes sense."""
+    """What every link to one node shares: its admission, what it is owed, and whether dialling
+    it makes sense."""
 
     __slots__ = (
         "_backoff",
@@ -47,7 +53,13 @@ class Node:
         "redial_at",
     )
 
-    def __init__(self, index: int, name: str, admission: Admission, emit: Callable[[events.Event], None] | None = None) -> None:
+    def __init__(
+        self,
+        index: int,
+        name: str,
+        admission: Admission,
+        emit: Callable[[events.Event], None] | None = None,
+    ) -> None:
         self.index = index
         self.name = name
         self.admission = admission
@@ -61,7 +73,8 @@ class Node:
         """Seconds for which a release is owed, as the driver knows them."""
         self.bring_at = NEVER
         self.on_owed: Callable[[], None] | None = None
-        """Called when something is owed: the driver sees to it that the node gets it, though nobody may call again."""
+        """Called when something is owed: the driver sees to it that the node gets it, though
+        nobody may call again."""
         self._backoff = REDIAL_MIN
         self._bring = BRING_MIN
         self._recheck = RECHECK_MIN
@@ -70,8 +83,13 @@ class Node:
     def unreachable(self, fault: Fault, now: float) -> None:
         """The last dial failed: until the next one succeeds, requests fail at once."""
         if self.fault is None and self.emit:
-            refused = fault.kind is FaultKind.REFUSED  # Our credentials: the node is there, and may not vote for us.
-            self.emit((events.NodeRejected if refused else events.NodeDisconnected)(now, self.name, fault.detail))
+            # Our credentials: the node is there, and may not vote for us.
+            refused = fault.kind is FaultKind.REFUSED
+            self.emit(
+                (events.NodeRejected if refused else events.NodeDisconnected)(
+                    now, self.name, fault.detail
+                )
+            )
         self.fault = fault
         self._told = None
         self.redial_at = now + self._backoff
@@ -105,15 +123,23 @@ class Node:
     def met(self, before: Identity | None, identity: Identity, now: float) -> None:
         """An event when another memory answers under this node's name than before."""
         if self.emit is not None and before is not None and before.memory != identity.memory:
-            self.emit(events.NodeMemoryChanged(now, self.name, "/".join(before.memory), "/".join(identity.memory)))
+            self.emit(
+                events.NodeMemoryChanged(
+                    now, self.name, "/".join(before.memory), "/".join(identity.memory)
+                )
+            )
 
     def tell(self, standing: Standing, now: float) -> None:
-        """The node may not vote: an event for that, once for each reason, however often it is asked."""
+        """The node may not vote: an event for that, once for each reason, however often it is
+        asked."""
         fault, identity = standing.fault, self.admission.identity(self.index)
         if self.emit is None or fault is None:
             return
         quarantined = standing.state is State.QUARANTINED
-        told = (identity.memory if identity else None, "in quarantine" if quarantined else fault.detail)
+        told = (
+            identity.memory if identity else None,
+            "in quarantine" if quarantined else fault.detail,
+        )
         if told == self._told:
             return
         self._told = told
@@ -123,11 +149,13 @@ class Node:
             self.emit(events.NodeRejected(now, self.name, fault.detail))
 
     def owe(self, command: Command, now: float) -> None:
-        """Remember a release whose answer is missing; the oldest is dropped when there are too many, and leaks a ttl."""
+        """Remember a release whose answer is missing; the oldest is dropped when there are too
+        many, and leaks a ttl."""
         if command not in self.owed:
             self.owed[command] = now + self.owed_for()
         if len(self.owed) > OWED_MAX:
-            with contextlib.suppress(StopIteration, RuntimeError):  # Another thread may have changed it.
+            # Another thread may have changed it.
+            with contextlib.suppress(StopIteration, RuntimeError):
                 self.owed.pop(next(iter(self.owed)), None)
         if self.on_owed is not None:
             self.on_owed()
@@ -139,7 +167,8 @@ class Node:
             self._bring = BRING_MIN
 
     def refused(self, command: Command, now: float) -> None:
-        """The node answered a release with an error (BUSY, LOADING, MISCONF, NOPERM and the like), so the lock is still there.
+        """The node answered a release with an error (BUSY, LOADING, MISCONF, NOPERM and the like),
+        so the lock is still there.
 
         What it refuses now it may take later. It is not asked again before `bring_at`.
         """

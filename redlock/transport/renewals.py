@@ -1,4 +1,5 @@
-"""Renewals on one set of connections: the extensions that are due there are begun, and lost leases are told of.
+"""Renewals on one set of connections: the extensions that are due there are begun, and lost leases
+are told of.
 
 Pure, as the set is. When which lease is due is the schedule of `redlock.core.renewal`.
 """
@@ -20,27 +21,31 @@ from redlock.transport.run import Run
 __all__ = ["TOGETHER_MAX", "Renewals"]
 
 TOGETHER_MAX = 256
-"""Extensions at once, so that a thousand leases do not put more in flight than a node may owe. The others wait, their deadlines
-do not."""
+"""Extensions at once, so that a thousand leases do not put more in flight than a node may owe.
+The others wait, their deadlines do not."""
 
 _log = logging.getLogger("redlock")
 
 
 class Renewals:
-    """All watched leases of one coordinator, renewed on the set of links that this was last moved to.
+    """All watched leases of one coordinator, renewed on the set of links that this was last moved
+    to.
 
-    What a user's callback raises is logged: other leases are lost, or renewed, at the same moment. *together*: extensions at
-    once.
+    What a user's callback raises is logged: other leases are lost, or renewed, at the same moment.
+    *together*: extensions at once.
     """
 
-    def __init__(self, clock: Callable[[], float], cluster: Cluster, *, together: int | None = None) -> None:
+    def __init__(
+        self, clock: Callable[[], float], cluster: Cluster, *, together: int | None = None
+    ) -> None:
         self._links: LinkSet | None = None
         self._clock = clock
         self._cluster = cluster
         self._together = TOGETHER_MAX if together is None else together
         self._schedule = Renewal()
         self._under_way = 0
-        # What is due and was not begun, or told, yet: an exception in between must not lose a lease out of sight.
+        # What is due and was not begun, or told, yet: an exception in between must not lose a lease
+        # out of sight.
         self._starting: deque[Watch] = deque()
         self._lapsing: deque[Watch] = deque()
         self.closed = False
@@ -62,7 +67,11 @@ class Renewals:
         """When `tick` must be called next; infinity if there is nothing to watch."""
         if self.closed:
             return float("inf")
-        if self._starting or self._lapsing or (self._schedule.ready and self._under_way < self._together):
+        if (
+            self._starting
+            or self._lapsing
+            or (self._schedule.ready and self._under_way < self._together)
+        ):
             return float("-inf")
         return self._schedule.next_at
 
@@ -73,7 +82,9 @@ class Renewals:
 
     def tick(self, now: float) -> None:
         """Tell of the leases that are lost, and begin the renewals that are due."""
-        extend, lost = self._schedule.due(now, self._together - self._under_way - len(self._starting))
+        extend, lost = self._schedule.due(
+            now, self._together - self._under_way - len(self._starting)
+        )
         self._lapsing += lost
         self._starting += extend
         while self._lapsing:
@@ -106,7 +117,8 @@ class Renewals:
                 self._jeopardy(watch, error)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:  # A user's `on_event`; it may ask for the result of a task that was cancelled.
+        except BaseException:
+            # A user's `on_event`; it may ask for the result of a task that was cancelled.
             _log.exception("reporting the renewal of %r failed", watch.holding.resource)
         finally:
             self._sooner(self.next_at)
@@ -114,7 +126,14 @@ class Renewals:
     def _jeopardy(self, watch: Watch, error: BaseException) -> None:
         holding = watch.holding
         self._cluster.note(
-            LeaseInJeopardy(self._clock(), holding.resource, holding.owner, holding.token, holding.valid_until, str(error))
+            LeaseInJeopardy(
+                self._clock(),
+                holding.resource,
+                holding.owner,
+                holding.token,
+                holding.valid_until,
+                str(error),
+            )
         )
 
     def _lapse(self, watch: Watch) -> None:

@@ -26,10 +26,12 @@ class Writer(Protocol):
 
 
 class Run(Generic[T]):
-    """A flow, the `Wait` it is at, and the set of links it writes to; without one, events for it are dropped.
+    """A flow, the `Wait` it is at, and the set of links it writes to; without one, events for it
+    are dropped.
 
-    *wanted*: how many grants it is to be woken for; the links leave all but the last of them in *kept*, where they come by
-    *mailbox*, and say nothing. Drivers make it a kind of their own where a pause, or its end, is more than time to them.
+    *wanted*: how many grants it is to be woken for; the links leave all but the last of them in
+    *kept*, where they come by *mailbox*, and say nothing. Drivers make it a kind of their own where
+    a pause, or its end, is more than time to them.
     """
 
     __slots__ = (
@@ -49,7 +51,11 @@ class Run(Generic[T]):
     )
 
     def __init__(
-        self, flow: Flow[T], linkset: Writer, clock: Callable[[], float], on_done: Callable[[], None] | None = None
+        self,
+        flow: Flow[T],
+        linkset: Writer,
+        clock: Callable[[], float],
+        on_done: Callable[[], None] | None = None,
     ) -> None:
         self._flow = flow
         self._send = flow.send
@@ -78,8 +84,9 @@ class Run(Generic[T]):
     def step(self, event: Event) -> None:
         """Deliver one event, or keep it if the flow does not want to be woken for it yet.
 
-        Kept grants come first, and may bring the flow to another wait. The event behind them was for the wait before: a `Tick`
-        says nothing of a wait whose time is not over, and in a pause nothing is heard but a `Tick`.
+        Kept grants come first, and may bring the flow to another wait. The event behind them was
+        for the wait before: a `Tick` says nothing of a wait whose time is not over, and in a pause
+        nothing is heard but a `Tick`.
         """
         kept = self.kept
         if type(event) is Reply and event.value is GRANTED:
@@ -103,7 +110,8 @@ class Run(Generic[T]):
         """It waits for nothing but the time: a driver may give what it uses to others meanwhile."""
 
     def may_go_on(self) -> bool:
-        """Its pause is over: whether it goes on at once. If not, its driver resumes it when it has its turn."""
+        """Its pause is over: whether it goes on at once. If not, its driver resumes it when it
+        has its turn."""
         return True
 
     def cancel(self) -> None:
@@ -137,14 +145,17 @@ class Run(Generic[T]):
             self.value = stop.value
         except BaseException as error:
             if getattr(self._flow, "gi_frame", None) is not None:
-                # It came from the linkset, or from an interrupt between the flow's yield and us: the flow must still clean up.
+                # It came from the linkset, or from an interrupt between the flow's yield and us:
+                # the flow must still clean up.
                 if not isinstance(error, Exception):
                     raise
                 self._clean_up()
             self.error = error
         self.done = True
         self.kept = []
-        self.wait = _ENDED  # A run and its requests know each other: let go, or every acquire is work for the collector.
+        # A run and its requests know each other: let go, or every acquire is work for the
+        # collector.
+        self.wait = _ENDED
         if self.on_done is not None:
             self.on_done()
 

@@ -1,4 +1,5 @@
-"""A set of blocking connections, one to each node: the thread that holds it does its I/O, on one poller over all sockets."""
+"""A set of blocking connections, one to each node: the thread that holds it does its I/O, on one
+poller over all sockets."""
 
 from __future__ import annotations
 
@@ -36,15 +37,18 @@ _Tls = ssl.SSLSocket
 class Sockets:
     """The sockets of one set, and what dialling brings: what a `LinkSet` needs of blocking I/O.
 
-    *dial*: for each node, what begins to dial it and calls `arrive` in the end. Knows nothing of the links above it, lest a set
-    that Ctrl-C tore out of the hands of its thread live on in a circle.
+    *dial*: for each node, what begins to dial it and calls `arrive` in the end. Knows nothing of
+    the links above it, lest a set that Ctrl-C tore out of the hands of its thread live on in a
+    circle.
     """
 
     def __init__(self, dial: Sequence[Callable[[Sockets], None]]) -> None:
         self.socks: list[socket.socket | None] = [None] * len(dial)
         self.by_fd: dict[int, int] = {}
         """Nodes by the descriptors of their sockets."""
-        self.arrivals: deque[tuple[int, redis.Connection | None, socket.socket | None, Fault | None]] = deque()
+        self.arrivals: deque[
+            tuple[int, redis.Connection | None, socket.socket | None, Fault | None]
+        ] = deque()
         """Dials that ended, which nobody has taken over yet."""
         self.closed = False
         self.torn = False
@@ -60,7 +64,13 @@ class Sockets:
 
     # From other threads
 
-    def arrive(self, node: int, connection: redis.Connection | None, sock: socket.socket | None, fault: Fault | None) -> None:
+    def arrive(
+        self,
+        node: int,
+        connection: redis.Connection | None,
+        sock: socket.socket | None,
+        fault: Fault | None,
+    ) -> None:
         """A dial ended."""
         self.arrivals.append((node, connection, sock, fault))
         self.ring()
@@ -87,7 +97,8 @@ class Sockets:
         except _AGAIN:
             sent = 0
         except OSError:
-            # Its end is read behind the answers that came before it; where that would not be told, it is made so.
+            # Its end is read behind the answers that came before it; where that would not be told,
+            # it is made so.
             self.torn = True
             with contextlib.suppress(OSError):
                 if isinstance(sock, _Tls):  # Its own would read on as if there were no TLS.
@@ -169,10 +180,16 @@ class Sockets:
 
 
 class ConnectionSet:
-    """A set of connections, one to each of *nodes*, used by one thread at a time: its `linkset` over its `sockets`."""
+    """A set of connections, one to each of *nodes*, used by one thread at a time: its `linkset`
+    over its `sockets`."""
 
     def __init__(
-        self, nodes: Sequence[Node], dial: Sequence[Callable[[Sockets], None]], hangups: Hangups, *, silence: float
+        self,
+        nodes: Sequence[Node],
+        dial: Sequence[Callable[[Sockets], None]],
+        hangups: Hangups,
+        *,
+        silence: float,
     ) -> None:
         self.sockets = Sockets(dial)
         self.linkset = LinkSet(nodes, self.sockets, clock, silence=silence)
@@ -213,8 +230,8 @@ class ConnectionSet:
     def pump(self, until: float = math.inf) -> None:
         """Wait for the first events, at most until *until* or something is due, and hand them out.
 
-        Everything that is there is read, also after the deciding vote: a node that always answers last would otherwise
-        never be heard.
+        Everything that is there is read, also after the deciding vote: a node that always answers
+        last would otherwise never be heard.
         """
         linkset, sockets = self.linkset, self.sockets
         if linkset.mailbox:
@@ -252,21 +269,26 @@ class ConnectionSet:
                 # TLS may hold decrypted bytes that no poller reports.
                 more = len(data) == _READ or isinstance(sock, _Tls)
         linkset.busy = -1
-        if left <= 0 or not ready:  # Where there was time left, the next look at it comes after what was ready.
+        # Where there was time left, the next look at it comes after what was ready.
+        if left <= 0 or not ready:
             linkset.tick()
 
     def welcome(self) -> None:
         """Take over the connections that dialling brought."""
         linkset, sockets = self.linkset, self.sockets
         while sockets.arrivals:
-            # An interrupt from here on would leave the link waiting for a dial that nobody remembers.
+            # An interrupt from here on would leave the link waiting for a dial that nobody
+            # remembers.
             linkset.busy = sockets.arrivals[0][0]
             node, connection, sock, fault = sockets.arrivals.popleft()
-            if not linkset.links[node].dialling:  # Answers of another connection would be taken for those of the one that it has.
+            # Answers of another connection would be taken for those of the one that it has.
+            if not linkset.links[node].dialling:
                 if connection is not None:
                     hang_up(connection)
             elif connection is None or sock is None:
-                linkset.dial_failed(node, fault or Fault(FaultKind.UNREACHABLE, "could not be reached"))
+                linkset.dial_failed(
+                    node, fault or Fault(FaultKind.UNREACHABLE, "could not be reached")
+                )
             else:
                 sockets.adopt(node, connection, sock)
                 self._hangups.watch(self, node, sock)

@@ -1,4 +1,5 @@
-"""Connections on an event loop, one to each node: what a `LinkSet` needs of asyncio to be driven by it."""
+"""Connections on an event loop, one to each node: what a `LinkSet` needs of asyncio to be driven
+by it."""
 
 from __future__ import annotations
 
@@ -21,15 +22,18 @@ __all__ = ["Streams"]
 
 _BUFFER = 1 << 16
 _LOOK_AGAIN = 1.0
-"""At most this long between looks: the loop's timers stop while the machine sleeps, and the lease clock does not."""
+"""At most this long between looks: the loop's timers stop while the machine sleeps, and the
+lease clock does not."""
 _CLOSES_WITHIN = 100
-"""Turns of the loop: a transport tells its protocol a turn or two after its end; TLS needs a few more."""
+"""Turns of the loop: a transport tells its protocol a turn or two after its end; TLS needs a few
+more."""
 
 _log = logging.getLogger("redlock")
 
 
 class _Protocol(asyncio.BufferedProtocol):
-    """One connection's bytes. A `BufferedProtocol`, because the default transport allocates 256 KiB for every reply."""
+    """One connection's bytes. A `BufferedProtocol`, because the default transport allocates 256
+    KiB for every reply."""
 
     def __init__(self, streams: Streams, index: int) -> None:
         self._streams = streams
@@ -57,7 +61,9 @@ class Streams:
     *silence*: see `LinkSet`; *timeout*: seconds for a dial. Belongs to `loop` once that is set.
     """
 
-    def __init__(self, nodes: Sequence[Node], found: Sequence[Endpoint], *, silence: float, timeout: float) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], found: Sequence[Endpoint], *, silence: float, timeout: float
+    ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.buffer = memoryview(bytearray(_BUFFER))
         self.closed = False
@@ -105,7 +111,8 @@ class Streams:
         task.add_done_callback(partial(self._dial_ended, node))
 
     def readable(self, node: int) -> bool:
-        """Whether the loop has not brought everything from *node* yet: it was blocked, or is about to tell of the end."""
+        """Whether the loop has not brought everything from *node* yet: it was blocked, or is
+        about to tell of the end."""
         transport = self._transports[node]
         fd = _descriptor(transport)
         if fd < 0:
@@ -121,7 +128,9 @@ class Streams:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = instant
-        self._timer = self.loop.call_later(min(max(0.0, instant - clock()), _LOOK_AGAIN), self._tick)
+        self._timer = self.loop.call_later(
+            min(max(0.0, instant - clock()), _LOOK_AGAIN), self._tick
+        )
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
@@ -148,7 +157,8 @@ class Streams:
         fault: Fault | None = None
         try:
             keep, transport = await endpoint.open(self._timeout, protocol, self._lookups[index])
-        except Exception as error:  # Whatever dialling raises is that node's fault, for the votes to tell.
+        except Exception as error:
+            # Whatever dialling raises is that node's fault, for the votes to tell.
             fault = endpoint.fault(error)
         # Not above: what flows raise now would carry that error, and with it perhaps a credential.
         if fault is not None:
@@ -159,14 +169,21 @@ class Streams:
         self.linkset.connected(index)
 
     def _dial_ended(self, index: int, task: asyncio.Task[None]) -> None:
-        """A dial that did not end by itself, as when somebody cancels every task of the loop, must end for its link too."""
+        """A dial that did not end by itself, as when somebody cancels every task of the loop,
+        must end for its link too."""
         self._dials.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             _log.error("a dial failed", exc_info=error)
-        if (error is not None or task.cancelled()) and self.linkset.links[index].dialling and not self.closed:
+        if (
+            (error is not None or task.cancelled())
+            and self.linkset.links[index].dialling
+            and not self.closed
+        ):
             why = "the dial was cancelled" if error is None else type(error).__name__
-            self.linkset.dial_failed(index, Fault(FaultKind.UNREACHABLE, f"could not be dialled ({why})"))
+            self.linkset.dial_failed(
+                index, Fault(FaultKind.UNREACHABLE, f"could not be dialled ({why})")
+            )
 
     def _flush(self) -> None:
         self._flushing = False
@@ -215,7 +232,9 @@ class Streams:
         for transport in self._transports:
             fd = _descriptor(transport)
             if fd >= 0:
-                os.close(fd)  # First, as there may be no descriptor left: then its number is the one that `open` gives.
+                # First, as there may be no descriptor left: then its number is the one that `open`
+                # gives.
+                os.close(fd)
                 nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
                 if nothing != fd:
                     os.dup2(nothing, fd, inheritable=False)
@@ -223,14 +242,17 @@ class Streams:
 
 
 def _descriptor(transport: asyncio.Transport | None) -> int:
-    """The file descriptor of a connection; -1 if it has none, as one whose end we have not been told of yet."""
+    """The file descriptor of a connection; -1 if it has none, as one whose end we have not been
+    told of yet."""
     if transport is None or transport.is_closing():
         return -1
-    sock = transport.get_extra_info("socket")  # Under TLS there is none at times though it is not closing.
+    # Under TLS there is none at times though it is not closing.
+    sock = transport.get_extra_info("socket")
     return sock.fileno() if sock is not None else -1
 
 
 def _put(transport: asyncio.Transport, data: bytes) -> None:
-    """Write, unless the connection has ended: uvloop raises then, before it tells us of the end. Its link hears of it soon."""
+    """Write, unless the connection has ended: uvloop raises then, before it tells us of the end.
+    Its link hears of it soon."""
     if not transport.is_closing():
         transport.write(data)

@@ -1,8 +1,10 @@
-"""The threads of one coordinator: each lives while it has something to do, and none of them ends in silence.
+"""The threads of one coordinator: each lives while it has something to do, and none of them ends in
+silence.
 
-A `Worker` logs what its thread raises and lets the thread go on. Where no thread can be had, or no descriptor that it needs,
-`Threads` remembers who wanted one. It is tried again by every call of a user and by every thread of ours that still runs;
-the hang-ups' thread is one of them for as long as a connection lives, so nothing waits for the luck of a next call.
+A `Worker` logs what its thread raises and lets the thread go on. Where no thread can be had, or no
+descriptor that it needs, `Threads` remembers who wanted one. It is tried again by every call of a
+user and by every thread of ours that still runs; the hang-ups' thread is one of them for as long as
+a connection lives, so nothing waits for the luck of a next call.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from collections.abc import Callable
 __all__ = ["AGAIN", "Threads", "Worker"]
 
 AGAIN = 0.1
-"""Seconds between attempts at a thread that cannot be had: the coordinator is to work within a second of the cause's end."""
+"""Seconds between attempts at a thread that cannot be had: the coordinator is to work within a
+second of the cause's end."""
 _PAUSE_MIN, _PAUSE_MAX = 0.02, 0.25
 
 _log = logging.getLogger("redlock")
@@ -46,14 +49,15 @@ class Threads:
 class Worker:
     """One thread that lives while there is something to do.
 
-    `_lock` guards what there is to do. Subclasses say whether there is something (`_due`), do a little of it (`_step`), and
-    have and give back what the thread needs (`_prepare`, `_tidy`).
+    `_lock` guards what there is to do. Subclasses say whether there is something (`_due`), do a
+    little of it (`_step`), and have and give back what the thread needs (`_prepare`, `_tidy`).
     """
 
     _name = "redlock"
 
-    # No Event and no Condition, which stay locked for ever when a Ctrl-C strikes on the way into one. And no plain lock: the
-    # handler of a signal may call us, a close above all, in the midst of a `with`.
+    # No Event and no Condition, which stay locked for ever when a Ctrl-C strikes on the way into
+    # one. And no plain lock: the handler of a signal may call us, a close above all, in the midst
+    # of a `with`.
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._lock = threading.RLock()
@@ -74,7 +78,8 @@ class Worker:
         """Give that back: the thread ends, or could not begin. The lock is held."""
 
     def _begin(self) -> str | None:
-        """Have a thread see to what is due; the lock is held. None: it does; otherwise why none can be had.
+        """Have a thread see to what is due; the lock is held. None: it does; otherwise why none can
+        be had.
 
         It is begun later then. Raises only what strikes from outside, a Ctrl-C.
         """
@@ -85,12 +90,17 @@ class Worker:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         except BaseException as error:
-            self._thread = None  # It may run already, after a Ctrl-C: it finds that it is not the one, and ends.
+            # It may run already, after a Ctrl-C: it finds that it is not the one, and ends.
+            self._thread = None
             self._tidy()
             self._threads.later(self._begin_if_due)
             if not isinstance(error, RuntimeError | MemoryError | OSError):
                 raise
-            return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+            return (
+                (error.strerror if isinstance(error, OSError) else None)
+                or str(error)
+                or type(error).__name__
+            )
         return None
 
     def _begin_if_due(self) -> None:
@@ -111,7 +121,8 @@ class Worker:
                 try:
                     self._step()
                     pause = _PAUSE_MIN
-                except BaseException:  # Also a SystemExit of a user's `on_event`: leases are watched here.
+                except BaseException:
+                    # Also a SystemExit of a user's `on_event`: leases are watched here.
                     _log.exception("the thread %s failed, and goes on", me.name)
                     time.sleep(pause)
                     pause = min(2 * pause, _PAUSE_MAX)

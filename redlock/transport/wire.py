@@ -1,4 +1,5 @@
-"""Bytes: how a command is encoded, and a reader that no reply can make grow without bound. hiredis does the work."""
+"""Bytes: how a command is encoded, and a reader that no reply can make grow without bound.
+hiredis does the work."""
 
 from __future__ import annotations
 
@@ -10,17 +11,29 @@ import hiredis
 
 from redlock.core.commands import Command
 
-__all__ = ["NOT_YET", "ReplyReader", "ServerError", "WireError", "bulk", "clean", "encode", "encode_whole"]
+__all__ = [
+    "NOT_YET",
+    "ReplyReader",
+    "ServerError",
+    "WireError",
+    "bulk",
+    "clean",
+    "encode",
+    "encode_whole",
+]
 
 NOT_YET = object()
-REPLY_MAX = 1 << 18  # Six sections of INFO are some 6 KiB; our other scripts answer with less than 300 bytes.
-ELEMENTS_MAX = 99  # Our longest array has four. hiredis reserves memory for all elements that a header announces.
+# Six sections of INFO are some 6 KiB; our other scripts answer with less than 300 bytes.
+REPLY_MAX = 1 << 18
+# Our longest array has four. hiredis reserves memory for all elements that a header announces.
+ELEMENTS_MAX = 99
 LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quotes.
 DETAIL_MAX = 160
 """Characters of a server's words that are worth a line in a log."""
 _TEMPLATES_MAX = 1024
 _TEMPLATE_KEYS_MAX = 1024
-"""Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in memory."""
+"""Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in
+memory."""
 # What a node says nearly always, to TAKE and to FREE: worth no closer look.
 _ORDINARY = re.compile(rb"(?::[0-9]{1,16}\r\n)+")
 
@@ -46,7 +59,8 @@ def bulk(text: str) -> bytes:
 
 
 def encode(command: Command) -> bytes:
-    """The command's bytes, the same for all nodes; a marked one still lacks its last argument, the node's marker."""
+    """The command's bytes, the same for all nodes; a marked one still lacks its last argument,
+    the node's marker."""
     data = command.packed
     if data is None:
         yes = command.yes
@@ -65,13 +79,21 @@ def encode_whole(command: Command) -> bytes:
 
 
 def _pack_vote(command: Command) -> bytes:
-    """The same bytes for TAKE and FREE, of which only owner and token are ever new: a third of the time."""
+    """The same bytes for TAKE and FREE, of which only owner and token are ever new: a third of
+    the time."""
     script, args = command.script, command.args
     assert script is not None
     owner, token = str(args[0]).encode(), str(args[1]).encode()
     make = _head if len(command.keys[0]) <= _TEMPLATE_KEYS_MAX else _head.__wrapped__
     head = make(3 + len(command.keys) + len(args) + command.marked, script.sha, command.keys)
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (head, len(owner), owner, len(token), token, _rest(args[2:]))
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+        head,
+        len(owner),
+        owner,
+        len(token),
+        token,
+        _rest(args[2:]),
+    )
 
 
 @lru_cache(maxsize=_TEMPLATES_MAX)
@@ -94,15 +116,18 @@ def _pack(words: tuple[str, ...], *, marked: bool) -> bytes:
 class ReplyReader:
     """Replies out of bytes, in order; bounded, whatever comes.
 
-    Every header is read before hiredis sees it. Only what RESP2 servers answer to our commands passes: a line, an integer,
-    a bulk string, or one flat array of these. hiredis alone reads more (RESP3, where `#t` equals 1; a thousand nested
-    arrays), reserves memory for as many elements as a header claims, and does not look at what ends a bulk string.
+    Every header is read before hiredis sees it. Only what RESP2 servers answer to our commands
+    passes: a line, an integer, a bulk string, or one flat array of these. hiredis alone reads more
+    (RESP3, where `#t` equals 1; a thousand nested arrays), reserves memory for as many elements as
+    a header claims, and does not look at what ends a bulk string.
     """
 
     __slots__ = ("_body", "_ending", "_left", "_line", "_reader", "_unread", "cut")
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader(protocolError=WireError, replyError=ServerError, notEnoughData=NOT_YET)
+        self._reader = hiredis.Reader(
+            protocolError=WireError, replyError=ServerError, notEnoughData=NOT_YET
+        )
         self._unread = 0
         self._line = b""  # The beginning of a line that was cut.
         self._body = 0  # Bytes of a bulk string still to come,
@@ -160,7 +185,9 @@ class ReplyReader:
             return
         if kind == b"*":
             if self._left:
-                raise WireError("sent an array inside an array, which no command of ours is answered with")
+                raise WireError(
+                    "sent an array inside an array, which no command of ours is answered with"
+                )
             self._left = _count(text, ELEMENTS_MAX, "an array")
             return
         if kind not in b":+-$\r":
@@ -173,5 +200,8 @@ def _count(digits: bytes, limit: int, what: str) -> int:
     if not digits.isdigit() or len(digits) > 9:
         raise WireError(f"sent what is not RESP (the size of {what})")
     if int(digits) > limit:
-        raise WireError(f"sent {what} of {int(digits)}, more than the {limit} that any command of ours is answered with")
+        raise WireError(
+            f"sent {what} of {int(digits)}, more than the {limit} that any command of ours is"
+            " answered with"
+        )
     return int(digits)

@@ -1,4 +1,5 @@
-"""The machinery of the benchmarks on real servers: yardsticks, proxy, contenders' processes, turns, bars and the report."""
+"""The machinery of the benchmarks on real servers: yardsticks, proxy, contenders' processes,
+turns, bars and the report."""
 
 from __future__ import annotations
 
@@ -53,10 +54,21 @@ def lock_keys(nodes: Nodes, name: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "key", ["floor", "floor-scripts", "minimal", "ours", "ours-asyncio", "ours-uvloop", "gather", "ours-one"]
+    "key",
+    [
+        "floor",
+        "floor-scripts",
+        "minimal",
+        "ours",
+        "ours-asyncio",
+        "ours-uvloop",
+        "gather",
+        "ours-one",
+    ],
 )
 def test_every_contender_of_ours_really_locks(bench: Bench, compiled: None, key: str) -> None:
-    """It times as many pairs as it was asked for, none fails, and nothing of them stays on a node."""
+    """It times as many pairs as it was asked for, none fails, and nothing of them stays on a
+    node."""
     _load_scripts(bench)
     (contender,) = bench.contenders(key)
     with bench.started(contender) as worker:
@@ -64,7 +76,8 @@ def test_every_contender_of_ours_really_locks(bench: Bench, compiled: None, key:
         said = worker.ask("pairs", resource=f"smoke-{key}", count=PAIRS, warm=2)
         assert (len(said["acquire"]), len(said["release"]), said["failed"]) == (PAIRS, PAIRS, 0)
         assert min(said["acquire"]) > 0 and said["cpu"] > 0
-        worker.ask("pairs", resource="behind", count=1)  # Its answers come behind the last releases.
+        # Its answers come behind the last releases.
+        worker.ask("pairs", resource="behind", count=1)
     if contender.nodes == 5:
         assert lock_keys(bench.nodes, f"smoke-{key}") == 0
 
@@ -83,8 +96,11 @@ def test_a_lock_that_is_held_is_not_granted(bench: Bench, compiled: None, key: s
     assert (said["acquire"], said["failed"]) == ([], 3)
 
 
-def test_the_proxy_takes_its_time_keeps_the_order_and_counts(cluster: Nodes, compiled: None) -> None:
-    """No answer before its round trip is over, ten pipelined ones in the order of their questions, one connection."""
+def test_the_proxy_takes_its_time_keeps_the_order_and_counts(
+    cluster: Nodes, compiled: None
+) -> None:
+    """No answer before its round trip is over, ten pipelined ones in the order of their
+    questions, one connection."""
     trips = [0.0, 0.01, 0.02, 0.03, 0.04]
     with proxies(cluster, trips) as between:
         for url, trip in zip(between.urls, trips, strict=True):
@@ -104,7 +120,9 @@ def test_the_proxy_takes_its_time_keeps_the_order_and_counts(cluster: Nodes, com
         assert between.connections() == [0] * 5
 
 
-def test_the_proxy_holds_late_chunks_back_and_nothing_overtakes_them(cluster: Nodes, compiled: None) -> None:
+def test_the_proxy_holds_late_chunks_back_and_nothing_overtakes_them(
+    cluster: Nodes, compiled: None
+) -> None:
     """With every chunk late, an answer is late twice; with none, it need not be."""
     with proxies(cluster, [0.0] * 5, late=(1.0, 0.03)) as between:
         parts = urlsplit(between.urls[0])
@@ -119,14 +137,19 @@ def test_a_contender_that_ends_says_why(tmp_path: Path) -> None:
     """The last error on its stderr, not a broken pipe."""
     script = tmp_path / "contender.py"
     script.write_text("raise SystemExit('error: there is no such library')", "utf-8")
-    with Worker("broken", [sys.executable, str(script)]) as worker, pytest.raises(Failed, match="there is no such library"):
+    with (
+        Worker("broken", [sys.executable, str(script)]) as worker,
+        pytest.raises(Failed, match="there is no such library"),
+    ):
         worker.ask("open")
 
 
 def test_a_contender_that_cannot_is_told_from_one_that_is_silent(tmp_path: Path) -> None:
     """An error is an answer; silence ends the process."""
     script = tmp_path / "contender.py"
-    script.write_text('print(\'{"error": "cannot"}\', flush=True)\nimport time\ntime.sleep(60)', "utf-8")
+    script.write_text(
+        'print(\'{"error": "cannot"}\', flush=True)\nimport time\ntime.sleep(60)', "utf-8"
+    )
     with Worker("odd", [sys.executable, str(script)]) as worker:
         with pytest.raises(Failed, match="odd: cannot"):
             worker.ask("pairs")
@@ -140,7 +163,10 @@ def test_everybody_has_a_turn_in_every_round_in_changing_order(bench: Bench) -> 
     turns: list[tuple[int, str]] = []
     with contextlib.ExitStack() as stack:
         contenders = bench.contenders("ours", "minimal", "gather")
-        workers = {contender.key: stack.enter_context(Worker(contender.title, ["cat"])) for contender in contenders}
+        workers = {
+            contender.key: stack.enter_context(Worker(contender.title, ["cat"]))
+            for contender in contenders
+        }
         names = {worker.pid: key for key, worker in workers.items()}
 
         def measure(worker: Worker, contender: object, number: int) -> None:
@@ -167,10 +193,17 @@ def test_our_own_work_is_no_foreign_load() -> None:
 
 
 def test_bars_are_judged_by_their_figures_alone() -> None:
-    """Met, not met, and not measured are three things; either of two yardsticks is enough where the bar says so."""
+    """Met, not met, and not measured are three things; either of two yardsticks is enough where
+    the bar says so."""
     result = Result("uncontended", "t", "n", {})
     result.rows = [
-        {"key": "ours", "to_floor_value": 1.5, "to_minimal_value": 1.1, "cpu_to_floor_value": 1.7, "rounds": [30.0, 60.0]},
+        {
+            "key": "ours",
+            "to_floor_value": 1.5,
+            "to_minimal_value": 1.1,
+            "cpu_to_floor_value": 1.7,
+            "rounds": [30.0, 60.0],
+        },
         {"key": "redlock-ng", "rounds": [100.0, 200.0]},
     ]
     found = {bar.what: bar for bar in judge({"uncontended": result})}
@@ -183,16 +216,31 @@ def test_bars_are_judged_by_their_figures_alone() -> None:
 
 def test_a_report_names_versions_and_no_paths(bench: Bench, tmp_path: Path) -> None:
     """Everything a reader needs to repeat it, and nothing of the machine's file system."""
-    result = Result("uncontended", "Nobody else", "note", {"pair": "pair, us"}, chart=("pair", "pair, us", True))
+    result = Result(
+        "uncontended", "Nobody else", "note", {"pair": "pair, us"}, chart=("pair", "pair, us", True)
+    )
     (contender,) = bench.contenders("ours")
     result.add(contender, pair=12.5)
     bench.missing["redsync"] = "redsync (Go): no go on the PATH"
-    write(bench, {"uncontended": result}, judge({}), datetime.now(UTC), folder=tmp_path, results_md=tmp_path / "RESULTS.md")
+    write(
+        bench,
+        {"uncontended": result},
+        judge({}),
+        datetime.now(UTC),
+        folder=tmp_path,
+        results_md=tmp_path / "RESULTS.md",
+    )
     text = (tmp_path / "RESULTS.md").read_text("utf-8")
     assert "| **redlock, blocking** | 12.5 |" in text
-    assert "no go on the PATH" in text and "Python" in text and datetime.now(UTC).date().isoformat() in text
+    assert (
+        "no go on the PATH" in text
+        and "Python" in text
+        and datetime.now(UTC).date().isoformat() in text
+    )
     root = str(Path(__file__).resolve().parents[2])
     for path in tmp_path.iterdir():
-        assert root not in path.read_text("utf-8") and socket.gethostname() not in path.read_text("utf-8"), path
+        assert root not in path.read_text("utf-8") and socket.gethostname() not in path.read_text(
+            "utf-8"
+        ), path
     assert (tmp_path / "uncontended.svg").read_text("utf-8").startswith("<svg")
     assert "pair, us" in (tmp_path / "uncontended.svg").read_text("utf-8")

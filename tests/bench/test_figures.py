@@ -82,18 +82,23 @@ spans = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.integers(1,
 
 
 @given(spans)
-def test_an_overlap_is_somebody_entering_while_somebody_is_inside(drawn: list[tuple[int, int, int]]) -> None:
-    """Every entry during somebody else's stay, found by comparing all with all, and nothing when there is none."""
+def test_an_overlap_is_somebody_entering_while_somebody_is_inside(
+    drawn: list[tuple[int, int, int]],
+) -> None:
+    """Every entry during somebody else's stay, found by comparing all with all, and nothing when
+    there is none."""
     turns = [Turn(client, 0, entered, entered + long) for client, entered, long in drawn]
     clashes = [
         (one, other)
         for place, one in enumerate(turns)
         for other in turns[place + 1 :]
-        if one.client != other.client and max(one.entered_at, other.entered_at) < min(one.left_at, other.left_at)
+        if one.client != other.client
+        and max(one.entered_at, other.entered_at) < min(one.left_at, other.left_at)
     ]
     if not clashes:
         assert overlaps(turns) == 0
-    elif len({turn.client for turn in turns}) == len(turns):  # Nobody is inside twice, so nobody hides behind himself.
+    elif len({turn.client for turn in turns}) == len(turns):
+        # Nobody is inside twice, so nobody hides behind himself.
         assert overlaps(turns) > 0
 
 

@@ -1,8 +1,9 @@
 """One test body for both APIs, and a few looks at the servers that neither API would give.
 
-A test of the contract is an `async def` in the spelling of `redlock.asyncio`. For the blocking API the same spelling is put
-around `redlock`: what waits becomes a coroutine that calls the blocking method and never suspends, so that the body runs
-to its end in one step, without a loop; somebody else at the same time is a thread there, and a task here.
+A test of the contract is an `async def` in the spelling of `redlock.asyncio`. For the blocking API
+the same spelling is put around `redlock`: what waits becomes a coroutine that calls the blocking
+method and never suspends, so that the body runs to its end in one step, without a loop; somebody
+else at the same time is a thread there, and a task here.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from redlock.embedded import Node, Nodes
 from redlock.transport.clock import now
 
 PATIENCE = 20.0
-"""Seconds after which a test stops waiting for what must come: long, because the machine may be busy."""
+"""Seconds after which a test stops waiting for what must come: long, because the machine may be
+busy."""
 _WAITING = frozenset({"acquire", "release", "extend", "verify", "status", "nodes", "close"})
 
 Body = Coroutine[Any, Any, Any]
@@ -75,7 +77,11 @@ class Spelled:
 
 
 def _spelled(value: Any) -> Any:
-    return Spelled(value) if isinstance(value, redlock.Redlock | redlock.Lock | redlock.Lease) else value
+    return (
+        Spelled(value)
+        if isinstance(value, redlock.Redlock | redlock.Lock | redlock.Lease)
+        else value
+    )
 
 
 def drive(body: Body) -> Any:
@@ -125,7 +131,9 @@ class _Thread:
     def __init__(self, body: Body) -> None:
         self._value: Any = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(body,), daemon=True, name="contract-other")
+        self._thread = threading.Thread(
+            target=self._work, args=(body,), daemon=True, name="contract-other"
+        )
         self._thread.start()
 
     def _work(self, body: Body) -> None:
@@ -153,7 +161,9 @@ class Asyncio:
     module: Any = redlock.asyncio
     event = staticmethod(asyncio.Event)
 
-    def __init__(self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    def __init__(
+        self, name: str, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    ) -> None:
         self.name = name
         self._loop_factory = loop_factory
 
@@ -237,7 +247,9 @@ class Servers:
     """A side client on every node: what is there, whatever the library says."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
-        self.clients = [redis.Redis(host="127.0.0.1", port=node.port, socket_timeout=PATIENCE) for node in nodes]
+        self.clients = [
+            redis.Redis(host="127.0.0.1", port=node.port, socket_timeout=PATIENCE) for node in nodes
+        ]
 
     def __enter__(self) -> Servers:
         return self
@@ -247,10 +259,13 @@ class Servers:
             client.close()
 
     def lock_keys(self) -> dict[int, list[str]]:
-        """Every lock key that some node holds, by the node's place; an empty dict: nothing was left behind."""
+        """Every lock key that some node holds, by the node's place; an empty dict: nothing was
+        left behind."""
         found = {
             place: [
-                key.decode() for key in client.scan_iter(count=1000) if key != b"redlock:node" and not key.endswith(b":fence")
+                key.decode()
+                for key in client.scan_iter(count=1000)
+                if key != b"redlock:node" and not key.endswith(b":fence")
             ]
             for place, client in enumerate(self.clients)
         }

@@ -1,4 +1,5 @@
-"""The contract suite: every body runs for the blocking API and for asyncio; marked ones on uvloop too."""
+"""The contract suite: every body runs for the blocking API and for asyncio; marked ones on
+uvloop too."""
 
 from __future__ import annotations
 

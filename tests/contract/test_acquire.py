@@ -39,7 +39,9 @@ def dead_urls(count: int) -> list[str]:
     return found
 
 
-async def test_a_free_lock_is_granted_by_a_majority(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_a_free_lock_is_granted_by_a_majority(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """A lease means that a majority holds `owner:token` under the documented key."""
     async with api.redlock(nodes.urls) as locks:
         lease = await locks.lock("orders").acquire()
@@ -62,9 +64,15 @@ async def test_a_free_lock_is_granted_by_a_majority(api: Api, nodes: Nodes, serv
     ids=str,
 )
 async def test_a_contended_lock_gives_none_in_time(
-    api: Api, nodes: Nodes, servers: Servers, of_lock: dict[str, Any], of_acquire: dict[str, Any], at_least: float
+    api: Api,
+    nodes: Nodes,
+    servers: Servers,
+    of_lock: dict[str, Any],
+    of_acquire: dict[str, Any],
+    at_least: float,
 ) -> None:
-    """None when somebody else holds it: after one try, or after exactly the timeout that applies; and nothing stays behind."""
+    """None when somebody else holds it: after one try, or after exactly the timeout that
+    applies; and nothing stays behind."""
     async with api.redlock(nodes.urls) as locks, locks.lock("orders") as lease:
         began_at = now()
         assert await locks.lock("orders", **of_lock).acquire(**of_acquire) is None
@@ -73,13 +81,19 @@ async def test_a_contended_lock_gives_none_in_time(
         assert set(servers.holders("orders")) <= {f"{lease.owner}:{lease.fencing_token}", None}
 
 
-@pytest.mark.parametrize(("of_lock", "of_acquire"), [({}, {}), ({"timeout": None}, {}), ({"timeout": 0}, {"timeout": None})])
+@pytest.mark.parametrize(
+    ("of_lock", "of_acquire"),
+    [({}, {}), ({"timeout": None}, {}), ({"timeout": 0}, {"timeout": None})],
+)
 async def test_without_a_timeout_acquire_waits_for_the_holder(
     api: Api, nodes: Nodes, of_lock: dict[str, Any], of_acquire: dict[str, Any]
 ) -> None:
     """None as a timeout, the lock's default too, waits for ever: here until the holder releases."""
     journal = Journal(api)
-    async with api.redlock(nodes.urls) as locks, api.redlock(nodes.urls, on_event=journal) as others:
+    async with (
+        api.redlock(nodes.urls) as locks,
+        api.redlock(nodes.urls, on_event=journal) as others,
+    ):
         holder = await locks.lock("orders").acquire()
         failed = journal.expect(TryFailed)
         waiter = api.spawn(others.lock("orders", **of_lock).acquire(**of_acquire))
@@ -94,7 +108,9 @@ async def test_without_a_timeout_acquire_waits_for_the_holder(
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan"), "1", True], ids=str)
-async def test_a_timeout_that_is_no_duration_is_refused(api: Api, nodes: Nodes, timeout: Any) -> None:
+async def test_a_timeout_that_is_no_duration_is_refused(
+    api: Api, nodes: Nodes, timeout: Any
+) -> None:
     """ValueError, naming the value, before anything is sent; from `lock` as from `acquire`."""
     async with api.redlock(nodes.urls) as locks:
         with pytest.raises(ConfigurationError, match="timeout"):
@@ -111,11 +127,14 @@ async def test_a_timeout_together_with_blocking_false_is_refused(api: Api, nodes
                 await locks.lock("orders").acquire(blocking=False, timeout=timeout)
 
 
-@pytest.mark.parametrize("of_acquire", [{"blocking": False}, {"timeout": 0}, {"timeout": 0.4}], ids=str)
+@pytest.mark.parametrize(
+    "of_acquire", [{"blocking": False}, {"timeout": 0}, {"timeout": 0.4}], ids=str
+)
 async def test_without_a_majority_acquire_raises_and_names_the_nodes(
     api: Api, nodes: Nodes, servers: Servers, of_acquire: dict[str, Any]
 ) -> None:
-    """Silence is an outage, not contention: QuorumUnavailable, with the votes and a message for the person on call."""
+    """Silence is an outage, not contention: QuorumUnavailable, with the votes and a message for
+    the person on call."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks:
         async with locks.lock("other"):
             pass
@@ -129,15 +148,21 @@ async def test_without_a_majority_acquire_raises_and_names_the_nodes(
             if place < 3:
                 assert not vote.granted
                 assert isinstance(vote.error, NodeUnreachable)
-                assert re.match("did not answer|was not connected", vote.reason) and vote.node in message
+                assert (
+                    re.match("did not answer|was not connected", vote.reason)
+                    and vote.node in message
+                )
                 assert vote.reason in message
             else:
                 assert vote.error is None
         assert await until(api, lambda: not servers.lock_keys())
 
 
-async def test_a_new_client_asks_no_node_for_a_vote_before_a_majority_has_shown_a_marker(api: Api, nodes: Nodes) -> None:
-    """And says so of those that it could ask: a cluster that is being founded must not look new again after a vote."""
+async def test_a_new_client_asks_no_node_for_a_vote_before_a_majority_has_shown_a_marker(
+    api: Api, nodes: Nodes
+) -> None:
+    """And says so of those that it could ask: a cluster that is being founded must not look new
+    again after a vote."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks:
         with paused(majority(nodes)), pytest.raises(QuorumUnavailable) as caught:
             await locks.lock("orders").acquire(blocking=False)
@@ -147,8 +172,11 @@ async def test_a_new_client_asks_no_node_for_a_vote_before_a_majority_has_shown_
             pass
 
 
-async def test_nodes_that_refuse_the_connection_are_named(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Three of five addresses where nobody listens: QuorumUnavailable at once says so of each; two are survived."""
+async def test_nodes_that_refuse_the_connection_are_named(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Three of five addresses where nobody listens: QuorumUnavailable at once says so of each;
+    two are survived."""
     dead = dead_urls(3)
     async with api.redlock([*nodes.urls[:2], *dead]) as locks:
         with pytest.raises(QuorumUnavailable) as caught:
@@ -156,12 +184,18 @@ async def test_nodes_that_refuse_the_connection_are_named(api: Api, nodes: Nodes
         assert f"; {', '.join(dead)}: refused the connection" in str(caught.value)
         assert not any(vote.granted for vote in caught.value.votes[2:])
     assert await until(api, lambda: not servers.lock_keys())
-    async with api.redlock([*nodes.urls[:3], *dead[:2]]) as locks, locks.lock("orders", timeout=5.0) as lease:
+    async with (
+        api.redlock([*nodes.urls[:3], *dead[:2]]) as locks,
+        locks.lock("orders", timeout=5.0) as lease,
+    ):
         assert lease.is_held()
 
 
-async def test_a_minority_that_holds_somebody_elses_lock_is_no_contention(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """None only if a majority answered: two nodes that are held and three that are silent tell nothing."""
+async def test_a_minority_that_holds_somebody_elses_lock_is_no_contention(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """None only if a majority answered: two nodes that are held and three that are silent tell
+    nothing."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks:
         async with locks.lock("warm"):
             pass
@@ -175,7 +209,8 @@ async def test_a_minority_that_holds_somebody_elses_lock_is_no_contention(api: A
 
 
 async def test_the_body_never_runs_without_the_lock(api: Api, nodes: Nodes) -> None:
-    """`with` raises LockContended or QuorumUnavailable, each with its votes, and the body stays out."""
+    """`with` raises LockContended or QuorumUnavailable, each with its votes, and the body stays
+    out."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks:
         async with locks.lock("orders", ttl=30.0) as lease:
             for timeout in (0, 0.2):
@@ -183,7 +218,9 @@ async def test_the_body_never_runs_without_the_lock(api: Api, nodes: Nodes) -> N
                     async with locks.lock("orders", timeout=timeout):
                         pytest.fail("the body ran while somebody else held the lock")
                 assert len(caught.value.votes) == 5
-                assert lease.owner not in str(caught.value), "the whole owner would let a reader of logs release the lock"
+                assert lease.owner not in str(caught.value), (
+                    "the whole owner would let a reader of logs release the lock"
+                )
         with paused(majority(nodes)):
             for timeout in (0, 0.2):
                 with pytest.raises(QuorumUnavailable):
@@ -191,8 +228,11 @@ async def test_the_body_never_runs_without_the_lock(api: Api, nodes: Nodes) -> N
                         pytest.fail("the body ran without a majority")
 
 
-async def test_with_releases_on_leaving_also_by_an_exception(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """The body's exception comes out as it is, and the lock is free; a return value of `with` hides nothing."""
+async def test_with_releases_on_leaving_also_by_an_exception(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """The body's exception comes out as it is, and the lock is free; a return value of `with`
+    hides nothing."""
     async with api.redlock(nodes.urls) as locks:
         lock = locks.lock("orders")
         async with lock as lease:
@@ -204,7 +244,9 @@ async def test_with_releases_on_leaving_also_by_an_exception(api: Api, nodes: No
         assert await until(api, lambda: not servers.lock_keys())
 
 
-async def test_a_lease_is_a_context_manager_of_its_own(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_a_lease_is_a_context_manager_of_its_own(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """`acquire` first and `with lease` later: released on leaving."""
     async with api.redlock(nodes.urls) as locks:
         lease = await locks.lock("orders").acquire(blocking=False)
@@ -216,7 +258,8 @@ async def test_a_lease_is_a_context_manager_of_its_own(api: Api, nodes: Nodes, s
 
 
 async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
-    """Not re-entrant: a nested `with`, `acquire` while held, and another thread or task get LockInUse; the holder is unharmed."""
+    """Not re-entrant: a nested `with`, `acquire` while held, and another thread or task get
+    LockInUse; the holder is unharmed."""
     async with api.redlock(nodes.urls) as locks:
         lock = locks.lock("orders", timeout=0)
 
@@ -236,7 +279,9 @@ async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
         async with entered:
             with pytest.raises(LockInUse, match="a body runs under the lease on 'others' already"):
                 async with entered:
-                    raise AssertionError("the end of this would release the lease under the outer body")
+                    raise AssertionError(
+                        "the end of this would release the lease under the outer body"
+                    )
             entered.ensure_held()
         async with locks.lock("others", timeout=20.0) as entered:
             with pytest.raises(LockInUse, match="a body runs under the lease"):
@@ -250,7 +295,8 @@ async def test_a_lock_in_use_is_refused(api: Api, nodes: Nodes) -> None:
 
 
 async def test_a_lock_stays_in_use_while_its_body_runs(api: Api, nodes: Nodes) -> None:
-    """Also when the lease is over and the body has not learned of it: a second body would leave with its lease."""
+    """Also when the lease is over and the body has not learned of it: a second body would leave
+    with its lease."""
     async with api.redlock(nodes.urls, ttl=0.4) as locks:
         lock = locks.lock("orders")
         refused = False
@@ -271,17 +317,30 @@ async def test_a_lock_stays_in_use_while_its_body_runs(api: Api, nodes: Nodes) -
 def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
     """Every argument of the lock holds for each call."""
     locks = module.Redlock([f"redis://127.0.0.1:{port}" for port in (1, 2, 3)])
-    lock = locks.lock("orders", ttl=7.0, timeout=3.0, auto_extend=True, max_hold=60.0, on_lost=print)
+    lock = locks.lock(
+        "orders", ttl=7.0, timeout=3.0, auto_extend=True, max_hold=60.0, on_lost=print
+    )
     fresh = lock._fresh()
     assert fresh is not lock
     assert fresh._options == lock._options
-    assert lock._options == ("orders", ("redlock:orders", "redlock:orders:fence"), 7.0, 3.0, True, 60.0, print)
+    assert lock._options == (
+        "orders",
+        ("redlock:orders", "redlock:orders:fence"),
+        7.0,
+        3.0,
+        True,
+        60.0,
+        print,
+    )
 
 
 async def test_a_lock_that_is_being_acquired_is_in_use(api: Api, nodes: Nodes) -> None:
     """A second `acquire` while the first still waits is refused, and the first gets its lease."""
     journal = Journal(api)
-    async with api.redlock(nodes.urls) as locks, api.redlock(nodes.urls, on_event=journal) as others:
+    async with (
+        api.redlock(nodes.urls) as locks,
+        api.redlock(nodes.urls, on_event=journal) as others,
+    ):
         holder = await locks.lock("orders").acquire()
         lock = others.lock("orders")
         trying = journal.expect(TryFailed)
@@ -323,7 +382,8 @@ async def test_a_lock_can_be_used_again(api: Api, nodes: Nodes) -> None:
 
 
 async def test_releasing_a_lock_that_is_not_acquired_says_so(api: Api, nodes: Nodes) -> None:
-    """LeaseReleased, as there is no lease any more; before the first acquire as after the last release."""
+    """LeaseReleased, as there is no lease any more; before the first acquire as after the last
+    release."""
     async with api.redlock(nodes.urls) as locks:
         lock = locks.lock("orders")
         with pytest.raises(LeaseReleased, match="orders"):
@@ -334,8 +394,11 @@ async def test_releasing_a_lock_that_is_not_acquired_says_so(api: Api, nodes: No
             await lock.release()
 
 
-async def test_a_decorated_function_takes_a_fresh_lock_for_every_call(api: Api, nodes: Nodes) -> None:
-    """Calls at the same time wait for each other and never get LockInUse; name, arguments and result pass through."""
+async def test_a_decorated_function_takes_a_fresh_lock_for_every_call(
+    api: Api, nodes: Nodes
+) -> None:
+    """Calls at the same time wait for each other and never get LockInUse; name, arguments and
+    result pass through."""
     async with api.redlock(nodes.urls) as locks:
         inside: list[int] = []
         most = 0
@@ -356,9 +419,18 @@ async def test_a_decorated_function_takes_a_fresh_lock_for_every_call(api: Api, 
         assert most == 1
 
 
-async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(api: Api, nodes: Nodes) -> None:
-    """Nothing that was said of the lock is lost on the way to the fresh one: not how long it may be held, nor who is told."""
-    asked: dict[str, Any] = {"ttl": 5.0, "timeout": 3.0, "auto_extend": True, "max_hold": 0.5, "on_lost": print}
+async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(
+    api: Api, nodes: Nodes
+) -> None:
+    """Nothing that was said of the lock is lost on the way to the fresh one: not how long it may
+    be held, nor who is told."""
+    asked: dict[str, Any] = {
+        "ttl": 5.0,
+        "timeout": 3.0,
+        "auto_extend": True,
+        "max_hold": 0.5,
+        "on_lost": print,
+    }
     async with api.redlock(nodes.urls) as locks:
         model = locks.lock("orders", **asked)
         fresh = model._fresh()
@@ -427,7 +499,8 @@ def test_both_apis_export_the_same_names() -> None:
 async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
     api: Api, nodes: Nodes, servers: Servers, fence: str
 ) -> None:
-    """No lease, an error that says why, the same from `status`; a lease of before ends in order, and other locks go on."""
+    """No lease, an error that says why, the same from `status`; a lease of before ends in order,
+    and other locks go on."""
     journal = Journal(api)
     async with api.redlock(nodes.urls, on_event=journal) as locks:
         lease = await locks.lock("orders").acquire()
@@ -436,7 +509,9 @@ async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
         assert await lease.release()
         # A majority confirmed it; the others have it, and may be slower.
         assert await until(api, lambda: servers.holders("orders") == [None] * len(nodes))
-        with pytest.raises(QuorumUnavailable, match="said REDLOCK the fence is not a number from 0 to 2"):
+        with pytest.raises(
+            QuorumUnavailable, match="said REDLOCK the fence is not a number from 0 to 2"
+        ):
             await locks.lock("orders").acquire(blocking=False)
         status = await locks.status("orders")
         assert status.held is None
@@ -444,11 +519,16 @@ async def test_a_fence_that_somebody_broke_is_named_and_costs_no_connection(
         async with locks.lock("other"):
             pass
     assert journal.of(NodeDisconnected) == []
-    assert [client.get("redlock:orders:fence") for client in servers.clients] == [fence.encode()] * len(nodes)
+    assert [client.get("redlock:orders:fence") for client in servers.clients] == [
+        fence.encode()
+    ] * len(nodes)
 
 
-async def test_a_block_that_could_not_be_entered_leaves_the_lock_usable(api: Api, nodes: Nodes) -> None:
-    """Its lease had ended when it came: no body runs under it, and the lock is not in use for that."""
+async def test_a_block_that_could_not_be_entered_leaves_the_lock_usable(
+    api: Api, nodes: Nodes
+) -> None:
+    """Its lease had ended when it came: no body runs under it, and the lock is not in use for
+    that."""
     async with api.redlock(nodes.urls) as locks:
         lock = locks.lock("orders", max_hold=1e-6)
         for _ in range(2):

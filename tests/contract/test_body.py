@@ -1,4 +1,5 @@
-"""What becomes of the body of an `async with` when its lease is lost: as `asyncio.timeout` does it, and no cancel is mixed up."""
+"""What becomes of the body of an `async with` when its lease is lost: as `asyncio.timeout` does
+it, and no cancel is mixed up."""
 
 from __future__ import annotations
 
@@ -24,8 +25,11 @@ async def forever() -> None:
 
 
 @pytest.mark.parametrize("auto_extend", [False, True])
-async def test_the_body_is_cancelled_when_its_lease_is_lost(api: Asyncio, nodes: Nodes, auto_extend: bool) -> None:
-    """It would wait for ever: it is cancelled at the deadline, LeaseLost comes out, and the task is not cancelled."""
+async def test_the_body_is_cancelled_when_its_lease_is_lost(
+    api: Asyncio, nodes: Nodes, auto_extend: bool
+) -> None:
+    """It would wait for ever: it is cancelled at the deadline, LeaseLost comes out, and the task
+    is not cancelled."""
     async with Redlock(nodes.urls, ttl=0.6) as locks:
         cancelled_at = 0.0
         with pytest.raises(LeaseLost, match="orders") as caught:
@@ -58,7 +62,9 @@ async def test_a_lease_entered_by_itself_cancels_its_body_too(api: Asyncio, node
             await asyncio.wait_for(asyncio.create_task(work()), PATIENCE)
 
 
-async def test_somebody_elses_cancel_stays_a_cancel(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
+async def test_somebody_elses_cancel_stays_a_cancel(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
     """CancelledError goes through the block; the lock is given back all the same."""
     async with Redlock(nodes.urls) as locks:
         inside = asyncio.Event()
@@ -78,13 +84,17 @@ async def test_somebody_elses_cancel_stays_a_cancel(api: Asyncio, nodes: Nodes, 
 
 
 async def test_both_cancels_at_once_are_a_cancel(api: Asyncio, nodes: Nodes) -> None:
-    """The lease is lost and the task is cancelled from outside before it could run: the outer cancel wins, and is not lost."""
+    """The lease is lost and the task is cancelled from outside before it could run: the outer
+    cancel wins, and is not lost."""
     async with Redlock(nodes.urls, ttl=0.4) as locks:
         leases: list[Lease] = []
 
         async def work() -> None:
-            # on_lost is called in the same turn of the loop as the body is cancelled, before the task can run.
-            async with locks.lock("orders", on_lost=lambda lease: task.cancel("somebody else")) as lease:
+            # on_lost is called in the same turn of the loop as the body is cancelled, before the
+            # task can run.
+            async with locks.lock(
+                "orders", on_lost=lambda lease: task.cancel("somebody else")
+            ) as lease:
                 leases.append(lease)
                 await forever()
 
@@ -96,7 +106,8 @@ async def test_both_cancels_at_once_are_a_cancel(api: Asyncio, nodes: Nodes) -> 
 
 
 async def test_the_bodys_own_exception_is_never_masked(api: Asyncio, nodes: Nodes) -> None:
-    """What the body makes of its cancel comes out, also after the loss; the task is not cancelled."""
+    """What the body makes of its cancel comes out, also after the loss; the task is not
+    cancelled."""
     async with Redlock(nodes.urls, ttl=0.4) as locks:
         with pytest.raises(ZeroDivisionError):
             async with locks.lock("orders"):
@@ -110,7 +121,9 @@ async def test_the_bodys_own_exception_is_never_masked(api: Asyncio, nodes: Node
         await asyncio.sleep(0)
 
 
-async def test_a_body_that_swallows_its_cancel_learns_of_the_loss_at_the_end(api: Asyncio, nodes: Nodes) -> None:
+async def test_a_body_that_swallows_its_cancel_learns_of_the_loss_at_the_end(
+    api: Asyncio, nodes: Nodes
+) -> None:
     """It went on, against its lease: LeaseLost on leaving."""
     async with Redlock(nodes.urls, ttl=0.4) as locks:
         with pytest.raises(LeaseLost):
@@ -120,8 +133,11 @@ async def test_a_body_that_swallows_its_cancel_learns_of_the_loss_at_the_end(api
                 await asyncio.sleep(0)
 
 
-async def test_a_timeout_around_the_block_is_a_timeout(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
-    """`asyncio.timeout` outside ends as TimeoutError, while the lock is held and while it is waited for."""
+async def test_a_timeout_around_the_block_is_a_timeout(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
+    """`asyncio.timeout` outside ends as TimeoutError, while the lock is held and while it is
+    waited for."""
     async with Redlock(nodes.urls) as locks:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2), locks.lock("orders"):
@@ -146,7 +162,8 @@ async def test_a_timeout_inside_the_body_is_the_bodys(api: Asyncio, nodes: Nodes
 
 
 async def test_tasks_of_a_group_lose_their_leases_one_by_one(api: Asyncio, nodes: Nodes) -> None:
-    """LeaseLost of one member ends the group as any error does; the others give their locks back."""
+    """LeaseLost of one member ends the group as any error does; the others give their locks
+    back."""
     async with Redlock(nodes.urls) as locks:
 
         async def work(number: int, ttl: float) -> None:
@@ -200,7 +217,9 @@ async def test_a_cancelled_wait_leaves_the_lock_usable(api: Asyncio, nodes: Node
 # What others do beside it
 
 
-async def test_who_asks_for_lost_in_another_thread_is_refused_and_nothing_else_is_hurt(api: Asyncio, nodes: Nodes) -> None:
+async def test_who_asks_for_lost_in_another_thread_is_refused_and_nothing_else_is_hurt(
+    api: Asyncio, nodes: Nodes
+) -> None:
     """An event of a loop is not for other threads; the renewals and losses of all leases go on."""
     async with Redlock(nodes.urls, ttl=1.0) as locks:
         lease = await locks.lock("orders", ttl=1.5).acquire()
@@ -229,17 +248,25 @@ def test_lost_may_be_asked_for_between_two_runs_of_the_loop(nodes: Nodes) -> Non
 async def test_an_on_lost_that_raises_cancelled_error_keeps_nobody_unheard(
     api: Asyncio, nodes: Nodes, auto_extend: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As `result()` of a cancelled task does. Others are lost, or due for renewal, at the same look."""
+    """As `result()` of a cancelled task does. Others are lost, or due for renewal, at the same
+    look."""
 
     def asks_a_cancelled_task(lease: Lease) -> None:
         raise asyncio.CancelledError
 
     async with Redlock(nodes.urls, ttl=4.0) as locks:
-        lost = [await locks.lock(f"orders:{number}", ttl=1.0, on_lost=asks_a_cancelled_task).acquire() for number in range(3)]
-        kept = await locks.lock("kept", auto_extend=True, ttl=3.0).acquire() if auto_extend else None
+        lost = [
+            await locks.lock(f"orders:{number}", ttl=1.0, on_lost=asks_a_cancelled_task).acquire()
+            for number in range(3)
+        ]
+        kept = (
+            await locks.lock("kept", auto_extend=True, ttl=3.0).acquire() if auto_extend else None
+        )
         events = [lease.lost for lease in lost if lease is not None]
         assert all([await asyncio.wait_for(event.wait(), PATIENCE) for event in events])
-        assert [record.message for record in caplog.records if "on_lost failed" in record.message] != []
+        assert [
+            record.message for record in caplog.records if "on_lost failed" in record.message
+        ] != []
         if kept is not None:
             first = kept.valid_until
             assert await until(api, lambda: kept.valid_until > first)
@@ -269,7 +296,9 @@ async def test_what_was_due_beside_a_callback_that_ends_the_program_is_done_if_i
             lease._holding.valid_until = now()
             lease._watch.due_at = 0.0
         schedule, streams = locks._driver.renewals._schedule, locks._driver.streams
-        schedule._heap[:] = [(0.0, number, lease._watch) for number, lease in enumerate(held) if lease._watch]
+        schedule._heap[:] = [
+            (0.0, number, lease._watch) for number, lease in enumerate(held) if lease._watch
+        ]
         assert streams._timer is not None
         streams._timer.cancel()  # It is the timer that strikes: no other one is set.
         with pytest.raises(KeyboardInterrupt):
@@ -277,9 +306,12 @@ async def test_what_was_due_beside_a_callback_that_ends_the_program_is_done_if_i
         assert await until(api, lambda: sum(event.is_set() for event in events) == 2)
 
 
-async def test_a_coordinator_that_is_dropped_gives_its_descriptors_back(api: Asyncio, nodes: Nodes) -> None:
+async def test_a_coordinator_that_is_dropped_gives_its_descriptors_back(
+    api: Asyncio, nodes: Nodes
+) -> None:
     """Nobody closed it; its loop goes on for as long as the program does."""
-    async with Redlock(nodes.urls) as locks:  # uvloop opens something of its own at the first connection.
+    # uvloop opens something of its own at the first connection.
+    async with Redlock(nodes.urls) as locks:
         await locks.nodes()
     before = descriptors()
     for _ in range(3):

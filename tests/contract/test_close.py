@@ -1,4 +1,5 @@
-"""The life of a coordinator: it does nothing before its first use, and nothing of it is left after `close`."""
+"""The life of a coordinator: it does nothing before its first use, and nothing of it is left
+after `close`."""
 
 from __future__ import annotations
 
@@ -45,10 +46,15 @@ def test_the_constructor_does_no_io(listener: socket.socket, module: Any) -> Non
 
 
 @pytest.mark.uvloop
-async def test_close_releases_what_the_coordinator_holds(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_close_releases_what_the_coordinator_holds(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """Every lease still in hand, renewed or not; others can have the locks at once."""
     locks = api.redlock(nodes.urls)
-    leases = [await locks.lock(f"orders:{number}", auto_extend=number % 2 == 0).acquire() for number in range(20)]
+    leases = [
+        await locks.lock(f"orders:{number}", auto_extend=number % 2 == 0).acquire()
+        for number in range(20)
+    ]
     assert servers.lock_keys()
     await locks.close()
     assert not any(lease.is_held() for lease in leases)
@@ -59,14 +65,18 @@ async def test_close_releases_what_the_coordinator_holds(api: Api, nodes: Nodes,
 
 @pytest.mark.uvloop
 async def test_nothing_is_left_after_close(api: Api, nodes: Nodes) -> None:
-    """No thread and no descriptor: after renewals, callbacks, a failed dial, a silent majority and a contended wait."""
+    """No thread and no descriptor: after renewals, callbacks, a failed dial, a silent majority
+    and a contended wait."""
     threads = set(threading.enumerate())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         dead = f"redis://127.0.0.1:{probe.getsockname()[1]}"
     before = descriptors()
     told = api.event()
-    async with api.redlock([*nodes.urls[:4], dead], ttl=1.0) as locks, api.redlock(nodes.urls) as others:
+    async with (
+        api.redlock([*nodes.urls[:4], dead], ttl=1.0) as locks,
+        api.redlock(nodes.urls) as others,
+    ):
         async with locks.lock("orders", auto_extend=True), others.lock("invoices"):
             assert await locks.lock("invoices", timeout=0.5).acquire() is None
             await locks.status("orders")
@@ -88,19 +98,26 @@ async def test_nothing_is_left_after_close(api: Api, nodes: Nodes) -> None:
     assert descriptors() == before
 
 
-async def test_nothing_is_left_after_closing_beside_a_silent_node(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """A node that accepts and says nothing keeps no thread and no descriptor alive; its release is delivered or expires."""
+async def test_nothing_is_left_after_closing_beside_a_silent_node(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """A node that accepts and says nothing keeps no thread and no descriptor alive; its release
+    is delivered or expires."""
     threads = set(threading.enumerate())
     before = descriptors()
     with paused(majority(nodes)[:2]):
-        async with api.redlock(nodes.urls, ttl=2.0) as locks, locks.lock("orders", auto_extend=True, timeout=10.0):
+        async with (
+            api.redlock(nodes.urls, ttl=2.0) as locks,
+            locks.lock("orders", auto_extend=True, timeout=10.0),
+        ):
             pass
         assert await until(api, lambda: set(threading.enumerate()) <= threads, timeout=5.0)
         assert descriptors() == before
 
 
 async def test_use_after_close_is_an_error(api: Api, nodes: Nodes) -> None:
-    """RedlockError that says so, from everything that would need the nodes; a lease only says what it is."""
+    """RedlockError that says so, from everything that would need the nodes; a lease only says
+    what it is."""
     locks = api.redlock(nodes.urls)
     lock = locks.lock("orders")
     lease = await lock.acquire()
@@ -133,7 +150,8 @@ async def test_a_coordinator_that_was_never_used_can_be_closed(api: Api, nodes: 
 
 @pytest.mark.uvloop
 async def test_close_ends_those_who_wait(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """An acquire that waits for a contended lock does not outlive its coordinator: RedlockError, and nothing stays behind."""
+    """An acquire that waits for a contended lock does not outlive its coordinator: RedlockError,
+    and nothing stays behind."""
     journal = Journal(api)
     async with api.redlock(nodes.urls) as others:
         locks = api.redlock(nodes.urls, on_event=journal)
@@ -150,7 +168,9 @@ async def test_close_ends_those_who_wait(api: Api, nodes: Nodes, servers: Server
         assert await until(api, lambda: not servers.lock_keys())
 
 
-async def test_close_ends_those_who_ask_a_silent_majority(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_close_ends_those_who_ask_a_silent_majority(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """In the middle of a round as well; a late grant is given back when the nodes wake."""
     journal = Journal(api)
     locks = api.redlock(nodes.urls, node_timeout=1.0, ttl=20.0, on_event=journal)
@@ -167,7 +187,8 @@ async def test_close_ends_those_who_ask_a_silent_majority(api: Api, nodes: Nodes
 
 
 def test_the_asyncio_coordinator_refuses_a_second_loop(nodes: Nodes) -> None:
-    """It is made without a loop, binds itself to that of its first use, and says so on any other."""
+    """It is made without a loop, binds itself to that of its first use, and says so on any
+    other."""
     locks = redlock.asyncio.Redlock(nodes.urls)
 
     async def use() -> None:
@@ -194,18 +215,33 @@ def test_the_asyncio_coordinator_refuses_a_second_loop(nodes: Nodes) -> None:
 
 @pytest.mark.uvloop
 async def test_records_come_in_order(api: Api, nodes: Nodes) -> None:
-    """Of one lease: try, grant, release; of a contended try: try, failure. Their instants never fall."""
+    """Of one lease: try, grant, release; of a contended try: try, failure. Their instants never
+    fall."""
     journal = Journal(api)
-    async with api.redlock(nodes.urls, on_event=journal) as locks, api.redlock(nodes.urls) as others:
+    async with (
+        api.redlock(nodes.urls, on_event=journal) as locks,
+        api.redlock(nodes.urls) as others,
+    ):
         async with locks.lock("orders") as lease:
             pass
         async with others.lock("orders", timeout=5.0):
             assert await locks.lock("orders", timeout=0).acquire() is None
     about = [record for record in journal.records if getattr(record, "resource", "") == "orders"]
-    assert [type(record) for record in about] == [TryStarted, LeaseGranted, LeaseReleasing, TryStarted, TryFailed]
+    assert [type(record) for record in about] == [
+        TryStarted,
+        LeaseGranted,
+        LeaseReleasing,
+        TryStarted,
+        TryFailed,
+    ]
     started, granted, releasing, again, failed = about
     assert started.owner == granted.owner == releasing.owner == lease.owner
-    assert started.fencing_token == granted.fencing_token == releasing.fencing_token == lease.fencing_token
+    assert (
+        started.fencing_token
+        == granted.fencing_token
+        == releasing.fencing_token
+        == lease.fencing_token
+    )
     assert again.owner == failed.owner != lease.owner
     assert [record.at for record in about] == sorted(record.at for record in about)
     assert {record.node for record in journal.of(NodeAdmitted)} == set(nodes.urls)
@@ -213,16 +249,25 @@ async def test_records_come_in_order(api: Api, nodes: Nodes) -> None:
         started.at = 0.0
 
 
-async def test_a_log_at_debug_shows_every_try(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
-    """Also where nobody listens by `on_event`: somebody has to find out what happened from the log alone."""
+async def test_a_log_at_debug_shows_every_try(
+    api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where nobody listens by `on_event`: somebody has to find out what happened from the
+    log alone."""
     caplog.set_level(logging.DEBUG, logger="redlock.lease")
     async with api.redlock(nodes.urls) as locks, locks.lock("orders"):
         pass
-    said = [record.getMessage().partition("(")[0] for record in caplog.records if record.name == "redlock.lease"]
+    said = [
+        record.getMessage().partition("(")[0]
+        for record in caplog.records
+        if record.name == "redlock.lease"
+    ]
     assert said == ["TryStarted", "LeaseGranted", "LeaseReleasing"]
 
 
-async def test_an_exception_of_on_event_harms_nobody(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_of_on_event_harms_nobody(
+    api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged; locks are granted, renewed and released as ever."""
     seen = []
 
@@ -230,7 +275,10 @@ async def test_an_exception_of_on_event_harms_nobody(api: Api, nodes: Nodes, cap
         seen.append(type(record))
         raise ZeroDivisionError("on_event")
 
-    async with api.redlock(nodes.urls, ttl=0.6, on_event=explode) as locks, locks.lock("orders", auto_extend=True) as lease:
+    async with (
+        api.redlock(nodes.urls, ttl=0.6, on_event=explode) as locks,
+        locks.lock("orders", auto_extend=True) as lease,
+    ):
         first = lease.valid_until
         assert await until(api, lambda: lease.valid_until > first)
         await lease.verify()
@@ -238,12 +286,16 @@ async def test_an_exception_of_on_event_harms_nobody(api: Api, nodes: Nodes, cap
     assert any("on_event" in record.getMessage() and record.exc_info for record in caplog.records)
 
 
-async def test_closing_in_peace_warns_of_no_node(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_in_peace_warns_of_no_node(
+    api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     """A log that pages somebody is not written for a connection that was closed on purpose."""
     async with api.redlock(nodes.urls) as locks, locks.lock("orders"):
         pass
     await api.sleep(0)
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("redlock")] == []
+    assert [
+        record.getMessage() for record in caplog.records if record.name.startswith("redlock")
+    ] == []
 
 
 def test_a_forgotten_coordinator_is_closed_at_the_end_of_its_process(nodes: Nodes) -> None:

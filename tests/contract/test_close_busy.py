@@ -1,4 +1,5 @@
-"""`close()` while others use the coordinator: nothing stays on the nodes, nobody is given a lease, and holders hear of it.
+"""`close()` while others use the coordinator: nothing stays on the nodes, nobody is given a lease,
+and holders hear of it.
 
 `REDLOCK_CLOSINGS` sets how often a crowd is closed upon: few times in the suite, fifty for the bar.
 """
@@ -20,7 +21,17 @@ from redlock.embedded import Nodes
 from redlock.errors import LeaseLost, QuorumUnavailable, RedlockError
 from redlock.observe import LeaseGranted, LeaseLapsed, LeaseReleasing, TryStarted
 from redlock.transport.clock import now
-from tests.contract.api import ASYNCIO, PATIENCE, Api, Asyncio, Journal, Servers, majority, paused, until
+from tests.contract.api import (
+    ASYNCIO,
+    PATIENCE,
+    Api,
+    Asyncio,
+    Journal,
+    Servers,
+    majority,
+    paused,
+    until,
+)
 
 CLOSINGS = int(os.environ.get("REDLOCK_CLOSINGS", "3"))
 TASKS, THREADS = 300, 50
@@ -35,8 +46,11 @@ def resource_of(chance: random.Random, number: int) -> str:
 @pytest.mark.timeout(120 + 10 * CLOSINGS)
 @pytest.mark.uvloop
 @pytest.mark.loops
-async def test_closing_on_a_crowd_of_tasks_leaves_nothing(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
-    """Tasks that take, hold, extend and give back, in bodies and by hand: no key, no lease afterwards, no task."""
+async def test_closing_on_a_crowd_of_tasks_leaves_nothing(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
+    """Tasks that take, hold, extend and give back, in bodies and by hand: no key, no lease
+    afterwards, no task."""
     for closing in range(CLOSINGS):
         await close_on_tasks(closing, nodes, servers)
 
@@ -147,7 +161,8 @@ def close_on_threads(closing: int, nodes: Nodes, servers: Servers) -> None:
     while len(leases) < 100:
         stop.wait(0.002)
     stop.wait(random.Random(closing).random() * 0.4)
-    closed_at_once = threading.Thread(target=locks.close, daemon=True)  # Two threads close, as a signal's handler might.
+    # Two threads close, as a signal's handler might.
+    closed_at_once = threading.Thread(target=locks.close, daemon=True)
     closed_at_once.start()
     locks.close()
     closed.set()
@@ -163,8 +178,11 @@ def close_on_threads(closing: int, nodes: Nodes, servers: Servers) -> None:
     assert set(threading.enumerate()) <= before
 
 
-async def test_a_grant_that_is_decided_while_close_begins_is_given_back(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Closed by somebody else in the very instant of the grant: RedlockError instead of a lease, and no key stays."""
+async def test_a_grant_that_is_decided_while_close_begins_is_given_back(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Closed by somebody else in the very instant of the grant: RedlockError instead of a lease,
+    and no key stays."""
     closers: list[Any] = []
 
     def close_at_the_grant(record: Any) -> None:
@@ -184,8 +202,11 @@ async def test_a_grant_that_is_decided_while_close_begins_is_given_back(api: Api
     assert servers.lock_keys() == {}
 
 
-def test_a_callback_may_close_its_coordinator_in_the_event_of_the_grant(nodes: Nodes, servers: Servers) -> None:
-    """RedlockError instead of a lease, and no key stays: nobody would release it before its ttl is over."""
+def test_a_callback_may_close_its_coordinator_in_the_event_of_the_grant(
+    nodes: Nodes, servers: Servers
+) -> None:
+    """RedlockError instead of a lease, and no key stays: nobody would release it before its ttl
+    is over."""
 
     def close(record: Any) -> None:
         if isinstance(record, LeaseGranted):
@@ -198,8 +219,11 @@ def test_a_callback_may_close_its_coordinator_in_the_event_of_the_grant(nodes: N
 
 
 @pytest.mark.loops
-async def test_a_body_that_runs_when_its_coordinator_is_closed_is_cancelled(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
-    """With LeaseLost; its lease is given back only after it has ended, and `close` waits for that."""
+async def test_a_body_that_runs_when_its_coordinator_is_closed_is_cancelled(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
+    """With LeaseLost; its lease is given back only after it has ended, and `close` waits for
+    that."""
     journal = Journal(api)
     locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL, on_event=journal)
     inside, told, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -234,8 +258,11 @@ async def test_a_body_that_runs_when_its_coordinator_is_closed_is_cancelled(api:
 
 
 @pytest.mark.loops
-async def test_close_waits_for_a_body_no_longer_than_its_lease_was_valid(api: Asyncio, nodes: Nodes) -> None:
-    """One that ignores its cancel: `close` ends, and the lock expires by itself without having been given back under it."""
+async def test_close_waits_for_a_body_no_longer_than_its_lease_was_valid(
+    api: Asyncio, nodes: Nodes
+) -> None:
+    """One that ignores its cancel: `close` ends, and the lock expires by itself without having
+    been given back under it."""
     locks = redlock.asyncio.Redlock(nodes.urls, ttl=1.0)
     inside, end = asyncio.Event(), asyncio.Event()
 
@@ -258,8 +285,11 @@ async def test_close_waits_for_a_body_no_longer_than_its_lease_was_valid(api: As
     assert await worker <= closed_at
 
 
-async def test_whoever_holds_a_lease_elsewhere_hears_that_it_is_lost_by_a_close(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Taken by hand or entered in another thread or task: `lost` is set, `on_lost` called, and then the lock is free."""
+async def test_whoever_holds_a_lease_elsewhere_hears_that_it_is_lost_by_a_close(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Taken by hand or entered in another thread or task: `lost` is set, `on_lost` called, and
+    then the lock is free."""
     told = [api.event(), api.event()]
     journal = Journal(api)
     locks = api.redlock(nodes.urls, ttl=TTL, on_event=journal)
@@ -293,8 +323,11 @@ async def test_whoever_holds_a_lease_elsewhere_hears_that_it_is_lost_by_a_close(
     assert servers.lock_keys() == {}
 
 
-async def test_a_lease_that_was_entered_elsewhere_is_lost_when_its_taker_closes(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Taken here, and handed to another thread or task that works under it: that one is told, though the taker knows."""
+async def test_a_lease_that_was_entered_elsewhere_is_lost_when_its_taker_closes(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Taken here, and handed to another thread or task that works under it: that one is told,
+    though the taker knows."""
     locks = api.redlock(nodes.urls, ttl=TTL)
     lease = await locks.lock("orders").acquire()
     inside = api.event()
@@ -313,7 +346,9 @@ async def test_a_lease_that_was_entered_elsewhere_is_lost_when_its_taker_closes(
     assert servers.lock_keys() == {}
 
 
-async def test_a_body_may_close_its_own_coordinator(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_a_body_may_close_its_own_coordinator(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """It knows what it does: the lease is given back at once, and nobody is told of a loss."""
     journal = Journal(api)
     async with api.redlock(nodes.urls, ttl=TTL, on_event=journal) as locks:
@@ -346,8 +381,11 @@ async def test_close_ends_whoever_waits_in_a_queue_or_a_pause(
     assert await until(api, lambda: not servers.lock_keys())
 
 
-async def test_close_does_not_wait_for_a_callback_that_hangs(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """One that a loss began and that does not end: the locks are given back, and `close` returns."""
+async def test_close_does_not_wait_for_a_callback_that_hangs(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """One that a loss began and that does not end: the locks are given back, and `close`
+    returns."""
     release = threading.Event()
     began, done = api.event(), api.event()
 
@@ -372,15 +410,20 @@ async def test_close_does_not_wait_for_a_callback_that_hangs(api: Api, nodes: No
         assert not lease.is_held()
         await api.join(api.spawn(locks.close()))
         assert not held.is_held()
-        assert "redlock:orders" not in {key for keys in servers.lock_keys().values() for key in keys}
+        assert "redlock:orders" not in {
+            key for keys in servers.lock_keys().values() for key in keys
+        }
         assert done.is_set() is (api.name != "blocking")
     finally:
         release.set()
 
 
 @pytest.mark.loops
-async def test_a_cancelled_close_goes_on_and_can_be_called_again(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
-    """The cancel ends the waiting; the coordinator takes nothing any more; the second call waits for the rest."""
+async def test_a_cancelled_close_goes_on_and_can_be_called_again(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
+    """The cancel ends the waiting; the coordinator takes nothing any more; the second call waits
+    for the rest."""
     for turns in range(12):
         locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL)
         leases = [await locks.lock(f"orders:{number}").acquire() for number in range(5)]
@@ -392,7 +435,8 @@ async def test_a_cancelled_close_goes_on_and_can_be_called_again(api: Asyncio, n
         if turns:
             with pytest.raises(RedlockError, match="closed"):
                 await locks.lock("others").acquire()
-        for _ in range(100_000 if turns > 8 else 0):  # Until its last steps: the connections are about to end.
+        # Until its last steps: the connections are about to end.
+        for _ in range(100_000 if turns > 8 else 0):
             if not locks._driver.closed:
                 await asyncio.sleep(0)
         await locks.close()
@@ -402,8 +446,11 @@ async def test_a_cancelled_close_goes_on_and_can_be_called_again(api: Asyncio, n
 
 
 @pytest.mark.loops
-async def test_a_close_that_was_cancelled_before_it_began_is_begun_anew(api: Asyncio, nodes: Nodes, servers: Servers) -> None:
-    """Programs cancel every task of their loop, and close then: nothing is left, and no cancel of before comes out."""
+async def test_a_close_that_was_cancelled_before_it_began_is_begun_anew(
+    api: Asyncio, nodes: Nodes, servers: Servers
+) -> None:
+    """Programs cancel every task of their loop, and close then: nothing is left, and no cancel
+    of before comes out."""
     locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL)
     lease = await locks.lock("orders").acquire()
     closer = asyncio.create_task(locks.close())
@@ -439,8 +486,11 @@ def test_a_close_that_is_interrupted_can_be_called_again(nodes: Nodes, servers: 
         assert servers.lock_keys() == {}
 
 
-async def test_releases_of_others_go_on_while_close_runs(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """A holder that gives back by itself in that moment is not refused, and its lock is not left behind."""
+async def test_releases_of_others_go_on_while_close_runs(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """A holder that gives back by itself in that moment is not refused, and its lock is not left
+    behind."""
     locks = api.redlock(nodes.urls, ttl=TTL)
     leases = [await locks.lock(f"orders:{number}").acquire() for number in range(40)]
 
@@ -455,7 +505,9 @@ async def test_releases_of_others_go_on_while_close_runs(api: Api, nodes: Nodes,
     assert servers.lock_keys() == {}
 
 
-async def test_a_release_that_waits_for_its_answers_is_confirmed_while_close_runs(api: Api, nodes: Nodes) -> None:
+async def test_a_release_that_waits_for_its_answers_is_confirmed_while_close_runs(
+    api: Api, nodes: Nodes
+) -> None:
     """It is no work that a close ends: the holder is told what a majority said of it."""
     journal = Journal(api)
     locks = api.redlock(nodes.urls, ttl=TTL, node_timeout=5.0, on_event=journal)

@@ -1,4 +1,5 @@
-"""What cannot work is refused, with the value named: from the constructor what the arguments show, later what the nodes show."""
+"""What cannot work is refused, with the value named: from the constructor what the arguments
+show, later what the nodes show."""
 
 from __future__ import annotations
 
@@ -59,7 +60,9 @@ URLS = [f"redis://127.0.0.1:{port}" for port in (1, 2, 3)]
     ],
     ids=str,
 )
-def test_an_argument_that_cannot_work_is_named(api: Api, arguments: dict[str, Any], named: str) -> None:
+def test_an_argument_that_cannot_work_is_named(
+    api: Api, arguments: dict[str, Any], named: str
+) -> None:
     """ConfigurationError, which is a ValueError too, from the constructor."""
     with pytest.raises(ConfigurationError, match=named):
         api.redlock(URLS, **arguments)
@@ -94,14 +97,19 @@ def test_an_argument_that_cannot_work_is_named(api: Api, arguments: dict[str, An
     ids=str,
 )
 def test_a_node_list_that_cannot_work_is_named(api: Api, nodes: Any, named: str) -> None:
-    """The entry is named by its place; an empty list, a lone URL and the same server twice are errors."""
+    """The entry is named by its place; an empty list, a lone URL and the same server twice are
+    errors."""
     with pytest.raises(ConfigurationError, match=named):
         api.redlock(nodes)
 
 
 def test_a_malformed_url_keeps_its_password(api: Api) -> None:
     """A credential never appears in a message or a repr."""
-    for url in ("redis://user:s3cret@127.0.0.1:port", "redis://:s3cret@[::1", "redis://user:s3cret@127.0.0.1:4?nonsense=s3cret"):
+    for url in (
+        "redis://user:s3cret@127.0.0.1:port",
+        "redis://:s3cret@[::1",
+        "redis://user:s3cret@127.0.0.1:4?nonsense=s3cret",
+    ):
         with pytest.raises(ConfigurationError) as caught:
             api.redlock([*URLS, url])
         assert "s3cret" not in str(caught.value)
@@ -111,9 +119,12 @@ def test_a_malformed_url_keeps_its_password(api: Api) -> None:
     assert "127.0.0.1:3" in repr(locks)
 
 
-@pytest.mark.parametrize("resource", ["", None, 7, b"orders", "node", "x:fence", "fence:fence", "a\udcff"], ids=repr)
+@pytest.mark.parametrize(
+    "resource", ["", None, 7, b"orders", "node", "x:fence", "fence:fence", "a\udcff"], ids=repr
+)
 async def test_a_resource_whose_key_is_not_free_is_named(api: Api, resource: Any) -> None:
-    """Empty, no string, no text, the nodes' marker, or what would be another lock's fence; from `lock` and `status` alike."""
+    """Empty, no string, no text, the nodes' marker, or what would be another lock's fence; from
+    `lock` and `status` alike."""
     locks = api.redlock(URLS)
     with pytest.raises(ConfigurationError, match=f"resource.*{re.escape(repr(resource))}"):
         locks.lock(resource)
@@ -123,7 +134,8 @@ async def test_a_resource_whose_key_is_not_free_is_named(api: Api, resource: Any
 
 
 def test_the_prefix_decides_which_names_are_ours(api: Api) -> None:
-    """With an empty prefix the marker's whole name is taken and "node" is free; a fence's suffix never is."""
+    """With an empty prefix the marker's whole name is taken and "node" is free; a fence's suffix
+    never is."""
     locks = api.redlock(URLS, key_prefix="")
     locks.lock("node")
     for resource in ("redlock:node", "x:fence"):
@@ -150,7 +162,9 @@ def test_the_prefix_decides_which_names_are_ours(api: Api) -> None:
     ],
     ids=str,
 )
-def test_a_lock_that_cannot_work_is_refused_before_anything_is_sent(api: Api, arguments: dict[str, Any], named: str) -> None:
+def test_a_lock_that_cannot_work_is_refused_before_anything_is_sent(
+    api: Api, arguments: dict[str, Any], named: str
+) -> None:
     """`lock` looks at its arguments at once, against what is known of the cluster."""
     locks = api.redlock(URLS, max_ttl=30.0)
     with pytest.raises(ConfigurationError, match=named):
@@ -159,10 +173,16 @@ def test_a_lock_that_cannot_work_is_refused_before_anything_is_sent(api: Api, ar
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(1, "1 node is a plain lock"), (2, "2 nodes tolerate no failure"), (4, "4 nodes.*than 3"), (6, "6 nodes.*than 5")],
+    [
+        (1, "1 node is a plain lock"),
+        (2, "2 nodes tolerate no failure"),
+        (4, "4 nodes.*than 3"),
+        (6, "6 nodes.*than 5"),
+    ],
 )
 def test_a_number_of_nodes_that_costs_something_warns(api: Api, count: int, said: str) -> None:
-    """Even, or fewer than three: allowed, with a warning at the caller's line that says what it costs."""
+    """Even, or fewer than three: allowed, with a warning at the caller's line that says what it
+    costs."""
     with pytest.warns(UserWarning, match=said) as caught:
         api.redlock([f"redis://127.0.0.1:{port}" for port in range(1, count + 1)])
     assert len(caught) == 1
@@ -182,7 +202,8 @@ def test_a_number_of_nodes_that_costs_something_warns(api: Api, count: int, said
 async def test_promises_other_than_the_clusters_are_refused(
     api: Api, nodes: Nodes, servers: Servers, arguments: dict[str, Any], named: str
 ) -> None:
-    """`max_ttl` and `durable` belong to the cluster: both values are named by the first acquire, and every later one."""
+    """`max_ttl` and `durable` belong to the cluster: both values are named by the first acquire,
+    and every later one."""
     async with api.redlock(nodes.urls, **arguments) as locks:
         for _ in range(2):
             with pytest.raises(ConfigurationError, match=named):
@@ -202,7 +223,10 @@ async def test_a_ttl_above_the_clusters_is_refused_by_any_acquire(api: Api, node
 
 async def test_promises_that_are_the_clusters_are_welcome(api: Api, nodes: Nodes) -> None:
     """The same values, given explicitly."""
-    async with api.redlock(nodes.urls, max_ttl=60.0, durable=False, ttl=60.0) as locks, locks.lock("orders") as lease:
+    async with (
+        api.redlock(nodes.urls, max_ttl=60.0, durable=False, ttl=60.0) as locks,
+        locks.lock("orders") as lease,
+    ):
         assert lease.is_held()
 
 

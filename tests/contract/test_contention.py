@@ -1,6 +1,8 @@
-"""Contention: processes of both APIs on one resource while nodes die and stop, and crowds in one process.
+"""Contention: processes of both APIs on one resource while nodes die and stop, and crowds in one
+process.
 
-`REDLOCK_CONTENTION_SECONDS` sets how long the processes contend: short in the suite, longer for a soak.
+`REDLOCK_CONTENTION_SECONDS` sets how long the processes contend: short in the suite, longer for a
+soak.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from tests.contract.api import ASYNCIO, PATIENCE, Api, Journal, Servers, paused,
 SECONDS = float(os.environ.get("REDLOCK_CONTENTION_SECONDS", "8"))
 WORKERS = ("blocking", "asyncio", "blocking", "asyncio")
 MAX_TTL = 3.0
-"""So short that a node which forgot votes again within the run: its quarantine lasts about four seconds."""
+"""So short that a node which forgot votes again within the run: its quarantine lasts about four
+seconds."""
 PROGRESS = 1
 """Grants a second that a busy machine must reach; an idle one reaches some thirty."""
 
@@ -44,7 +47,16 @@ def short_lived() -> Iterator[Nodes]:
 def start(api: str, end_at: float, nodes: Nodes) -> subprocess.Popen[str]:
     """One contending process."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", Path(__file__).with_name("worker.py"), api, "orders", str(end_at), *nodes.urls],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            Path(__file__).with_name("worker.py"),
+            api,
+            "orders",
+            str(end_at),
+            *nodes.urls,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,7 +65,8 @@ def start(api: str, end_at: float, nodes: Nodes) -> subprocess.Popen[str]:
 
 
 def hurt(nodes: Nodes, end_at: float) -> int:
-    """Kill and restart one node, stop another for a moment, and go on until *end_at*; never a majority at once."""
+    """Kill and restart one node, stop another for a moment, and go on until *end_at*; never a
+    majority at once."""
     chance = random.Random(7)
     killed = 0
     back_at = now()
@@ -61,7 +74,8 @@ def hurt(nodes: Nodes, end_at: float) -> int:
         if now() >= back_at:
             nodes[killed % 5].restart()
             killed += 1
-            back_at = now() + MAX_TTL * 1.02 + 2.0  # Until it votes again; two that forget at once would be a majority's half.
+            # Until it votes again; two that forget at once would be a majority's half.
+            back_at = now() + MAX_TTL * 1.02 + 2.0
         with paused([nodes[(killed + 1 + chance.randrange(3)) % 5]]):
             time.sleep(min(left, chance.choice([0.05, 0.3, 0.8])))
         time.sleep(chance.random() * 0.3)
@@ -70,10 +84,11 @@ def hurt(nodes: Nodes, end_at: float) -> int:
 
 @pytest.mark.timeout(SECONDS + 100)
 def test_processes_never_hold_the_lock_together(short_lived: Nodes) -> None:
-    """No two intervals from grant to release or deadline overlap, and a later grant has a larger token.
+    """No two intervals from grant to release or deadline overlap, and a later grant has a larger
+    token.
 
-    On the lease clock, which all processes of one machine share. Meanwhile one node is killed and restarted empty, and
-    others stop for a moment; the locks go on being granted.
+    On the lease clock, which all processes of one machine share. Meanwhile one node is killed and
+    restarted empty, and others stop for a moment; the locks go on being granted.
     """
     end_at = now() + SECONDS
     processes = [start(api, end_at, short_lived) for api in WORKERS]
@@ -89,9 +104,15 @@ def test_processes_never_hold_the_lock_together(short_lived: Nodes) -> None:
             process.kill()
             process.communicate()
 
-    grants = sorted((grant for one in told for grant in one["grants"]), key=lambda grant: float(grant["from"]))
-    overlaps = [(one, other) for one, other in itertools.pairwise(grants) if other["from"] < one["until"]]
-    unordered = [(one, other) for one, other in itertools.pairwise(grants) if other["token"] <= one["token"]]
+    grants = sorted(
+        (grant for one in told for grant in one["grants"]), key=lambda grant: float(grant["from"])
+    )
+    overlaps = [
+        (one, other) for one, other in itertools.pairwise(grants) if other["from"] < one["until"]
+    ]
+    unordered = [
+        (one, other) for one, other in itertools.pairwise(grants) if other["token"] <= one["token"]
+    ]
     figures = {
         "seconds": SECONDS,
         "grants": len(grants),
@@ -114,7 +135,8 @@ def test_processes_never_hold_the_lock_together(short_lived: Nodes) -> None:
 
 
 def test_more_threads_than_connection_sets(nodes: Nodes, servers: Servers) -> None:
-    """Fifty threads on one coordinator, each on its own lock and on a shared one: every one gets all its locks, in turn."""
+    """Fifty threads on one coordinator, each on its own lock and on a shared one: every one gets
+    all its locks, in turn."""
     threads, pairs = 50, 6
     failures: list[BaseException] = []
     tokens: list[int] = []
@@ -126,7 +148,10 @@ def test_more_threads_than_connection_sets(nodes: Nodes, servers: Servers) -> No
         try:
             begin.wait(PATIENCE)
             for _ in range(pairs):
-                with locks.lock(f"orders:{number}", timeout=PATIENCE), locks.lock(f"orders:{number}:inner", timeout=0):
+                with (
+                    locks.lock(f"orders:{number}", timeout=PATIENCE),
+                    locks.lock(f"orders:{number}:inner", timeout=0),
+                ):
                     pass
             for _ in range(2):
                 with locks.lock("shared", timeout=60.0) as lease:
@@ -141,7 +166,10 @@ def test_more_threads_than_connection_sets(nodes: Nodes, servers: Servers) -> No
     sys.setswitchinterval(1e-5)  # A race between two lines is found more often.
     try:
         with redlock.Redlock(nodes.urls, ttl=30.0, node_timeout=2.0, retry_delay=0.02) as locks:
-            crowd = [threading.Thread(target=work, args=(number, locks), daemon=True) for number in range(threads)]
+            crowd = [
+                threading.Thread(target=work, args=(number, locks), daemon=True)
+                for number in range(threads)
+            ]
             for thread in crowd:
                 thread.start()
             for thread in crowd:
@@ -162,10 +190,11 @@ def three_nodes() -> Iterator[Nodes]:
 
 
 async def test_one_busy_one_behind_one_granting_is_a_majority(api: Api, three_nodes: Nodes) -> None:
-    """Three healthy nodes, one in another's hands and one with a fence ahead of ours: the second round has its full time.
+    """Three healthy nodes, one in another's hands and one with a fence ahead of ours: the second
+    round has its full time.
 
-    Whatever the order of the answers, so a few times. The grant of the first round decides nothing by itself, and may have been
-    kept back until its end.
+    Whatever the order of the answers, so a few times. The grant of the first round decides nothing
+    by itself, and may have been kept back until its end.
     """
     tries: list[list[Any]] = []
     for number in range(12):
@@ -184,7 +213,8 @@ async def test_one_busy_one_behind_one_granting_is_a_majority(api: Api, three_no
 
 
 async def test_a_thousand_tasks_with_a_lock_each(nodes: Nodes, servers: Servers) -> None:
-    """All at once on one coordinator: every one is granted at its first try, held by a majority, and given back."""
+    """All at once on one coordinator: every one is granted at its first try, held by a majority,
+    and given back."""
     held: set[str] = set()
 
     async def work(number: int, locks: redlock.asyncio.Redlock) -> None:
@@ -197,7 +227,9 @@ async def test_a_thousand_tasks_with_a_lock_each(nodes: Nodes, servers: Servers)
 
     everybody = asyncio.Event()
     async with redlock.asyncio.Redlock(nodes.urls, ttl=60.0, node_timeout=5.0) as locks:
-        await asyncio.wait_for(asyncio.gather(*[work(number, locks) for number in range(1000)]), 90.0)
+        await asyncio.wait_for(
+            asyncio.gather(*[work(number, locks) for number in range(1000)]), 90.0
+        )
     assert len(held) == 1000
     assert await until(ASYNCIO, lambda: not servers.lock_keys())
 
@@ -215,8 +247,12 @@ async def test_a_hundred_tasks_on_one_lock(nodes: Nodes, servers: Servers) -> No
             tokens.append(lease.fencing_token)
             inside.remove(number)
 
-    async with redlock.asyncio.Redlock(nodes.urls, ttl=30.0, node_timeout=2.0, retry_delay=0.02) as locks:
-        await asyncio.wait_for(asyncio.gather(*[work(number, locks) for number in range(100)]), 90.0)
+    async with redlock.asyncio.Redlock(
+        nodes.urls, ttl=30.0, node_timeout=2.0, retry_delay=0.02
+    ) as locks:
+        await asyncio.wait_for(
+            asyncio.gather(*[work(number, locks) for number in range(100)]), 90.0
+        )
     assert len(tokens) == 100
     assert tokens == sorted(set(tokens))
     assert await until(ASYNCIO, lambda: not servers.lock_keys())

@@ -1,4 +1,5 @@
-"""After `fork`: the child's leases are dead, its coordinator works with connections of its own, the parent is unharmed."""
+"""After `fork`: the child's leases are dead, its coordinator works with connections of its own,
+the parent is unharmed."""
 
 from __future__ import annotations
 
@@ -62,10 +63,13 @@ def sockets(pid: int | str = "self") -> set[str]:
 
 
 async def test_the_childs_leases_are_dead(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """LeaseLost that names the fork, from everything; `lost` is set there; the parent's lease is held, renewed and released."""
+    """LeaseLost that names the fork, from everything; `lost` is set there; the parent's lease is
+    held, renewed and released."""
     async with api.redlock(nodes.urls, ttl=1.5) as locks:
         told: list[str] = []
-        kept = await locks.lock("kept", auto_extend=True, on_lost=lambda lease: told.append("kept")).acquire()
+        kept = await locks.lock(
+            "kept", auto_extend=True, on_lost=lambda lease: told.append("kept")
+        ).acquire()
         lease = await locks.lock("orders", ttl=30.0).acquire()
         lost = lease.lost
 
@@ -96,15 +100,23 @@ async def test_the_childs_leases_are_dead(api: Api, nodes: Nodes, servers: Serve
         assert await until(api, lambda: not servers.lock_keys())
 
 
-async def test_the_childs_coordinator_works_with_fresh_connections(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Locks, renewal, status and close in the child; not one of the parent's sockets is used or kept open there."""
+async def test_the_childs_coordinator_works_with_fresh_connections(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Locks, renewal, status and close in the child; not one of the parent's sockets is used or
+    kept open there."""
     patient = {"ttl": 1.5, "node_timeout": 0.4}
-    async with api.redlock(nodes.urls, **patient) as locks, locks.lock("parents", auto_extend=True, ttl=20.0) as lease:
+    async with (
+        api.redlock(nodes.urls, **patient) as locks,
+        locks.lock("parents", auto_extend=True, ttl=20.0) as lease,
+    ):
         before = sockets()
 
         async def child() -> tuple[set[str], int]:
             held = await locks.status("parents")
-            assert held.fencing_token == lease.fencing_token, "the parent holds it, and the child sees that"
+            assert held.fencing_token == lease.fencing_token, (
+                "the parent holds it, and the child sees that"
+            )
             assert await locks.lock("parents").acquire(blocking=False) is None
             async with locks.lock("childs", auto_extend=True, timeout=10.0) as own:
                 first = own.valid_until
@@ -164,7 +176,9 @@ async def test_a_lock_that_was_held_can_be_used_in_the_child(api: Api, nodes: No
         assert await lock.release() is True
 
 
-async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api: Api, nodes: Nodes) -> None:
+async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(
+    api: Api, nodes: Nodes
+) -> None:
     """The child leaves the block with LeaseLost and gives back nothing of its parent's."""
     async with api.redlock(nodes.urls) as locks:
         lease = await locks.lock("orders").acquire()
@@ -180,10 +194,17 @@ async def test_a_block_that_was_entered_before_the_fork_ends_with_lease_lost(api
 
 
 @pytest.mark.loops
-async def test_the_numbers_of_a_parents_connections_mean_nothing_else_in_the_child(api: Asyncio, nodes: Nodes) -> None:
-    """The parent's loop is there in the child and knows them by number: it would close a file of the child's own for them."""
+async def test_the_numbers_of_a_parents_connections_mean_nothing_else_in_the_child(
+    api: Asyncio, nodes: Nodes
+) -> None:
+    """The parent's loop is there in the child and knows them by number: it would close a file of
+    the child's own for them."""
     async with api.redlock(nodes.urls, ttl=30.0) as locks, locks.lock("orders"):
-        sockets = [each.get_extra_info("socket") for each in locks._driver.streams._transports if each is not None]
+        sockets = [
+            each.get_extra_info("socket")
+            for each in locks._driver.streams._transports
+            if each is not None
+        ]
         numbers = [sock.fileno() for sock in sockets]
 
         def meant() -> set[str]:
@@ -195,9 +216,12 @@ async def test_the_numbers_of_a_parents_connections_mean_nothing_else_in_the_chi
         assert numbers and await in_child(api, child) == {os.devnull}
 
 
-@pytest.mark.skipif(not hasattr(select, "epoll"), reason="the thread that hears of hang-ups needs epoll")
+@pytest.mark.skipif(
+    not hasattr(select, "epoll"), reason="the thread that hears of hang-ups needs epoll"
+)
 async def test_the_child_keeps_nothing_of_what_wakes_its_parents_threads(nodes: Nodes) -> None:
-    """A server that forks a worker for each request would come to its limit of descriptors, grandchild by grandchild."""
+    """A server that forks a worker for each request would come to its limit of descriptors,
+    grandchild by grandchild."""
 
     def wakers() -> set[tuple[str, str]]:
         found = set()
@@ -217,7 +241,8 @@ async def test_the_child_keeps_nothing_of_what_wakes_its_parents_threads(nodes: 
 
 
 async def test_a_lock_under_whose_body_a_thread_forked_is_in_use_in_the_child(nodes: Nodes) -> None:
-    """That thread goes on in the child, within the body: the end of its block would give back what it took there anew."""
+    """That thread goes on in the child, within the body: the end of its block would give back
+    what it took there anew."""
     with redlock.Redlock(nodes.urls, ttl=30.0) as locks:
         lock = locks.lock("orders")
 
@@ -242,7 +267,9 @@ async def test_a_closed_coordinator_stays_closed_in_the_child(api: Api, nodes: N
     await in_child(api, child)
 
 
-async def test_a_child_is_told_though_a_thread_of_the_parent_held_the_lock_of_lost(nodes: Nodes) -> None:
+async def test_a_child_is_told_though_a_thread_of_the_parent_held_the_lock_of_lost(
+    nodes: Nodes,
+) -> None:
     """That thread does not exist in the child, and would never let go."""
     with redlock.Redlock(nodes.urls, ttl=30.0) as locks:
         lease = locks.lock("orders").acquire()
@@ -264,9 +291,15 @@ async def test_a_child_is_told_though_a_thread_of_the_parent_held_the_lock_of_lo
         assert not lost.is_set() and lease.release()
 
 
-async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api: Api, nodes: Nodes) -> None:
-    """One was waiting for it, another one ran under it: neither is there in the child, and neither ever ends there."""
-    async with api.redlock(nodes.urls, ttl=2.0) as locks, api.redlock(nodes.urls, ttl=2.0) as others:
+async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(
+    api: Api, nodes: Nodes
+) -> None:
+    """One was waiting for it, another one ran under it: neither is there in the child, and
+    neither ever ends there."""
+    async with (
+        api.redlock(nodes.urls, ttl=2.0) as locks,
+        api.redlock(nodes.urls, ttl=2.0) as others,
+    ):
         waited_for, entered, done = locks.lock("awaited"), locks.lock("entered"), api.event()
 
         async def use(lock: Any) -> None:
@@ -281,7 +314,8 @@ async def test_a_lock_that_others_used_at_the_fork_can_be_used_in_the_child(api:
         async def child() -> list[bool]:
             found = []
             for lock in (waited_for, entered):
-                lease = await lock.acquire(timeout=PATIENCE)  # Everything of the parent's ends by itself.
+                # Everything of the parent's ends by itself.
+                lease = await lock.acquire(timeout=PATIENCE)
                 found.append(lease.is_held())
                 await lease.release()
             return found
@@ -324,9 +358,15 @@ async def test_a_coordinator_that_was_being_made_at_the_fork_keeps_no_lease_aliv
         assert [await lease.release() for lease in leases] == [True] * 3
 
 
-async def test_a_coordinator_that_cannot_be_reset_leaves_the_others_reset(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_coordinator_that_cannot_be_reset_leaves_the_others_reset(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever goes wrong in one of them, the leases of all others are the parent's."""
-    with redlock.Redlock(nodes.urls) as bad, redlock.Redlock(nodes.urls, ttl=5.0) as good, redlock.Redlock(nodes.urls) as worse:
+    with (
+        redlock.Redlock(nodes.urls) as bad,
+        redlock.Redlock(nodes.urls, ttl=5.0) as good,
+        redlock.Redlock(nodes.urls) as worse,
+    ):
         lease = good.lock("orders").acquire()
         assert lease is not None
         for each in (bad, worse):

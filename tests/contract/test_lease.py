@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from redlock.embedded import Nodes
-from redlock.errors import ConfigurationError, LeaseError, LeaseLost, LeaseReleased, QuorumUnavailable
+from redlock.errors import (
+    ConfigurationError,
+    LeaseError,
+    LeaseLost,
+    LeaseReleased,
+    QuorumUnavailable,
+)
 from redlock.observe import LeaseGranted, LeaseLapsed, LeaseReleasing, LeaseRenewed
 from redlock.transport.clock import now
 from tests.contract.api import Api, Journal, Servers, majority, paused, until
@@ -19,7 +25,8 @@ from tests.contract.api import Api, Journal, Servers, majority, paused, until
 
 @pytest.mark.uvloop
 async def test_a_lease_tells_its_grant(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Resource, 128-bit owner, integer token below 2**53, ttl, and a deadline on the lease clock that counts drift."""
+    """Resource, 128-bit owner, integer token below 2**53, ttl, and a deadline on the lease clock
+    that counts drift."""
     journal = Journal(api)
     async with api.redlock(nodes.urls, on_event=journal) as locks:
         before = now()
@@ -32,14 +39,19 @@ async def test_a_lease_tells_its_grant(api: Api, nodes: Nodes, servers: Servers)
         assert lease.ttl == 20.0
         (granted,) = journal.of(LeaseGranted)
         assert before <= granted.sent_at <= granted.at <= after
-        assert lease.valid_until == granted.valid_until == pytest.approx(granted.sent_at + 20.0 - (20.0 * 0.01 + 0.002))
+        assert (
+            lease.valid_until
+            == granted.valid_until
+            == pytest.approx(granted.sent_at + 20.0 - (20.0 * 0.01 + 0.002))
+        )
         assert "orders" in repr(lease)
         assert lease.owner not in repr(lease), "a log line must not let its reader release the lock"
         await lease.release()
 
 
 async def test_tokens_increase_over_grants(api: Api, nodes: Nodes) -> None:
-    """Every later grant of a resource has a larger token and an owner of its own, whoever gets it."""
+    """Every later grant of a resource has a larger token and an owner of its own, whoever gets
+    it."""
     async with api.redlock(nodes.urls) as one, api.redlock(nodes.urls) as two:
         leases = []
         for _ in range(10):
@@ -83,7 +95,10 @@ async def test_a_lease_that_is_too_short_says_how_short(api: Api, nodes: Nodes) 
 async def test_extend_moves_the_deadline(api: Api, nodes: Nodes, servers: Servers) -> None:
     """On the lease and on a majority of the nodes, with the same token; to another ttl if asked."""
     journal = Journal(api)
-    async with api.redlock(nodes.urls, ttl=5.0, on_event=journal) as locks, locks.lock("orders") as lease:
+    async with (
+        api.redlock(nodes.urls, ttl=5.0, on_event=journal) as locks,
+        locks.lock("orders") as lease,
+    ):
         token, first = lease.fencing_token, lease.valid_until
         await lease.extend()
         second = lease.valid_until
@@ -94,7 +109,10 @@ async def test_extend_moves_the_deadline(api: Api, nodes: Nodes, servers: Server
         assert lease.fencing_token == token
         left = sorted(client.pttl("redlock:orders") for client in servers.clients)
         assert left[2] > 15_000, "a majority holds it for as long as the lease says"
-        assert [record.valid_until for record in journal.of(LeaseRenewed)] == [second, lease.valid_until]
+        assert [record.valid_until for record in journal.of(LeaseRenewed)] == [
+            second,
+            lease.valid_until,
+        ]
 
 
 async def test_extend_never_shortens(api: Api, nodes: Nodes, servers: Servers) -> None:
@@ -107,8 +125,11 @@ async def test_extend_never_shortens(api: Api, nodes: Nodes, servers: Servers) -
         assert lease.is_held()
 
 
-async def test_extend_puts_back_what_a_node_forgot(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """A key that is missing where nobody newer has been counts again; so a lease outlives lost keys."""
+async def test_extend_puts_back_what_a_node_forgot(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """A key that is missing where nobody newer has been counts again; so a lease outlives lost
+    keys."""
     async with api.redlock(nodes.urls) as locks, locks.lock("orders") as lease:
         servers.forget("orders")
         await lease.extend()
@@ -116,8 +137,11 @@ async def test_extend_puts_back_what_a_node_forgot(api: Api, nodes: Nodes, serve
 
 
 @pytest.mark.parametrize("ttl", [0, -1.0, float("nan"), float("inf"), "5", 60.5], ids=str)
-async def test_an_impossible_extension_is_refused_and_harms_nothing(api: Api, nodes: Nodes, ttl: Any) -> None:
-    """ConfigurationError names the value, above the cluster's max_ttl of 60 s too; the lease stays as it was."""
+async def test_an_impossible_extension_is_refused_and_harms_nothing(
+    api: Api, nodes: Nodes, ttl: Any
+) -> None:
+    """ConfigurationError names the value, above the cluster's max_ttl of 60 s too; the lease
+    stays as it was."""
     async with api.redlock(nodes.urls) as locks, locks.lock("orders") as lease:
         deadline = lease.valid_until
         with pytest.raises(ConfigurationError, match=f"ttl={ttl!r}"):
@@ -127,7 +151,8 @@ async def test_an_impossible_extension_is_refused_and_harms_nothing(api: Api, no
 
 
 async def test_an_ended_lease_cannot_be_extended(api: Api, nodes: Nodes) -> None:
-    """LeaseReleased after a release, LeaseLost after the deadline: an ended lease never comes back."""
+    """LeaseReleased after a release, LeaseLost after the deadline: an ended lease never comes
+    back."""
     async with api.redlock(nodes.urls, ttl=0.3) as locks:
         lease = await locks.lock("orders").acquire()
         await lease.release()
@@ -145,8 +170,11 @@ async def test_an_ended_lease_cannot_be_extended(api: Api, nodes: Nodes) -> None
         await lease.release()
 
 
-async def test_an_extension_without_a_majority_leaves_the_lease_valid(api: Api, nodes: Nodes) -> None:
-    """Unknown is not lost: QuorumUnavailable with the votes, and the lease is held until its deadline."""
+async def test_an_extension_without_a_majority_leaves_the_lease_valid(
+    api: Api, nodes: Nodes
+) -> None:
+    """Unknown is not lost: QuorumUnavailable with the votes, and the lease is held until its
+    deadline."""
     async with api.redlock(nodes.urls) as locks, locks.lock("orders") as lease:
         deadline = lease.valid_until
         with paused(majority(nodes)):
@@ -171,12 +199,20 @@ async def test_verify_confirms_the_holder(api: Api, nodes: Nodes) -> None:
 
 @pytest.mark.uvloop
 @pytest.mark.parametrize("method", ["verify", "extend"])
-async def test_a_superseded_holder_is_told(api: Api, nodes: Nodes, servers: Servers, method: str) -> None:
-    """The keys vanish and somebody else gets the lock: LeaseLost at once, and `lost` and `on_lost` follow, once."""
+async def test_a_superseded_holder_is_told(
+    api: Api, nodes: Nodes, servers: Servers, method: str
+) -> None:
+    """The keys vanish and somebody else gets the lock: LeaseLost at once, and `lost` and
+    `on_lost` follow, once."""
     journal = Journal(api)
     told = []
-    async with api.redlock(nodes.urls, on_event=journal) as locks, api.redlock(nodes.urls) as others:
-        lease = await locks.lock("orders", on_lost=lambda lost: told.append(lost.fencing_token)).acquire()
+    async with (
+        api.redlock(nodes.urls, on_event=journal) as locks,
+        api.redlock(nodes.urls) as others,
+    ):
+        lease = await locks.lock(
+            "orders", on_lost=lambda lost: told.append(lost.fencing_token)
+        ).acquire()
         lost = lease.lost
         assert not lost.is_set()
         servers.forget("orders")
@@ -194,15 +230,20 @@ async def test_a_superseded_holder_is_told(api: Api, nodes: Nodes, servers: Serv
         assert await lease.release() is False
         assert newer.is_held()
         await newer.verify()
-        assert servers.holders("orders").count(f"{newer.owner}:{newer.fencing_token}") >= 3, "a release is for its own lock"
+        assert servers.holders("orders").count(f"{newer.owner}:{newer.fencing_token}") >= 3, (
+            "a release is for its own lock"
+        )
         assert told == [lease.fencing_token]
         assert len(journal.of(LeaseLapsed)) == 1
         await newer.release()
 
 
 @pytest.mark.parametrize("method", ["verify", "extend"])
-async def test_a_superseded_body_ends_with_lease_lost(api: Api, nodes: Nodes, servers: Servers, method: str) -> None:
-    """LeaseLost raised inside the block comes out of it as it is, and the caller is not cancelled by it."""
+async def test_a_superseded_body_ends_with_lease_lost(
+    api: Api, nodes: Nodes, servers: Servers, method: str
+) -> None:
+    """LeaseLost raised inside the block comes out of it as it is, and the caller is not
+    cancelled by it."""
     async with api.redlock(nodes.urls) as locks, api.redlock(nodes.urls) as others:
         with pytest.raises(LeaseLost, match="lost"):
             async with locks.lock("orders") as lease:
@@ -214,8 +255,11 @@ async def test_a_superseded_body_ends_with_lease_lost(api: Api, nodes: Nodes, se
         await newer.release()
 
 
-async def test_release_tells_whether_a_majority_confirmed(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """True once; False for a second time, after the deadline, and without a majority. It never raises for that."""
+async def test_release_tells_whether_a_majority_confirmed(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """True once; False for a second time, after the deadline, and without a majority. It never
+    raises for that."""
     async with api.redlock(nodes.urls, ttl=0.4) as locks:
         lease = await locks.lock("orders").acquire()
         assert await lease.release() is True
@@ -227,11 +271,15 @@ async def test_release_tells_whether_a_majority_confirmed(api: Api, nodes: Nodes
         with paused(majority(nodes)):
             assert await lease.release() is False
             assert not lease.is_held()
-        assert await until(api, lambda: not servers.lock_keys()), "a release stays owed to a node that slept"
+        assert await until(api, lambda: not servers.lock_keys()), (
+            "a release stays owed to a node that slept"
+        )
 
 
 @pytest.mark.parametrize("ended", ["released", "lost"])
-async def test_a_body_never_runs_under_a_lease_that_has_ended(api: Api, nodes: Nodes, ended: str) -> None:
+async def test_a_body_never_runs_under_a_lease_that_has_ended(
+    api: Api, nodes: Nodes, ended: str
+) -> None:
     """`with lease` of an ended lease raises at once what it is."""
     async with api.redlock(nodes.urls, ttl=0.3) as locks:
         lease = await locks.lock("orders").acquire()
@@ -252,8 +300,11 @@ async def test_a_release_inside_the_body_is_no_loss(api: Api, nodes: Nodes) -> N
 
 
 @pytest.mark.parametrize("auto_extend", [False, True])
-async def test_a_dropped_lease_warns_and_expires(api: Api, nodes: Nodes, servers: Servers, auto_extend: bool) -> None:
-    """Nobody holds the handle any more: a ResourceWarning, no renewal, and the keys expire by themselves."""
+async def test_a_dropped_lease_warns_and_expires(
+    api: Api, nodes: Nodes, servers: Servers, auto_extend: bool
+) -> None:
+    """Nobody holds the handle any more: a ResourceWarning, no renewal, and the keys expire by
+    themselves."""
     async with api.redlock(nodes.urls, ttl=0.6) as locks:
         lease = await locks.lock("orders", auto_extend=auto_extend).acquire()
         with pytest.warns(ResourceWarning, match="orders"):
@@ -278,7 +329,8 @@ async def test_an_ended_lease_is_dropped_in_silence(api: Api, nodes: Nodes) -> N
 
 
 async def test_an_ended_lease_runs_no_code_when_it_goes_away(api: Api, nodes: Nodes) -> None:
-    """A Ctrl-C that strikes in a `__del__` or a weak reference's callback is printed and forgotten: have none to strike."""
+    """A Ctrl-C that strikes in a `__del__` or a weak reference's callback is printed and
+    forgotten: have none to strike."""
     async with api.redlock(nodes.urls) as locks:
         leases = [await locks.lock(f"orders:{number}").acquire() for number in range(3)]
         for lease in leases:
@@ -287,7 +339,11 @@ async def test_an_ended_lease_runs_no_code_when_it_goes_away(api: Api, nodes: No
         ran: list[str] = []
         gc.disable()
         try:
-            sys.setprofile(lambda frame, event, argument: ran.append(frame.f_code.co_name) if event == "call" else None)
+            sys.setprofile(
+                lambda frame, event, argument: (
+                    ran.append(frame.f_code.co_name) if event == "call" else None
+                )
+            )
             leases.clear()
             sys.setprofile(None)
         finally:

@@ -1,7 +1,8 @@
-"""Nothing is left behind: no timeout, cancel, Ctrl-C or exception, wherever it strikes, leaves a lock that nobody knows of.
+"""Nothing is left behind: no timeout, cancel, Ctrl-C or exception, wherever it strikes, leaves a
+lock that nobody knows of.
 
-What is looked for on the nodes is every key but their marker and the fences. The ttl is so long that nothing vanishes by
-expiring.
+What is looked for on the nodes is every key but their marker and the fences. The ttl is so long
+that nothing vanishes by expiring.
 """
 
 from __future__ import annotations
@@ -44,23 +45,33 @@ class Torn(BaseException):
     """What nobody catches by accident."""
 
 
-async def test_a_timeout_while_contended_leaves_nothing(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_a_timeout_while_contended_leaves_nothing(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """Neither beside the holder, on nodes that it does not hold, nor after it."""
     async with api.redlock(nodes.urls, ttl=TTL) as locks:
         holder = await locks.lock("orders").acquire()
         for client in servers.clients[3:]:
-            client.delete("redlock:orders")  # So that a try is granted on these two and must give them back.
+            # So that a try is granted on these two and must give them back.
+            client.delete("redlock:orders")
         for timeout in (0, 0.05, 0.2):
             assert await locks.lock("orders").acquire(timeout=timeout) is None
             mine = f"{holder.owner}:{holder.fencing_token}"
-            assert await until(api, lambda mine=mine: servers.holders("orders") == [mine] * 3 + [None] * 2)
+            assert await until(
+                api, lambda mine=mine: servers.holders("orders") == [mine] * 3 + [None] * 2
+            )
         await holder.release()
         assert await until(api, lambda: not servers.lock_keys())
 
 
-@pytest.mark.parametrize("kind", [TryStarted, LeaseGranted, TryFailed, LeaseReleasing], ids=lambda kind: kind.__name__)
-async def test_an_exception_in_the_middle_leaves_nothing(api: Api, nodes: Nodes, servers: Servers, kind: type) -> None:
-    """Thrown by `on_event` out of the very middle of an acquire or a release, and nothing that `Exception` covers."""
+@pytest.mark.parametrize(
+    "kind", [TryStarted, LeaseGranted, TryFailed, LeaseReleasing], ids=lambda kind: kind.__name__
+)
+async def test_an_exception_in_the_middle_leaves_nothing(
+    api: Api, nodes: Nodes, servers: Servers, kind: type
+) -> None:
+    """Thrown by `on_event` out of the very middle of an acquire or a release, and nothing that
+    `Exception` covers."""
 
     def tear(record: Any) -> None:
         if isinstance(record, kind):
@@ -78,7 +89,9 @@ async def test_an_exception_in_the_middle_leaves_nothing(api: Api, nodes: Nodes,
         await locks.close()
 
 
-async def test_a_generator_that_is_closed_leaves_nothing(api: Api, nodes: Nodes, servers: Servers) -> None:
+async def test_a_generator_that_is_closed_leaves_nothing(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
     """GeneratorExit inside the block is an exception like any other."""
     async with api.redlock(nodes.urls, ttl=TTL) as locks:
 
@@ -98,7 +111,8 @@ async def test_a_generator_that_is_closed_leaves_nothing(api: Api, nodes: Nodes,
 
 
 class Strike:
-    """Cancels a task before the *step*-th callback of the loop since it was made; `struck` tells whether it got so far."""
+    """Cancels a task before the *step*-th callback of the loop since it was made; `struck` tells
+    whether it got so far."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -148,8 +162,11 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-async def cancelled_at(step: int, locks: redlock.asyncio.Redlock, operation: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Cancel *operation* at *step*, and give back what it gave its caller; False: it had ended by then."""
+async def cancelled_at(
+    step: int, locks: redlock.asyncio.Redlock, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Cancel *operation* at *step*, and give back what it gave its caller; False: it had ended
+    by then."""
     lock = locks.lock("orders")
     began = False
 
@@ -166,7 +183,8 @@ async def cancelled_at(step: int, locks: redlock.asyncio.Redlock, operation: str
             await strike.task
     if operation == "close":
         await locks.close()
-    elif not began or not strike.task.cancelled():  # It did not even begin, or had ended: then its caller has the lease.
+    elif not began or not strike.task.cancelled():
+        # It did not even begin, or had ended: then its caller has the lease.
         with contextlib.suppress(LeaseReleased):
             await lock.release()
     return strike.struck
@@ -176,7 +194,8 @@ async def cancelled_at(step: int, locks: redlock.asyncio.Redlock, operation: str
 async def test_a_cancel_at_every_step_leaves_nothing(
     nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """Each callback of the loop during the operation is preceded by a cancel once, and the lock is free at once after each."""
+    """Each callback of the loop during the operation is preceded by a cancel once, and the lock
+    is free at once after each."""
     locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL)
     async with locks.lock("orders"):
         pass
@@ -185,7 +204,9 @@ async def test_a_cancel_at_every_step_leaves_nothing(
     while struck:
         step += 1
         struck = await cancelled_at(step, locks, operation, monkeypatch)
-        assert await until(ASYNCIO, lambda: not servers.lock_keys()), f"after a cancel at step {step}"
+        assert await until(ASYNCIO, lambda: not servers.lock_keys()), (
+            f"after a cancel at step {step}"
+        )
         if operation == "close":
             locks = redlock.asyncio.Redlock(nodes.urls, ttl=TTL)
         async with locks.lock("orders", timeout=0):
@@ -205,7 +226,9 @@ async def test_a_cancel_at_every_step_of_the_first_use_leaves_nothing(
         step += 1
         async with redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as locks:
             struck = await cancelled_at(step, locks, operation, monkeypatch)
-            assert await until(ASYNCIO, lambda: not servers.lock_keys()), f"after a cancel at step {step}"
+            assert await until(ASYNCIO, lambda: not servers.lock_keys()), (
+                f"after a cancel at step {step}"
+            )
     assert step > 20
 
 
@@ -213,7 +236,10 @@ async def test_a_cancel_at_every_step_of_a_wait_leaves_nothing(
     nodes: Nodes, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one who waits for a holder: what the holder has stays, and nothing joins it."""
-    async with redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as locks, redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as others:
+    async with (
+        redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as locks,
+        redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as others,
+    ):
         lease = await others.lock("orders").acquire()
         assert lease is not None
         mine = f"{lease.owner}:{lease.fencing_token}"
@@ -228,7 +254,9 @@ async def test_a_cancel_at_every_step_of_a_wait_leaves_nothing(
                 # On a busy machine no node may have answered in that time.
                 with contextlib.suppress(asyncio.CancelledError, QuorumUnavailable):
                     assert await strike.task is None
-            assert await until(ASYNCIO, lambda: servers.holders("orders") == [mine] * 3 + [None] * 2), f"at step {step}"
+            assert await until(
+                ASYNCIO, lambda: servers.holders("orders") == [mine] * 3 + [None] * 2
+            ), f"at step {step}"
             if not strike.struck:
                 break
         await lease.release()
@@ -248,7 +276,9 @@ async def test_a_cancel_beside_a_stopped_node_leaves_nothing(
             step += 1
             with paused([nodes[step % 5]]):
                 struck = await cancelled_at(step, locks, operation, monkeypatch)
-            assert await until(ASYNCIO, lambda: not servers.lock_keys()), f"after a cancel at step {step}"
+            assert await until(ASYNCIO, lambda: not servers.lock_keys()), (
+                f"after a cancel at step {step}"
+            )
         assert step > 3
 
 
@@ -272,10 +302,12 @@ async def test_a_coroutine_that_is_closed_leaves_nothing(nodes: Nodes, servers: 
 
 
 class CtrlC:
-    """Raises KeyboardInterrupt at the *point*-th place where CPython looks for signals: entering a function, after a C call.
+    """Raises KeyboardInterrupt at the *point*-th place where CPython looks for signals: entering a
+    function, after a C call.
 
-    Not on resuming a generator: CPython does not look there while the generator delegates, and a profiler cannot tell.
-    Not within `threading`: its conditions lose their locks by it, and a new thread is waited for with one.
+    Not on resuming a generator: CPython does not look there while the generator delegates, and a
+    profiler cannot tell. Not within `threading`: its conditions lose their locks by it, and a new
+    thread is waited for with one.
     """
 
     def __init__(self, point: int) -> None:
@@ -292,13 +324,19 @@ class CtrlC:
         caller: FrameType | None = frame
         while caller is not None:
             # In __del__, and in the callback of a weak set (`_remove`), it would only be printed.
-            if caller.f_code.co_name in ("__del__", "_remove") or caller.f_code.co_filename == threading.__file__:
+            if (
+                caller.f_code.co_name in ("__del__", "_remove")
+                or caller.f_code.co_filename == threading.__file__
+            ):
                 return
             caller = caller.f_back
         self.seen += 1
         if self.seen == self.point:
             sys.setprofile(None)
-            self.struck = f"{event} in {frame.f_code.co_qualname} at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            self.struck = (
+                f"{event} in {frame.f_code.co_qualname} at"
+                f" {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+            )
             raise KeyboardInterrupt
 
     def during(self, operation: Callable[..., None], *arguments: Any) -> None:
@@ -326,7 +364,11 @@ def by_hand(locks: redlock.Redlock, lock: redlock.Lock) -> None:
 
 def contended(locks: redlock.Redlock, lock: redlock.Lock) -> None:
     # On a busy machine ten milliseconds may be too short to hear a majority.
-    with lock, contextlib.suppress(LockContended, QuorumUnavailable), locks.lock("orders", timeout=0.01):
+    with (
+        lock,
+        contextlib.suppress(LockContended, QuorumUnavailable),
+        locks.lock("orders", timeout=0.01),
+    ):
         pytest.fail("two holders")
 
 
@@ -347,9 +389,13 @@ finished_by_the_collector = pytest.mark.filterwarnings("ignore:unclosed:Resource
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_ctrl_c_at_every_point_leaves_nothing(
-    nodes: Nodes, servers: Servers, operation: Callable[[redlock.Redlock, redlock.Lock], None], stride: int
+    nodes: Nodes,
+    servers: Servers,
+    operation: Callable[[redlock.Redlock, redlock.Lock], None],
+    stride: int,
 ) -> None:
-    """The lock is given back, or, where the release had not begun, the `Lock` still has it; and the coordinator works on."""
+    """The lock is given back, or, where the release had not begun, the `Lock` still has it; and
+    the coordinator works on."""
     with redlock.Redlock(nodes.urls, ttl=TTL, retry_delay=0.01) as locks:
         with locks.lock("orders"):
             pass
@@ -363,7 +409,9 @@ def test_ctrl_c_at_every_point_leaves_nothing(
                 lock.release()
             give_up_at = now() + 5.0
             while servers.lock_keys():
-                assert now() < give_up_at, f"{servers.lock_keys()} left by Ctrl-C at {ctrl_c.struck}"
+                assert now() < give_up_at, (
+                    f"{servers.lock_keys()} left by Ctrl-C at {ctrl_c.struck}"
+                )
             with locks.lock("orders", timeout=10.0):
                 pass
             if not ctrl_c.struck:
@@ -373,8 +421,11 @@ def test_ctrl_c_at_every_point_leaves_nothing(
 
 
 @finished_by_the_collector
-def test_ctrl_c_while_closing_leaves_the_rest_to_the_next_close(nodes: Nodes, servers: Servers) -> None:
-    """`close` that was interrupted can be called again, and gives back what the first one did not."""
+def test_ctrl_c_while_closing_leaves_the_rest_to_the_next_close(
+    nodes: Nodes, servers: Servers
+) -> None:
+    """`close` that was interrupted can be called again, and gives back what the first one did
+    not."""
     point = 1
     while True:
         locks = redlock.Redlock(nodes.urls, ttl=TTL)
@@ -394,10 +445,18 @@ def test_ctrl_c_while_closing_leaves_the_rest_to_the_next_close(nodes: Nodes, se
 
 
 def test_ctrl_c_at_random_moments_leaves_nothing(nodes: Nodes, servers: Servers) -> None:
-    """A process that takes and gives back for ever is interrupted again and again, sometimes beside a stopped node."""
+    """A process that takes and gives back for ever is interrupted again and again, sometimes
+    beside a stopped node."""
     chance = random.Random(1)
     worker = subprocess.Popen(
-        [sys.executable, "-W", "error", Path(__file__).with_name("worker.py"), "interrupted", *nodes.urls],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            Path(__file__).with_name("worker.py"),
+            "interrupted",
+            *nodes.urls,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -422,13 +481,16 @@ def test_ctrl_c_at_random_moments_leaves_nothing(nodes: Nodes, servers: Servers)
                 time.sleep(chance.random() * 0.02)
                 worker.send_signal(signal.SIGINT)
                 while not select.select([worker.stdout], [], [], AGAIN)[0]:
-                    # It struck in a `__del__` of redis-py, when a connection was closed: CPython prints and forgets that.
+                    # It struck in a `__del__` of redis-py, when a connection was closed: CPython
+                    # prints and forgets that.
                     worker.send_signal(signal.SIGINT)
                 assert hear() == {"interrupted": number}
             give_up_at = now() + 5.0
             while servers.lock_keys():
                 assert now() < give_up_at, f"{servers.lock_keys()} left by interrupt {number}"
-            worker.stdin.write("end\n" if number == INTERRUPTS else "anew\n" if number % 4 == 0 else "on\n")
+            worker.stdin.write(
+                "end\n" if number == INTERRUPTS else "anew\n" if number % 4 == 0 else "on\n"
+            )
             worker.stdin.flush()
         assert hear() == {"threads": []}
         errors = worker.stderr.read()

@@ -1,4 +1,5 @@
-"""A node that answers a release with an error keeps the lock: the release stays owed, and is brought again until it is taken."""
+"""A node that answers a release with an error keeps the lock: the release stays owed, and is
+brought again until it is taken."""
 
 from __future__ import annotations
 
@@ -35,7 +36,11 @@ def without_replicas(node: Node) -> Iterator[None]:
 @contextlib.contextmanager
 def in_a_script(node: Node) -> Iterator[None]:
     """BUSY for everything: a script runs and does not end."""
-    with node.client() as client, node.client() as other, contextlib.closing(other.connection_pool) as pool:
+    with (
+        node.client() as client,
+        node.client() as other,
+        contextlib.closing(other.connection_pool) as pool,
+    ):
         pool.get_connection().send_command("EVAL", "while true do end", 0)
         with pytest.raises(redis.ResponseError, match="BUSY"):
             while True:
@@ -60,7 +65,10 @@ def without_rights(node: Node) -> Iterator[None]:
 def refusals(client: redis.Redis) -> int:
     """How often scripts were answered with NOREPLICAS or NOPERM so far."""
     errors: Any = client.info("errorstats")
-    return sum(int(errors.get(f"errorstat_{word}", {"count": 0})["count"]) for word in ("NOREPLICAS", "NOPERM"))
+    return sum(
+        int(errors.get(f"errorstat_{word}", {"count": 0})["count"])
+        for word in ("NOREPLICAS", "NOPERM")
+    )
 
 
 @pytest.mark.parametrize("trouble", [without_replicas, in_a_script, without_rights])
@@ -68,14 +76,17 @@ def refusals(client: redis.Redis) -> int:
 async def test_a_release_that_is_refused_is_brought_again(
     api: Api, three_nodes: Nodes, trouble: Callable[[Node], contextlib.AbstractContextManager[None]]
 ) -> None:
-    """NOREPLICAS, BUSY, NOPERM: the majority has it, and the third node gets it as soon as it takes it; nobody calls again."""
+    """NOREPLICAS, BUSY, NOPERM: the majority has it, and the third node gets it as soon as it
+    takes it; nobody calls again."""
     with Servers(three_nodes) as servers:
         async with api.redlock(three_nodes.urls, ttl=50.0) as locks:
             lease = await locks.lock("orders").acquire()
             assert await until(api, lambda: len(servers.lock_keys()) == 3)
             with trouble(three_nodes[0]):
                 assert await lease.release()
-                assert trouble is in_a_script or await until(api, lambda: refusals(servers.clients[0]) > 3)
+                assert trouble is in_a_script or await until(
+                    api, lambda: refusals(servers.clients[0]) > 3
+                )
             assert await until(api, lambda: not servers.lock_keys())
 
 
@@ -94,7 +105,8 @@ async def test_a_node_that_refuses_releases_is_not_kept_busy(api: Api, three_nod
                 async with locks.lock("others", timeout=0):
                     pass
                 assert await until(api, lambda: refusals(watched) > RELEASES * 6)
-                # The pauses double to a second: six or seven until then, and from then on one each second.
+                # The pauses double to a second: six or seven until then, and from then on one each
+                # second.
                 assert refusals(watched) <= RELEASES * (12 + 2 * (now() - began_at))
                 assert watched.info("stats")["total_connections_received"] <= connections + 2
             assert await until(api, lambda: not servers.lock_keys())
@@ -102,7 +114,8 @@ async def test_a_node_that_refuses_releases_is_not_kept_busy(api: Api, three_nod
 
 @pytest.mark.uvloop
 async def test_a_take_is_not_sent_again_behind_its_release(api: Api, three_nodes: Nodes) -> None:
-    """A server that stood still, and had lost the scripts: the text of the release is executed, and that of the TAKE is not."""
+    """A server that stood still, and had lost the scripts: the text of the release is executed,
+    and that of the TAKE is not."""
     node = three_nodes[0]
     with Servers(three_nodes) as servers:
         watched = servers.clients[0]

@@ -1,4 +1,5 @@
-"""Keeping a lease, and losing one in time: renewal, the deadline, `lost`, `on_lost`, and what becomes of the body."""
+"""Keeping a lease, and losing one in time: renewal, the deadline, `lost`, `on_lost`, and what
+becomes of the body."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ CHANCES = 5
 
 
 @pytest.mark.uvloop
-async def test_auto_extend_keeps_a_lease_past_its_ttl(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Renewed in the background for as long as it is held, under the same token; nobody else gets in."""
+async def test_auto_extend_keeps_a_lease_past_its_ttl(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Renewed in the background for as long as it is held, under the same token; nobody else
+    gets in."""
     journal = Journal(api)
     async with api.redlock(nodes.urls, ttl=1.0, on_event=journal) as locks:
         async with locks.lock("orders", auto_extend=True) as lease:
@@ -45,7 +49,10 @@ async def test_auto_extend_keeps_a_lease_past_its_ttl(api: Api, nodes: Nodes, se
 async def test_many_leases_are_kept_by_one_loop(api: Api, nodes: Nodes) -> None:
     """More leases than renewals go out together: all are kept."""
     async with api.redlock(nodes.urls, ttl=2.0) as locks, contextlib.AsyncExitStack() as stack:
-        leases = [await stack.enter_async_context(locks.lock(f"orders:{number}", auto_extend=True)) for number in range(300)]
+        leases = [
+            await stack.enter_async_context(locks.lock(f"orders:{number}", auto_extend=True))
+            for number in range(300)
+        ]
         until_at = max(lease.valid_until for lease in leases) + 2.0
         assert await until(api, lambda: all(lease.valid_until > until_at for lease in leases))
         assert all(lease.is_held() for lease in leases)
@@ -53,7 +60,8 @@ async def test_many_leases_are_kept_by_one_loop(api: Api, nodes: Nodes) -> None:
 
 @pytest.mark.uvloop
 async def test_a_failed_renewal_is_retried_until_it_succeeds(api: Api, nodes: Nodes) -> None:
-    """A majority that sleeps for less than the validity costs a record of jeopardy, and no lease."""
+    """A majority that sleeps for less than the validity costs a record of jeopardy, and no
+    lease."""
     journal = Journal(api)
     async with (
         api.redlock(nodes.urls, ttl=4.0, on_event=journal) as locks,
@@ -76,7 +84,8 @@ async def test_a_failed_renewal_is_retried_until_it_succeeds(api: Api, nodes: No
 @pytest.mark.uvloop
 @pytest.mark.parametrize("auto_extend", [False, True])
 async def test_lost_is_set_at_the_deadline(api: Api, nodes: Nodes, auto_extend: bool) -> None:
-    """By a timer and not by I/O: a majority is silent, and `lost` is set no later than 50 ms after `valid_until`."""
+    """By a timer and not by I/O: a majority is silent, and `lost` is set no later than 50 ms
+    after `valid_until`."""
     late = []
     for _ in range(CHANCES):
         journal = Journal(api)
@@ -99,8 +108,11 @@ async def test_lost_is_set_at_the_deadline(api: Api, nodes: Nodes, auto_extend: 
     assert min(late) <= LATE
 
 
-async def test_no_deadline_waits_for_somebody_elses_renewal(api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many renewals as may go out together are unanswered, and a lease beside them is lost in time all the same."""
+async def test_no_deadline_waits_for_somebody_elses_renewal(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many renewals as may go out together are unanswered, and a lease beside them is lost in
+    time all the same."""
     monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 1)
     monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 1)
     late = []
@@ -108,7 +120,10 @@ async def test_no_deadline_waits_for_somebody_elses_renewal(api: Api, nodes: Nod
         async with api.redlock(nodes.urls, ttl=4.0, node_timeout=0.7) as locks:
             async with locks.lock("warm", timeout=10.0):
                 pass
-            renewed = [await locks.lock(f"orders:{number}", auto_extend=True).acquire(timeout=10.0) for number in range(3)]
+            renewed = [
+                await locks.lock(f"orders:{number}", auto_extend=True).acquire(timeout=10.0)
+                for number in range(3)
+            ]
             lease = await locks.lock("invoices", ttl=2.4).acquire(timeout=10.0)
             lost = lease.lost
             with paused(majority(nodes)):
@@ -120,8 +135,11 @@ async def test_no_deadline_waits_for_somebody_elses_renewal(api: Api, nodes: Nod
     assert min(late) <= LATE
 
 
-async def test_a_renewal_does_not_wait_behind_those_who_want_locks(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More tasks want locks than rounds are allowed under way, on a slow network: what is held is renewed before them."""
+async def test_a_renewal_does_not_wait_behind_those_who_want_locks(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tasks want locks than rounds are allowed under way, on a slow network: what is held
+    is renewed before them."""
     monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 2)
     with contextlib.ExitStack() as stack:
         proxies = [stack.enter_context(LateProxy(node.port, delay=0.02)) for node in nodes]
@@ -129,8 +147,13 @@ async def test_a_renewal_does_not_wait_behind_those_who_want_locks(nodes: Nodes,
             lease = await locks.lock("orders", auto_extend=True).acquire()
             assert lease is not None
             first = lease.valid_until
-            crowd = [asyncio.create_task(locks.lock(f"others:{number}").acquire()) for number in range(400)]
-            assert await until(ASYNCIO, lambda: lease.valid_until > first + 1.0 or not lease.is_held())
+            crowd = [
+                asyncio.create_task(locks.lock(f"others:{number}").acquire())
+                for number in range(400)
+            ]
+            assert await until(
+                ASYNCIO, lambda: lease.valid_until > first + 1.0 or not lease.is_held()
+            )
             assert lease.is_held()
             assert sum(task.done() for task in crowd) < len(crowd)
             for task in crowd:
@@ -163,7 +186,9 @@ async def test_lost_waits_for_a_deadline_that_moves(api: Api, nodes: Nodes) -> N
 
 @pytest.mark.parametrize("how", ["release", "close"])
 @pytest.mark.parametrize("auto_extend", [False, True])
-async def test_lost_is_never_set_by_a_release(api: Api, nodes: Nodes, how: str, auto_extend: bool) -> None:
+async def test_lost_is_never_set_by_a_release(
+    api: Api, nodes: Nodes, how: str, auto_extend: bool
+) -> None:
     """Neither by the holder's, nor by that of `close`; not even when the deadline has passed."""
     told: list[Any] = []
     journal = Journal(api)
@@ -181,7 +206,8 @@ async def test_lost_is_never_set_by_a_release(api: Api, nodes: Nodes, how: str, 
 
 
 async def test_on_lost_is_called_once_with_the_lease(api: Api, nodes: Nodes) -> None:
-    """When the deadline passes; asking the lease again, releasing it and leaving its block call nobody a second time."""
+    """When the deadline passes; asking the lease again, releasing it and leaving its block call
+    nobody a second time."""
     told: list[Any] = []
     called = api.event()
 
@@ -203,7 +229,9 @@ async def test_on_lost_is_called_once_with_the_lease(api: Api, nodes: Nodes) -> 
     assert told == [("orders", lease.owner, False)]
 
 
-async def test_an_exception_of_on_lost_harms_nobody(api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_of_on_lost_harms_nobody(
+    api: Api, nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is logged, `lost` is set all the same, and other leases are renewed and lost as before."""
     called = api.event()
 
@@ -211,7 +239,10 @@ async def test_an_exception_of_on_lost_harms_nobody(api: Api, nodes: Nodes, capl
         called.set()
         raise ZeroDivisionError("on_lost")
 
-    async with api.redlock(nodes.urls, ttl=0.6) as locks, locks.lock("kept", auto_extend=True) as kept:
+    async with (
+        api.redlock(nodes.urls, ttl=0.6) as locks,
+        locks.lock("kept", auto_extend=True) as kept,
+    ):
         first = kept.valid_until
         lease = await locks.lock("orders", on_lost=explode).acquire()
         lost = lease.lost
@@ -222,7 +253,11 @@ async def test_an_exception_of_on_lost_harms_nobody(api: Api, nodes: Nodes, capl
         assert await until(api, lambda: kept.valid_until > first + 0.6)
         await lease.release()
         await other.release()
-    assert any("on_lost" in record.getMessage() or record.exc_info for record in caplog.records if record.levelname == "ERROR")
+    assert any(
+        "on_lost" in record.getMessage() or record.exc_info
+        for record in caplog.records
+        if record.levelname == "ERROR"
+    )
 
 
 async def test_on_lost_may_be_a_coroutine_function(nodes: Nodes) -> None:
@@ -245,8 +280,11 @@ async def test_on_lost_may_be_a_coroutine_function(nodes: Nodes) -> None:
 
 
 @pytest.mark.uvloop
-async def test_max_hold_ends_what_renewal_would_keep(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """No deadline past the grant plus `max_hold`; then lost like any other lease, and never released under its body."""
+async def test_max_hold_ends_what_renewal_would_keep(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """No deadline past the grant plus `max_hold`; then lost like any other lease, and never
+    released under its body."""
     journal = Journal(api)
     ended = api.event()
     async with api.redlock(nodes.urls, ttl=0.6, on_event=journal) as locks:
@@ -256,14 +294,17 @@ async def test_max_hold_ends_what_renewal_would_keep(api: Api, nodes: Nodes, ser
         assert await api.wait(lost)
         (granted,) = journal.of(LeaseGranted)
         assert lease.valid_until == pytest.approx(granted.at + 1.0, abs=1e-6)
-        assert all(record.valid_until <= granted.at + 1.0 + 1e-6 for record in journal.of(LeaseRenewed))
+        assert all(
+            record.valid_until <= granted.at + 1.0 + 1e-6 for record in journal.of(LeaseRenewed)
+        )
         assert journal.of(LeaseReleasing) == []
         assert await lease.release() is False
         ended.set()
 
 
 async def test_max_hold_below_the_ttl_shortens_the_lease(api: Api, nodes: Nodes) -> None:
-    """Without renewal too; the grant's event says so, and an extension by hand does not pass it either."""
+    """Without renewal too; the grant's event says so, and an extension by hand does not pass it
+    either."""
     journal = Journal(api)
     async with api.redlock(nodes.urls, ttl=10.0, on_event=journal) as locks:
         before = now()
@@ -279,12 +320,14 @@ async def test_max_hold_below_the_ttl_shortens_the_lease(api: Api, nodes: Nodes)
 
 
 async def test_a_lost_lease_makes_its_block_raise(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """The body returned in peace, and its lease was over by then: LeaseLost on leaving, and the keys are given back."""
+    """The body returned in peace, and its lease was over by then: LeaseLost on leaving, and the
+    keys are given back."""
     async with api.redlock(nodes.urls, ttl=0.3) as locks:
         with pytest.raises(LeaseLost, match="orders"):
             async with locks.lock("orders") as lease:
                 give_up_at = lease.valid_until + 0.01
-                while now() < give_up_at:  # Busy: an asyncio body that never awaits cannot be cancelled.
+                # Busy: an asyncio body that never awaits cannot be cancelled.
+                while now() < give_up_at:
                     pass
         assert await until(api, lambda: not servers.lock_keys())
 

@@ -27,7 +27,8 @@ async def test_status_of_a_free_lock(api: Api, nodes: Nodes) -> None:
 
 
 async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
-    """Held, with the holder's token, the beginning of its owner and the time left; the same from another coordinator."""
+    """Held, with the holder's token, the beginning of its owner and the time left; the same from
+    another coordinator."""
     both = api.redlock(nodes.urls, **PATIENT), api.redlock(nodes.urls, **PATIENT)
     async with both[0] as locks, both[1] as others, locks.lock("orders") as lease:
         for asked in (locks, others):
@@ -35,7 +36,9 @@ async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
             assert status.held is True
             assert status.fencing_token == lease.fencing_token
             assert lease.owner.startswith(status.holder.rstrip("."))
-            assert lease.owner not in repr(status), "the whole owner would let a reader release the lock"
+            assert lease.owner not in repr(status), (
+                "the whole owner would let a reader release the lock"
+            )
             assert 10.0 < status.ttl_left <= 20.0
             assert len(status.votes) == 5
         assert (await locks.status("others")).held is False
@@ -43,8 +46,11 @@ async def test_status_of_a_held_lock(api: Api, nodes: Nodes) -> None:
         assert (await locks.status("orders")).held is False
 
 
-async def test_status_tells_when_the_majority_ends(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """Two nodes keep the lock for longer, and one for less: three of five hold it until the third longest is over."""
+async def test_status_tells_when_the_majority_ends(
+    api: Api, nodes: Nodes, servers: Servers
+) -> None:
+    """Two nodes keep the lock for longer, and one for less: three of five hold it until the
+    third longest is over."""
     async with api.redlock(nodes.urls, **PATIENT) as locks, locks.lock("orders"):
         assert await until(api, lambda: len(servers.lock_keys()) == 5)
         for client, ttl in zip(servers.clients, (50_000, 50_000, 5_000), strict=False):
@@ -53,7 +59,8 @@ async def test_status_tells_when_the_majority_ends(api: Api, nodes: Nodes, serve
 
 
 async def test_status_of_a_foreign_lock(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """A classic client's value on a majority: held, without a token; without an expiry: no time left is told."""
+    """A classic client's value on a majority: held, without a token; without an expiry: no time
+    left is told."""
     for client in servers.clients[:3]:
         client.set("redlock:orders", "somebody else")
     async with api.redlock(nodes.urls, **PATIENT) as locks:
@@ -76,14 +83,20 @@ async def test_status_without_a_majority_is_unknown(api: Api, nodes: Nodes) -> N
 
 
 async def test_nodes_tells_what_admission_knows(api: Api, nodes: Nodes, servers: Servers) -> None:
-    """One report per node, in the order of the list: identity, promises, no quarantine, round trip and clock."""
+    """One report per node, in the order of the list: identity, promises, no quarantine, round
+    trip and clock."""
     async with api.redlock(nodes.urls, **PATIENT) as locks:
         reports = await locks.nodes()
         assert [report.node for report in reports] == nodes.urls
         for report, client in zip(reports, servers.clients, strict=True):
             assert isinstance(report, redlock.NodeReport)
             assert (report.votes, report.reason) == (True, "admitted")
-            assert (report.role, report.policy, report.max_ttl, report.durable) == ("master", "noeviction", 60.0, False)
+            assert (report.role, report.policy, report.max_ttl, report.durable) == (
+                "master",
+                "noeviction",
+                60.0,
+                False,
+            )
             assert report.run_id == client.info("server")["run_id"]
             assert report.version
             assert report.uptime is not None and report.uptime >= 0.0
@@ -94,7 +107,8 @@ async def test_nodes_tells_what_admission_knows(api: Api, nodes: Nodes, servers:
 
 
 async def test_nodes_tells_of_a_silent_node(api: Api, nodes: Nodes) -> None:
-    """It does not vote, and the reason says that it did not answer; before and after a first use."""
+    """It does not vote, and the reason says that it did not answer; before and after a first
+    use."""
     async with api.redlock(nodes.urls, ttl=4.0) as locks:
         for _ in range(2):
             with paused([nodes[1]]):

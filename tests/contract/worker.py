@@ -1,6 +1,8 @@
-"""A process of its own for the tests beside it: one that contends for a lock, and one that is interrupted.
+"""A process of its own for the tests beside it: one that contends for a lock, and one that is
+interrupted.
 
-It speaks in lines of JSON on its standard output; what it is told comes as its arguments and on its standard input.
+It speaks in lines of JSON on its standard output; what it is told comes as its arguments and on its
+standard input.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ TTL = 1.0
 USERS = 2
 """Threads or tasks of one contending process."""
 PAUSE = 0.05
-"""Seconds between two uses, at most: whoever asks again at once is always faster than those who wait."""
+"""Seconds between two uses, at most: whoever asks again at once is always faster than those who
+wait."""
 
 
 PATIENCE = 10.0
@@ -40,7 +43,8 @@ def say(**what: Any) -> None:
 
 
 class Grants:
-    """An `on_event` that notes when each grant began and when it could not be relied on any more."""
+    """An `on_event` that notes when each grant began and when it could not be relied on any
+    more."""
 
     def __init__(self) -> None:
         self.by_owner: dict[str, dict[str, Any]] = {}
@@ -71,7 +75,8 @@ class Grants:
 
 
 def contend(resource: str, end_at: float, urls: Sequence[str]) -> None:
-    """Threads that take *resource*, hold it for a moment, and give it back, until *end_at* on the lease clock."""
+    """Threads that take *resource*, hold it for a moment, and give it back, until *end_at* on
+    the lease clock."""
     grants = Grants()
 
     def use(locks: redlock.Redlock, chance: random.Random) -> None:
@@ -90,7 +95,9 @@ def contend(resource: str, end_at: float, urls: Sequence[str]) -> None:
             time.sleep(chance.random() * PAUSE)
 
     with redlock.Redlock(urls, ttl=TTL, on_event=grants) as locks:
-        threads = [threading.Thread(target=use, args=(locks, random.Random(seed))) for seed in range(USERS)]
+        threads = [
+            threading.Thread(target=use, args=(locks, random.Random(seed))) for seed in range(USERS)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -105,7 +112,9 @@ async def contend_async(resource: str, end_at: float, urls: Sequence[str]) -> No
     async def use(locks: redlock.asyncio.Redlock, chance: random.Random) -> None:
         while now() < end_at:
             try:
-                async with locks.lock(resource, timeout=1.0, auto_extend=chance.random() < 0.3) as lease:
+                async with locks.lock(
+                    resource, timeout=1.0, auto_extend=chance.random() < 0.3
+                ) as lease:
                     await asyncio.sleep(0.5 if chance.random() < 0.03 else chance.random() * 0.01)
                     if chance.random() < 0.3:
                         await lease.extend()
@@ -125,8 +134,8 @@ async def contend_async(resource: str, end_at: float, urls: Sequence[str]) -> No
 def interrupted(urls: Sequence[str]) -> None:
     """Take and give back for ever; after every Ctrl-C say so, and go on when told to.
 
-    What the caller has in hand is his `Lock`: if the interrupt came before the release could begin, the lock still has its
-    lease, and gives it back when asked.
+    What the caller has in hand is his `Lock`: if the interrupt came before the release could begin,
+    the lock still has its lease, and gives it back when asked.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell may have had it ignored.
     rounds = 0
@@ -160,16 +169,20 @@ def interrupted(urls: Sequence[str]) -> None:
                 locks = redlock.Redlock(urls, ttl=30.0)
     locks.close()
     give_up_at = now() + PATIENCE
-    while (left := [thread.name for thread in threading.enumerate() if at_work(thread)]) and now() < give_up_at:
-        time.sleep(0.01)  # A thread that was interrupted while it was begun ends by itself, with nobody waiting for it.
+    while (
+        left := [thread.name for thread in threading.enumerate() if at_work(thread)]
+    ) and now() < give_up_at:
+        # A thread that was interrupted while it was begun ends by itself, with nobody waiting for
+        # it.
+        time.sleep(0.01)
     say(threads=left)
 
 
 def at_work(thread: threading.Thread) -> bool:
     """Whether *thread* is one that runs code of ours.
 
-    A Ctrl-C within `Thread.start` may lose the lock of the event by which a new thread tells that it runs: such a thread
-    stands in `threading` for ever, and never gets to us.
+    A Ctrl-C within `Thread.start` may lose the lock of the event by which a new thread tells that
+    it runs: such a thread stands in `threading` for ever, and never gets to us.
     """
     if thread is threading.main_thread():
         return False

@@ -1,7 +1,8 @@
-"""A scripted driver for the flows of `redlock.core`, and transcripts that are read like a conversation.
+"""A scripted driver for the flows of `redlock.core`, and transcripts that are read like a
+conversation.
 
-A transcript is text. A line at the margin is input: an instant, and what happens then. An indented line is what the
-flow did because of it. `check` plays the input and compares all of the text:
+A transcript is text. A line at the margin is input: an instant, and what happens then. An indented
+line is what the flow did because of it. `check` plays the input and compares all of the text:
 
     3 nodes
     0.000 acquire
@@ -11,12 +12,13 @@ flow did because of it. `check` plays the input and compares all of the text:
     0.020 3 granted
         held A:1024000 until 9.898, touched 1 2 3
 
-Nodes are numbered from 1. The first owner of a play is A, the next B. The wall clock stands at 1024000 and every die shows
-0, unless a line says otherwise. The driver keeps the contract of `effects.py` to the letter: requests are written in order,
-each node answers in order, time never falls, and a request whose time has passed is never written.
+Nodes are numbered from 1. The first owner of a play is A, the next B. The wall clock stands at
+1024000 and every die shows 0, unless a line says otherwise. The driver keeps the contract of
+`effects.py` to the letter: requests are written in order, each node answers in order, time never
+falls, and a request whose time has passed is never written.
 
-`check` plays every transcript twice: each grant is told at once, and as a driver may that keeps grants which decide nothing.
-A flow has to do the same both times.
+`check` plays every transcript twice: each grant is told at once, and as a driver may that keeps
+grants which decide nothing. A flow has to do the same both times.
 
 Input, after the instant:
 
@@ -46,7 +48,18 @@ from redlock.core import commands
 from redlock.core.acquire import Acquisition, acquire
 from redlock.core.admission import Admission
 from redlock.core.commands import Command, Free, Greet, Mark, Nonsense, Repair, Take
-from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
+from redlock.core.effects import (
+    NEVER,
+    Cancelled,
+    Event,
+    Failure,
+    Flow,
+    Grants,
+    Reply,
+    Request,
+    Tick,
+    Wait,
+)
 from redlock.core.events import Event as Record
 from redlock.core.extend import extend, verify
 from redlock.core.identity import Identity, Marker, Memory
@@ -86,7 +99,12 @@ ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
         _ttl_ms(options),
         f"={options.get('by', 'X:7')}".encode(),
     ],
-    "behind": lambda command, options: [2, int(options["fence"]), 0, int(options.get("time", str(WALL)))],
+    "behind": lambda command, options: [
+        2,
+        int(options["fence"]),
+        0,
+        int(options.get("time", str(WALL))),
+    ],
     "stranger": lambda command, options: [3, b"redlock2 somebody else"],
     # What PEEK says besides.
     "free": lambda command, options: [4, int(options.get("fence", "0"))],
@@ -117,7 +135,8 @@ def identity_of(node: int, nodes: int, **changes: Any) -> Identity:
 
 
 class _Source:
-    """Owners A, B, C; a wall clock that stands; dice that show what the transcript says, and else 0."""
+    """Owners A, B, C; a wall clock that stands; dice that show what the transcript says, and
+    else 0."""
 
     def __init__(self) -> None:
         self.wall = WALL
@@ -156,12 +175,16 @@ class Course:
 
 
 class Play:
-    """Drives flows by hand and writes down what they do; *policy* as for `Policy`, *met*: the nodes are admitted.
+    """Drives flows by hand and writes down what they do; *policy* as for `Policy`, *met*: the nodes
+    are admitted.
 
-    *keeps*: grants that decide nothing are kept until there are enough, or until something else happens.
+    *keeps*: grants that decide nothing are kept until there are enough, or until something else
+    happens.
     """
 
-    def __init__(self, nodes: int = 5, *, met: bool = True, keeps: bool = False, **policy: Any) -> None:
+    def __init__(
+        self, nodes: int = 5, *, met: bool = True, keeps: bool = False, **policy: Any
+    ) -> None:
         self.keeps = keeps
         self.source = _Source()
         self.policy = Policy(**policy)
@@ -175,7 +198,14 @@ class Play:
             nonce=self.source.owner,
         )
         self.records: list[Record] = []
-        self.cluster = Cluster(names, self.policy, self.source, self.admission, self.records.append, self.records.append)
+        self.cluster = Cluster(
+            names,
+            self.policy,
+            self.source,
+            self.admission,
+            self.records.append,
+            self.records.append,
+        )
         self.now = 0.0
         self.out: list[str] = []
         self.courses: list[Course] = []
@@ -198,7 +228,9 @@ class Play:
 
     # Flows
 
-    def acquire(self, *, once: bool = False, timeout: float = math.inf, ttl: float | None = None) -> Course:
+    def acquire(
+        self, *, once: bool = False, timeout: float = math.inf, ttl: float | None = None
+    ) -> Course:
         """Start an acquire now."""
         ttl = self.policy.ttl if ttl is None else ttl
         ask = Acquisition("r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once)
@@ -207,7 +239,9 @@ class Play:
     def extend(self, ttl: float | None = None) -> Course:
         """Start an extension of the lease that was granted last."""
         assert self.holding is not None
-        return self._start("extend", extend(self.cluster, self.holding, ttl or self.holding.ttl, self.now))
+        return self._start(
+            "extend", extend(self.cluster, self.holding, ttl or self.holding.ttl, self.now)
+        )
 
     def verify(self) -> Course:
         """Start a verification of that lease."""
@@ -245,7 +279,11 @@ class Play:
             try:
                 value = request.command.read(ANSWERS[word](request.command, options))
             except Nonsense as error:
-                self._mailbox.append(Failure(request, Fault(FaultKind.NONSENSE, f"answered nonsense: {error}"), self.now))
+                self._mailbox.append(
+                    Failure(
+                        request, Fault(FaultKind.NONSENSE, f"answered nonsense: {error}"), self.now
+                    )
+                )
                 return self._settle()
         self.heard[request] = value
         self._answers[node] = Reply(request, value, self.now)
@@ -265,7 +303,13 @@ class Play:
     def fail(self, node: int, word: str) -> None:
         """*node*'s oldest question fails; when its connection is lost, all of them do, in order."""
         line = self._lines[node]
-        failed = list(line) if word == "lost" else [line.popleft()] if line else [self._parked[node].popleft()]
+        failed = (
+            list(line)
+            if word == "lost"
+            else [line.popleft()]
+            if line
+            else [self._parked[node].popleft()]
+        )
         if word == "lost":
             line.clear()
         for request in failed:
@@ -288,7 +332,8 @@ class Play:
         self._settle()
 
     def connected(self, node: int) -> None:
-        """*node* has a connection again: what waits for it is written, unless it was withdrawn or its time has passed."""
+        """*node* has a connection again: what waits for it is written, unless it was withdrawn
+        or its time has passed."""
         self._dialling.discard(node)
         self._dead.discard(node)
         parked, self._parked[node] = self._parked[node], deque()
@@ -299,11 +344,14 @@ class Play:
 
     def tick(self) -> None:
         """The time of every wait that is over."""
-        ready = [course for course in self.courses if not course.done and course.wait.until <= self.now]
+        ready = [
+            course for course in self.courses if not course.done and course.wait.until <= self.now
+        ]
         assert ready, f"no wait is over at {self.now:g}"
         for course in ready:
             self._tell_kept(course)
-            if not course.done and course.wait.until <= self.now:  # A tick belongs to the wait it was made for.
+            # A tick belongs to the wait it was made for.
+            if not course.done and course.wait.until <= self.now:
                 self._go(course, course.flow.send, Tick(self.now))
         self._settle()
 
@@ -316,7 +364,13 @@ class Play:
         """Say how the lease stands now."""
         lease = self.holding
         assert lease is not None
-        stands = "held" if lease.held(self.now) else lease.status.name if lease.status is not Status.HELD else "over"
+        stands = (
+            "held"
+            if lease.held(self.now)
+            else lease.status.name
+            if lease.status is not Status.HELD
+            else "over"
+        )
         self.out.append(f"{stands}, valid until {_time(lease.valid_until)}")
 
     def asked(self, node: int) -> Command | None:
@@ -361,7 +415,9 @@ class Play:
                 self._parked[node].append(request)
             else:
                 self._write(request)
-            groups.setdefault(request.command, []).append(f"{node + 1}" if request.written else f"({node + 1})")
+            groups.setdefault(request.command, []).append(
+                f"{node + 1}" if request.written else f"({node + 1})"
+            )
         for command, nodes in groups.items():
             self._say(course, f"{_shown(command)} -> {' '.join(nodes)}")
 
@@ -459,13 +515,17 @@ def _outcome(course: Course) -> str:
     if isinstance(error, Cancelled):
         return "Cancelled"
     if isinstance(error, AcquireError):
-        assert isinstance(error.tally, Tally) and str(error) == f"lock 'r': {error.tally.describe()}"
+        assert (
+            isinstance(error.tally, Tally) and str(error) == f"lock 'r': {error.tally.describe()}"
+        )
         return f"{type(error).__name__}: {_votes(error.tally)}"
     if error is not None:
         return f"{type(error).__name__}: {error}"
     if isinstance(value, Holding):
         touched = " ".join(str(node + 1) for node in sorted(value.touched))
-        return f"held {value.owner}:{value.token} until {_time(value.valid_until)}, touched {touched}"
+        return (
+            f"held {value.owner}:{value.token} until {_time(value.valid_until)}, touched {touched}"
+        )
     if isinstance(value, Tally):
         return _votes(value)
     if isinstance(value, list):
@@ -475,7 +535,12 @@ def _outcome(course: Course) -> str:
 
 def _votes(tally: Tally) -> str:
     """The count, and a line for each node that did not grant."""
-    return "; ".join([tally.count(), *(f"{vote.node} {vote.reason}" for vote in tally.cast_votes() if not vote.granted)])
+    return "; ".join(
+        [
+            tally.count(),
+            *(f"{vote.node} {vote.reason}" for vote in tally.cast_votes() if not vote.granted),
+        ]
+    )
 
 
 def _perform(play: Play, words: list[str]) -> None:
@@ -543,7 +608,8 @@ def _begin(line: str, *, keeps: bool) -> Play:
 
 
 def replay(transcript: str, *, until: int | None = None, keeps: bool = False) -> tuple[Play, str]:
-    """Play the input lines of *transcript*, or the first *until* of them; give the play, and the whole text as it went."""
+    """Play the input lines of *transcript*, or the first *until* of them; give the play, and the
+    whole text as it went."""
     lines = [line for line in dedent(transcript).strip("\n").splitlines() if line.strip()]
     inputs = [line for line in lines if not line.startswith((" ", "#"))]
     play = _begin(inputs[0], keeps=keeps)
@@ -568,13 +634,18 @@ def replay(transcript: str, *, until: int | None = None, keeps: bool = False) ->
 
 
 def check(transcript: str) -> Play:
-    """Play a transcript, told every grant and with grants kept back; fail, showing what went differently, unless everything
-    went as it says both times. Give the play that was told every grant."""
-    expected = "\n".join(line for line in dedent(transcript).strip("\n").splitlines() if line.strip())
+    """Play a transcript, told every grant and with grants kept back; fail, showing what went
+    differently, unless everything went as it says both times. Give the play that was told every
+    grant."""
+    expected = "\n".join(
+        line for line in dedent(transcript).strip("\n").splitlines() if line.strip()
+    )
     for keeps in (True, False):
         play, actual = replay(transcript, keeps=keeps)
         if actual != expected:
-            difference = difflib.unified_diff(expected.splitlines(), actual.splitlines(), "expected", "went", lineterm="", n=100)
+            difference = difflib.unified_diff(
+                expected.splitlines(), actual.splitlines(), "expected", "went", lineterm="", n=100
+            )
             how = " where grants were kept back" if keeps else ""
             raise AssertionError(f"the transcript went otherwise{how}:\n" + "\n".join(difference))
     return play

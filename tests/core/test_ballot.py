@@ -1,4 +1,5 @@
-"""Fencing tokens: what is proposed, what outbids, and what is remembered, against nodes that apply the rules one by one."""
+"""Fencing tokens: what is proposed, what outbids, and what is remembered, against nodes that
+apply the rules one by one."""
 
 from __future__ import annotations
 
@@ -49,8 +50,11 @@ def answer(token: int, fence: int, clock: int) -> Vote:
 
 @settings(deadline=None)
 @given(DICE, WALLS, KNOWN)
-def test_a_proposal_is_exact_everywhere_and_past_the_last_fence(dice: list[int], wall: int, last: int) -> None:
-    """Below 2**53, so exact in Lua, JSON and BIGINT; larger than the fence, so a majority that knows no more takes it."""
+def test_a_proposal_is_exact_everywhere_and_past_the_last_fence(
+    dice: list[int], wall: int, last: int
+) -> None:
+    """Below 2**53, so exact in Lua, JSON and BIGINT; larger than the fence, so a majority that
+    knows no more takes it."""
     token = propose(Dice(dice, wall), last)
     assert last < token <= TOKEN_MAX < 2**53
     assert int(float(token)) == token
@@ -72,7 +76,8 @@ def test_a_proposal_that_equals_the_fence_would_be_refused() -> None:
 
 
 def test_nobody_proposes_beyond_the_largest_token() -> None:
-    """A double cannot tell 2^53 from its neighbour: past a fence there, the largest is proposed, and refused."""
+    """A double cannot tell 2^53 from its neighbour: past a fence there, the largest is proposed,
+    and refused."""
     for fence in (TOKEN_MAX - 1, TOKEN_MAX):
         assert propose(Dice([5], NOW), fence) == TOKEN_MAX
         assert outbid(Dice([5], NOW), NOW, [Vote(Kind.BEHIND, fence, time_us=NOW)]) == TOKEN_MAX
@@ -82,14 +87,17 @@ def test_nobody_proposes_beyond_the_largest_token() -> None:
 @settings(deadline=None)
 @given(DICE, WALLS, KNOWN)
 def test_steps_past_a_known_fence_are_small(dice: list[int], wall: int, last: int) -> None:
-    """A client that loops must not run ahead of the clock until the clamp refuses it: at most 16 past the fence."""
+    """A client that loops must not run ahead of the clock until the clamp refuses it: at most 16
+    past the fence."""
     token = propose(Dice(dice, wall), last)
     assert token <= max(last + 16, (wall | 1023))
 
 
 @settings(deadline=None)
 @given(DICE, st.lists(st.tuples(WALLS, KNOWN), min_size=2, max_size=10))
-def test_a_client_never_proposes_a_token_twice(dice: list[int], tries: list[tuple[int, int]]) -> None:
+def test_a_client_never_proposes_a_token_twice(
+    dice: list[int], tries: list[tuple[int, int]]
+) -> None:
     """Whatever its wall clock does and whatever fences it hears of, its tokens rise."""
     source, fences = Dice(dice, 0), Fences()
     tokens = []
@@ -103,8 +111,11 @@ def test_a_client_never_proposes_a_token_twice(dice: list[int], tries: list[tupl
 
 @settings(deadline=None)
 @given(DICE, WALLS, st.lists(KNOWN, min_size=1, max_size=7))
-def test_a_second_round_outbids_every_node_that_knew_more(dice: list[int], wall: int, known: list[int]) -> None:
-    """With the fences of the first answers, all nodes that found the token too small take the second."""
+def test_a_second_round_outbids_every_node_that_knew_more(
+    dice: list[int], wall: int, known: list[int]
+) -> None:
+    """With the fences of the first answers, all nodes that found the token too small take the
+    second."""
     source = Dice(dice, wall)
     token = propose(source, 0)
     votes = [answer(token, fence, clock=max(token, fence)) for fence in known]
@@ -117,22 +128,30 @@ def test_a_second_round_outbids_every_node_that_knew_more(dice: list[int], wall:
 
 
 @settings(deadline=None)
-@given(DICE, st.lists(st.integers(0, 1000), min_size=1, max_size=7), st.lists(st.integers(0, 20_000_000), min_size=7, max_size=7))
-def test_a_clock_too_far_ahead_is_brought_back_to_the_nodes_time(dice: list[int], fences: list[int], skews: list[int]) -> None:
-    """A client an hour ahead is refused everywhere, and its second token is one that every node accepts."""
+@given(
+    DICE,
+    st.lists(st.integers(0, 1000), min_size=1, max_size=7),
+    st.lists(st.integers(0, 20_000_000), min_size=7, max_size=7),
+)
+def test_a_clock_too_far_ahead_is_brought_back_to_the_nodes_time(
+    dice: list[int], fences: list[int], skews: list[int]
+) -> None:
+    """A client an hour ahead is refused everywhere, and its second token is one that every node
+    accepts."""
     source = Dice(dice, NOW + 3600 * 1_000_000)
     clocks = [NOW + skew for skew in skews[: len(fences)]]
     token = propose(source, 0)
     votes = [answer(token, fence, clock) for fence, clock in zip(fences, clocks, strict=True)]
     assert all(vote.kind is Kind.BEHIND for vote in votes)
     second = outbid(source, token, votes)
-    assert [answer(second, fence, clock).kind for fence, clock in zip(fences, clocks, strict=True)] == [Kind.GRANTED] * len(
-        fences
-    )
+    assert [
+        answer(second, fence, clock).kind for fence, clock in zip(fences, clocks, strict=True)
+    ] == [Kind.GRANTED] * len(fences)
 
 
 def test_one_node_whose_clock_is_ahead_does_not_decide_the_second_token() -> None:
-    """A client an hour ahead is refused everywhere. By the clock of the one node that is ahead too, it would be again."""
+    """A client an hour ahead is refused everywhere. By the clock of the one node that is ahead
+    too, it would be again."""
     ahead = NOW + 3600 * 1_000_000
     clocks = [NOW, NOW, NOW + 1800 * 1_000_000]
     votes = [answer(ahead, 0, clock) for clock in clocks]
@@ -141,8 +160,16 @@ def test_one_node_whose_clock_is_ahead_does_not_decide_the_second_token() -> Non
 
 
 @settings(deadline=None)
-@given(DICE, KNOWN, st.lists(st.one_of(st.none(), st.builds(lambda fence: Vote(Kind.BUSY, fence), KNOWN)), max_size=7))
-def test_fences_of_busy_nodes_count_too(dice: list[int], token: int, votes: list[Vote | None]) -> None:
+@given(
+    DICE,
+    KNOWN,
+    st.lists(
+        st.one_of(st.none(), st.builds(lambda fence: Vote(Kind.BUSY, fence), KNOWN)), max_size=7
+    ),
+)
+def test_fences_of_busy_nodes_count_too(
+    dice: list[int], token: int, votes: list[Vote | None]
+) -> None:
     """Losers learn the fence from whoever tells it."""
     second = outbid(Dice(dice, NOW), token, votes)
     assert all(second > vote.fence for vote in votes if vote is not None)
@@ -164,13 +191,16 @@ def test_fences_remembers_the_largest(seen: list[tuple[str, int]]) -> None:
     for resource, fence in seen:
         fences.saw(resource, fence)
     for resource in "abcdefg":
-        assert fences.last(resource) == max((fence for other, fence in seen if other == resource), default=0)
+        assert fences.last(resource) == max(
+            (fence for other, fence in seen if other == resource), default=0
+        )
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 20)), max_size=60))
 def test_fences_has_a_bound_and_forgets_the_oldest(seen: list[tuple[int, int]]) -> None:
-    """A list, ordered by when a resource's largest fence was seen, cut at the front. Forgetting is safe: 0 proposes less."""
+    """A list, ordered by when a resource's largest fence was seen, cut at the front. Forgetting
+    is safe: 0 proposes less."""
     bound, ballot._FENCES_MAX = ballot._FENCES_MAX, 5
     try:
         fences = Fences()

@@ -1,4 +1,5 @@
-"""What a command sends, and what its answers mean: `read` against a grammar that spells out every form a script gives."""
+"""What a command sends, and what its answers mean: `read` against a grammar that spells out
+every form a script gives."""
 
 from __future__ import annotations
 
@@ -54,10 +55,15 @@ NUMBERS = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
 )
 STRINGS = st.one_of(
-    st.sampled_from([b"", b"=", b"=A:7", b"A:7", b"=\xff", b"=x\ny", b"=" + b"x" * 128, b"=" + b"x" * 129]), st.binary()
+    st.sampled_from(
+        [b"", b"=", b"=A:7", b"A:7", b"=\xff", b"=x\ny", b"=" + b"x" * 128, b"=" + b"x" * 129]
+    ),
+    st.binary(),
 )
 SCALARS = st.one_of(NUMBERS, STRINGS, st.none())
-REPLIES = st.one_of(SCALARS, st.lists(st.one_of(SCALARS, st.lists(SCALARS, max_size=2)), max_size=5))
+REPLIES = st.one_of(
+    SCALARS, st.lists(st.one_of(SCALARS, st.lists(SCALARS, max_size=2)), max_size=5)
+)
 
 
 def is_number(value: Any, least: int, most: int) -> bool:
@@ -115,7 +121,12 @@ def is_clock(value: Any) -> bool:
 
 
 def is_look(answer: Any) -> bool:
-    return len(answer) == 4 and all(type(value) is bytes for value in answer) and is_clock(answer[2]) and is_clock(answer[3])
+    return (
+        len(answer) == 4
+        and all(type(value) is bytes for value in answer)
+        and is_clock(answer[2])
+        and is_clock(answer[3])
+    )
 
 
 def is_code(*codes: int) -> Callable[[Any], bool]:
@@ -128,9 +139,20 @@ def is_list(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 BUSY, STRANGER = is_list(is_busy), is_list(is_stranger)
 GRAMMAR: list[tuple[Command, list[tuple[Callable[[Any], bool], Any]]]] = [
-    (TAKE, [(is_taken, Kind.GRANTED), (BUSY, Kind.BUSY), (is_list(is_behind), Kind.BEHIND), (STRANGER, Kind.STRANGER)]),
+    (
+        TAKE,
+        [
+            (is_taken, Kind.GRANTED),
+            (BUSY, Kind.BUSY),
+            (is_list(is_behind), Kind.BEHIND),
+            (STRANGER, Kind.STRANGER),
+        ],
+    ),
     (FREE, [(is_code(0, 1), Kind.GRANTED), (is_code(2), Kind.BUSY)]),
-    *[(command, [(is_list(is_free), Kind.FREE), (BUSY, Kind.BUSY), (STRANGER, Kind.STRANGER)]) for command in (PEEK, CANVASS)],
+    *[
+        (command, [(is_list(is_free), Kind.FREE), (BUSY, Kind.BUSY), (STRANGER, Kind.STRANGER)])
+        for command in (PEEK, CANVASS)
+    ],
     (REPAIR, [(is_code(0), False), (is_code(1), True)]),
     (MARK, [(is_list(is_written), str), (STRANGER, type(None))]),
     (LOOK, [(is_list(is_look), tuple)]),
@@ -157,17 +179,31 @@ def understood(command: Command, answer: Any) -> Any:
 @settings(deadline=None, max_examples=500)
 @given(st.sampled_from(COMMANDS), REPLIES)
 def test_read_understands_exactly_what_its_script_says(command: Command, answer: Any) -> None:
-    """Whatever else comes is nonsense: the connection is given up, and nothing that it says counts."""
+    """Whatever else comes is nonsense: the connection is given up, and nothing that it says
+    counts."""
     assert understood(command, answer) == meaning(command, answer)
 
 
 WELL_FORMED: dict[Command, list[Any]] = {
-    TAKE: [TOKEN, [0, 7, 5000, b"=X:7"], [0, 0, -1, b"="], [2, TOKEN, 0, TOKEN], [3, b""], [3, b"redlock2 x"]],
+    TAKE: [
+        TOKEN,
+        [0, 7, 5000, b"=X:7"],
+        [0, 0, -1, b"="],
+        [2, TOKEN, 0, TOKEN],
+        [3, b""],
+        [3, b"redlock2 x"],
+    ],
     FREE: [0, 1, 2],
     PEEK: [[4, 0], [4, TOKEN], [0, 7, 5000, b"=X:7"], [3, b""]],
     CANVASS: [[4, 0], [0, 7, 0, b"=X:7"], [3, b"redlock2 x"]],
     REPAIR: [0, 1],
-    MARK: [[0, b"x"], [0, b"redlock2 x"], [1, f"{HEAD} 1763927834123456 {TAIL}".encode()], [3, b""], [3, b"redlock2 x"]],
+    MARK: [
+        [0, b"x"],
+        [0, b"redlock2 x"],
+        [1, f"{HEAD} 1763927834123456 {TAIL}".encode()],
+        [3, b""],
+        [3, b"redlock2 x"],
+    ],
     LOOK: [[b"role:master\r\n", b"", b"1763927834", b"123456"], [b"", b"redlock2 x", b"0", b"0"]],
 }
 
@@ -175,7 +211,8 @@ WELL_FORMED: dict[Command, list[Any]] = {
 @settings(deadline=None, max_examples=500)
 @given(st.data())
 def test_one_changed_place_in_an_answer_is_noticed(data: st.DataObject) -> None:
-    """Right answers with one place replaced, removed or added: read as the grammar reads them. A number has one place."""
+    """Right answers with one place replaced, removed or added: read as the grammar reads them. A
+    number has one place."""
     command = data.draw(st.sampled_from(COMMANDS))
     form = data.draw(st.sampled_from(WELL_FORMED[command]))
     assert meaning(command, form) is not None
@@ -190,12 +227,38 @@ def test_one_changed_place_in_an_answer_is_noticed(data: st.DataObject) -> None:
     assert understood(command, whole) == meaning(command, whole)
 
 
-ODD: list[Any] = [None, b"OK", -1, 9, [0], [1], [2], [], [[]], [None], [b"1"], [-1], [9], [0, 0, 0, 0, 0]]
+ODD: list[Any] = [
+    None,
+    b"OK",
+    -1,
+    9,
+    [0],
+    [1],
+    [2],
+    [],
+    [[]],
+    [None],
+    [b"1"],
+    [-1],
+    [9],
+    [0, 0, 0, 0, 0],
+]
 NONSENSE: list[tuple[Command, Any]] = [
     *[(command, answer) for command in COMMANDS for answer in ODD],
     *[
         (TAKE, answer)
-        for answer in (TOKEN - 1, TOKEN + 1, 0, 1, 2, str(TOKEN).encode(), [TOKEN], [1, TOKEN, 0], [4, 0], [2, TOKEN, 0])
+        for answer in (
+            TOKEN - 1,
+            TOKEN + 1,
+            0,
+            1,
+            2,
+            str(TOKEN).encode(),
+            [TOKEN],
+            [1, TOKEN, 0],
+            [4, 0],
+            [2, TOKEN, 0],
+        )
     ],
     *[(TAKE, [2, 7, 0, time]) for time in (0, -1, TOKEN_MAX + 1, None)],
     *[(TAKE, [2, fence, 0, 99]) for fence in (-1, TOKEN_MAX + 1, b"7")],
@@ -215,11 +278,39 @@ NONSENSE: list[tuple[Command, Any]] = [
             [0, 7, 5000, b"=" + b"x" * 129],
         )
     ],
-    *[(PEEK, answer) for answer in (TOKEN, 0, 1, [2, 7, 0, 99], [4], [4, -1], [4, TOKEN_MAX + 1], [4, None], [4, 7, 0])],
+    *[
+        (PEEK, answer)
+        for answer in (
+            TOKEN,
+            0,
+            1,
+            [2, 7, 0, 99],
+            [4],
+            [4, -1],
+            [4, TOKEN_MAX + 1],
+            [4, None],
+            [4, 7, 0],
+        )
+    ],
     *[(FREE, answer) for answer in (3, TOKEN, b"1", [1, 0], [3, b""])],
     *[(REPAIR, answer) for answer in (2, b"1", [1, 0])],
-    *[(MARK, answer) for answer in ([2, b""], [1, None], [1], [3, None], [3], [1, b"", b""], [0, b""], [1, b"redlock2 x"])],
-    *[(MARK, [1, text.encode()]) for text in (f"{HEAD}1 1 {TAIL}", f"{HEAD} 1 {TAIL}s", f"{HEAD} 1", f"1 {TAIL}")],
+    *[
+        (MARK, answer)
+        for answer in (
+            [2, b""],
+            [1, None],
+            [1],
+            [3, None],
+            [3],
+            [1, b"", b""],
+            [0, b""],
+            [1, b"redlock2 x"],
+        )
+    ],
+    *[
+        (MARK, [1, text.encode()])
+        for text in (f"{HEAD}1 1 {TAIL}", f"{HEAD} 1 {TAIL}s", f"{HEAD} 1", f"1 {TAIL}")
+    ],
     *[
         (LOOK, answer)
         for answer in (
@@ -275,11 +366,14 @@ def test_a_vote_carries_what_the_node_told() -> None:
     assert TAKE.read([2, 7, 0, clock]) == Vote(Kind.BEHIND, 7, time_us=clock, ahead=70.0)
     assert PEEK.read([4, 7]) == Vote(Kind.FREE, 7)
     assert MARK.read([0, b"\xff"]) == "\ufffd"
-    assert MARK.read([3, b"redlock2 x"]) is None, "the marker of another memory is nobody's to adopt"
+    assert MARK.read([3, b"redlock2 x"]) is None, (
+        "the marker of another memory is nobody's to adopt"
+    )
 
 
 def test_a_look_tells_the_fields_the_marker_and_the_clock() -> None:
-    """INFO's lines as fields, sections and empty lines left out of it; no marker is the empty text."""
+    """INFO's lines as fields, sections and empty lines left out of it; no marker is the empty
+    text."""
     info = b"# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:master\r\nmaster_host:a:b\r\n"
     told, marker, clock = LOOK.read([info, b"", b"1763927834", b"123456"])
     assert (told["run_id"], told["role"], told["master_host"]) == ("abc", "master", "a:b")
@@ -310,7 +404,8 @@ def test_plain_answers_must_have_the_right_shape() -> None:
 @settings(deadline=None, max_examples=500)
 @given(st.floats(0.0, 1e9))
 def test_milliseconds_are_never_rounded_down(seconds: float) -> None:
-    """A node that held a lock for less than was asked would drop it inside its validity; a nanosecond is float noise."""
+    """A node that held a lock for less than was asked would drop it inside its validity; a
+    nanosecond is float noise."""
     milliseconds = to_ms(seconds)
     assert type(milliseconds) is int
     assert milliseconds >= seconds * 1000.0 - 1e-6
@@ -318,7 +413,8 @@ def test_milliseconds_are_never_rounded_down(seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "milliseconds"), [(0.0, 0), (0.001, 1), (0.0011, 2), (0.3, 300), (1.1, 1100), (10.0, 10_000)]
+    ("seconds", "milliseconds"),
+    [(0.0, 0), (0.001, 1), (0.0011, 2), (0.3, 300), (1.1, 1100), (10.0, 10_000)],
 )
 def test_whole_milliseconds_stay_as_they_are(seconds: float, milliseconds: int) -> None:
     """1.1 * 1000 is 1100.0000000000002 in floats, and still 1100 ms."""
@@ -326,7 +422,8 @@ def test_whole_milliseconds_stay_as_they_are(seconds: float, milliseconds: int) 
 
 
 def test_words_name_script_keys_and_arguments() -> None:
-    """EVALSHA with as many keys as the script takes; the connection appends the marker to what is marked."""
+    """EVALSHA with as many keys as the script takes; the connection appends the marker to what
+    is marked."""
     assert TAKE.script is not None
     token = str(TOKEN)
     assert TAKE.words() == (
@@ -341,9 +438,14 @@ def test_words_name_script_keys_and_arguments() -> None:
     assert LOOK.words()[2:] == ("1", MARKER_KEY)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, Plain("info", "INFO", shape=bytes)], ids=lambda command: type(command).__name__)
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, Plain("info", "INFO", shape=bytes)],
+    ids=lambda command: type(command).__name__,
+)
 def test_words_are_text_and_never_numbers(command: Command) -> None:
-    """hiredis crashes the process if Ctrl-C strikes while it turns a number into text; text it copies without a look."""
+    """hiredis crashes the process if Ctrl-C strikes while it turns a number into text; text it
+    copies without a look."""
     for whole in (False, True):
         assert {type(word) for word in command.words(whole=whole)} == {str}
 
@@ -357,8 +459,24 @@ def test_a_release_that_nobody_waits_for_carries_its_script() -> None:
 
 def test_only_votes_are_marked_and_only_releases_are_final() -> None:
     """What needs an admitted node, and what is owed to a node until it answers."""
-    assert [command.marked for command in COMMANDS] == [True, False, False, True, False, False, False]
-    assert [command.final for command in COMMANDS] == [False, True, False, False, False, False, False]
+    assert [command.marked for command in COMMANDS] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert [command.final for command in COMMANDS] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+        False,
+        False,
+    ]
     assert not Greet().marked
     assert not Greet().final
 
@@ -396,7 +514,8 @@ def test_a_resource_has_two_keys_of_its_own(resource: str, prefix: str) -> None:
     ],
 )
 def test_a_name_that_is_one_of_ours_is_refused(prefix: str, resource: str) -> None:
-    """A lock at the marker's key would take the node out of its cluster; one at a fence's would let tokens fall."""
+    """A lock at the marker's key would take the node out of its cluster; one at a fence's would
+    let tokens fall."""
     with pytest.raises(ConfigurationError):
         keys_of(prefix, resource)
 
@@ -409,6 +528,7 @@ def test_a_resource_is_a_string(resource: Any) -> None:
 
 
 def test_a_ttl_just_below_max_ttl_rounds_up_to_it() -> None:
-    """And never past it: the script refuses a ttl above the max_ttl of the marker, which is rounded in the same way."""
+    """And never past it: the script refuses a ttl above the max_ttl of the marker, which is
+    rounded in the same way."""
     assert to_ms(60.0) == 60_000
     assert to_ms(59.9999) == 60_000

@@ -1,4 +1,5 @@
-"""The validity arithmetic, and the one-way life of a holding, against a version that remembers everything that happened."""
+"""The validity arithmetic, and the one-way life of a holding, against a version that remembers
+everything that happened."""
 
 from __future__ import annotations
 
@@ -20,14 +21,24 @@ ROUNDING = 1e-6
 
 
 def holding(until: float = 10.0, granted_at: float = 0.0) -> Holding:
-    return Holding(Grant("r", "redlock:r", "redlock:r:fence", "A", 7, 600.0), 10.0, granted_at, until, frozenset({0, 1, 2}))
+    return Holding(
+        Grant("r", "redlock:r", "redlock:r:fence", "A", 7, 600.0),
+        10.0,
+        granted_at,
+        until,
+        frozenset({0, 1, 2}),
+    )
 
 
 @settings(deadline=None)
 @given(INSTANTS, TTLS, DRIFTS)
-def test_validity_is_the_ttl_less_drift_from_the_first_write_on(sent_at: float, ttl: float, drift: float) -> None:
+def test_validity_is_the_ttl_less_drift_from_the_first_write_on(
+    sent_at: float, ttl: float, drift: float
+) -> None:
     """`sent_at + ttl - (ttl * drift_factor + 2 ms)`, computed exactly."""
-    exact = Fraction(sent_at) + Fraction(ttl) - (Fraction(ttl) * Fraction(drift) + Fraction(2, 1000))
+    exact = (
+        Fraction(sent_at) + Fraction(ttl) - (Fraction(ttl) * Fraction(drift) + Fraction(2, 1000))
+    )
     assert valid_until(sent_at, ttl, drift) == pytest.approx(float(exact), abs=ROUNDING)
     assert valid_until(sent_at, ttl, drift) < sent_at + ttl
 
@@ -35,17 +46,22 @@ def test_validity_is_the_ttl_less_drift_from_the_first_write_on(sent_at: float, 
 @settings(deadline=None)
 @given(TTLS, DRIFTS)
 def test_validity_ends_before_the_lock_on_the_fastest_clock_does(ttl: float, drift: float) -> None:
-    """A node whose clock runs faster by *drift* drops the key after ttl / (1 + drift) of our seconds: later than the validity."""
+    """A node whose clock runs faster by *drift* drops the key after ttl / (1 + drift) of our
+    seconds: later than the validity."""
     assert validity(ttl, drift) < ttl / (1 + drift)
 
 
 @settings(deadline=None)
 @given(INSTANTS, TTLS, DRIFTS)
-def test_longest_ttl_is_the_inverse_of_valid_until(sent_at: float, ttl: float, drift: float) -> None:
+def test_longest_ttl_is_the_inverse_of_valid_until(
+    sent_at: float, ttl: float, drift: float
+) -> None:
     """Asking for the longest ttl moves the deadline exactly to where it may be."""
     until = valid_until(sent_at, ttl, drift)
     assert longest_ttl(sent_at, until, drift) == pytest.approx(ttl, abs=ROUNDING)
-    assert valid_until(sent_at, longest_ttl(sent_at, until, drift), drift) == pytest.approx(until, abs=ROUNDING)
+    assert valid_until(sent_at, longest_ttl(sent_at, until, drift), drift) == pytest.approx(
+        until, abs=ROUNDING
+    )
 
 
 EVENTS = st.lists(
@@ -61,8 +77,11 @@ EVENTS = st.lists(
 
 @settings(deadline=None)
 @given(EVENTS, st.lists(st.floats(0.0, 40.0), min_size=1))
-def test_a_lease_lives_once_and_its_deadline_moves_forward_only(events: list[tuple[str, float]], instants: list[float]) -> None:
-    """Held: before the latest deadline it was given, within `max_hold`, and before anything ended it. The first end stays."""
+def test_a_lease_lives_once_and_its_deadline_moves_forward_only(
+    events: list[tuple[str, float]], instants: list[float]
+) -> None:
+    """Held: before the latest deadline it was given, within `max_hold`, and before anything
+    ended it. The first end stays."""
     lease = holding(until=10.0, granted_at=1.0)
     deadline, cap, ended = 10.0, float("inf"), ""
     for event, number in events:
@@ -125,9 +144,14 @@ def test_no_renewal_moves_the_deadline_past_max_hold() -> None:
 def test_the_error_names_resource_token_and_reason() -> None:
     """What a holder reads when it may not go on."""
     lease = holding(until=10.0)
-    assert str(lease.error(12.5)) == "the lease on 'r' with fencing token 7 is lost: its validity ended 2.5 s ago"
+    assert (
+        str(lease.error(12.5))
+        == "the lease on 'r' with fencing token 7 is lost: its validity ended 2.5 s ago"
+    )
     lease.lose("a majority said so")
-    assert str(lease.error(1.0)) == "the lease on 'r' with fencing token 7 is lost: a majority said so"
+    assert (
+        str(lease.error(1.0)) == "the lease on 'r' with fencing token 7 is lost: a majority said so"
+    )
     released = holding()
     released.end()
     assert str(released.error(1.0)) == "the lease on 'r' was released"

@@ -1,4 +1,5 @@
-"""The timings of a coordinator: which relations are refused, naming both values, and what is derived."""
+"""The timings of a coordinator: which relations are refused, naming both values, and what is
+derived."""
 
 from __future__ import annotations
 
@@ -28,8 +29,11 @@ def refused(**settings: Any) -> str:
 @pytest.mark.parametrize("name", ["ttl", "retry_delay", "node_timeout", "max_ttl", "fence_ttl"])
 @pytest.mark.parametrize("value", NO_DURATIONS)
 def test_a_time_that_is_no_positive_finite_number_is_refused_by_name(name: str, value: Any) -> None:
-    """The message names setting and value. None means "derived" for two of them, 0 "for ever" for the fence."""
-    if (value is None and name in ("node_timeout", "max_ttl")) or (name == "fence_ttl" and value is not True and value == 0):
+    """The message names setting and value. None means "derived" for two of them, 0 "for ever"
+    for the fence."""
+    if (value is None and name in ("node_timeout", "max_ttl")) or (
+        name == "fence_ttl" and value is not True and value == 0
+    ):
         settings: dict[str, Any] = {name: value}
         Policy(**settings)
     else:
@@ -44,7 +48,9 @@ def test_a_drift_factor_that_leaves_no_validity_is_refused(value: Any) -> None:
     assert repr(value) in refused(drift_factor=value)
 
 
-@pytest.mark.parametrize("settings", [{"key_prefix": None}, {"key_prefix": b"x"}, {"durable": "yes"}])
+@pytest.mark.parametrize(
+    "settings", [{"key_prefix": None}, {"key_prefix": b"x"}, {"durable": "yes"}]
+)
 def test_settings_of_another_type_are_refused(settings: dict[str, Any]) -> None:
     """Before anything is sent."""
     assert next(iter(settings)) in refused(**settings)
@@ -61,7 +67,9 @@ def test_settings_of_another_type_are_refused(settings: dict[str, Any]) -> None:
         {"ttl": 10.0, "max_ttl": 60.0, "fence_ttl": 60.05},
     ],
 )
-def test_relations_that_cannot_work_are_refused_by_the_constructor(settings: dict[str, Any]) -> None:
+def test_relations_that_cannot_work_are_refused_by_the_constructor(
+    settings: dict[str, Any],
+) -> None:
     """And the message names what was set."""
     message = refused(**settings)
     for value in settings.values():
@@ -72,8 +80,11 @@ def test_relations_that_cannot_work_are_refused_by_the_constructor(settings: dic
 @given(TTLS, st.floats(0.0, 0.49), st.one_of(st.none(), st.floats(0.001, 100.0)))
 @example(ttl=10.0, drift=0.01, timeout=None)
 @example(ttl=0.01, drift=0.01, timeout=None)
-def test_a_ttl_is_accepted_exactly_if_three_node_timeouts_fit(ttl: float, drift: float, timeout: float | None) -> None:
-    """A try may take a third of the ttl; a ttl that cannot serve a single round would never be granted."""
+def test_a_ttl_is_accepted_exactly_if_three_node_timeouts_fit(
+    ttl: float, drift: float, timeout: float | None
+) -> None:
+    """A try may take a third of the ttl; a ttl that cannot serve a single round would never be
+    granted."""
     derived = min(max(0.05 * ttl, 0.02), 0.25, ttl / 5) if timeout is None else timeout
     fits = 3 * derived < ttl - (ttl * drift + 0.002)
     if fits:
@@ -99,7 +110,11 @@ def test_a_ttl_above_max_ttl_is_refused_naming_both(ttl: float, max_ttl: float) 
 
 
 @settings(deadline=None)
-@given(st.floats(0.1, 1000.0), st.one_of(st.none(), st.floats(0.1, 1000.0)), st.one_of(st.just(0.0), st.floats(0.001, 1000.0)))
+@given(
+    st.floats(0.1, 1000.0),
+    st.one_of(st.none(), st.floats(0.1, 1000.0)),
+    st.one_of(st.just(0.0), st.floats(0.001, 1000.0)),
+)
 def test_a_fence_outlives_every_lock(ttl: float, max_ttl: float | None, fence_ttl: float) -> None:
     """A fence that may expire before a lock does would let tokens fall; 0 keeps it for ever."""
     longest = max(ttl, max_ttl or 0.0)
@@ -128,7 +143,9 @@ def test_a_policy_cannot_be_changed() -> None:
         (6, "no more failures than 5"),
     ],
 )
-def test_a_number_of_nodes_that_buys_nothing_is_a_warning_that_says_so(nodes: int, words: str) -> None:
+def test_a_number_of_nodes_that_buys_nothing_is_a_warning_that_says_so(
+    nodes: int, words: str
+) -> None:
     """Even or fewer than three: what it costs, in a sentence."""
     with pytest.warns(UserWarning, match=words):
         warn_about_nodes(nodes)

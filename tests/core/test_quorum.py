@@ -1,4 +1,5 @@
-"""Counting votes, against a second version that enumerates: subsets for the majority, futures for what may still happen."""
+"""Counting votes, against a second version that enumerates: subsets for the majority, futures
+for what may still happen."""
 
 from __future__ import annotations
 
@@ -22,16 +23,23 @@ VOTES = st.one_of(
         FENCES,
         st.one_of(st.none(), st.just(-1.0), st.just(0.0), st.floats(0.0, 100.0)),
     ),
-    st.builds(lambda fence, ahead: Vote(Kind.BEHIND, fence, time_us=99, ahead=ahead), FENCES, st.sampled_from([0.0, 70.0])),
+    st.builds(
+        lambda fence, ahead: Vote(Kind.BEHIND, fence, time_us=99, ahead=ahead),
+        FENCES,
+        st.sampled_from([0.0, 70.0]),
+    ),
     st.just(Vote(Kind.STRANGER)),
-    st.builds(lambda kind: Vote(Kind.FAULT, fault=Fault(kind, "failed")), st.sampled_from(list(FaultKind))),
+    st.builds(
+        lambda kind: Vote(Kind.FAULT, fault=Fault(kind, "failed")), st.sampled_from(list(FaultKind))
+    ),
 )
 ANSWERS = (Kind.GRANTED, Kind.FREE, Kind.BUSY, Kind.BEHIND)
 
 
 @st.composite
 def ballots(draw: st.DrawFn) -> tuple[int, list[tuple[int, Vote]], bool]:
-    """A number of nodes, votes in the order they came (some nodes twice, some never), and whether the validity was over."""
+    """A number of nodes, votes in the order they came (some nodes twice, some never), and
+    whether the validity was over."""
     nodes = draw(st.integers(1, 7))
     cast = draw(st.lists(st.tuples(st.integers(0, nodes - 1), VOTES), max_size=2 * nodes))
     return nodes, cast, draw(st.booleans())
@@ -54,7 +62,10 @@ def is_majority(members: int, nodes: int) -> bool:
 
 def futures(votes: list[Vote | None]) -> list[list[Kind]]:
     """Every way in which the nodes that have not voted may still vote."""
-    choices = [[Kind.GRANTED, Kind.BUSY, Kind.BEHIND, Kind.FAULT] if vote is None else [vote.kind] for vote in votes]
+    choices = [
+        [Kind.GRANTED, Kind.BUSY, Kind.BEHIND, Kind.FAULT] if vote is None else [vote.kind]
+        for vote in votes
+    ]
     return [list(kinds) for kinds in product(*choices)]
 
 
@@ -88,22 +99,33 @@ def test_a_node_votes_once(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> 
 
 @settings(deadline=None, max_examples=200)
 @given(ballots())
-def test_won_lost_and_raisable_say_what_every_future_says(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
-    """Won: a majority granted. Lost: no future has a majority. Raisable: in some future a larger token would bring one."""
+def test_won_lost_and_raisable_say_what_every_future_says(
+    ballot: tuple[int, list[tuple[int, Vote]], bool],
+) -> None:
+    """Won: a majority granted. Lost: no future has a majority. Raisable: in some future a larger
+    token would bring one."""
     nodes = ballot[0]
     tally, votes = count(*ballot)
-    assert tally.won == is_majority(sum(vote is not None and vote.kind is Kind.GRANTED for vote in votes), nodes)
-    assert tally.lost == (not any(is_majority(future.count(Kind.GRANTED), nodes) for future in futures(votes)))
+    assert tally.won == is_majority(
+        sum(vote is not None and vote.kind is Kind.GRANTED for vote in votes), nodes
+    )
+    assert tally.lost == (
+        not any(is_majority(future.count(Kind.GRANTED), nodes) for future in futures(votes))
+    )
     raised = (future.count(Kind.GRANTED) + future.count(Kind.BEHIND) for future in futures(votes))
     assert tally.raisable == any(is_majority(grants, nodes) for grants in raised)
 
 
 @settings(deadline=None, max_examples=200)
 @given(ballots())
-def test_contended_and_unavailable_tell_somebody_else_from_an_outage(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
-    """Contended: a majority answered in time. Unavailable: none did, and none can any more. Never both.
+def test_contended_and_unavailable_tell_somebody_else_from_an_outage(
+    ballot: tuple[int, list[tuple[int, Vote]], bool],
+) -> None:
+    """Contended: a majority answered in time. Unavailable: none did, and none can any more. Never
+    both.
 
-    Who refused for a clock, and not for somebody else, counts as an answer only beside one that tells of somebody else.
+    Who refused for a clock, and not for somebody else, counts as an answer only beside one that
+    tells of somebody else.
     """
     nodes, _, late = ballot
     tally, votes = count(*ballot)
@@ -111,9 +133,13 @@ def test_contended_and_unavailable_tell_somebody_else_from_an_outage(ballot: tup
 
     def answered(kinds: list[Kind]) -> bool:
         others = Kind.BUSY in kinds or kinds.count(Kind.BEHIND) > clocks
-        return is_majority(sum(kind in ANSWERS for kind in kinds) - (0 if others else clocks), nodes)
+        return is_majority(
+            sum(kind in ANSWERS for kind in kinds) - (0 if others else clocks), nodes
+        )
 
-    assert tally.contended == (answered([vote.kind for vote in votes if vote is not None]) and not late)
+    assert tally.contended == (
+        answered([vote.kind for vote in votes if vote is not None]) and not late
+    )
     assert tally.unavailable == (late or not any(answered(future) for future in futures(votes)))
     assert not (tally.contended and tally.unavailable)
     if tally.pending == 0:
@@ -122,7 +148,9 @@ def test_contended_and_unavailable_tell_somebody_else_from_an_outage(ballot: tup
 
 @settings(deadline=None)
 @given(ballots())
-def test_freed_in_is_the_first_moment_at_which_a_majority_has_expired(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
+def test_freed_in_is_the_first_moment_at_which_a_majority_has_expired(
+    ballot: tuple[int, list[tuple[int, Vote]], bool],
+) -> None:
     """Go through time: a node can be had that is not busy, or whose lock has expired by then."""
     nodes = ballot[0]
     tally, votes = count(*ballot)
@@ -134,7 +162,9 @@ def test_freed_in_is_the_first_moment_at_which_a_majority_has_expired(ballot: tu
             return vote.ttl_left is not None and 0 <= vote.ttl_left <= at
         return vote.kind in ANSWERS
 
-    moments = sorted({0.0} | {vote.ttl_left for vote in votes if vote is not None and vote.ttl_left is not None})
+    moments = sorted(
+        {0.0} | {vote.ttl_left for vote in votes if vote is not None and vote.ttl_left is not None}
+    )
     expected = None
     for at in moments:
         if at >= 0 and is_majority(sum(to_be_had(vote, at) for vote in votes), nodes):
@@ -154,7 +184,9 @@ def test_freed_in_is_the_first_moment_at_which_a_majority_has_expired(ballot: tu
         ([Vote(Kind.FREE), Vote(Kind.BEHIND)], 0.0),
     ],
 )
-def test_freed_in_counts_the_locks_that_will_expire(votes: list[Vote], seconds: float | None) -> None:
+def test_freed_in_counts_the_locks_that_will_expire(
+    votes: list[Vote], seconds: float | None
+) -> None:
     """A lock in its last millisecond is as good as expired; one without an expiry never is."""
     tally, _ = count(3, list(enumerate(votes)), late=False)
     assert tally.freed_in() == seconds
@@ -170,15 +202,21 @@ def test_a_free_node_has_granted_nothing() -> None:
 
 @settings(deadline=None)
 @given(ballots())
-def test_fences_are_all_that_the_nodes_told(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
+def test_fences_are_all_that_the_nodes_told(
+    ballot: tuple[int, list[tuple[int, Vote]], bool],
+) -> None:
     """Losers learn every fence, also from nodes that granted."""
     tally, votes = count(*ballot)
-    assert sorted(tally.fences) == sorted(vote.fence for vote in votes if vote is not None and vote.fence > 0)
+    assert sorted(tally.fences) == sorted(
+        vote.fence for vote in votes if vote is not None and vote.fence > 0
+    )
 
 
 @settings(deadline=None)
 @given(ballots())
-def test_the_public_votes_name_every_node_and_what_it_said(ballot: tuple[int, list[tuple[int, Vote]], bool]) -> None:
+def test_the_public_votes_name_every_node_and_what_it_said(
+    ballot: tuple[int, list[tuple[int, Vote]], bool],
+) -> None:
     """One record per node in the list's order; `error` exactly where the node has a fault."""
     tally, votes = count(*ballot)
     records = tally.cast_votes()
@@ -195,8 +233,11 @@ def test_the_public_votes_name_every_node_and_what_it_said(ballot: tuple[int, li
 
 
 def test_the_message_names_the_lock_counts_and_gives_each_reason_once() -> None:
-    """What the person on call reads, in both errors; nodes that were not waited for are no reason for a failure."""
-    tally = Tally(["redis://a:1", "redis://b:1", "redis://c:1", "redis://d:1", "redis://e:1", "redis://f:1"])
+    """What the person on call reads, in both errors; nodes that were not waited for are no
+    reason for a failure."""
+    tally = Tally(
+        ["redis://a:1", "redis://b:1", "redis://c:1", "redis://d:1", "redis://e:1", "redis://f:1"]
+    )
     tally.cast(0, Vote(Kind.GRANTED))
     tally.cast(1, Vote(Kind.BUSY, 9, 2.5, "0123456789abcdef:9"))
     tally.cast(2, Vote(Kind.BUSY, 9, -1.0, "x"))
@@ -220,7 +261,8 @@ def test_the_message_names_the_lock_counts_and_gives_each_reason_once() -> None:
 
 
 def test_an_error_comes_whole_from_another_process() -> None:
-    """A pool hands a worker's exception back as a pickle; one that cannot be read there would break the pool instead."""
+    """A pool hands a worker's exception back as a pickle; one that cannot be read there would
+    break the pool instead."""
     tally = Tally(["redis://a:1", "redis://b:1", "redis://c:1"])
     tally.cast(0, Vote(Kind.GRANTED))
     tally.cast(1, Vote(Kind.FAULT, fault=Fault(FaultKind.REFUSED, "is a slave, not a master")))

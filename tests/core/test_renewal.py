@@ -10,7 +10,9 @@ TTL = 9.0
 
 
 def holding(ttl: float = TTL, *, now: float = 0.0) -> Holding:
-    return Holding(Grant("orders", "k", "k:fence", "owner", 1, 600.0), ttl, now, now + ttl, frozenset({0}))
+    return Holding(
+        Grant("orders", "k", "k:fence", "owner", 1, 600.0), ttl, now, now + ttl, frozenset({0})
+    )
 
 
 def watch(lease: Holding, *, renew: bool = True, now: float = 0.0) -> Watch:
@@ -18,7 +20,8 @@ def watch(lease: Holding, *, renew: bool = True, now: float = 0.0) -> Watch:
 
 
 def test_a_lease_at_the_end_of_its_max_hold_is_not_renewed_and_is_lost_in_time() -> None:
-    """No renewal could move its deadline: none is begun, and the next look is at the deadline and not at once."""
+    """No renewal could move its deadline: none is begun, and the next look is at the deadline
+    and not at once."""
     lease = holding()
     lease.limit(TTL)
     schedule = Renewal()
@@ -84,7 +87,9 @@ def test_a_failed_renewal_is_tried_again_soon_and_a_confirmed_one_after_a_third(
     assert schedule.next_at == 32.0 + (lease.valid_until - 32.0) / RENEW_SHARE
 
 
-def test_a_renewal_that_would_be_tried_again_after_the_deadline_does_not_put_the_deadline_off() -> None:
+def test_a_renewal_that_would_be_tried_again_after_the_deadline_does_not_put_the_deadline_off() -> (
+    None
+):
     """The lease is lost when its validity ends, and not at the next try, half a second later."""
     lease = holding(90.0)
     schedule = Renewal()
@@ -97,7 +102,8 @@ def test_a_renewal_that_would_be_tried_again_after_the_deadline_does_not_put_the
 
 
 def test_a_lease_is_lost_once() -> None:
-    """Also where a retry fell past its deadline, which then has two entries, and where a renewal of it is still under way."""
+    """Also where a retry fell past its deadline, which then has two entries, and where a renewal
+    of it is still under way."""
     lease = holding()
     schedule = Renewal()
     one = watch(lease)
@@ -114,8 +120,8 @@ def test_a_lease_is_lost_once() -> None:
 
 
 def test_what_was_given_back_does_not_stay_until_its_ttl_has_passed() -> None:
-    """Twenty thousand leases of an hour, each released at once, beside some that are kept: the schedule stays small, and
-    what is under watch is still due when it should be.
+    """Twenty thousand leases of an hour, each released at once, beside some that are kept: the
+    schedule stays small, and what is under watch is still due when it should be.
     """
     schedule = Renewal()
     kept = [watch(holding(3600.0 + number)) for number in range(100)]

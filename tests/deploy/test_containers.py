@@ -1,4 +1,5 @@
-"""The container back end on a Docker engine, where one answers: what it breaks is broken, and nothing of it stays."""
+"""The container back end on a Docker engine, where one answers: what it breaks is broken, and
+nothing of it stays."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ except RuntimeError as error:
 needs_engine = pytest.mark.skipif(bool(ABSENT), reason=ABSENT or "a Docker engine answers")
 
 
-def test_where_no_engine_answers_one_line_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_no_engine_answers_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The back end does not begin, and leaves nothing behind."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/absent.sock")
     with pytest.raises(RuntimeError, match="no Docker engine answers") as caught:
@@ -91,21 +94,33 @@ def test_nodes_are_confined_and_published_on_loopback_alone(backend: Containers)
     for node in backend.nodes:
         node.container.reload()
         host = node.container.attrs["HostConfig"]
-        assert host["PortBindings"] == {"6379/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(node.address[1])}]}
-        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (True, ["ALL"], False)
+        assert host["PortBindings"] == {
+            "6379/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(node.address[1])}]
+        }
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["Privileged"]) == (
+            True,
+            ["ALL"],
+            False,
+        )
         assert host["SecurityOpt"] == ["no-new-privileges:true"]
         assert (host["Memory"], host["PidsLimit"]) == (192 << 20, 32)
         assert node.container.attrs["Config"]["User"] == "999:999"
         assert node.container.labels[LABEL] == backend.run
         with side_client(node) as client:
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-    with redis.Redis(port=backend.nodes[0].address[1], socket_timeout=2) as stranger, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(port=backend.nodes[0].address[1], socket_timeout=2) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
         stranger.ping()
 
 
 @needs_engine
-def test_a_killed_node_comes_back_at_its_address_with_what_the_restart_says(durable: ContainerNode) -> None:
-    """Durable, or as on disk: all it had acknowledged. Rolled back: what the snapshot kept. Lost: nothing."""
+def test_a_killed_node_comes_back_at_its_address_with_what_the_restart_says(
+    durable: ContainerNode,
+) -> None:
+    """Durable, or as on disk: all it had acknowledged. Rolled back: what the snapshot kept.
+    Lost: nothing."""
     address, first = durable.address, run_id(durable)
     write(durable, "old")
     durable.snapshot()
@@ -154,7 +169,9 @@ def test_a_paused_node_accepts_is_silent_and_executes_late(durable: ContainerNod
 
 
 @needs_engine
-def test_a_node_without_persistence_cannot_be_restarted_as_if_it_had_one(backend: Containers) -> None:
+def test_a_node_without_persistence_cannot_be_restarted_as_if_it_had_one(
+    backend: Containers,
+) -> None:
     """The back end says so, instead of giving an empty server for a durable one."""
     backend.fresh(Setup(count=1))
     with pytest.raises(Unsupported):
@@ -168,7 +185,8 @@ def test_a_node_without_persistence_cannot_be_restarted_as_if_it_had_one(backend
 
 @needs_engine
 def test_only_what_this_run_made_is_touched_and_all_of_it_goes() -> None:
-    """A container of somebody else, even of another run of ours, is there after the end; ours, its volume and image not."""
+    """A container of somebody else, even of another run of ours, is there after the end; ours,
+    its volume and image not."""
     client, theirs = engine(), Containers()
     try:
         theirs.fresh(Setup(count=1))
@@ -204,10 +222,14 @@ def test_a_scenario_ends_as_expected_on_containers(name: str) -> None:
 
 @needs_engine
 def test_the_compose_file_runs_a_node(tmp_path: Path) -> None:
-    """`docker compose up node1` with the users' file and the image from scratch: set up, locked on, and taken down again."""
+    """`docker compose up node1` with the users' file and the image from scratch: set up, locked
+    on, and taken down again."""
     program = shutil.which("docker-compose")
     words = [program] if program else ["docker", "compose"]
-    if not program and subprocess.run([*words, "version"], capture_output=True, check=False).returncode:
+    if (
+        not program
+        and subprocess.run([*words, "version"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("no docker compose here")
     (tmp_path / "users.acl").write_text(users.render(PASSWORDS), "utf-8")
     port, project = free_port(), f"redlock-{os.getpid()}"
@@ -238,7 +260,10 @@ def test_the_compose_file_runs_a_node(tmp_path: Path) -> None:
         url = f"redis://{{}}:{{}}@127.0.0.1:{port}"
         until(lambda: asks_for_a_name(port))
         initialise([url.format("operator", PASSWORDS["operator"])], max_ttl=10, durable=True)
-        with redlock.Redlock([url.format("redlock", PASSWORDS["redlock"])]) as locks, locks.lock("ledger", timeout=5) as lease:
+        with (
+            redlock.Redlock([url.format("redlock", PASSWORDS["redlock"])]) as locks,
+            locks.lock("ledger", timeout=5) as lease,
+        ):
             lease.ensure_held()
             compose("restart", "node1")
             until(lambda: asks_for_a_name(port))

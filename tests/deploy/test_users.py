@@ -1,4 +1,5 @@
-"""The user of the library may do exactly what the library does: enough, and nothing that could be taken away."""
+"""The user of the library may do exactly what the library does: enough, and nothing that could
+be taken away."""
 
 from __future__ import annotations
 
@@ -21,16 +22,30 @@ from redlock.errors import ConfigurationError, RedlockError
 from redlock.initialise import initialise
 from tests.deploy.server import PASSWORDS, ROOT, Server, programs, running, urls
 
-COMMANDS = ("eval", "evalsha", "script|load", "info", "time", "get", "set", "del", "pttl", "pexpire")
+COMMANDS = (
+    "eval",
+    "evalsha",
+    "script|load",
+    "info",
+    "time",
+    "get",
+    "set",
+    "del",
+    "pttl",
+    "pexpire",
+)
 """What users.acl.in grants to the user `redlock`."""
 RESOURCE = "ledger"
 PREFIX = "redlock:"
 PATIENCE = 1.0
-"""Seconds to wait for what nothing tells of; lost wherever it does not come, which is what some tests are about."""
+"""Seconds to wait for what nothing tells of; lost wherever it does not come, which is what some
+tests are about."""
 
 
 @pytest.fixture(scope="module", params=programs())
-def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Server]]:
     with running(tmp_path_factory.mktemp("users"), 3, program=programs()[request.param]) as found:
         yield found
 
@@ -62,8 +77,12 @@ def mark_anew(servers: Sequence[Server]) -> None:
 Operation = Callable[[Sequence[Server], str], None]
 
 
-def coordinator(servers: Sequence[Server], prefix: str, *, durable: bool | None = None) -> redlock.Redlock:
-    return redlock.Redlock(urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, durable=durable, node_timeout=2.0)
+def coordinator(
+    servers: Sequence[Server], prefix: str, *, durable: bool | None = None
+) -> redlock.Redlock:
+    return redlock.Redlock(
+        urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, durable=durable, node_timeout=2.0
+    )
 
 
 def taken(locks: redlock.Redlock) -> redlock.Lease:
@@ -102,7 +121,9 @@ def auto_extend(servers: Sequence[Server], prefix: str) -> None:
         if type(event).__name__ == "LeaseRenewed":
             renewed.set()
 
-    with redlock.Redlock(urls(servers, "redlock"), ttl=3.0, key_prefix=prefix, node_timeout=0.9, on_event=hear) as locks:
+    with redlock.Redlock(
+        urls(servers, "redlock"), ttl=3.0, key_prefix=prefix, node_timeout=0.9, on_event=hear
+    ) as locks:
         lease = locks.lock(RESOURCE, auto_extend=True).acquire(timeout=10)
         assert lease is not None
         while not renewed.wait(0.01):
@@ -142,7 +163,11 @@ def repair(servers: Sequence[Server], prefix: str) -> None:
     for server in servers:
         server.ask("SET", prefix + RESOURCE, "somebody's, for ever")
     with redlock.Redlock(
-        urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, node_timeout=2.0, repair_missing_ttl=True
+        urls(servers, "redlock"),
+        ttl=10.0,
+        key_prefix=prefix,
+        node_timeout=2.0,
+        repair_missing_ttl=True,
     ) as locks:
         assert locks.lock(RESOURCE).acquire(blocking=False) is None
         deadline = time.monotonic() + PATIENCE
@@ -170,7 +195,9 @@ def new_cluster(servers: Sequence[Server], prefix: str) -> None:
 
 def asyncio_too(servers: Sequence[Server], prefix: str) -> None:
     async def use() -> None:
-        async with redlock.asyncio.Redlock(urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, node_timeout=2.0) as locks:
+        async with redlock.asyncio.Redlock(
+            urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, node_timeout=2.0
+        ) as locks:
             lease = await locks.lock(RESOURCE).acquire(blocking=False)
             assert lease is not None
             await lease.extend(20.0)
@@ -180,12 +207,26 @@ def asyncio_too(servers: Sequence[Server], prefix: str) -> None:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    *(acquire, release, extend, verify, auto_extend, second_round, wait, status, nodes, repair, forgotten_scripts),
+    *(
+        acquire,
+        release,
+        extend,
+        verify,
+        auto_extend,
+        second_round,
+        wait,
+        status,
+        nodes,
+        repair,
+        forgotten_scripts,
+    ),
     *(new_cluster, asyncio_too),
 )
 
 
-def broken(servers: Sequence[Server], prefix: str = PREFIX, operations: Sequence[Operation] = OPERATIONS) -> set[str]:
+def broken(
+    servers: Sequence[Server], prefix: str = PREFIX, operations: Sequence[Operation] = OPERATIONS
+) -> set[str]:
     """The operations that do not work."""
     found = set()
     for operation in operations:
@@ -202,7 +243,11 @@ def denials(servers: Sequence[Server], user: str = "redlock") -> set[str]:
     found = set()
     for server in servers:
         for entry in server.ask("ACL", "LOG"):
-            told = dict(zip(entry[::2], entry[1::2], strict=True)) if isinstance(entry, list) else entry
+            told = (
+                dict(zip(entry[::2], entry[1::2], strict=True))
+                if isinstance(entry, list)
+                else entry
+            )
             if told["username"] == user:
                 found.add(f"{told['reason']} {told['object']}")
     return found
@@ -212,14 +257,18 @@ def denials(servers: Sequence[Server], user: str = "redlock") -> set[str]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-def test_the_librarys_user_may_do_all_that_the_library_does(servers: list[Server], operation: Operation) -> None:
-    """Every operation works, and no server had anything to refuse, not even something the library could do without."""
+def test_the_librarys_user_may_do_all_that_the_library_does(
+    servers: list[Server], operation: Operation
+) -> None:
+    """Every operation works, and no server had anything to refuse, not even something the
+    library could do without."""
     operation(servers, PREFIX)
     assert denials(servers) == set()
 
 
 def test_a_node_that_forgot_returns_by_the_librarys_user(servers: list[Server]) -> None:
-    """After its quarantine the marker is written with a floor, which the other nodes' clocks give."""
+    """After its quarantine the marker is written with a floor, which the other nodes' clocks
+    give."""
     for server in servers:
         server.ask("FLUSHALL")
     initialise(urls(servers, ROOT), max_ttl=0.3)
@@ -242,7 +291,9 @@ def test_the_template_grants_what_is_proved_here(servers: list[Server]) -> None:
     """The list above is the server's own: no category, no key and no channel beside it."""
     rights = servers[0].ask("ACL", "GETUSER", "redlock")
     told = dict(zip(rights[::2], rights[1::2], strict=True)) if isinstance(rights, list) else rights
-    assert sorted(told["commands"].split()) == sorted(["-@all", *(f"+{command}" for command in COMMANDS)])
+    assert sorted(told["commands"].split()) == sorted(
+        ["-@all", *(f"+{command}" for command in COMMANDS)]
+    )
     assert (told["keys"], told["channels"]) == ("~redlock:*", "")
 
 
@@ -276,8 +327,11 @@ def test_no_command_can_be_taken_away(servers: list[Server], command: str) -> No
 
 
 @ONE_SERVER
-def test_loading_scripts_is_for_speed_and_for_a_log_that_means_something(servers: list[Server]) -> None:
-    """Without SCRIPT LOAD everything works by sending whole scripts, and every connection leaves a denial behind."""
+def test_loading_scripts_is_for_speed_and_for_a_log_that_means_something(
+    servers: list[Server],
+) -> None:
+    """Without SCRIPT LOAD everything works by sending whole scripts, and every connection leaves
+    a denial behind."""
     assert "script|load" in COMMANDS
     assert set(COMMANDS) == {*NEEDED_FOR, "script|load"}
     for server in servers:
@@ -329,7 +383,8 @@ def test_nobody_comes_in_without_a_name(servers: list[Server]) -> None:
 
 @ONE_SERVER
 def test_another_prefix_takes_two_patterns_and_no_less(servers: list[Server]) -> None:
-    """The prefix and the marker; neither alone, nor the marker for reading only, because scripts declare what they touch."""
+    """The prefix and the marker; neither alone, nor the marker for reading only, because scripts
+    declare what they touch."""
     some = (acquire, release, status)
 
     def with_keys(*patterns: str) -> set[str]:
@@ -349,7 +404,8 @@ def test_another_prefix_takes_two_patterns_and_no_less(servers: list[Server]) ->
 
 
 def test_the_operator_sets_up_and_replaces_a_cluster(servers: list[Server], tmp_path: Path) -> None:
-    """A new one, a larger max_ttl, and another one once no lock lives, whatever its prefix; nothing was refused."""
+    """A new one, a larger max_ttl, and another one once no lock lives, whatever its prefix;
+    nothing was refused."""
     operator = urls(servers, "operator")
     for server in servers:
         server.ask("DEL", MARKER_KEY)
@@ -364,14 +420,20 @@ def test_the_operator_sets_up_and_replaces_a_cluster(servers: list[Server], tmp_
     servers[0].ask("CONFIG", "SET", "maxmemory", 128 << 20, user="operator")
     servers[0].ask("ACL", "LOAD", user="operator")
     assert denials(servers, "operator") == set()
-    with pytest.raises(redis.ResponseError):  # Not even it may make the server write files elsewhere.
+    # Not even it may make the server write files elsewhere.
+    with pytest.raises(redis.ResponseError):
         servers[0].ask("CONFIG", "SET", "dir", str(tmp_path), user="operator")
 
 
 def test_the_monitor_sees_numbers_and_no_keys(servers: list[Server]) -> None:
     """INFO and PING; no lock can be read, counted by name or taken."""
     assert "uptime_in_seconds" in servers[0].ask("INFO", user="monitor")
-    for words in (("GET", "redlock:ledger"), ("SCAN", 0), ("EVAL", "return 1", 0), ("CONFIG", "GET", "*")):
+    for words in (
+        ("GET", "redlock:ledger"),
+        ("SCAN", 0),
+        ("EVAL", "return 1", 0),
+        ("CONFIG", "GET", "*"),
+    ):
         with pytest.raises(redis.ResponseError):
             servers[0].ask(*words, user="monitor")
 
@@ -380,7 +442,8 @@ def test_the_monitor_sees_numbers_and_no_keys(servers: list[Server]) -> None:
 
 
 def test_no_password_is_in_the_users_file(tmp_path: Path) -> None:
-    """Digests alone; those that are missing are made up once, and only their owner can read them."""
+    """Digests alone; those that are missing are made up once, and only their owner can read
+    them."""
     path = tmp_path / "secrets" / "users.acl"
     users.write(path, path.parent, {"REDLOCK_PASSWORD": "from the environment"})
     first = path.read_text("utf-8")

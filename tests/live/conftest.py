@@ -1,4 +1,5 @@
-"""A stage for campaigns: real servers, the real proxy server, client processes; one for all tests of a module."""
+"""A stage for campaigns: real servers, the real proxy server, client processes; one for all
+tests of a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Random rounds: the same number gives the same faults, they keep to what the round assumes, and a short one runs."""
+"""Random rounds: the same number gives the same faults, they keep to what the round assumes, and
+a short one runs."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def test_a_sound_round_keeps_to_its_assumptions() -> None:
         forgot = []
         for one in planned(scenario):
             assert not isinstance(one.fault, ClockMoved)
-            forgets = isinstance(one.fault, Flushed) or (isinstance(one.fault, Killed) and one.fault.data is not Data.DURABLE)
+            forgets = isinstance(one.fault, Flushed) or (
+                isinstance(one.fault, Killed) and one.fault.data is not Data.DURABLE
+            )
             assert not (forgets and scenario.durable)
             forgot += [(one.until, node) for node in one.fault.nodes if forgets]
         for at, _ in forgot:
@@ -51,7 +54,8 @@ def test_a_sound_round_keeps_to_its_assumptions() -> None:
 
 
 def test_faults_of_a_round_do_not_undo_each_other() -> None:
-    """At most a few at once, no two on the same link, server or process, and all within the round."""
+    """At most a few at once, no two on the same link, server or process, and all within the
+    round."""
     for seed in range(200):
         faults = planned(one_round(seed, "S61-001"))
         for one in faults:
@@ -64,13 +68,25 @@ def test_faults_of_a_round_do_not_undo_each_other() -> None:
 def test_every_kind_of_round_and_of_fault_is_drawn() -> None:
     """Nothing that a campaign can do is never done."""
     scenarios = [one_round(seed, "S61-001") for seed in random.Random(1).sample(range(10**6), 400)]
-    assert {scenario.title.partition(": ")[2] for scenario in scenarios} == {kind.name for kind in KINDS}
+    assert {scenario.title.partition(": ")[2] for scenario in scenarios} == {
+        kind.name for kind in KINDS
+    }
     names = {one.fault.name for scenario in scenarios for one in planned(scenario)}
-    assert {"partition", "lost-replies", "late-requests", "kill", "pause", "wipe", "clock-jump", "killed-client"} <= names
+    assert {
+        "partition",
+        "lost-replies",
+        "late-requests",
+        "kill",
+        "pause",
+        "wipe",
+        "clock-jump",
+        "killed-client",
+    } <= names
     assert len(names) >= 25
 
 
 def test_a_short_round_is_safe(runner: Runner) -> None:
-    """A few seconds of random faults: nothing violated, and the clients get on when all is healed."""
+    """A few seconds of random faults: nothing violated, and the clients get on when all is
+    healed."""
     outcome = runner.run(one_round(3, "S61-001", 6.0), seed=3)
     assert outcome.ok, f"{outcome.observed}: {outcome.why}\n{outcome.violations}\n{runner.errors()}"

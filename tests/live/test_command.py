@@ -1,4 +1,5 @@
-"""The command line: exit statuses, the run directory, and what is refused on nodes that are not ours."""
+"""The command line: exit statuses, the run directory, and what is refused on nodes that are not
+ours."""
 
 from __future__ import annotations
 
@@ -31,17 +32,24 @@ def test_list_names_every_scenario_and_what_is_to_come_of_it() -> None:
     """Those that are not run too."""
     done = chaos("list")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("S01", "S38", "S60", "C5", "unsafe by assumption", "must fail", "supervisor"))
+    assert all(
+        name in done.stdout
+        for name in ("S01", "S38", "S60", "C5", "unsafe by assumption", "must fail", "supervisor")
+    )
 
 
 def test_a_run_leaves_a_directory_that_tells_all(toxiproxy: str, tmp_path: Path) -> None:
-    """Results and histories, a JUnit file; a control that failed as it must is a success, and replay judges it the same."""
+    """Results and histories, a JUnit file; a control that failed as it must is a success, and
+    replay judges it the same."""
     done = chaos("run", "S41", "C3", "S39", "--dir", tmp_path / "run", "--seed", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert run["seed"] == 5 and {"redlock", "python", "server", "toxiproxy"} <= set(run["versions"])
     by_name = {result["scenario"]: result for result in run["results"]}
-    assert by_name["S41"]["observed"] == "unsafe by assumption" and by_name["S41"]["metrics"]["overlap_ms"] > 0
+    assert (
+        by_name["S41"]["observed"] == "unsafe by assumption"
+        and by_name["S41"]["metrics"]["overlap_ms"] > 0
+    )
     assert by_name["C3"]["observed"] == "violated" and by_name["C3"]["violations"]
     assert all(result["ok"] for result in run["results"])
     assert list(read_jsonl(tmp_path / "run" / by_name["C3"]["history"]))
@@ -52,8 +60,11 @@ def test_a_run_leaves_a_directory_that_tells_all(toxiproxy: str, tmp_path: Path)
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_nodes_that_are_not_ours_are_only_broken_from_outside(toxiproxy: str, tmp_path: Path) -> None:
-    """Servers are neither killed nor emptied, settings are changed with permission alone; the network is ours to break."""
+def test_nodes_that_are_not_ours_are_only_broken_from_outside(
+    toxiproxy: str, tmp_path: Path
+) -> None:
+    """Servers are neither killed nor emptied, settings are changed with permission alone; the
+    network is ours to break."""
     with Nodes(5) as nodes:
         given = [word for url in nodes.urls for word in ("--node", url)]
         pids = [node.pid for node in nodes]

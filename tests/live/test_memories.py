@@ -1,4 +1,5 @@
-"""Every way in which one node forgets, a few times each, and every control; the command plays them by the hundred."""
+"""Every way in which one node forgets, a few times each, and every control; the command plays
+them by the hundred."""
 
 from __future__ import annotations
 
@@ -19,8 +20,13 @@ TRIES_MAX = 8
 CONTROL_RUNS_MAX = 60
 PLAYED = [name for name, way in WAYS.items() if not way.limit]
 APIS = ("blocking", "asyncio")
-CELLS = [(name, APIS[(place + old) % 2], bool(old)) for place, name in enumerate(PLAYED) for old in (0, 1)]
-"""Each way with an old and a fresh client; which of them is of which API changes from way to way."""
+CELLS = [
+    (name, APIS[(place + old) % 2], bool(old))
+    for place, name in enumerate(PLAYED)
+    for old in (0, 1)
+]
+"""Each way with an old and a fresh client; which of them is of which API changes from way to
+way."""
 CONTROLS = [(name, rule) for name, way in WAYS.items() for rule in way.controls]
 
 
@@ -32,8 +38,11 @@ def stage() -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize(("name", "api", "old"), CELLS)
-def test_one_node_that_forgets_makes_no_second_holder_and_no_smaller_token(stage: Stage, name: str, api: str, old: bool) -> None:
-    """Nor does it vote before it was marked again, also on connections that live through it; and it comes back."""
+def test_one_node_that_forgets_makes_no_second_holder_and_no_smaller_token(
+    stage: Stage, name: str, api: str, old: bool
+) -> None:
+    """Nor does it vote before it was marked again, also on connections that live through it; and
+    it comes back."""
     for seed in range(TRIES_MAX):
         result = play(stage, WAYS[name], Case(name, api, old, seed))
         assert not result.violations
@@ -62,8 +71,11 @@ def test_without_its_rule_a_way_leads_to_a_violation(name: str, rule: str) -> No
 
 
 @pytest.mark.parametrize("name", list(CLAIMS))
-def test_a_loss_costs_what_is_stated_and_no_more(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A backup costs nothing where no replicas are promised, else a wait with its reason; a node comes back while one is down."""
+def test_a_loss_costs_what_is_stated_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A backup costs nothing where no replicas are promised, else a wait with its reason; a node
+    comes back while one is down."""
     monkeypatch.setattr(claims, "_BACKUPS", 2)
     result = CLAIMS[name](Case(name, "blocking", False, 0))
     assert not result.violations

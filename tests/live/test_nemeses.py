@@ -1,4 +1,5 @@
-"""Every fault can be inflicted and healed, shows in the history, and leaves servers and clients as they were."""
+"""Every fault can be inflicted and healed, shows in the history, and leaves servers and clients
+as they were."""
 
 from __future__ import annotations
 
@@ -96,13 +97,18 @@ def settings_of(play: Play) -> list[dict[str, Any]]:
     found = []
     for node in play.cluster.backend.nodes:
         with side_client(node) as client:
-            found.append({**client.config_get(*SETTINGS), "role": client.info("replication")["role"]})
+            found.append(
+                {**client.config_get(*SETTINGS), "role": client.info("replication")["role"]}
+            )
     return found
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.name}-{getattr(fault, 'data', fault.nodes)}")
+@pytest.mark.parametrize(
+    "fault", FAULTS, ids=lambda fault: f"{fault.name}-{getattr(fault, 'data', fault.nodes)}"
+)
 def test_a_fault_is_inflicted_and_healed(runner: Runner, fault: Nemesis) -> None:
-    """The clients that are left get on while a minority is broken and afterwards, nothing is violated, and all is as before."""
+    """The clients that are left get on while a minority is broken and afterwards, nothing is
+    violated, and all is as before."""
     seen: dict[str, Any] = {}
 
     def script(play: Play) -> None:
@@ -121,17 +127,27 @@ def test_a_fault_is_inflicted_and_healed(runner: Runner, fault: Nemesis) -> None
             id="T01",
             title="one fault",
             expected=Expected.SAFE,
-            roles=(Role("contend", "blocking"), Role("contend", "asyncio"), Role("contend", "blocking")),
+            roles=(
+                Role("contend", "blocking"),
+                Role("contend", "asyncio"),
+                Role("contend", "blocking"),
+            ),
             script=script,
             setup=Setup(clock=isinstance(fault, ClockMoved), persistence=Persistence.ALWAYS),
             durable=True,
-            assumptions=Assumptions(timing=timing, order=False, memory=not isinstance(fault, Evicting)),
+            assumptions=Assumptions(
+                timing=timing, order=False, memory=not isinstance(fault, Evicting)
+            ),
             also=frozenset(Expected),
         )
     )
     assert outcome.ok, f"{outcome.why}\n{runner.errors()}"
     assert seen["as before"]
-    told = [record for record in outcome.history if isinstance(record, Broken | Healed) and record.fault == seen["fault"]]
+    told = [
+        record
+        for record in outcome.history
+        if isinstance(record, Broken | Healed) and record.fault == seen["fault"]
+    ]
     assert [type(record) for record in told] == [Broken, Healed]
     assert told[0].at <= told[1].at
 
@@ -152,7 +168,9 @@ def test_a_clock_jump_without_libfaketime_has_the_same_effect(runner: Runner) ->
             left["back"] = client.pttl("long")
 
     roles = (Role("puppet", "blocking"),)
-    outcome = runner.run(Scenario(id="T02", title="clock", expected=Expected.SAFE, roles=roles, script=script))
+    outcome = runner.run(
+        Scenario(id="T02", title="clock", expected=Expected.SAFE, roles=roles, script=script)
+    )
     assert outcome.ok, outcome.why
     short, long, for_ever = left["ahead"]
     assert (short, for_ever) == (-2, -1) and 0 < long <= 50_000 < left["back"] <= 60_000

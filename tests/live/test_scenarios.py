@@ -1,4 +1,5 @@
-"""The CI share of the campaigns: scenarios whose verdict hangs on events alone, and every control."""
+"""The CI share of the campaigns: scenarios whose verdict hangs on events alone, and every
+control."""
 
 from __future__ import annotations
 
@@ -15,13 +16,17 @@ SHARE = (
     *("S53", "S54", "S55", "S58", "S59"),
     *("S70", "S70b", "S71", "S71b"),
 )
-"""At least one of each kind of fault, and of each way a script decides; the others run in campaigns."""
-CONTROLS = tuple(name for name, scenario in SCENARIOS.items() if scenario.expected is Expected.MUST_FAIL)
+"""At least one of each kind of fault, and of each way a script decides; the others run in
+campaigns."""
+CONTROLS = tuple(
+    name for name, scenario in SCENARIOS.items() if scenario.expected is Expected.MUST_FAIL
+)
 
 
 @pytest.mark.parametrize("name", SHARE)
 def test_a_scenario_ends_as_expected(runner: Runner, name: str) -> None:
-    """No violation of what its faults leave standing, everything it claims, and the outcome of the table."""
+    """No violation of what its faults leave standing, everything it claims, and the outcome of
+    the table."""
     outcome = runner.run(SCENARIOS[name])
     assert outcome.ok, f"{outcome.observed}: {outcome.why}\n{outcome.violations}\n{runner.errors()}"
 

@@ -1,4 +1,5 @@
-"""The golden behaviours of the proxies that faults rest on, on the real server: who executes what, and when."""
+"""The golden behaviours of the proxies that faults rest on, on the real server: who executes
+what, and when."""
 
 from __future__ import annotations
 
@@ -84,8 +85,11 @@ def executed(cluster: Cluster, timeout: float = 10.0) -> bool:
     ],
     ids=lambda value: value.name if isinstance(value, Toxified) else "",
 )
-def test_a_request_without_a_reply_was_executed_or_not(cluster: Cluster, fault: Toxified, arrives: bool) -> None:
-    """What each fault of a link is for: the client knows nothing, and the server has executed it, or never will."""
+def test_a_request_without_a_reply_was_executed_or_not(
+    cluster: Cluster, fault: Toxified, arrives: bool
+) -> None:
+    """What each fault of a link is for: the client knows nothing, and the server has executed
+    it, or never will."""
     with proxied(cluster) as client:
         client.ping()
         cluster.add(fault.links, FAULT, fault.toxics)
@@ -177,7 +181,10 @@ def test_a_port_that_somebody_else_took_is_an_error_and_not_a_key_error(cluster:
     name = "c1-n1"
     host, port = cluster.toxics.listens(name)
     cluster.enable([LINK], enabled=False)
-    with socket.create_server((host, port)), pytest.raises(ToxiproxyError, match="could not be opened"):
+    with (
+        socket.create_server((host, port)),
+        pytest.raises(ToxiproxyError, match="could not be opened"),
+    ):
         cluster.toxics.enable(name, enabled=True, patience=0.2)
     cluster.enable([LINK], enabled=True)
 

@@ -1,4 +1,5 @@
-"""What a history comes to, on histories written by hand: no run is needed to see that a verdict can be bad."""
+"""What a history comes to, on histories written by hand: no run is needed to see that a verdict
+can be bad."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from redlock.core.events import LeaseGranted, LeaseReleasing, TryStarted
 DURING = [Phase("before", 0.0, 10.0), Phase("during", 10.0, 20.0), Phase("after", 20.0, 30.0)]
 
 
-def lease(client: str, token: int, since: float, until: float | None, *, valid: float = 5.0) -> list[Record]:
+def lease(
+    client: str, token: int, since: float, until: float | None, *, valid: float = 5.0
+) -> list[Record]:
     """A grant, and its release if it has one."""
     owner = f"{client}-{token}"
     records: list[Record] = [
@@ -48,7 +51,15 @@ def verdict(
         assumptions=assumptions or Assumptions(),
         also=also,
     )
-    return judge(scenario, history, DURING, claims, [Injection("link", "f", 0.01, heals=False)], trouble, 30.0)
+    return judge(
+        scenario,
+        history,
+        DURING,
+        claims,
+        [Injection("link", "f", 0.01, heals=False)],
+        trouble,
+        30.0,
+    )
 
 
 ORDERLY = [*lease("a", 1, 1.0, 2.0), *lease("b", 2, 11.0, 12.0), *lease("a", 3, 21.0, 22.0)]
@@ -81,22 +92,28 @@ def test_unsafe_by_assumption_needs_an_overlap() -> None:
 def test_unsafe_by_assumption_needs_a_clean_store() -> None:
     """A stale write that the store took is a violation under every assumption."""
     stale = [Accepted(12.5, "b", "r", 2, 0, 1), Accepted(13.5, "a", "r", 1, 1, 2)]
-    found = verdict(Expected.UNSAFE, [*OVERLAP, *stale], assumptions=Assumptions(timing=False, kept=True))
+    found = verdict(
+        Expected.UNSAFE, [*OVERLAP, *stale], assumptions=Assumptions(timing=False, kept=True)
+    )
     assert not found.ok and found.metrics["stale_accepted"] == 1
     refused = [Accepted(12.5, "b", "r", 2, 0, 1), Refused(13.5, "a", "r", 1, 2)]
-    found = verdict(Expected.UNSAFE, [*OVERLAP, *refused], assumptions=Assumptions(timing=False, kept=True))
+    found = verdict(
+        Expected.UNSAFE, [*OVERLAP, *refused], assumptions=Assumptions(timing=False, kept=True)
+    )
     assert found.ok and found.metrics["stale_refused"] == 1
 
 
 def test_a_lost_update_of_the_shadow_shows_that_the_fault_bit() -> None:
-    """A zombie's write that only the token kept out counts as unsafe by assumption, without any overlap of leases."""
+    """A zombie's write that only the token kept out counts as unsafe by assumption, without any
+    overlap of leases."""
     bitten = [*ORDERLY, Note(12.0, "a", "unfenced-lost-update", "r")]
     assert verdict(Expected.UNSAFE, bitten).ok
     assert verdict(Expected.SAFE, bitten).observed == Expected.UNSAFE
 
 
 def test_a_control_that_is_not_found_out_has_failed() -> None:
-    """It must be convicted; an orderly history of broken clients means that the campaign is blind."""
+    """It must be convicted; an orderly history of broken clients means that the campaign is
+    blind."""
     assert verdict(Expected.MUST_FAIL, OVERLAP).ok
     assert not verdict(Expected.MUST_FAIL, ORDERLY).ok
     assert not verdict(Expected.MUST_FAIL, OVERLAP, trouble="its script did not come to its end").ok
@@ -108,7 +125,9 @@ def test_unavailable_means_that_somebody_asked_and_nobody_was_granted() -> None:
     denied = [*quiet, Called(15.0, "b", "r", "acquire", 3.0, "unavailable")]
     assert verdict(Expected.UNAVAILABLE, denied).ok
     assert not verdict(Expected.UNAVAILABLE, quiet).ok
-    assert not verdict(Expected.UNAVAILABLE, [*quiet, Called(15.0, "b", "r", "acquire", 3.0, "contended")]).ok
+    assert not verdict(
+        Expected.UNAVAILABLE, [*quiet, Called(15.0, "b", "r", "acquire", 3.0, "contended")]
+    ).ok
     assert not verdict(Expected.UNAVAILABLE, [*denied, *lease("a", 2, 16.0, 17.0)]).ok
     assert not verdict(Expected.SAFE, denied).ok
 
@@ -131,7 +150,10 @@ def test_a_claim_that_does_not_hold_a_crash_and_trouble_fail_any_scenario() -> N
 
 def test_acquires_of_locks_that_nobody_else_wants_say_what_the_nodes_are_worth() -> None:
     """Where there are such, availability and latency are theirs alone."""
-    alone = [Called(15.0, "p", "r:p", "acquire", 0.5, "granted", 9), Called(16.0, "p", "r:p", "acquire", 3.0, "unavailable")]
+    alone = [
+        Called(15.0, "p", "r:p", "acquire", 0.5, "granted", 9),
+        Called(16.0, "p", "r:p", "acquire", 3.0, "unavailable"),
+    ]
     figures = verdict(Expected.DEGRADED, [*ORDERLY, *alone]).metrics
     assert figures["availability"]["during"] == 0.5
     assert figures["acquire"]["during"]["max"] == 0.5

@@ -22,7 +22,8 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """One small configuration and two mutants of ballots instead of all, and one mutant of memories."""
+    """One small configuration and two mutants of ballots instead of all, and one mutant of
+    memories."""
     monkeypatch.setattr(command, "SOUND", (SMALL,))
     monkeypatch.setattr(command, "MUTANTS", (INCR, STRICT))
     monkeypatch.setattr(command, "MEMORIES", (REPLICA.mended,))
@@ -35,7 +36,9 @@ def test_success_tells_the_numbers_of_states(small: pytest.MonkeyPatch) -> None:
     result = run()
     assert result.exit_code == 0, result.output
     assert f"{explore(SMALL).states:,}" in result.output and "U in 10 steps" in result.output
-    assert f"{explore(REPLICA.mended).states:,}" in result.output and "ME in 7 steps" in result.output
+    assert (
+        f"{explore(REPLICA.mended).states:,}" in result.output and "ME in 7 steps" in result.output
+    )
 
 
 def test_one_world_alone(small: pytest.MonkeyPatch) -> None:
@@ -51,12 +54,18 @@ def test_a_violation_among_memories_is_a_failure(small: pytest.MonkeyPatch) -> N
     small.setattr(command, "MEMORIES", (REPLICA.configuration._replace(name="weak"),))
     result = run()
     assert result.exit_code == 1
-    assert "ME BROKEN" in result.output and "its name leads to a replica that lagged" in result.output
+    assert (
+        "ME BROKEN" in result.output and "its name leads to a replica that lagged" in result.output
+    )
 
 
 def test_a_mutant_of_memories_that_holds_is_a_failure(small: pytest.MonkeyPatch) -> None:
     """Status 1, and it is named."""
-    small.setattr(command, "MEMORY_MUTANTS", (REPLICA._replace(configuration=REPLICA.mended._replace(name="again")),))
+    small.setattr(
+        command,
+        "MEMORY_MUTANTS",
+        (REPLICA._replace(configuration=REPLICA.mended._replace(name="again")),),
+    )
     result = run()
     assert result.exit_code == 1
     assert "NOT REFUTED" in result.output
@@ -80,8 +89,14 @@ def test_a_violation_of_what_ships_is_a_failure_with_its_trace(small: pytest.Mon
     assert "U BROKEN" in result.output and "9  B is granted token 1" in result.output
 
 
-@pytest.mark.parametrize("mutant", [INCR._replace(configuration=SMALL), INCR._replace(breaks="M")], ids=["holds", "another"])
-def test_a_mutant_that_is_not_refuted_is_a_failure(mutant: Mutant, small: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "mutant",
+    [INCR._replace(configuration=SMALL), INCR._replace(breaks="M")],
+    ids=["holds", "another"],
+)
+def test_a_mutant_that_is_not_refuted_is_a_failure(
+    mutant: Mutant, small: pytest.MonkeyPatch
+) -> None:
     """A mutant that holds, or that breaks another property than it is kept for: status 1."""
     small.setattr(command, "MUTANTS", (mutant, STRICT))
     result = run()
@@ -95,7 +110,19 @@ def test_a_mutant_alone_is_shown_step_by_step() -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0].startswith("raise-not-strict: ")
-    assert lines[2].split() == ["2", "node", "1:", "A's", "TAKE", "1", "executes:", "granted", "A:1,", "fence", "1"]
+    assert lines[2].split() == [
+        "2",
+        "node",
+        "1:",
+        "A's",
+        "TAKE",
+        "1",
+        "executes:",
+        "granted",
+        "A:1,",
+        "fence",
+        "1",
+    ]
     assert lines[-1].startswith("U is broken: token 1 had been granted before.")
 
 
@@ -105,5 +132,8 @@ def test_the_list_names_everything() -> None:
     assert result.exit_code == 0
     assert all(
         name in result.output
-        for name in [*(bounds.name for bounds in (*SOUND, *MEMORIES)), *(mutant.name for mutant in (*MUTANTS, *MEMORY_MUTANTS))]
+        for name in [
+            *(bounds.name for bounds in (*SOUND, *MEMORIES)),
+            *(mutant.name for mutant in (*MUTANTS, *MEMORY_MUTANTS)),
+        ]
     )

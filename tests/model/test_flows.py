@@ -1,4 +1,5 @@
-"""The model's decisions and the shipped flows: whatever a flow decides, on any answers in any order, the model allows too."""
+"""The model's decisions and the shipped flows: whatever a flow decides, on any answers in any
+order, the model allows too."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ ANSWERS = (
 
 
 class Decision(NamedTuple):
-    """What a flow made of the answers it heard: granted, or a further round with a token, or gave up."""
+    """What a flow made of the answers it heard: granted, or a further round with a token, or
+    gave up."""
 
     heard: tuple[Reply, ...]
     granted: bool
@@ -61,18 +63,25 @@ def _second_round(play: Play) -> int | None:
 
 
 def _frees(play: Play) -> set[tuple[int, int]]:
-    return {(request.node, int(request.command.args[1])) for request in play.sent if isinstance(request.command, Free)}
+    return {
+        (request.node, int(request.command.args[1]))
+        for request in play.sent
+        if isinstance(request.command, Free)
+    }
 
 
 @pytest.fixture(scope="module")
 def decisions() -> list[Decision]:
     """Of all answers of three nodes, in every order."""
     orders = list(permutations(range(NODES)))
-    return [decide(answers, order) for answers in product(ANSWERS, repeat=NODES) for order in orders]
+    return [
+        decide(answers, order) for answers in product(ANSWERS, repeat=NODES) for order in orders
+    ]
 
 
 def test_a_flow_is_granted_only_where_the_model_is(decisions: list[Decision]) -> None:
-    """A grant needs what the model calls a win; where the model could win on what was heard, the flow was granted."""
+    """A grant needs what the model calls a win; where the model could win on what was heard, the
+    flow was granted."""
     client = Client(OPEN, 0, round=1, token=TOKEN)
     for decision in decisions:
         assert decision.granted == bool(won(BOUNDS, client, decision.heard)), decision
@@ -97,8 +106,11 @@ def test_a_flow_gives_back_the_token_of_its_try(decisions: list[Decision]) -> No
 @pytest.mark.parametrize("op", [Op.EXTEND, Op.VERIFY])
 @pytest.mark.parametrize("ttl", [4.0, 40.0])
 @pytest.mark.parametrize("answers", list(product((None, GRANTED, BUSY), repeat=NODES)))
-def test_a_lease_moves_as_the_models_does(op: Op, ttl: float, answers: tuple[int | None, ...]) -> None:
-    """An extension or VERIFY counts when a majority grants it, and then the lease's end is the model's: the later one."""
+def test_a_lease_moves_as_the_models_does(
+    op: Op, ttl: float, answers: tuple[int | None, ...]
+) -> None:
+    """An extension or VERIFY counts when a majority grants it, and then the lease's end is the
+    model's: the later one."""
     play = Play(NODES)
     play.acquire()
     play.answer(0, "granted")

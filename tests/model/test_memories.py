@@ -1,4 +1,5 @@
-"""The world of memories: what ships holds in every state, and each rule taken away is missed by a shortest trace that replays."""
+"""The world of memories: what ships holds in every state, and each rule taken away is missed by
+a shortest trace that replays."""
 
 from __future__ import annotations
 
@@ -8,15 +9,28 @@ from functools import cache
 import pytest
 
 from chaos.model.memory.catalogue import LONG_MEMORIES, MEMORIES, MEMORY_MUTANTS, MemoryMutant
-from chaos.model.memory.state import BACKUP, FLUSH, MOVE, PROMOTE, RESTART, SHIPPED, STANDBY, SWAP, Memories, State
+from chaos.model.memory.state import (
+    BACKUP,
+    FLUSH,
+    MOVE,
+    PROMOTE,
+    RESTART,
+    SHIPPED,
+    STANDBY,
+    SWAP,
+    Memories,
+    State,
+)
 from chaos.model.memory.world import start, steps
 from chaos.model.search import Outcome, explore
 from tests.model.explored import explored
 
-pytestmark = pytest.mark.timeout(900)  # Up to five seconds of CPU each, on a machine that may be busy with much else.
+# Up to five seconds of CPU each, on a machine that may be busy with much else.
+pytestmark = pytest.mark.timeout(900)
 
 STATES_MAX = 1500
-"""Where a search stops here, after the level in which it gets there. `python -m chaos model` visits all states."""
+"""Where a search stops here, after the level in which it gets there. `python -m chaos model`
+visits all states."""
 
 STEPS = {
     "text-alone": 7,
@@ -65,8 +79,17 @@ def test_what_forgot_does_not_vote(bounds: Memories) -> None:
 def test_small_worlds_are_visited_to_the_end() -> None:
     """Every state of these, and in each of them somebody gets the lock."""
     outcomes = [begun(bounds._replace(name="")) for bounds in MEMORIES]
-    complete = [(bounds.name, outcome.grants) for bounds, outcome in zip(MEMORIES, outcomes, strict=True) if outcome.complete]
-    small = ["memory lost", "backups, never replicas", "keys swapped and back", "fresh clients, a blank comes back"]
+    complete = [
+        (bounds.name, outcome.grants)
+        for bounds, outcome in zip(MEMORIES, outcomes, strict=True)
+        if outcome.complete
+    ]
+    small = [
+        "memory lost",
+        "backups, never replicas",
+        "keys swapped and back",
+        "fresh clients, a blank comes back",
+    ]
     assert [name for name, _ in complete] == small
     assert {grants for _, grants in complete} == {1}  # Of two that hold at once there is none.
 
@@ -75,12 +98,17 @@ def test_small_worlds_are_visited_to_the_end() -> None:
 def test_a_mutant_breaks_its_property_in_so_many_steps(mutant: MemoryMutant) -> None:
     """The property that the catalogue names, by a trace of the length that is known."""
     outcome = explored(mutant.configuration)
-    assert (outcome.broken, len(outcome.trace), outcome.depth) == (mutant.breaks, STEPS[mutant.name], STEPS[mutant.name])
+    assert (outcome.broken, len(outcome.trace), outcome.depth) == (
+        mutant.breaks,
+        STEPS[mutant.name],
+        STEPS[mutant.name],
+    )
 
 
 @pytest.mark.parametrize("mutant", MEMORY_MUTANTS, ids=ids)
 def test_the_trace_replays(mutant: MemoryMutant) -> None:
-    """Each step of the trace is one that the world allows where it stands, and only the last breaks something."""
+    """Each step of the trace is one that the world allows where it stands, and only the last
+    breaks something."""
     bounds, trace = mutant.configuration, explored(mutant.configuration).trace
     state = start(bounds)
     for change in trace:
@@ -91,7 +119,8 @@ def test_the_trace_replays(mutant: MemoryMutant) -> None:
 
 @pytest.mark.parametrize("mutant", MEMORY_MUTANTS, ids=ids)
 def test_the_rule_makes_the_difference(mutant: MemoryMutant) -> None:
-    """Within the same bounds, with the rule in force, every property holds; in as many states as there is time for here."""
+    """Within the same bounds, with the rule in force, every property holds; in as many states as
+    there is time for here."""
     outcome = begun(mutant.mended._replace(name=""))
     assert not outcome.trace, f"{outcome.broken}: {[change.text for change in outcome.trace]}"
 
@@ -106,13 +135,26 @@ def test_a_mutant_differs_in_its_rules_alone(mutant: MemoryMutant) -> None:
 
 def test_every_rule_is_taken_away_by_some_mutant_or_named_here() -> None:
     """A rule that no mutant takes away would be one that nothing shows to matter."""
-    weakened = {rule for mutant in MEMORY_MUTANTS for rule in SHIPPED._fields if not getattr(mutant.configuration.rules, rule)}
+    weakened = {
+        rule
+        for mutant in MEMORY_MUTANTS
+        for rule in SHIPPED._fields
+        if not getattr(mutant.configuration.rules, rule)
+    }
     assert set(SHIPPED._fields) == weakened
 
 
 def test_everything_that_can_happen_to_a_memory_is_explored() -> None:
     """Each kind of loss, and what is no loss; fresh clients, tokens and the operator."""
-    assert {kind for bounds in MEMORIES for kind in bounds.kinds} == {FLUSH, RESTART, PROMOTE, STANDBY, MOVE, SWAP, BACKUP}
+    assert {kind for bounds in MEMORIES for kind in bounds.kinds} == {
+        FLUSH,
+        RESTART,
+        PROMOTE,
+        STANDBY,
+        MOVE,
+        SWAP,
+        BACKUP,
+    }
     assert any(bounds.fresh for bounds in MEMORIES) and any(bounds.tokens for bounds in MEMORIES)
     assert any(bounds.replaces for bounds in MEMORIES) and any(bounds.blank for bounds in MEMORIES)
     assert any(bounds.raises for bounds in MEMORIES)
@@ -120,7 +162,8 @@ def test_everything_that_can_happen_to_a_memory_is_explored() -> None:
 
 
 def plain(bounds: Memories) -> tuple[int, str]:
-    """Depth and the property that is broken first, by a search that exchanges nothing and leaves nothing out."""
+    """Depth and the property that is broken first, by a search that exchanges nothing and leaves
+    nothing out."""
     first = start(bounds)
     depth: dict[State, int] = {first: 0}
     todo = deque([first])
@@ -137,6 +180,10 @@ def plain(bounds: Memories) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", ["text-alone", "replica-votes", "memory-unwaited"])
 def test_what_is_left_out_and_exchanged_hides_no_violation(name: str) -> None:
-    """With all in their own places and no state passed over, the same breaks; two votes are steps of their own then."""
+    """With all in their own places and no state passed over, the same breaks; two votes are
+    steps of their own then."""
     (mutant,) = [mutant for mutant in MEMORY_MUTANTS if mutant.name == name]
-    assert plain(mutant.configuration._replace(reduced=False)) == (explored(mutant.configuration).depth + 2, mutant.breaks)
+    assert plain(mutant.configuration._replace(reduced=False)) == (
+        explored(mutant.configuration).depth + 2,
+        mutant.breaks,
+    )

@@ -1,7 +1,9 @@
-"""The decisions of the world of memories and the shipped `Admission`, on the same looks, one after the other.
+"""The decisions of the world of memories and the shipped `Admission`, on the same looks, one after
+the other.
 
-Whatever a node tells in two looks to a client that knew it, or that did not, both say the same of it: admitted, brought up to
-date at once, or lost. What the shipped one then writes after its wait, the model may write too.
+Whatever a node tells in two looks to a client that knew it, or that did not, both say the same of
+it: admitted, brought up to date at once, or lost. What the shipped one then writes after its wait,
+the model may write too.
 """
 
 from __future__ import annotations
@@ -13,7 +15,19 @@ from typing import NamedTuple
 import pytest
 
 from chaos.model.memory.admission import judged, marks
-from chaos.model.memory.state import SHIPPED, Blank, Client, Marker, Memories, Node, Record, Rules, Seen, State, Text
+from chaos.model.memory.state import (
+    SHIPPED,
+    Blank,
+    Client,
+    Marker,
+    Memories,
+    Node,
+    Record,
+    Rules,
+    Seen,
+    State,
+    Text,
+)
 from redlock.core import identity
 from redlock.core.admission import Admission
 from redlock.core.admission import State as Stands
@@ -32,7 +46,8 @@ TEXTS = ("none", "blank", "blank of another memory", "first", "raised", "new", "
 
 
 class Told(NamedTuple):
-    """One look: which server, and what stands there. "new": a marker that was written since the look before."""
+    """One look: which server, and what stands there. "new": a marker that was written since the
+    look before."""
 
     server: str
     text: str
@@ -54,7 +69,9 @@ class Told(NamedTuple):
 
 HOME = Told("as before", "first")
 LOOKS = [Told(*case) for case in product(SERVERS, TEXTS)]
-HISTORIES = [(*known, first, second) for known in ((), (HOME,)) for first, second in product(LOOKS, LOOKS)]
+HISTORIES = [
+    (*known, first, second) for known in ((), (HOME,)) for first, second in product(LOOKS, LOOKS)
+]
 
 
 def bounds_of(rules: Rules, promise: bool) -> Memories:
@@ -62,7 +79,8 @@ def bounds_of(rules: Rules, promise: bool) -> Memories:
 
 
 def in_model(history: Iterable[Told], bounds: Memories) -> tuple[str, set[str]]:
-    """How the model's client takes the node after these looks, and what it may write once nothing is waited for."""
+    """How the model's client takes the node after these looks, and what it may write once
+    nothing is waited for."""
     node = Node(text=Marker(0, 0))
     state = State((node,) * 3, (), frozenset(), 0, blanks=(0,))
     record = Record()
@@ -74,7 +92,9 @@ def in_model(history: Iterable[Told], bounds: Memories) -> tuple[str, set[str]]:
             record = judged(bounds, state, record, seen)
     kin = Record(Seen(0, 0, True, False, Marker(0, 0)), Marker(0, 0))
     state = state._replace(clients=(Client(0, 1, (record, kin, kin)),))
-    written = {"blank" if request.text is None else "marker" for request in marks(bounds, state, 0, 0)}
+    written = {
+        "blank" if request.text is None else "marker" for request in marks(bounds, state, 0, 0)
+    }
     if record.admitted is not None:
         return "admitted", written
     return "goes on" if record.loss is None else "lost", written
@@ -82,23 +102,49 @@ def in_model(history: Iterable[Told], bounds: Memories) -> tuple[str, set[str]]:
 
 def shipped(history: Iterable[Told], promise: bool) -> tuple[str, set[str]]:
     """The same of `Admission`, which learns of the other two nodes first and again at the end."""
-    admission = Admission(["a", "b", "c"], ttl=1.0, max_ttl=None, durable=None, patience=1.0, nonce=lambda: "nonce")
+    admission = Admission(
+        ["a", "b", "c"], ttl=1.0, max_ttl=None, durable=None, patience=1.0, nonce=lambda: "nonce"
+    )
     admission.asked(0.0)
 
     def tell(node: int, memory: Memory, marker: str, at: float, *, promoted: bool = False) -> None:
         promoted_at = "1" if promoted else "-1"
-        told = Identity(memory, "master", False, False, "noeviction", at + 0.1, "7", marker, WALL + at, promoted_at)
+        told = Identity(
+            memory,
+            "master",
+            False,
+            False,
+            "noeviction",
+            at + 0.1,
+            "7",
+            marker,
+            WALL + at,
+            promoted_at,
+        )
         admission.seen(node, told, at)
 
     def text(text: Text, node: int, at: float) -> str:
         if text is None:
             return ""
         if isinstance(text, Blank):
-            return f"redlock2 blank {round(WALL * 1e6)} {round(WALL * 1e6)} {replid(node, text.memory)} other"
+            return (
+                f"redlock2 blank {round(WALL * 1e6)} {round(WALL * 1e6)}"
+                f" {replid(node, text.memory)} other"
+            )
         since = WALL - 500.0 if text.written_over == "-" else WALL + at - 0.5
         memory = Memory(f"run-{node}-{text.run}", replid(node, text.memory))
-        limits = {"max_ttl": 10.0 * text.max_ttl, "wait_ttl": 10.0 * text.wait_ttl, "floor": text.floor}
-        return identity.Marker(memory, 3, never_replicas=promise, since_us=round(since * 1e6), **limits).text()  # type: ignore[arg-type]
+        limits = {
+            "max_ttl": 10.0 * text.max_ttl,
+            "wait_ttl": 10.0 * text.wait_ttl,
+            "floor": text.floor,
+        }
+        return identity.Marker(
+            memory,
+            3,
+            never_replicas=promise,
+            since_us=round(since * 1e6),
+            **limits,  # type: ignore[arg-type]
+        ).text()
 
     def replid(node: int, memory: int) -> str:
         return f"id-{node}-{memory}"
@@ -126,7 +172,8 @@ def shipped(history: Iterable[Told], promise: bool) -> tuple[str, set[str]]:
 
 @pytest.mark.parametrize("promise", [False, True], ids=["no promise", "never replicas"])
 def test_admission_decides_as_the_model_does(promise: bool) -> None:
-    """Of every history of looks: how the node stands, and that what is written after the wait is what the model may write."""
+    """Of every history of looks: how the node stands, and that what is written after the wait is
+    what the model may write."""
     bounds, seen = bounds_of(SHIPPED, promise), set()
     for history in HISTORIES:
         real, writes = shipped(history, promise)
@@ -137,9 +184,14 @@ def test_admission_decides_as_the_model_does(promise: bool) -> None:
     assert seen == ({"admitted", "goes on", "lost"} if promise else {"admitted", "lost"})
 
 
-@pytest.mark.parametrize("rule", ["older_is_lost", "older_marker_is_lost", "ended_by_later_marker", "marked_over_blank"])
+@pytest.mark.parametrize(
+    "rule", ["older_is_lost", "older_marker_is_lost", "ended_by_later_marker", "marked_over_blank"]
+)
 def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str) -> None:
-    """It can fail: each rule of a look that the model can weaken makes a difference to these histories."""
+    """It can fail: each rule of a look that the model can weaken makes a difference to these
+    histories."""
     weak = bounds_of(SHIPPED._replace(**{rule: False}), promise=False)
     strong = bounds_of(SHIPPED, promise=False)
-    assert [in_model(history, weak) for history in HISTORIES] != [in_model(history, strong) for history in HISTORIES]
+    assert [in_model(history, weak) for history in HISTORIES] != [
+        in_model(history, strong) for history in HISTORIES
+    ]

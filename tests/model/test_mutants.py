@@ -1,4 +1,5 @@
-"""Every weakened protocol is refuted by a shortest trace that replays, and holds as soon as its one rule is back in force."""
+"""Every weakened protocol is refuted by a shortest trace that replays, and holds as soon as its
+one rule is back in force."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from chaos.model.catalogue import MUTANTS, Mutant
 from chaos.model.world import Change, start, steps
 from tests.model.explored import explored
 
-pytestmark = pytest.mark.timeout(900)  # Up to ten seconds of CPU each, on a machine that may be busy with much else.
+# Up to ten seconds of CPU each, on a machine that may be busy with much else.
+pytestmark = pytest.mark.timeout(900)
 
 STEPS = {
     "incr": 10,
@@ -33,12 +35,17 @@ ids = [mutant.name for mutant in MUTANTS]
 def test_a_mutant_breaks_its_property_in_so_many_steps(mutant: Mutant) -> None:
     """The property that the catalogue names, by a trace of the length that is known."""
     outcome = explored(mutant.configuration)
-    assert (outcome.broken, len(outcome.trace), outcome.depth) == (mutant.breaks, STEPS[mutant.name], STEPS[mutant.name])
+    assert (outcome.broken, len(outcome.trace), outcome.depth) == (
+        mutant.breaks,
+        STEPS[mutant.name],
+        STEPS[mutant.name],
+    )
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
 def test_the_trace_replays(mutant: Mutant) -> None:
-    """Each step of the trace is one that the world allows where it stands, and only the last breaks something."""
+    """Each step of the trace is one that the world allows where it stands, and only the last
+    breaks something."""
     bounds, trace = mutant.configuration, explored(mutant.configuration).trace
     control, nodes = start(bounds)
     for change in trace:
@@ -49,17 +56,26 @@ def test_the_trace_replays(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
 def test_the_rule_makes_the_difference(mutant: Mutant) -> None:
-    """Within the same bounds, with the rule or the assumption in force and duplicates besides, every property holds."""
+    """Within the same bounds, with the rule or the assumption in force and duplicates besides,
+    every property holds."""
     outcome = explored(mutant.mended._replace(name="mended"))
     assert outcome.complete, f"{outcome.broken}: {[change.text for change in outcome.trace]}"
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=ids)
 def test_a_mutant_differs_in_one_thing(mutant: Mutant) -> None:
-    """From what holds, but for duplicates and names: one rule, another script, or one assumption."""
+    """From what holds, but for duplicates and names: one rule, another script, or one
+    assumption."""
     weak, mended = mutant.configuration, mutant.mended
-    changed = {name for name in weak._fields if getattr(weak, name) != getattr(mended, name)} - {"name", "duplicates"}
-    rules = {name for name in weak.rules._fields if getattr(weak.rules, name) != getattr(mended.rules, name)}
+    changed = {name for name in weak._fields if getattr(weak, name) != getattr(mended, name)} - {
+        "name",
+        "duplicates",
+    }
+    rules = {
+        name
+        for name in weak.rules._fields
+        if getattr(weak.rules, name) != getattr(mended.rules, name)
+    }
     assert len(changed - {"protocol"}) <= 1 and len(rules) <= 1 and changed
 
 
@@ -69,7 +85,8 @@ def test_properties_are_all_broken_by_something() -> None:
 
 
 def test_d_can_be_broken() -> None:
-    """Grants in another order than their tokens: without timing, by a try that was slow, and that breaks nothing else."""
+    """Grants in another order than their tokens: without timing, by a try that was slow, and
+    that breaks nothing else."""
     (clockless,) = [mutant.mended for mutant in MUTANTS if mutant.name == "raise-not-strict"]
     outcome = explored(clockless._replace(properties=("U", "M", "D")))
     last = outcome.trace[-1]

@@ -1,4 +1,5 @@
-"""One run directory for all tests of the page: controls, scenarios that held, one that did not, and peers."""
+"""One run directory for all tests of the page: controls, scenarios that held, one that did not,
+and peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Run directories made of real histories: the simulator's, with what its nodes held, also from code with planted bugs."""
+"""Run directories made of real histories: the simulator's, with what its nodes held, also from
+code with planted bugs."""
 
 from __future__ import annotations
 
@@ -67,18 +68,22 @@ def _standing(world: World, index: int) -> tuple[str, str, int]:
 
 @cache
 def a_find(bug: str, property: str = "", *, refused: bool = False) -> Outcome:
-    """The first run in which the planted *bug* violates *property*; *refused*: and the store a token older than a write's."""
+    """The first run in which the planted *bug* violates *property*; *refused*: and the store a
+    token older than a write's."""
     for seed in range(SEEDS):
         for workload in WORKLOADS:
             outcome = observed(seed, workload, bug)
             stale = _refused_after_a_write(outcome.history)
-            if stale >= refused and any(found.property.startswith(property) for found in outcome.violations):
+            if stale >= refused and any(
+                found.property.startswith(property) for found in outcome.violations
+            ):
                 return outcome
     raise LookupError(f"{bug!r} does not show in {SEEDS} seeds")
 
 
 def _refused_after_a_write(history: Sequence[Record]) -> bool:
-    """Whether the store refused a token after it had taken a larger one's write, and not only its read."""
+    """Whether the store refused a token after it had taken a larger one's write, and not only
+    its read."""
     written: dict[str, int] = {}
     for record in history:
         if isinstance(record, Accepted):
@@ -90,21 +95,35 @@ def _refused_after_a_write(history: Sequence[Record]) -> bool:
 
 @cache
 def calm_runs(count: int) -> tuple[Outcome, ...]:
-    """The first runs of the unbroken code on five nodes with grants, a fault, and nothing wrong or slow."""
+    """The first runs of the unbroken code on five nodes with grants, a fault, and nothing wrong
+    or slow."""
     found = []
     for seed in range(SEEDS):
         outcome = observed(seed, "contend")
         broken = any(isinstance(record, Broken) for record in outcome.history)
-        if outcome.plan.nodes == 5 and outcome.grants and broken and _availability(outcome, during=True) >= 0.9:
+        if (
+            outcome.plan.nodes == 5
+            and outcome.grants
+            and broken
+            and _availability(outcome, during=True) >= 0.9
+        ):
             found.append(outcome)
         if len(found) == count:
             return tuple(found)
     raise LookupError(f"no {count} calm runs in {SEEDS} seeds")
 
 
-def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "safe", kind: str = "redlock") -> dict[str, Any]:
+def result_of(
+    outcome: Outcome, scenario: str, title: str, *, expected: str = "safe", kind: str = "redlock"
+) -> dict[str, Any]:
     """What a campaign would write into `run.json` about it."""
-    observed_ = "violated" if outcome.violations else "degraded" if _availability(outcome, during=True) < 0.9 else "safe"
+    observed_ = (
+        "violated"
+        if outcome.violations
+        else "degraded"
+        if _availability(outcome, during=True) < 0.9
+        else "safe"
+    )
     ok = observed_ in (expected, "safe") if expected != "must fail" else observed_ == "violated"
     history = f"{scenario}-{kind}/history.jsonl"
     end = outcome.history[-1].at
@@ -112,7 +131,11 @@ def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "s
     first = min(broken, default=end / 3)
     until = min(outcome.plan.healed_at, end)
     first = min(first, until)
-    phases = [("before", outcome.history[0].at, first), ("during", first, until), ("after", until, end)]
+    phases = [
+        ("before", outcome.history[0].at, first),
+        ("during", first, until),
+        ("after", until, end),
+    ]
     return {
         "scenario": scenario,
         "title": title,
@@ -122,18 +145,28 @@ def result_of(outcome: Outcome, scenario: str, title: str, *, expected: str = "s
         "ok": ok,
         "why": outcome.violations[0].text if outcome.violations else "Nothing was found.",
         "seed": outcome.plan.seed,
-        "replay": f"python -m chaos sim --seed {outcome.plan.seed} --workload {outcome.plan.workload} --trace",
+        "replay": (
+            f"python -m chaos sim --seed {outcome.plan.seed} --workload {outcome.plan.workload}"
+            " --trace"
+        ),
         "seconds": end,
         "history": history,
         "phases": [{"name": name, "from": start, "until": stop} for name, start, stop in phases],
         "metrics": metrics_of(outcome, phases),
-        "violations": [{"property": found.property, "at": found.at, "text": found.text} for found in outcome.violations],
+        "violations": [
+            {"property": found.property, "at": found.at, "text": found.text}
+            for found in outcome.violations
+        ],
     }
 
 
 def metrics_of(outcome: Outcome, phases: list[tuple[str, float, float]]) -> dict[str, Any]:
     """Measured from the history."""
-    calls = [record for record in outcome.history if isinstance(record, Called) and record.call == "acquire"]
+    calls = [
+        record
+        for record in outcome.history
+        if isinstance(record, Called) and record.call == "acquire"
+    ]
     metrics: dict[str, Any] = {"availability": {}, "acquire": {}}
     for name, start, stop in phases:
         inside = [call for call in calls if start <= call.at <= stop]
@@ -158,11 +191,18 @@ def _together(before: Belief, after: Belief) -> float:
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:
-    return {"p50": values[len(values) // 2], "p99": values[min(len(values) - 1, int(len(values) * 0.99))]}
+    return {
+        "p50": values[len(values) // 2],
+        "p99": values[min(len(values) - 1, int(len(values) * 0.99))],
+    }
 
 
 def _availability(outcome: Outcome, *, during: bool) -> float:
-    calls = [record for record in outcome.history if isinstance(record, Called) and record.call == "acquire"]
+    calls = [
+        record
+        for record in outcome.history
+        if isinstance(record, Called) and record.call == "acquire"
+    ]
     inside = [call for call in calls if (call.at <= outcome.plan.healed_at) == during]
     return sum(call.outcome == "granted" for call in inside) / len(inside) if inside else 1.0
 
@@ -178,7 +218,12 @@ def write_run(folder: Path, results: list[tuple[dict[str, Any], list[Record]]]) 
         "started": "2026-03-01T12:00:00Z",
         "seed": 7,
         "command": "python -m chaos campaign --minutes 10 --seed 7",
-        "versions": {"redlock": "0.1.0", "python": "3.11.7", "server": "simulated", "toxiproxy": None},
+        "versions": {
+            "redlock": "0.1.0",
+            "python": "3.11.7",
+            "server": "simulated",
+            "toxiproxy": None,
+        },
         "results": [result for result, _ in results],
     }
     (folder / "run.json").write_text(json.dumps(run), "utf-8")
@@ -188,7 +233,11 @@ def write_run(folder: Path, results: list[tuple[dict[str, Any], list[Record]]]) 
 def a_store_that_believes_everybody(history: list[Record]) -> list[Record]:
     """The history as it would be if the guarded store had refused nobody."""
     return [
-        Accepted(record.at, record.client, record.resource, record.token, 0, 1) if isinstance(record, Refused) else record
+        (
+            Accepted(record.at, record.client, record.resource, record.token, 0, 1)
+            if isinstance(record, Refused)
+            else record
+        )
         for record in history
     ]
 

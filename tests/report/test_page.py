@@ -1,4 +1,5 @@
-"""The page: complete, self-contained, safe from what it shows, and with one line for a directory that is none."""
+"""The page: complete, self-contained, safe from what it shows, and with one line for a directory
+that is none."""
 
 from __future__ import annotations
 
@@ -60,9 +61,20 @@ class Page(HTMLParser):
 
     def data(self) -> dict[str, Any]:
         """What the page holds for its scripts, by id."""
-        found = {str(attrs["id"]): json.loads(text) for attrs, text in self.scripts if attrs.get("type") == "application/json"}
-        packed = {str(attrs["id"]): text for attrs, text in self.scripts if attrs.get("type") == "text/plain"}
-        return found | {name: json.loads(gzip.decompress(base64.b64decode(text))) for name, text in packed.items()}
+        found = {
+            str(attrs["id"]): json.loads(text)
+            for attrs, text in self.scripts
+            if attrs.get("type") == "application/json"
+        }
+        packed = {
+            str(attrs["id"]): text
+            for attrs, text in self.scripts
+            if attrs.get("type") == "text/plain"
+        }
+        return found | {
+            name: json.loads(gzip.decompress(base64.b64decode(text)))
+            for name, text in packed.items()
+        }
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +88,8 @@ def page(html: str) -> Page:
 
 
 def test_every_result_is_on_the_page(page: Page) -> None:
-    """Each has a section, a timeline with data of its own, and a line in the index that leads to it."""
+    """Each has a section, a timeline with data of its own, and a line in the index that leads to
+    it."""
     names = ["C1", "C2", "C3", "S01", "S02", "S03", "S02-redlock-py"]
     assert [attrs["id"] for attrs in page.with_class("scenario")] == names
     links = {attrs.get("href") for tag, attrs in page.elements if tag == "a"}
@@ -97,7 +110,9 @@ def test_controls_come_before_everything(page: Page) -> None:
 def test_a_run_without_controls_says_so(tmp_path: Path) -> None:
     """Nothing claims that the checker can fail where nobody tried."""
     outcome = observed(3, "hold")
-    text = Page(build(write_run(tmp_path, [(result_of(outcome, "S01", "calm"), outcome.history)]))).text
+    text = Page(
+        build(write_run(tmp_path, [(result_of(outcome, "S01", "calm"), outcome.history)]))
+    ).text
     assert "does not show that its checker can fail" in text
     assert "controls failed" not in text
 
@@ -112,33 +127,52 @@ def test_what_an_assumption_allows_is_shown_closely(tmp_path: Path) -> None:
 
 
 def test_a_run_that_measured_nothing_has_a_page(tmp_path: Path) -> None:
-    """Controls alone, or scenarios without figures, phases or history: what is optional in a run directory may be missing."""
+    """Controls alone, or scenarios without figures, phases or history: what is optional in a run
+    directory may be missing."""
     bare = {"scenario": "C1", "expected": "must fail", "observed": "violated", "ok": True}
-    page = Page(build(write_run(tmp_path, [(bare, []), (bare | {"scenario": "S01", "expected": "safe", "ok": False}, [])])))
+    page = Page(
+        build(
+            write_run(
+                tmp_path,
+                [(bare, []), (bare | {"scenario": "S01", "expected": "safe", "ok": False}, [])],
+            )
+        )
+    )
     assert len(page.with_class("scenario")) == 2
     assert page.text.count("kept no history") == 2
     assert page.data()["charts"].keys() == {"timeline"}
 
 
 def test_repetitions_are_told_apart(tmp_path: Path) -> None:
-    """Each has a section and a row; one whose history a later one wrote over says so, and is not shown with another's."""
+    """Each has a section and a row; one whose history a later one wrote over says so, and is not
+    shown with another's."""
     outcome = observed(3, "hold")
     result = result_of(outcome, "S01", "again")
     other = result_of(outcome, "S02", "")
-    page = Page(build(write_run(tmp_path, [(result, outcome.history), (other, outcome.history), (result, outcome.history)])))
+    page = Page(
+        build(
+            write_run(
+                tmp_path,
+                [(result, outcome.history), (other, outcome.history), (result, outcome.history)],
+            )
+        )
+    )
     assert [attrs["id"] for attrs in page.with_class("scenario")] == ["S01", "S02", "S01·2"]
     assert page.text.count("a later repetition wrote over it") == 1
     assert [name for name in page.data() if name.startswith("data-")] == ["data-1", "data-2"]
 
 
 def test_the_charts_of_a_long_campaign_show_the_worst(tmp_path: Path) -> None:
-    """Of two hundred rounds those with the least availability and the largest latency are drawn, and how many there were."""
+    """Of two hundred rounds those with the least availability and the largest latency are drawn,
+    and how many there were."""
     outcome = observed(3, "hold")
     results: list[tuple[dict[str, Any], list[Record]]] = []
     for number in range(200):
         result = result_of(outcome, f"S61-{number:03}", "round")
         result["metrics"] |= {"availability": {"during": 0.5 if number == 150 else 1.0}}
-        result["metrics"] |= {"acquire": {"during": {"p50": 0.001, "p99": 9.0 if number == 151 else 0.002}}}
+        result["metrics"] |= {
+            "acquire": {"during": {"p50": 0.001, "p99": 9.0 if number == 151 else 0.002}}
+        }
         results.append((result | {"history": None}, []))
     page = Page(build(write_run(tmp_path, results)))
     data = page.data()["index"]
@@ -154,7 +188,10 @@ def test_peers_stand_side_by_side(page: Page) -> None:
     assert heads
     assert page.text.count("not run") == 2
     assert len(page.with_class("cell")) == 4
-    lines = [" ".join(line.split()) for line in page.text.split("The same faults, other libraries")[1].split("redlock")]
+    lines = [
+        " ".join(line.split())
+        for line in page.text.split("The same faults, other libraries")[1].split("redlock")
+    ]
     assert lines[1].startswith("1 of 1 never 0")
     assert lines[2].startswith("-py 0 of 1 in 1 ")
 
@@ -174,7 +211,8 @@ def test_the_page_loads_nothing(html: str, page: Page) -> None:
 
 
 def test_the_policy_knows_the_scripts(page: Page) -> None:
-    """The hash of each script that runs is in the policy, so that the page works and nothing that was slipped in does."""
+    """The hash of each script that runs is in the policy, so that the page works and nothing
+    that was slipped in does."""
     policy = next(attrs["content"] or "" for tag, attrs in page.elements if attrs.get("http-equiv"))
     running = [text for attrs, text in page.scripts if "type" not in attrs]
     assert len(running) == 2
@@ -183,18 +221,26 @@ def test_the_policy_knows_the_scripts(page: Page) -> None:
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    """A title, a fault, a client or a violation that looks like HTML opens no element and ends no script."""
+    """A title, a fault, a client or a violation that looks like HTML opens no element and ends
+    no script."""
     outcome = a_find("release deletes anything", "ME")
     history: list[Record] = [
         *outcome.history,
         Broken(1.0, "", f"{HOSTILE}-1", HOSTILE, (0,), (HOSTILE,)),
         Note(1.0, HOSTILE, HOSTILE, HOSTILE),
     ]
-    result = result_of(outcome, "S01", HOSTILE) | {"why": HOSTILE, "replay": HOSTILE, "observed": HOSTILE, "client_kind": HOSTILE}
+    result = result_of(outcome, "S01", HOSTILE) | {
+        "why": HOSTILE,
+        "replay": HOSTILE,
+        "observed": HOSTILE,
+        "client_kind": HOSTILE,
+    }
     result["violations"][0] |= {"text": HOSTILE, "property": HOSTILE}
     result["metrics"][HOSTILE] = HOSTILE
     result["history"] = "S01/history.jsonl"
-    calm = Page(build(write_run(tmp_path / "calm", [(result_of(outcome, "S01", "calm"), outcome.history)])))
+    calm = Page(
+        build(write_run(tmp_path / "calm", [(result_of(outcome, "S01", "calm"), outcome.history)]))
+    )
     page = Page(build(write_run(tmp_path / "hostile", [(result, history)])))
     count = [tag for tag, _ in page.elements].count
     assert count("script") == [tag for tag, _ in calm.elements].count("script")
@@ -205,16 +251,20 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_a_figure_that_contradicts_its_history_is_named(page: Page, tmp_path: Path) -> None:
-    """A run that says zero, beside a history with two holders at once, is not taken at its word; the others are."""
+    """A run that says zero, beside a history with two holders at once, is not taken at its word;
+    the others are."""
     assert "one of them is wrong" not in page.text
     outcome = a_find("release deletes anything", "ME")
     result = result_of(outcome, "S01", "")
     result["metrics"]["overlap_ms"] = 0.0
-    assert "one of them is wrong" in Page(build(write_run(tmp_path, [(result, outcome.history)]))).text
+    assert (
+        "one of them is wrong" in Page(build(write_run(tmp_path, [(result, outcome.history)]))).text
+    )
 
 
 def test_every_chart_can_be_drawn(page: Page) -> None:
-    """Vega draws the timeline of a run with its marks, and the index charts, from the data of the page alone."""
+    """Vega draws the timeline of a run with its marks, and the index charts, from the data of
+    the page alone."""
     data = page.data()
     timeline = data["charts"]["timeline"] | {"datasets": _datasets(data["data-0"])}
     lanes = [lane["label"] for lane in timeline["datasets"]["lanes"]]
@@ -226,7 +276,9 @@ def test_every_chart_can_be_drawn(page: Page) -> None:
     assert drawn.count("var(--hue-0)") > 3
     assert "var(--bad)" in drawn
     for name in ("availability", "latency", "next"):
-        drawn = vl_convert.vegalite_to_svg(data["charts"][name] | {"datasets": {name: data["index"][name]}})
+        drawn = vl_convert.vegalite_to_svg(
+            data["charts"][name] | {"datasets": {name: data["index"][name]}}
+        )
         assert ">S01</text>" in drawn
         assert "var(--kind0)" in drawn
 
@@ -238,7 +290,8 @@ def test_low_lanes_can_be_drawn() -> None:
 
 def _datasets(data: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]] for name, table in data["tables"].items()
+        name: [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+        for name, table in data["tables"].items()
     }
 
 
@@ -251,7 +304,14 @@ def test_a_long_campaign_stays_small(tmp_path: Path) -> None:
         client = f"c{number % 5}"
         history += [granted(at, client, number, at + 0.5), released(at + 0.04, client, number)]
     one, many = (
-        len(build(write_run(tmp_path / str(count), [(result_of(outcome, f"S{i}", ""), history) for i in range(count)])))
+        len(
+            build(
+                write_run(
+                    tmp_path / str(count),
+                    [(result_of(outcome, f"S{i}", ""), history) for i in range(count)],
+                )
+            )
+        )
         for count in (1, 7)
     )
     assert one + 59 * (many - one) / 6 < 10e6
@@ -324,7 +384,8 @@ PARTIAL = ("no history", "an empty history", "a cut history", "another kind of r
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_directory_gives_one_line(folder: Path, tmp_path: Path, how: str) -> None:
-    """The line names the file and what is wrong with it; the exit status is not 0, and no page is written."""
+    """The line names the file and what is wrong with it; the exit status is not 0, and no page
+    is written."""
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
     damage(copy, how)
@@ -337,7 +398,9 @@ def test_a_damaged_directory_gives_one_line(folder: Path, tmp_path: Path, how: s
 
 
 @pytest.mark.parametrize("how", PARTIAL)
-def test_the_rest_of_a_partial_directory_is_reported_on_request(folder: Path, tmp_path: Path, how: str) -> None:
+def test_the_rest_of_a_partial_directory_is_reported_on_request(
+    folder: Path, tmp_path: Path, how: str
+) -> None:
     """With --partial the page has every result, and says where a history is not complete."""
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
@@ -363,18 +426,33 @@ def judged(name: str, *, ok: bool, expected: str = "safe") -> Result:
 
 
 def test_the_verdict_is_one_sentence() -> None:
-    """It counts, names what did not end as expected, and tells controls from scenarios; peers do not count."""
-    good = [judged("S01", ok=True), judged("S02", ok=True), judged("C1", ok=True, expected="must fail")]
-    assert words.verdict(good) == "both scenarios ended as expected, and the one control failed as it must."
-    bad = [*good, judged("S03", ok=False), judged("C2", ok=False, expected="must fail")]
-    assert words.verdict(bad) == (
-        "1 of 3 scenarios did not end as expected (S03), and 1 of 2 controls did not fail, and must (C2)."
+    """It counts, names what did not end as expected, and tells controls from scenarios; peers do
+    not count."""
+    good = [
+        judged("S01", ok=True),
+        judged("S02", ok=True),
+        judged("C1", ok=True, expected="must fail"),
+    ]
+    assert (
+        words.verdict(good)
+        == "both scenarios ended as expected, and the one control failed as it must."
     )
-    peer = Result(scenario="S09", client_kind="pottery", expected="safe", observed="violated", ok=False)
+    bad = [*good, judged("S03", ok=False), judged("C2", ok=False, expected="must fail")]
+    assert (
+        words.verdict(bad)
+        == "1 of 3 scenarios did not end as expected (S03), and 1 of 2 controls did not fail, and"
+        " must (C2)."
+    )
+    peer = Result(
+        scenario="S09", client_kind="pottery", expected="safe", observed="violated", ok=False
+    )
     assert words.verdict([*good, peer]) == words.verdict(good)
 
 
-@pytest.mark.parametrize(("share", "text"), [(1.0, "100 %"), (0.99999, "99.9 %"), (0.995, "99.5 %"), (0.0, "0 %"), (0.5, "50 %")])
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100 %"), (0.99999, "99.9 %"), (0.995, "99.5 %"), (0.0, "0 %"), (0.5, "50 %")],
+)
 def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
     """Rounding never makes a failure disappear."""
     assert words.percent(share) == text
@@ -399,7 +477,8 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> Non
 
 
 def test_numbers_of_any_shape_are_words() -> None:
-    """What a run measured and this reader does not know is shown as well; what it did not measure is not."""
+    """What a run measured and this reader does not know is shown as well; what it did not
+    measure is not."""
     metrics = {
         "new_thing": 3,
         "acquire": {"before": {"p50": 0.001}, "after": {}},

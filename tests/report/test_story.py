@@ -1,4 +1,5 @@
-"""What the report reads out of a history: holders, zombies, overlaps, accesses, and what thinning may not lose."""
+"""What the report reads out of a history: holders, zombies, overlaps, accesses, and what
+thinning may not lose."""
 
 from __future__ import annotations
 
@@ -11,21 +12,36 @@ from chaos.report.run import Result
 from chaos.report.story import STRANGER, Fault, tell
 from chaos.report.thin import BARS_MAX
 from redlock.core.events import LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
-from tests.report.material import a_find, a_store_that_believes_everybody, granted, observed, released, result_of
+from tests.report.material import (
+    a_find,
+    a_store_that_believes_everybody,
+    granted,
+    observed,
+    released,
+    result_of,
+)
 
 QUIET = Result(scenario="S01", expected="safe", observed="safe", ok=True)
 
 
 def test_an_overlap_is_what_the_checker_calls_one() -> None:
-    """Every violation of mutual exclusion in a run with a planted bug is an overlap of the story, as long as it says."""
+    """Every violation of mutual exclusion in a run with a planted bug is an overlap of the
+    story, as long as it says."""
     found = 0
     for bug in ("release deletes anything", "majority is half", "no drift"):
         outcome = a_find(bug, "ME")
         overlaps = tell(outcome.history).overlaps
         for violation in outcome.violations:
             if violation.property.startswith("ME"):
-                lengths = [overlap.until - overlap.since for overlap in overlaps if overlap.since == violation.at]
-                assert any(f"{length:.6f} s" in violation.text for length in lengths), (violation, overlaps)
+                lengths = [
+                    overlap.until - overlap.since
+                    for overlap in overlaps
+                    if overlap.since == violation.at
+                ]
+                assert any(f"{length:.6f} s" in violation.text for length in lengths), (
+                    violation,
+                    overlaps,
+                )
                 found += 1
     assert found
 
@@ -42,7 +58,13 @@ def test_what_ships_shows_no_overlap(workload: str) -> None:
 
 def test_three_holders_at_once_are_three_overlaps() -> None:
     """Each pair is told, with the time that both held."""
-    history = [granted(0, "a", 1, 10), granted(1, "b", 2, 10), granted(2, "c", 3, 10), released(3, "a", 1), released(4, "b", 2)]
+    history = [
+        granted(0, "a", 1, 10),
+        granted(1, "b", 2, 10),
+        granted(2, "c", 3, 10),
+        released(3, "a", 1),
+        released(4, "b", 2),
+    ]
     overlaps = tell([*history, Note(5, "", "end", "")]).overlaps
     assert [(overlap.clients, overlap.since, overlap.until) for overlap in overlaps] == [
         (("a", "b"), 1, 3),
@@ -58,7 +80,8 @@ def test_locks_of_different_resources_do_not_overlap() -> None:
 
 
 def test_a_zombie_acts_past_its_end() -> None:
-    """An access with the token of a lease that ended stretches what its holder acted, not what it believed."""
+    """An access with the token of a lease that ended stretches what its holder acted, not what
+    it believed."""
     history: list[Record] = [
         granted(0, "a", 1, 2),
         Accepted(1, "a", "r", 1, 0, 1),
@@ -72,21 +95,32 @@ def test_a_zombie_acts_past_its_end() -> None:
 
 
 def test_a_belief_past_its_end_is_drawn_red() -> None:
-    """A holder that is told it holds after its release has two dark bars' worth of time, of which the second is a zombie's."""
-    history: list[Record] = [granted(0, "a", 1, 9), released(1, "a", 1), Believed(3, "a", "r", 1, 6.0), Note(6, "", "", "")]
+    """A holder that is told it holds after its release has two dark bars' worth of time, of
+    which the second is a zombie's."""
+    history: list[Record] = [
+        granted(0, "a", 1, 9),
+        released(1, "a", 1),
+        Believed(3, "a", "r", 1, 6.0),
+        Note(6, "", "", ""),
+    ]
     assert [row[1:3] for row in draw(tell(history), QUIET).tables["zombies"].rows] == [(1, 3)]
 
 
 def test_a_grant_that_came_too_late_is_a_zombie_from_its_start() -> None:
     """Its validity was over before it was told of it: nothing is drawn before the grant."""
-    history: list[Record] = [granted(5, "a", 1, 2), Believed(6, "a", "r", 1, -4.0), Note(7, "", "", "")]
+    history: list[Record] = [
+        granted(5, "a", 1, 2),
+        Believed(6, "a", "r", 1, -4.0),
+        Note(7, "", "", ""),
+    ]
     drawing = draw(tell(history), QUIET)
     assert [row[1:3] for row in drawing.tables["zombies"].rows] == [(0, 1)]
     assert drawing.tables["acts"].rows == []
 
 
 def test_a_store_that_takes_stale_writes_is_shown_to() -> None:
-    """What the guarded store of a simulated run refused is no good where a store took it; the stairs never fall."""
+    """What the guarded store of a simulated run refused is no good where a store took it; the
+    stairs never fall."""
     outcome = a_find("release deletes anything", refused=True)
     good, bad = tell(outcome.history), tell(a_store_that_believes_everybody(outcome.history))
     refused = {access.at for access in good.accesses if access.verdict == "refused"}
@@ -108,7 +142,8 @@ def test_a_lost_update_is_told_without_tokens_too() -> None:
 
 
 def test_a_lock_without_tokens_shows_values() -> None:
-    """Leases numbered downwards have no rank and no token; the store's axis counts values, a zombie is known by its client."""
+    """Leases numbered downwards have no rank and no token; the store's axis counts values, a
+    zombie is known by its client."""
     history: list[Record] = [
         granted(0, "a", -1, 2),
         Accepted(1, "a", "r", 0, 0, 1),
@@ -139,7 +174,8 @@ def test_jeopardy_ends_with_the_next_renewal() -> None:
 
 
 def test_a_client_with_two_locks_has_two_lanes() -> None:
-    """What happens to one lease stands in the lane of its lock; the lock that most want has the client's plain name."""
+    """What happens to one lease stands in the lane of its lock; the lock that most want has the
+    client's plain name."""
     history: list[Record] = [
         granted(0, "b", 9, 1, "r"),
         granted(1, "a", 1, 8, "r"),
@@ -156,7 +192,8 @@ def test_a_client_with_two_locks_has_two_lanes() -> None:
 
 
 def test_a_node_belongs_to_the_client_that_drew_the_owner() -> None:
-    """Also where the observer wrote down the first letters only; an owner that nobody drew is a stranger."""
+    """Also where the observer wrote down the first letters only; an owner that nobody drew is a
+    stranger."""
     owner = "0123456789abcdef" * 2
     history: list[Record] = [
         Seen(0, "a", TryStarted(0, "r", owner, 7, 1)),
@@ -183,8 +220,11 @@ def rows_of(faults: list[Record]) -> dict[str, int]:
 
 
 def test_faults_that_last_share_no_row() -> None:
-    """Two faults at a time are one below the other, also when there are more than a screen has rows for."""
-    rows = rows_of([Broken(number * 0.1, "", f"pause-{number}", "", (number,)) for number in range(30)])
+    """Two faults at a time are one below the other, also when there are more than a screen has
+    rows for."""
+    rows = rows_of(
+        [Broken(number * 0.1, "", f"pause-{number}", "", (number,)) for number in range(30)]
+    )
     assert rows["pause-0"] != rows["pause-1"]
     assert max(rows.values()) < FAULT_ROWS_MAX
 
@@ -192,7 +232,9 @@ def test_faults_that_last_share_no_row() -> None:
 def test_the_same_thing_done_to_several_at_once_is_one_row() -> None:
     """Three nodes flushed at one instant are not three rows."""
     faults: list[Record] = [Broken(5, "", f"flush-{number}", "", (number,)) for number in range(3)]
-    assert set(rows_of(faults + [Healed(5, "", f"flush-{number}") for number in range(3)]).values()) == {0}
+    assert set(
+        rows_of(faults + [Healed(5, "", f"flush-{number}") for number in range(3)]).values()
+    ) == {0}
 
 
 @pytest.mark.parametrize(
@@ -215,20 +257,29 @@ def test_the_same_thing_done_to_several_at_once_is_one_row() -> None:
         ("something new", (), "other"),
     ],
 )
-def test_the_colour_of_a_fault_is_that_of_what_it_breaks(kind: str, clients: tuple[str, ...], sort: str) -> None:
+def test_the_colour_of_a_fault_is_that_of_what_it_breaks(
+    kind: str, clients: tuple[str, ...], sort: str
+) -> None:
     """By the words of its id; what nobody thought of has a colour too."""
     nodes = () if sort == "client" else (1,)
     assert sort_of(Fault(f"{kind}-1", kind, "", nodes, clients, 0, 1)) == sort
 
 
 def test_thinning_keeps_what_is_bad() -> None:
-    """Of 8,000 accesses few are drawn, and every stale one is; bars stand for as many leases as there were."""
+    """Of 8,000 accesses few are drawn, and every stale one is; bars stand for as many leases as
+    there were."""
     history: list[Record] = []
     for number in range(1, 8_001):
         at = number * 0.01
-        history += [granted(at, "a", number, at + 0.009), Accepted(at + 0.001, "a", "r", number, number - 1, number)]
+        history += [
+            granted(at, "a", number, at + 0.009),
+            Accepted(at + 0.001, "a", "r", number, number - 1, number),
+        ]
         if number % 800 == 0:
-            history += [Accepted(at + late, "b", "r", number - 5, number, number) for late in (0.002, 0.0021)]
+            history += [
+                Accepted(at + late, "b", "r", number - 5, number, number)
+                for late in (0.002, 0.0021)
+            ]
         history.append(released(at + 0.005, "a", number))
     drawing = draw(tell(history), QUIET)
     assert sum(row[2] == "stale" for row in drawing.tables["accesses"].rows) == 20
@@ -239,7 +290,8 @@ def test_thinning_keeps_what_is_bad() -> None:
 
 
 def test_a_close_up_has_only_what_is_near() -> None:
-    """The tables of a window reach from its one end to the other, and the lanes are the clients that are asked for."""
+    """The tables of a window reach from its one end to the other, and the lanes are the clients
+    that are asked for."""
     outcome = a_find("release deletes anything", "ME")
     story = tell(outcome.history)
     overlap = story.overlaps[0]

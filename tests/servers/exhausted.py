@@ -1,9 +1,11 @@
-"""One process that runs out of threads, of descriptors or of nodes, again and again: its coordinator must outlive all of it.
+"""One process that runs out of threads, of descriptors or of nodes, again and again: its
+coordinator must outlive all of it.
 
     python -m tests.servers.exhausted blocking|asyncio EPISODES SEED
 
-It has servers of its own, and limits of its own that the kernel enforces (`chaos/live/shortages.py`). It prints one line of
-JSON; `tests/servers/test_exhaustion.py` judges it.
+It has servers of its own, and limits of its own that the kernel enforces
+(`chaos/live/shortages.py`). It prints one line of JSON; `tests/servers/test_exhaustion.py` judges
+it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,14 @@ from redlock.embedded import Nodes
 PATIENCE = 20.0
 TTL = 1.5
 NODE_TIMEOUT = 0.15
-CAUSES = ("threads", "descriptors", "nodes", "threads nodes", "descriptors nodes", "threads descriptors nodes")
+CAUSES = (
+    "threads",
+    "descriptors",
+    "nodes",
+    "threads nodes",
+    "descriptors nodes",
+    "threads descriptors nodes",
+)
 
 
 class Raw:
@@ -45,7 +54,13 @@ class Raw:
         try:
             yield
         except redlock.RedlockError as error:
-            for word in ("start new thread", "Too many open files", "refused the connection", "within", "answer"):
+            for word in (
+                "start new thread",
+                "Too many open files",
+                "refused the connection",
+                "within",
+                "answer",
+            ):
                 if word in str(error):
                     self.reasons[word] = self.reasons.get(word, 0) + 1
         except Exception as error:
@@ -60,7 +75,11 @@ class Logged(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.getMessage()}: {record.exc_info[1]!r}" if record.exc_info else record.getMessage())
+        self.lines.append(
+            f"{record.getMessage()}: {record.exc_info[1]!r}"
+            if record.exc_info
+            else record.getMessage()
+        )
 
 
 async def settle(result: Any) -> Any:
@@ -83,7 +102,11 @@ class Play:
         self.dice = random.Random(seed)
         module: Any = redlock if self.blocking else redlock.asyncio
         # asyncio by name: that takes a thread, and a file, for each dial.
-        urls = nodes.urls if self.blocking else [url.replace("127.0.0.1", "localhost") for url in nodes.urls]
+        urls = (
+            nodes.urls
+            if self.blocking
+            else [url.replace("127.0.0.1", "localhost") for url in nodes.urls]
+        )
         self.locks = module.Redlock(urls, ttl=TTL, node_timeout=NODE_TIMEOUT)
         self.raw = Raw()
         self.admins = [node.client(retry=None) for node in nodes]
@@ -98,7 +121,9 @@ class Play:
         while time.monotonic() < deadline:
             with contextlib.suppress(redlock.RedlockError):
                 lease = await settle(
-                    self.locks.lock(f"kept-{number}", auto_extend=True, on_lost=told.append).acquire(timeout=PATIENCE)
+                    self.locks.lock(
+                        f"kept-{number}", auto_extend=True, on_lost=told.append
+                    ).acquire(timeout=PATIENCE)
                 )
                 assert not lease.lost.is_set()
                 self.kept.append((lease, told))
@@ -122,7 +147,8 @@ class Play:
                 self.admins[index].client_kill_filter(_type="normal", skipme=True)
 
     async def episode(self, number: int) -> None:
-        # Each in turn, and dead nodes alone are two of three: so every cause is sure to be the reason of some failure.
+        # Each in turn, and dead nodes alone are two of three: so every cause is sure to be the
+        # reason of some failure.
         cause = CAUSES[number % len(CAUSES)].split()
         with contextlib.ExitStack() as stack:
             many = 2 if cause == ["nodes"] else self.dice.choice((1, 2))
@@ -132,15 +158,23 @@ class Play:
                 if stops:
                     self.nodes[index].pause()
             if stops and down:
-                await self.pair(f"unanswered-{number}")  # Releases that nobody answered, while there are threads.
+                # Releases that nobody answered, while there are threads.
+                await self.pair(f"unanswered-{number}")
             short = stack.enter_context(short_of(*[each for each in cause if each != "nodes"]))
-            self.cut([index for index in range(len(self.nodes)) if index not in down and self.dice.random() < 0.7])
+            self.cut(
+                [
+                    index
+                    for index in range(len(self.nodes))
+                    if index not in down and self.dice.random() < 0.7
+                ]
+            )
             for index in down:
                 self.nodes[index].kill()
             for _ in range(self.dice.randint(2, 4)):
                 if cause == ["descriptors"]:
                     self.cut(range(len(self.nodes)))
-                    await pause(self.blocking, 0.02)  # What was cut gives its descriptors back, and they are taken next.
+                    # What was cut gives its descriptors back, and they are taken next.
+                    await pause(self.blocking, 0.02)
                 if "descriptors" in cause:
                     short.of_descriptors()
                 await self.pair(f"during-{number}")
@@ -168,10 +202,17 @@ class Play:
     async def look(self, number: int) -> None:
         """Every lease that was kept is held, or its holder was told."""
         for lease, told in list(self.kept):
-            await self.until(lambda lease=lease: lease.is_held() or lease.lost.is_set(), "held, or lost")
+            await self.until(
+                lambda lease=lease: lease.is_held() or lease.lost.is_set(), "held, or lost"
+            )
             if lease.is_held():
                 first = lease.valid_until
-                await self.until(lambda lease=lease, first=first: lease.valid_until > first or lease.lost.is_set(), "renewed")
+                await self.until(
+                    lambda lease=lease, first=first: (
+                        lease.valid_until > first or lease.lost.is_set()
+                    ),
+                    "renewed",
+                )
             if lease.lost.is_set():
                 await self.until(lambda told=told: told, "on_lost")
                 self.kept.remove((lease, told))
@@ -191,7 +232,11 @@ class Play:
         found = []
         for node in self.nodes:
             with node.client() as client:
-                found += [key.decode() for key in client.scan_iter() if not key.endswith(b":fence") and key != b"redlock:node"]
+                found += [
+                    key.decode()
+                    for key in client.scan_iter()
+                    if not key.endswith(b":fence") and key != b"redlock:node"
+                ]
         return found
 
 
@@ -214,7 +259,10 @@ async def run(api: str, episodes: int, seed: int, nodes: Nodes) -> dict[str, Any
         admin.close()
     with contextlib.suppress(AssertionError):
         await play.until(
-            lambda: (descriptors(), sorted(thread.name for thread in threading.enumerate())) == before, "descriptors and threads"
+            lambda: (
+                (descriptors(), sorted(thread.name for thread in threading.enumerate())) == before
+            ),
+            "descriptors and threads",
         )
     return {
         "back": play.back,

@@ -1,9 +1,10 @@
-"""A supervisor by itself: it runs a command under a lease that ends when the test says, and that nobody renews.
+"""A supervisor by itself: it runs a command under a lease that ends when the test says, and that
+nobody renews.
 
     python -m tests.servers.supervised TTL LEFT LOOK_AGAIN COMMAND...
 
-The lease was asked for TTL seconds and is valid for LEFT more. Tells the deadline first. LOOK_AGAIN: seconds between looks at
-the lease where nothing calls for an earlier one.
+The lease was asked for TTL seconds and is valid for LEFT more. Tells the deadline first.
+LOOK_AGAIN: seconds between looks at the lease where nothing calls for an earlier one.
 """
 
 from __future__ import annotations

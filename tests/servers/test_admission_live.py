@@ -1,7 +1,8 @@
-"""Nodes that forget do not vote: every way in which a real server forgets, or must not vote, seen through both APIs.
+"""Nodes that forget do not vote: every way in which a real server forgets, or must not vote, seen
+through both APIs.
 
-The eight points of node admission, in their order. The servers are real, and their clusters promise a `max_ttl` of little
-over a second, so that a quarantine can be waited for.
+The eight points of node admission, in their order. The servers are real, and their clusters promise
+a `max_ttl` of little over a second, so that a quarantine can be waited for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from redlock import initialise as initialising
 from redlock.core.commands import Look
 from redlock.core.identity import Blank, Identity, Marker, Memory
 from redlock.embedded import Node, Nodes
-from redlock.errors import CastVote, ConfigurationError, LockContended, NodeRefused, QuorumUnavailable
+from redlock.errors import (
+    CastVote,
+    ConfigurationError,
+    LockContended,
+    NodeRefused,
+    QuorumUnavailable,
+)
 from redlock.initialise import initialise
 from redlock.observe import NodeAdmitted, NodeDisconnected, NodeQuarantined, NodeRejected
 from redlock.transport.clock import now
@@ -32,10 +39,12 @@ from tests.contract.api import ASYNCIO, BLOCKING, Api, Body, Journal, paused, un
 MARKER = "redlock:node"
 MAX_TTL = 1.0
 SPAN = MAX_TTL * 1.02 + 1.0
-"""How long a node is kept out: the longest lock it can have forgotten, a drift of two per cent, and a second."""
+"""How long a node is kept out: the longest lock it can have forgotten, a drift of two per cent,
+and a second."""
 FLOOR_AHEAD = 60.0
 SHORT = {"ttl": MAX_TTL, "node_timeout": 0.3}
-"""The longest ttl the test clusters allow, with a node timeout that a busy machine does not need."""
+"""The longest ttl the test clusters allow, with a node timeout that a busy machine does not
+need."""
 LONG_TTL = 9.0
 LONG = {"ttl": LONG_TTL, "node_timeout": 0.3}
 LONG_SPAN = LONG_TTL * 1.02 + 1.0
@@ -112,14 +121,16 @@ def marked(nodes: Sequence[Node], max_ttl: float) -> Cluster:
 
 @pytest.fixture(scope="module", autouse=True)
 def old_servers() -> Iterator[Nodes]:
-    """Three servers that are never restarted; started with the first test, so that they grow old while others run."""
+    """Three servers that are never restarted; started with the first test, so that they grow old
+    while others run."""
     with Nodes(3, marked=False) as nodes:
         yield nodes
 
 
 @pytest.fixture
 def veterans(old_servers: Nodes) -> Cluster:
-    """Three servers, empty and unmarked, that have run for longer than any quarantine here lasts."""
+    """Three servers, empty and unmarked, that have run for longer than any quarantine here
+    lasts."""
     for node in old_servers:
         while info(node, "uptime_in_seconds") <= SPAN:
             time.sleep(0.05)
@@ -165,7 +176,13 @@ def mark(these: Sequence[Node], /, **said: Any) -> None:
     """Write markers as `initialise` would; *said* replaces a part of them."""
     for node in these:
         found = identity_of(node)
-        known = {"memory": found.memory, "nodes": 3, "max_ttl": MAX_TTL, "evicted": found.evicted, "since_us": 1}
+        known = {
+            "memory": found.memory,
+            "nodes": 3,
+            "max_ttl": MAX_TTL,
+            "evicted": found.evicted,
+            "since_us": 1,
+        }
         ask(node, "SET", MARKER, Marker(**{**known, **said}).text())
 
 
@@ -196,7 +213,8 @@ def told_within(reason: str, span: float) -> bool:
 
 
 class Forwarder:
-    """A TCP forwarder on a port of its own: a virtual address, or a proxy, that can be pointed at another server."""
+    """A TCP forwarder on a port of its own: a virtual address, or a proxy, that can be pointed
+    at another server."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -215,12 +233,14 @@ class Forwarder:
         return f"redis://127.0.0.1:{self.port}"
 
     def hold(self) -> None:
-        """Keep the clients' connections when the server goes, until it is pointed at another one, or the same again."""
+        """Keep the clients' connections when the server goes, until it is pointed at another
+        one, or the same again."""
         with self._lock:
             self._held = True
 
     def point_at(self, port: int, *, keep: bool) -> None:
-        """Forward to *port* from now on. *keep*: also what comes on the connections there are; otherwise these break."""
+        """Forward to *port* from now on. *keep*: also what comes on the connections there are;
+        otherwise these break."""
         with self._lock:
             self._target = port
             self._held = False
@@ -306,9 +326,11 @@ def forward() -> Iterator[Callable[[Node], Forwarder]]:
 
 @both
 async def test_a_replica_does_not_vote(api: Api, three: Cluster) -> None:
-    """Its copy comes by asynchronous replication. It costs its own vote, is named in the votes, and stops nobody."""
+    """Its copy comes by asynchronous replication. It costs its own vote, is named in the votes,
+    and stops nobody."""
     demote(three[2], three[0])
-    wait_for_copy(three[2])  # From then on it shows its master's replication id, and so would be told of twice.
+    # From then on it shows its master's replication id, and so would be told of twice.
+    wait_for_copy(three[2])
     journal = Journal(api)
     async with api.redlock(three.urls, **SHORT, on_event=journal) as locks:
         async with locks.lock("till") as lease:
@@ -319,7 +341,11 @@ async def test_a_replica_does_not_vote(api: Api, three: Cluster) -> None:
         assert isinstance(votes[2].error, NodeRefused)
         assert [record.node for record in journal.of(NodeRejected)] == [three[2].url]
         report = (await locks.nodes())[2]
-        assert (report.votes, report.role, report.reason) == (False, "slave", "is a slave, not a master")
+        assert (report.votes, report.role, report.reason) == (
+            False,
+            "slave",
+            "is a slave, not a master",
+        )
 
 
 @both
@@ -336,8 +362,11 @@ async def test_a_majority_of_replicas_is_a_configuration_error(api: Api, three: 
 
 
 @both
-async def test_a_node_that_is_demoted_under_a_client_loses_its_vote(api: Api, three: Cluster) -> None:
-    """The first write it refuses tells; promoted again, with another node's data, it is one that forgot."""
+async def test_a_node_that_is_demoted_under_a_client_loses_its_vote(
+    api: Api, three: Cluster
+) -> None:
+    """The first write it refuses tells; promoted again, with another node's data, it is one that
+    forgot."""
     async with api.redlock(three.urls, **SHORT) as locks:
         async with locks.lock("till"):
             pass
@@ -345,7 +374,8 @@ async def test_a_node_that_is_demoted_under_a_client_loses_its_vote(api: Api, th
         async with locks.lock("till", timeout=0):
             pass
         with paused([three[1]]):
-            # The first question to a node that was demoted meets READONLY; who it is now is known from then on.
+            # The first question to a node that was demoted meets READONLY; who it is now is known
+            # from then on.
             await unavailable(locks.lock("till"))
             votes = await unavailable(locks.lock("till"))
         assert votes[2].reason == "is a slave, not a master"
@@ -370,7 +400,8 @@ async def until_report(api: Api, locks: Any, place: int, condition: Callable[...
 async def test_the_same_server_behind_two_names_is_a_configuration_error(
     api: Api, three: Cluster, forward: Callable[[Node], Forwarder], name: str
 ) -> None:
-    """Two of three "nodes" would be one machine: refused by run id, whatever the names, and before anything is written."""
+    """Two of three "nodes" would be one machine: refused by run id, whatever the names, and
+    before anything is written."""
     twin = f"redis://localhost:{three[0].port}" if name == "localhost" else forward(three[0]).url
     async with api.redlock([three[0].url, twin, three[1].url], **SHORT) as locks:
         with pytest.raises(ConfigurationError, match="is the same server as") as caught:
@@ -381,15 +412,20 @@ async def test_the_same_server_behind_two_names_is_a_configuration_error(
 
 
 @both
-async def test_an_evicting_node_does_not_vote_until_it_is_put_right(api: Api, three: Cluster) -> None:
-    """A server that may throw locks away keeps none. Once its policy is `noeviction`, the same client lets it vote."""
+async def test_an_evicting_node_does_not_vote_until_it_is_put_right(
+    api: Api, three: Cluster
+) -> None:
+    """A server that may throw locks away keeps none. Once its policy is `noeviction`, the same
+    client lets it vote."""
     ask(three[1], "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     async with api.redlock(three.urls, **SHORT) as locks:
         async with locks.lock("till"):
             pass
         with paused([three[0]]):
             votes = await unavailable(locks.lock("till"))
-        assert votes[1].reason == "may evict locks (maxmemory-policy allkeys-lru, must be noeviction)"
+        assert (
+            votes[1].reason == "may evict locks (maxmemory-policy allkeys-lru, must be noeviction)"
+        )
         assert isinstance(votes[1].error, NodeRefused)
         ask(three[1], "CONFIG", "SET", "maxmemory-policy", "noeviction")
         assert await until_report(api, locks, 1, lambda report: report.votes)
@@ -399,19 +435,24 @@ async def test_an_evicting_node_does_not_vote_until_it_is_put_right(api: Api, th
 
 
 @both
-async def test_a_majority_of_evicting_nodes_is_a_configuration_error(api: Api, three: Cluster) -> None:
+async def test_a_majority_of_evicting_nodes_is_a_configuration_error(
+    api: Api, three: Cluster
+) -> None:
     """With the policy in the message."""
     for node in three[:2]:
         ask(node, "CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
     async with api.redlock(three.urls, **SHORT) as locks:
-        with pytest.raises(ConfigurationError, match="maxmemory-policy volatile-ttl, must be noeviction"):
+        with pytest.raises(
+            ConfigurationError, match="maxmemory-policy volatile-ttl, must be noeviction"
+        ):
             await locks.lock("till").acquire()
 
 
 @both
 @pytest.mark.parametrize("slots", [False, True], ids=["without slots", "with all slots"])
 async def test_a_cluster_mode_node_does_not_vote(api: Api, servers: Nodes, slots: bool) -> None:
-    """A Redis Cluster is not N independent masters. Its nodes are refused as such, also where the marker cannot be read."""
+    """A Redis Cluster is not N independent masters. Its nodes are refused as such, also where
+    the marker cannot be read."""
     with clustered() as one, clustered() as other:
         nodes = Cluster([*servers[:2], one])
         marked(nodes[:2], MAX_TTL)
@@ -437,7 +478,9 @@ def clustered() -> Iterator[Node]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         bus = probe.getsockname()[1]
     # By default the bus has the server's port plus 10,000, which need not exist.
-    with Nodes(1, marked=False, options={"cluster-enabled": "yes", "cluster-port": str(bus)}) as nodes:
+    with Nodes(
+        1, marked=False, options={"cluster-enabled": "yes", "cluster-port": str(bus)}
+    ) as nodes:
         yield nodes[0]
 
 
@@ -445,19 +488,29 @@ def clustered() -> Iterator[Node]:
 
 
 @both
-async def test_a_list_of_another_length_is_refused_with_both_numbers(api: Api, five: Cluster, veterans: Cluster) -> None:
-    """Three of five and all five have majorities without a common node, and so has a longer list: neither may begin."""
+async def test_a_list_of_another_length_is_refused_with_both_numbers(
+    api: Api, five: Cluster, veterans: Cluster
+) -> None:
+    """Three of five and all five have majorities without a common node, and so has a longer
+    list: neither may begin."""
     async with api.redlock(five.urls[:3], **SHORT) as locks:
-        with pytest.raises(ConfigurationError, match="belongs to a cluster of 5 nodes, and this list has 3"):
+        with pytest.raises(
+            ConfigurationError, match="belongs to a cluster of 5 nodes, and this list has 3"
+        ):
             await locks.lock("till").acquire()
     async with api.redlock([*five.urls, *veterans.urls[:2]], **SHORT) as locks:
-        with pytest.raises(ConfigurationError, match="belongs to a cluster of 5 nodes, and this list has 7"):
+        with pytest.raises(
+            ConfigurationError, match="belongs to a cluster of 5 nodes, and this list has 7"
+        ):
             await locks.lock("till").acquire()
 
 
 @both
-async def test_a_node_of_another_cluster_does_not_vote(api: Api, servers: Nodes, three: Cluster, veterans: Cluster) -> None:
-    """`init` gave both clusters an id: a stray node is named with both; lists without a common cluster cannot begin."""
+async def test_a_node_of_another_cluster_does_not_vote(
+    api: Api, servers: Nodes, three: Cluster, veterans: Cluster
+) -> None:
+    """`init` gave both clusters an id: a stray node is named with both; lists without a common
+    cluster cannot begin."""
     initialise(three.urls, max_ttl=MAX_TTL, cluster="billing", replace=True)
     initialise(veterans.urls, max_ttl=MAX_TTL, cluster="search")
     mark([servers[3]], cluster="mail")
@@ -468,7 +521,11 @@ async def test_a_node_of_another_cluster_does_not_vote(api: Api, servers: Nodes,
             votes = await unavailable(locks.lock("till"))
         assert votes[2].reason == "belongs to cluster 'search', and the others to 'billing'"
         assert isinstance(votes[2].error, NodeRefused)
-        assert [report.cluster for report in await locks.nodes()] == ["billing", "billing", "search"]
+        assert [report.cluster for report in await locks.nodes()] == [
+            "billing",
+            "billing",
+            "search",
+        ]
     async with api.redlock([three[0].url, veterans[0].url, servers[3].url], **SHORT) as locks:
         with pytest.raises(ConfigurationError, match="belongs to cluster 'search'"):
             await locks.lock("till").acquire()
@@ -476,21 +533,31 @@ async def test_a_node_of_another_cluster_does_not_vote(api: Api, servers: Nodes,
 
 @both
 async def test_what_is_the_clusters_is_no_clients_to_choose(api: Api, three: Cluster) -> None:
-    """`max_ttl` and `durable`: None adopts the marker's, the same value is fine, another one is refused naming both."""
+    """`max_ttl` and `durable`: None adopts the marker's, the same value is fine, another one is
+    refused naming both."""
     for wrong, told in (
         ({"max_ttl": 60.0}, "belongs to a cluster with max_ttl=1, and max_ttl=60 was asked for"),
-        ({"durable": True}, "belongs to a cluster with durable=False, and durable=True was asked for"),
+        (
+            {"durable": True},
+            "belongs to a cluster with durable=False, and durable=True was asked for",
+        ),
     ):
         async with api.redlock(three.urls, **SHORT, **wrong) as locks:
             with pytest.raises(ConfigurationError, match=told):
                 await locks.lock("till").acquire()
-    async with api.redlock(three.urls, **SHORT, max_ttl=MAX_TTL, durable=False) as locks, locks.lock("till"):
+    async with (
+        api.redlock(three.urls, **SHORT, max_ttl=MAX_TTL, durable=False) as locks,
+        locks.lock("till"),
+    ):
         pass
 
 
 @both
-async def test_a_ttl_or_an_extension_above_the_clusters_is_refused(api: Api, long_three: Cluster) -> None:
-    """By the first acquire as soon as the nodes have told, and by every extension; the lease is none the worse for it."""
+async def test_a_ttl_or_an_extension_above_the_clusters_is_refused(
+    api: Api, long_three: Cluster
+) -> None:
+    """By the first acquire as soon as the nodes have told, and by every extension; the lease is
+    none the worse for it."""
     async with api.redlock(long_three.urls, ttl=10.0) as locks:
         with pytest.raises(ConfigurationError, match="ttl=10 is above the cluster's max_ttl=9"):
             await locks.lock("till").acquire()
@@ -502,7 +569,8 @@ async def test_a_ttl_or_an_extension_above_the_clusters_is_refused(api: Api, lon
 
 @both
 async def test_a_node_itself_refuses_a_ttl_above_its_marker(api: Api, three: Cluster) -> None:
-    """While `max_ttl` is being raised, the nodes that do not know yet say no to what they have not promised."""
+    """While `max_ttl` is being raised, the nodes that do not know yet say no to what they have
+    not promised."""
     mark([three[2]], max_ttl=MAX_TTL - 0.1)
     async with api.redlock(three.urls, **SHORT) as locks:
         async with locks.lock("till"):
@@ -514,8 +582,14 @@ async def test_a_node_itself_refuses_a_ttl_above_its_marker(api: Api, three: Clu
 
 @both
 async def test_what_is_no_marker_of_ours_refuses_the_node(api: Api, three: Cluster) -> None:
-    """Somebody else's value under the marker's name (pottery's lock on "node" has that key) is neither read nor replaced."""
-    for value in ("e100d612-63db-4128-9c5d-eb8da63d2c29", "redlock2 x", "redlock1 x 3 -1 0 0 -", " "):
+    """Somebody else's value under the marker's name (pottery's lock on "node" has that key) is
+    neither read nor replaced."""
+    for value in (
+        "e100d612-63db-4128-9c5d-eb8da63d2c29",
+        "redlock2 x",
+        "redlock1 x 3 -1 0 0 -",
+        " ",
+    ):
         ask(three[2], "SET", MARKER, value)
         async with api.redlock(three.urls, **SHORT) as locks:
             async with locks.lock("till"):
@@ -542,7 +616,8 @@ async def test_a_marked_node_votes_for_a_fresh_client_at_once(api: Api, three: C
 
 @both
 async def test_durable_nodes_are_admitted_at_once_after_a_restart(api: Api) -> None:
-    """They have their data: the lock stands, the holder goes on, and the markers name the new runs."""
+    """They have their data: the lock stands, the holder goes on, and the markers name the new
+    runs."""
     with Nodes(3, durable=True) as nodes:
         async with api.redlock(nodes.urls) as locks:
             async with locks.lock("till") as lease:
@@ -556,7 +631,9 @@ async def test_durable_nodes_are_admitted_at_once_after_a_restart(api: Api) -> N
             async with locks.lock("till", timeout=PATIENCE) as later:
                 assert later.fencing_token > lease.fencing_token
         for node in nodes:
-            assert replace(marker_of(node), since_us=0) == Marker(identity_of(node).memory, 3, 60.0, durable=True)
+            assert replace(marker_of(node), since_us=0) == Marker(
+                identity_of(node).memory, 3, 60.0, durable=True
+            )
 
 
 @both
@@ -569,7 +646,12 @@ async def test_a_durable_node_that_comes_back_empty_is_one_that_forgot(api: Api)
             nodes[2].kill()
             nodes[2].wipe()
             nodes[2].start()
-            assert await until_report(api, locks, 2, lambda report: "(its marker is gone) and is in quarantine" in report.reason)
+            assert await until_report(
+                api,
+                locks,
+                2,
+                lambda report: "(its marker is gone) and is in quarantine" in report.reason,
+            )
             with paused([nodes[1]]):
                 votes = await unavailable(locks.lock("till"))
             assert told_within(votes[2].reason, SPAN)
@@ -579,8 +661,11 @@ async def test_a_durable_node_that_comes_back_empty_is_one_that_forgot(api: Api)
 
 
 @both
-async def test_a_minority_that_restarts_is_kept_out_and_the_rest_goes_on(api: Api, long_five: Cluster) -> None:
-    """Two of five forgot: locks go on with the other three, and it is told how long the two are kept out."""
+async def test_a_minority_that_restarts_is_kept_out_and_the_rest_goes_on(
+    api: Api, long_five: Cluster
+) -> None:
+    """Two of five forgot: locks go on with the other three, and it is told how long the two are
+    kept out."""
     five, journal = long_five, Journal(api)
     async with api.redlock(five.urls, **LONG, on_event=journal) as locks:
         async with locks.lock("till") as lease:
@@ -598,9 +683,12 @@ async def test_a_minority_that_restarts_is_kept_out_and_the_rest_goes_on(api: Ap
 
 
 @both
-async def test_a_majority_that_restarts_is_waited_out_and_votes_again_above_its_floor(api: Api, five: Cluster) -> None:
-    """Three of five forgot: no lock until every lock they may have forgotten is over, with the seconds left in the votes;
-    then their markers carry a floor a minute ahead, and no token at or below it is taken there.
+async def test_a_majority_that_restarts_is_waited_out_and_votes_again_above_its_floor(
+    api: Api, five: Cluster
+) -> None:
+    """Three of five forgot: no lock until every lock they may have forgotten is over, with the
+    seconds left in the votes; then their markers carry a floor a minute ahead, and no token at
+    or below it is taken there.
     """
     async with api.redlock(five.urls, **SHORT) as locks, api.redlock(five.urls, **SHORT) as fresh:
         before = await locks.lock("till").acquire()
@@ -610,7 +698,10 @@ async def test_a_majority_that_restarts_is_waited_out_and_votes_again_above_its_
         votes = await unavailable(locks.lock("other"))
         for vote in votes[:3]:
             assert isinstance(vote.error, NodeRefused)
-            assert "forgot its locks (its marker is gone) and is in quarantine: it votes again in" in vote.reason
+            assert (
+                "forgot its locks (its marker is gone) and is in quarantine: it votes again in"
+                in vote.reason
+            )
             assert told_within(vote.reason, SPAN)
         await before.release()
         waiter = api.spawn(fresh.lock("till").acquire(timeout=PATIENCE))
@@ -620,7 +711,12 @@ async def test_a_majority_that_restarts_is_waited_out_and_votes_again_above_its_
         other = await api.join(waiter)
         markers = [marker_of(node) for node in five]
         for node, marker in zip(five[:3], markers[:3], strict=True):
-            assert (marker.memory, marker.nodes, marker.max_ttl, marker.durable) == (identity_of(node).memory, 5, MAX_TTL, False)
+            assert (marker.memory, marker.nodes, marker.max_ttl, marker.durable) == (
+                identity_of(node).memory,
+                5,
+                MAX_TTL,
+                False,
+            )
             assert abs(marker.floor / 1e6 - (time.time() + FLOOR_AHEAD)) < PATIENCE
         assert [marker.floor for marker in markers[3:]] == [0, 0]
         for value, marker in zip(held, markers, strict=True):
@@ -635,27 +731,37 @@ async def test_a_majority_that_restarts_is_waited_out_and_votes_again_above_its_
 
 @both
 async def test_a_release_reaches_a_node_in_quarantine(api: Api) -> None:
-    """It has its keys back from its file and may not vote, not even for extensions; but what is given back is gone there."""
+    """It has its keys back from its file and may not vote, not even for extensions; but what is
+    given back is gone there."""
     with Nodes(3, max_ttl=LONG_TTL, options={"appendonly": "yes"}) as nodes:
         async with api.redlock(nodes.urls, **LONG) as locks:
             lease = await locks.lock("till").acquire()
             ours = f"{lease.owner}:{lease.fencing_token}"
-            assert await until(api, lambda: [ask(node, "GET", "redlock:till") for node in nodes] == [ours] * 3)
+            assert await until(
+                api, lambda: [ask(node, "GET", "redlock:till") for node in nodes] == [ours] * 3
+            )
             for node in nodes[:2]:
                 node.restart()
-            with pytest.raises(QuorumUnavailable, match=r"forgot its locks \(it restarted\) and is in quarantine"):
+            with pytest.raises(
+                QuorumUnavailable, match=r"forgot its locks \(it restarted\) and is in quarantine"
+            ):
                 await lease.extend()
             await lease.release()
-            assert await until(api, lambda: [ask(node, "GET", "redlock:till") for node in nodes] == [None] * 3)
+            assert await until(
+                api, lambda: [ask(node, "GET", "redlock:till") for node in nodes] == [None] * 3
+            )
             assert int(ask(nodes[0], "GET", "redlock:till:fence")) > lease.fencing_token
             votes = await unavailable(locks.lock("till"))
             assert all("it restarted" in vote.reason for vote in votes[:2])
 
 
 @both
-async def test_a_flush_under_a_connected_client_is_found_by_the_script(api: Api, long_five: Cluster) -> None:
-    """FLUSHALL changes neither the connection nor the run id: the marker that TAKE asks for is gone. Two of five flushed
-    cost two votes, three cost the majority: for extending, for verifying and for taking.
+async def test_a_flush_under_a_connected_client_is_found_by_the_script(
+    api: Api, long_five: Cluster
+) -> None:
+    """FLUSHALL changes neither the connection nor the run id: the marker that TAKE asks for is
+    gone. Two of five flushed cost two votes, three cost the majority: for extending, for
+    verifying and for taking.
     """
     async with api.redlock(long_five.urls, **LONG) as locks:
         async with locks.lock("till") as lease:
@@ -673,8 +779,11 @@ async def test_a_flush_under_a_connected_client_is_found_by_the_script(api: Api,
 
 
 @both
-async def test_flushed_nodes_vote_again_when_what_they_forgot_is_over(api: Api, three: Cluster) -> None:
-    """Not a moment earlier for having been up all the time; and with a larger token than any from before the flush."""
+async def test_flushed_nodes_vote_again_when_what_they_forgot_is_over(
+    api: Api, three: Cluster
+) -> None:
+    """Not a moment earlier for having been up all the time; and with a larger token than any
+    from before the flush."""
     async with api.redlock(three.urls, **SHORT) as locks:
         before = await locks.lock("till").acquire()
         flushed_at = now()
@@ -689,9 +798,12 @@ async def test_flushed_nodes_vote_again_when_what_they_forgot_is_over(api: Api, 
 
 
 @both
-async def test_a_node_that_is_flushed_again_is_not_taken_for_one_flush(api: Api, three: Cluster) -> None:
-    """Two clients wait for a node to be over its flush. One lets it vote; it is flushed again before the other comes back,
-    who has waited long enough for the first flush and not at all for the second.
+async def test_a_node_that_is_flushed_again_is_not_taken_for_one_flush(
+    api: Api, three: Cluster
+) -> None:
+    """Two clients wait for a node to be over its flush. One lets it vote; it is flushed again
+    before the other comes back, who has waited long enough for the first flush and not at all
+    for the second.
     """
     async with api.redlock(three.urls, **SHORT) as early, api.redlock(three.urls, **SHORT) as late:
         for locks in (early, late):
@@ -711,9 +823,12 @@ async def test_a_node_that_is_flushed_again_is_not_taken_for_one_flush(api: Api,
 
 
 @both
-async def test_a_cluster_that_forgot_as_a_whole_comes_back_by_itself(api: Api, three: Cluster) -> None:
-    """A power cut, and no file on disk. There is no marker left to ask, and nobody to run a command: a client that knew
-    the cluster waits until every lock has expired, and writes its markers anew, id and promises included.
+async def test_a_cluster_that_forgot_as_a_whole_comes_back_by_itself(
+    api: Api, three: Cluster
+) -> None:
+    """A power cut, and no file on disk. There is no marker left to ask, and nobody to run a
+    command: a client that knew the cluster waits until every lock has expired, and writes its
+    markers anew, id and promises included.
     """
     mark(three, cluster="billing")
     async with api.redlock(three.urls, **SHORT) as locks:
@@ -730,14 +845,19 @@ async def test_a_cluster_that_forgot_as_a_whole_comes_back_by_itself(api: Api, t
             assert await until_report(api, locks, place, lambda report: report.votes)
     for node in three:
         marker = marker_of(node)
-        assert (marker.memory, marker.nodes, marker.max_ttl, marker.cluster) == (identity_of(node).memory, 3, MAX_TTL, "billing")
+        assert (marker.memory, marker.nodes, marker.max_ttl, marker.cluster) == (
+            identity_of(node).memory,
+            3,
+            MAX_TTL,
+            "billing",
+        )
         assert marker.floor > lease.fencing_token
 
 
 @both
 async def test_a_silent_node_may_know_of_a_longer_promise(api: Api, three: Cluster) -> None:
-    """Two of three forgot and the third does not answer a fresh client: how long to wait is unknown, however long it waits.
-    Once the third tells its `max_ttl`, that is what counts.
+    """Two of three forgot and the third does not answer a fresh client: how long to wait is
+    unknown, however long it waits. Once the third tells its `max_ttl`, that is what counts.
     """
     mark(three[:1], max_ttl=30.0)
     mark(three[1:2], memory=Memory("0" * 40, "1" * 40))
@@ -749,10 +869,13 @@ async def test_a_silent_node_may_know_of_a_longer_promise(api: Api, three: Clust
                 votes = await unavailable(locks.lock("till"))
                 await api.sleep(0.1)
         assert [vote.reason for vote in votes[1:]] == [
-            f"forgot its locks ({how}) and is in quarantine until a majority has told that max_ttl was not raised meanwhile"
+            f"forgot its locks ({how}) and is in quarantine until a majority has told that max_ttl"
+            " was not raised meanwhile"
             for how in ("it restarted", "its marker is gone")
         ]
-        assert await until_report(api, locks, 2, lambda report: (report.quarantine_left or 0.0) > 20.0)
+        assert await until_report(
+            api, locks, 2, lambda report: (report.quarantine_left or 0.0) > 20.0
+        )
         assert (await locks.nodes())[0].votes
 
 
@@ -764,9 +887,11 @@ async def test_a_silent_node_may_know_of_a_longer_promise(api: Api, three: Clust
 async def test_an_address_that_moves_to_another_server_is_noticed(
     api: Api, long_three: Cluster, stranger: Node, forward: Callable[[Node], Forwarder], keep: bool
 ) -> None:
-    """A virtual address, a DNS name or a proxy leads elsewhere: to a server that knows nothing of what this one granted.
+    """A virtual address, a DNS name or a proxy leads elsewhere: to a server that knows nothing of
+    what this one granted.
 
-    On a new connection the node is asked who it is; on one that a proxy keeps, the script asks for its marker.
+    On a new connection the node is asked who it is; on one that a proxy keeps, the script asks for
+    its marker.
     """
     vip = forward(long_three[0])
     async with api.redlock([vip.url, *long_three.urls[1:]], **LONG) as locks:
@@ -795,7 +920,8 @@ async def until_unavailable(locks: Any, resource: str) -> None:
 async def test_an_address_that_moves_to_another_node_makes_no_majority(
     api: Api, three: Cluster, forward: Callable[[Node], Forwarder], keep: bool
 ) -> None:
-    """Two addresses lead to one server now, while the third is down: its two votes must not count as a majority."""
+    """Two addresses lead to one server now, while the third is down: its two votes must not
+    count as a majority."""
     vip = forward(three[0])
     async with api.redlock([vip.url, three[1].url, three[2].url], **SHORT) as locks:
         async with locks.lock("till"):
@@ -817,8 +943,9 @@ async def test_an_address_that_moves_to_another_node_makes_no_majority(
 
 @both
 async def test_a_new_cluster_says_when_it_grants_and_does_then(api: Api, three: Cluster) -> None:
-    """Nobody marked it and its servers have just started: they might as well have forgotten. The votes tell the seconds
-    left, no command is advised, and a waiting acquire gets its lock when they are over.
+    """Nobody marked it and its servers have just started: they might as well have forgotten. The
+    votes tell the seconds left, no command is advised, and a waiting acquire gets its lock when
+    they are over.
     """
     started_at = now()
     for node in three:
@@ -831,7 +958,10 @@ async def test_a_new_cluster_says_when_it_grants_and_does_then(api: Api, three: 
             assert "has no marker yet, as in a new cluster: it grants locks in" in vote.reason
             assert told_within(vote.reason, TINY_SPAN)
             assert "init" not in vote.reason
-        assert all((ask(node, "GET", MARKER) or "redlock2 blank ").startswith("redlock2 blank ") for node in three)
+        assert all(
+            (ask(node, "GET", MARKER) or "redlock2 blank ").startswith("redlock2 blank ")
+            for node in three
+        )
         async with locks.lock("till", timeout=PATIENCE):
             # The servers count their uptime in whole seconds.
             assert now() - started_at >= TINY_SPAN - 1.0
@@ -842,8 +972,11 @@ async def test_a_new_cluster_says_when_it_grants_and_does_then(api: Api, three: 
 
 
 @both
-async def test_a_new_cluster_that_has_run_for_long_grants_at_once(api: Api, veterans: Cluster) -> None:
-    """Whatever it may have forgotten has expired: no wait for a cluster that was set up before its first client."""
+async def test_a_new_cluster_that_has_run_for_long_grants_at_once(
+    api: Api, veterans: Cluster
+) -> None:
+    """Whatever it may have forgotten has expired: no wait for a cluster that was set up before
+    its first client."""
     async with api.redlock(veterans.urls, **TINY) as locks, locks.lock("till", timeout=0) as lease:
         lease.ensure_held()
     assert await until(api, lambda: sum(ask(node, "EXISTS", MARKER) for node in veterans) >= 2)
@@ -853,7 +986,10 @@ async def test_a_new_cluster_that_has_run_for_long_grants_at_once(api: Api, vete
 async def test_a_new_durable_cluster_grants_at_once(api: Api) -> None:
     """Nodes that keep their data and have no marker never had one."""
     with Nodes(3, marked=False, durable=True) as nodes:
-        async with api.redlock(nodes.urls, durable=True) as locks, locks.lock("till", timeout=0) as lease:
+        async with (
+            api.redlock(nodes.urls, durable=True) as locks,
+            locks.lock("till", timeout=0) as lease,
+        ):
             lease.ensure_held()
         assert await until(api, lambda: all(ask(node, "EXISTS", MARKER) for node in nodes))
         assert {marker_of(node).durable for node in nodes} == {True}
@@ -861,14 +997,18 @@ async def test_a_new_durable_cluster_grants_at_once(api: Api) -> None:
 
 
 @both
-async def test_a_flushed_node_among_marked_ones_is_not_a_new_cluster(api: Api, veterans: Cluster) -> None:
-    """A holds nodes 1 and 2; 2 is flushed and has been up for long. A fresh client must not win 2 and 3 with that."""
+async def test_a_flushed_node_among_marked_ones_is_not_a_new_cluster(
+    api: Api, veterans: Cluster
+) -> None:
+    """A holds nodes 1 and 2; 2 is flushed and has been up for long. A fresh client must not win
+    2 and 3 with that."""
     mark(veterans, max_ttl=LONG_TTL)
     async with api.redlock(veterans.urls, **LONG) as locks:
         with paused([veterans[2]]):
             lease = await locks.lock("till").acquire()
         ask(veterans[1], "FLUSHALL")
-        ask(veterans[2], "DEL", "redlock:till")  # It may have been asked as well, before it was stopped.
+        # It may have been asked as well, before it was stopped.
+        ask(veterans[2], "DEL", "redlock:till")
         async with api.redlock(veterans.urls, **LONG) as fresh:
             with pytest.raises(LockContended) as caught:
                 async with fresh.lock("till", timeout=0):
@@ -882,20 +1022,31 @@ async def test_a_flushed_node_among_marked_ones_is_not_a_new_cluster(api: Api, v
 
 
 @both
-async def test_two_first_clients_at_once_end_with_the_same_markers(api: Api, veterans: Cluster) -> None:
-    """Each marker is a compare-and-set, and the loser adopts what stands: both clients go on, and exclude each other."""
+async def test_two_first_clients_at_once_end_with_the_same_markers(
+    api: Api, veterans: Cluster
+) -> None:
+    """Each marker is a compare-and-set, and the loser adopts what stands: both clients go on,
+    and exclude each other."""
     for _ in range(4):
         for node in veterans:
             ask(node, "FLUSHALL")
         async with contextlib.AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(api.redlock(veterans.urls, **TINY)) for _ in range(3)]
-            first = [api.spawn(client.lock(f"till {place}").acquire(timeout=PATIENCE)) for place, client in enumerate(clients)]
+            clients = [
+                await stack.enter_async_context(api.redlock(veterans.urls, **TINY))
+                for _ in range(3)
+            ]
+            first = [
+                api.spawn(client.lock(f"till {place}").acquire(timeout=PATIENCE))
+                for place, client in enumerate(clients)
+            ]
             leases = [await api.join(one) for one in first]
             for client in clients:
                 for place in range(3):
                     assert await until_report(api, client, place, lambda report: report.votes)
             stand = [ask(node, "GET", MARKER) for node in veterans]
-            assert [marker_of(node).memory for node in veterans] == [identity_of(node).memory for node in veterans]
+            assert [marker_of(node).memory for node in veterans] == [
+                identity_of(node).memory for node in veterans
+            ]
             for lease in leases:
                 await lease.release()
             async with clients[0].lock("till", timeout=PATIENCE):
@@ -907,7 +1058,8 @@ async def test_two_first_clients_at_once_end_with_the_same_markers(api: Api, vet
 
 
 def test_initialise_refuses_a_marked_cluster(veterans: Cluster) -> None:
-    """Any marker on any node: a cluster in use must not look new. The message names what is marked."""
+    """Any marker on any node: a cluster in use must not look new. The message names what is
+    marked."""
     markers = initialise(veterans.urls, max_ttl=5.0, cluster="billing")
     assert [marker.text() for marker in markers] == [ask(node, "GET", MARKER) for node in veterans]
     with pytest.raises(ConfigurationError, match="already marked") as caught:
@@ -925,7 +1077,8 @@ def test_initialise_refuses_a_marked_cluster(veterans: Cluster) -> None:
 def test_initialise_marks_only_over_the_blank_that_it_looked_at(
     veterans: Cluster, monkeypatch: pytest.MonkeyPatch, came: str
 ) -> None:
-    """A blank is no marker, whoever gave it. But a node that lost that since may have been marked, used and flushed."""
+    """A blank is no marker, whoever gave it. But a node that lost that since may have been
+    marked, used and flushed."""
     ask(veterans[0], "SET", MARKER, "redlock1 blank 1")
     write = initialising._Server.write
 
@@ -935,7 +1088,10 @@ def test_initialise_marks_only_over_the_blank_that_it_looked_at(
 
     with monkeypatch.context() as patch:
         patch.setattr(initialising._Server, "write", meanwhile)
-        with pytest.raises(ConfigurationError, match="was marked, or lost its marker or its memory, while this was done"):
+        with pytest.raises(
+            ConfigurationError,
+            match="was marked, or lost its marker or its memory, while this was done",
+        ):
             initialise(veterans.urls, max_ttl=5.0)
     for node in veterans:
         ask(node, "SET", MARKER, "redlock1 blank 1")
@@ -946,7 +1102,8 @@ def test_initialise_marks_only_over_the_blank_that_it_looked_at(
 def test_initialise_does_not_take_a_marker_of_somebody_else_for_its_own(
     veterans: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client founds the cluster at the same moment, and is first on one node: its promises are not what was asked for."""
+    """A client founds the cluster at the same moment, and is first on one node: its promises are
+    not what was asked for."""
     write = initialising._Server.write
 
     def meanwhile(*what: Any) -> Marker:
@@ -954,13 +1111,17 @@ def test_initialise_does_not_take_a_marker_of_somebody_else_for_its_own(
         return write(*what)
 
     monkeypatch.setattr(initialising._Server, "write", meanwhile)
-    with pytest.raises(ConfigurationError, match="was marked, or lost its marker or its memory, while this was done"):
+    with pytest.raises(
+        ConfigurationError,
+        match="was marked, or lost its marker or its memory, while this was done",
+    ):
         initialise(veterans.urls, max_ttl=5.0)
     assert [marker_of(node).max_ttl for node in veterans] == [9.0] * 3
 
 
 def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
-    """A node that does not answer, the same server twice, an evicting node, an id that is no word: nothing is written."""
+    """A node that does not answer, the same server twice, an evicting node, an id that is no
+    word: nothing is written."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         dead = f"redis://127.0.0.1:{probe.getsockname()[1]}"
     for urls, told in (
@@ -983,7 +1144,9 @@ def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
 class Puts:
     """What `initialise` writes, in its order; *after* is called after each write."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, after: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(
+        self, patch: pytest.MonkeyPatch, after: Callable[[int], None] = lambda count: None
+    ) -> None:
         self.written: list[Marker] = []
         put = initialising._Server.put
 
@@ -998,15 +1161,23 @@ class Puts:
         patch.setattr(initialising._Server, "put", putting)
 
 
-def test_all_nodes_wait_for_longer_locks_before_any_takes_one(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarantine asks the others how long it has to wait: `wait_ttl` on all of them first, then `max_ttl` on each."""
+def test_all_nodes_wait_for_longer_locks_before_any_takes_one(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarantine asks the others how long it has to wait: `wait_ttl` on all of them first,
+    then `max_ttl` on each."""
     puts = Puts(monkeypatch)
     initialise(own_nodes.urls, max_ttl=90.0)
-    assert [(marker.max_ttl, marker.wait_ttl) for marker in puts.written] == [(60.0, 90.0)] * 5 + [(90.0, 90.0)] * 5
+    assert [(marker.max_ttl, marker.wait_ttl) for marker in puts.written] == [(60.0, 90.0)] * 5 + [
+        (90.0, 90.0)
+    ] * 5
 
 
-def test_a_raise_goes_no_further_when_a_node_forgot_it(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was marked as before, by somebody who did not know: it would not wait for the longer locks."""
+def test_a_raise_goes_no_further_when_a_node_forgot_it(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was marked as before, by somebody who did not know: it would not wait for the longer
+    locks."""
     before = marker_of(own_nodes[0])
 
     def forget(count: int) -> None:
@@ -1020,7 +1191,9 @@ def test_a_raise_goes_no_further_when_a_node_forgot_it(own_nodes: Nodes, monkeyp
     assert {marker_of(node).max_ttl for node in own_nodes} == {60.0}
 
 
-def test_a_node_that_evicted_keys_stops_a_raise(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_evicted_keys_stops_a_raise(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It has lost what it had, and must not get a marker that says nothing of that."""
     look = initialising._Server.look
 
@@ -1034,15 +1207,19 @@ def test_a_node_that_evicted_keys_stops_a_raise(own_nodes: Nodes, monkeypatch: p
 
 
 def test_a_replaced_cluster_keeps_its_highest_floor(own_nodes: Nodes) -> None:
-    """A clock may have gone back since that floor was written, and tokens up to it may have been granted."""
+    """A clock may have gone back since that floor was written, and tokens up to it may have been
+    granted."""
     high = 2 * 10**15
     with own_nodes[1].client() as client:
         client.set("redlock:node", replace(marker_of(own_nodes[1]), floor=high).text())
     assert [marker.floor for marker in initialise(own_nodes.urls, replace=True)] == [high] * 5
 
 
-def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would live for longer than a quarantine by the new `max_ttl` waits. Its nodes are admitted again at once, as before."""
+def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would live for longer than a quarantine by the new `max_ttl` waits. Its nodes are
+    admitted again at once, as before."""
     look = initialising._refuse_live_locks
     took: list[redlock.Lease] = []
     before = [marker_of(node) for node in own_nodes]
@@ -1059,9 +1236,15 @@ def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nod
         with pytest.raises(ConfigurationError, match=r"still holds a lock, 'redlock:late'"):
             initialise(own_nodes.urls, replace=True, max_ttl=1.0)
         after = [marker_of(node) for node in own_nodes]
-        assert [replace(marker, since_us=0) for marker in after] == [replace(marker, since_us=0) for marker in before]
+        assert [replace(marker, since_us=0) for marker in after] == [
+            replace(marker, since_us=0) for marker in before
+        ]
         took[0].extend()
-        with redlock.Redlock(own_nodes.urls) as others, pytest.raises(LockContended), others.lock("late", timeout=0.2):
+        with (
+            redlock.Redlock(own_nodes.urls) as others,
+            pytest.raises(LockContended),
+            others.lock("late", timeout=0.2),
+        ):
             pass
         took[0].release()
         with locks.lock("late", timeout=PATIENCE):
@@ -1070,8 +1253,11 @@ def test_a_lock_that_is_taken_while_a_cluster_is_replaced_is_seen(own_nodes: Nod
     assert [marker.max_ttl for marker in map(marker_of, own_nodes)] == [1.0] * 5
 
 
-def test_two_raises_at_once_lower_nothing(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The slower one finds what the other one has raised meanwhile, to more than it was going to."""
+def test_two_raises_at_once_lower_nothing(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one finds what the other one has raised meanwhile, to more than it was going
+    to."""
     admitted, asked = initialising._admitted, []
 
     def asking(servers: Any) -> list[Marker]:
@@ -1089,8 +1275,11 @@ def test_two_raises_at_once_lower_nothing(own_nodes: Nodes, monkeypatch: pytest.
     assert {marker_of(node).max_ttl for node in own_nodes} == {90.0}
 
 
-def test_a_smaller_raise_behind_one_that_broke_off_shortens_no_wait(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the larger one at this moment has told all nodes to wait for longer locks, and is about to allow them."""
+def test_a_smaller_raise_behind_one_that_broke_off_shortens_no_wait(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the larger one at this moment has told all nodes to wait for longer locks,
+    and is about to allow them."""
 
     def stop(count: int) -> None:
         if count == 5:
@@ -1101,7 +1290,9 @@ def test_a_smaller_raise_behind_one_that_broke_off_shortens_no_wait(own_nodes: N
         with pytest.raises(SystemExit):
             initialise(own_nodes.urls, max_ttl=90.0)
     initialise(own_nodes.urls, max_ttl=70.0)
-    assert [(marker.max_ttl, marker.wait_ttl) for marker in map(marker_of, own_nodes)] == [(70.0, 90.0)] * 5
+    assert [(marker.max_ttl, marker.wait_ttl) for marker in map(marker_of, own_nodes)] == [
+        (70.0, 90.0)
+    ] * 5
 
 
 def test_a_part_of_a_cluster_is_not_raised(own_nodes: Nodes) -> None:
@@ -1116,7 +1307,8 @@ def test_a_part_of_a_cluster_is_not_raised(own_nodes: Nodes) -> None:
 def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, came: str
 ) -> None:
-    """Flushed behind our blank, and met by a client or by nobody: with its old marker it would vote at once."""
+    """Flushed behind our blank, and met by a client or by nobody: with its old marker it would
+    vote at once."""
     look, looks = initialising._refuse_live_locks, []
     before = [marker_of(node) for node in own_nodes]
 
@@ -1140,7 +1332,9 @@ def test_a_refused_replacement_gives_no_marker_back_to_who_forgot_meanwhile(
     ]
 
 
-def test_a_lock_is_found_behind_any_number_of_fences(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_is_found_behind_any_number_of_fences(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Fences live for a week, and there may be more of them than are asked for together."""
     monkeypatch.setattr(initialising, "_ASKED_TOGETHER", 2)
     for number in range(9):
@@ -1152,8 +1346,11 @@ def test_a_lock_is_found_behind_any_number_of_fences(own_nodes: Nodes, monkeypat
         ask(own_nodes[0], "DEL", f"redlock:{number}")
 
 
-def test_a_replacement_s_blanks_name_the_latest_clock(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should it break off, the wait is counted from there: by an earlier clock a client would think that it had waited."""
+def test_a_replacement_s_blanks_name_the_latest_clock(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should it break off, the wait is counted from there: by an earlier clock a client would
+    think that it had waited."""
     look = initialising._Server.look
 
     def ahead(server: Any) -> None:
@@ -1172,9 +1369,15 @@ def test_a_replacement_s_blanks_name_the_latest_clock(own_nodes: Nodes, monkeypa
 
 
 def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> None:
-    """As a replacement leaves them that was killed: no marking while a lock lives, and a floor above the tokens of before."""
+    """As a replacement leaves them that was killed: no marking while a lock lives, and a floor
+    above the tokens of before."""
     for node in own_nodes:
-        ask(node, "SET", MARKER, f"redlock2 blank 1 1 {identity_of(node).memory.replication_id} nonce")
+        ask(
+            node,
+            "SET",
+            MARKER,
+            f"redlock2 blank 1 1 {identity_of(node).memory.replication_id} nonce",
+        )
     ask(own_nodes[3], "SET", "redlock:job", "somebody:1", "PX", 20000)
     ask(own_nodes[3], "SET", "redlock:job:fence", "1")
     with pytest.raises(ConfigurationError, match=r"still holds a lock, 'redlock:job'"):
@@ -1187,7 +1390,8 @@ def test_nodes_with_blanks_alone_may_be_a_cluster_in_use(own_nodes: Nodes) -> No
 def test_a_replacement_that_broke_off_leaves_no_new_cluster(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, again: bool
 ) -> None:
-    """Who never met the cluster waits for its locks, not for as long as new nodes have been up; a second run goes on at once."""
+    """Who never met the cluster waits for its locks, not for as long as new nodes have been up;
+    a second run goes on at once."""
     with redlock.Redlock(own_nodes.urls) as locks, locks.lock("orders") as lease:
         token = lease.fencing_token
     with monkeypatch.context() as patch:
@@ -1196,18 +1400,25 @@ def test_a_replacement_that_broke_off_leaves_no_new_cluster(
         with pytest.raises(SystemExit):
             initialise(own_nodes.urls, replace=True)
     with redlock.Redlock(own_nodes.urls, max_ttl=3.0, ttl=3.0, node_timeout=0.9) as fresh:
-        with pytest.raises(QuorumUnavailable, match="`redlock init --replace` has not ended: run it again"):
+        with pytest.raises(
+            QuorumUnavailable, match="`redlock init --replace` has not ended: run it again"
+        ):
             fresh.lock("orders").acquire(timeout=0)
         for node in own_nodes:
             ask(node, "DEL", "redlock:orders:fence")
-        assert {marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=3.0, replace=again)} == {3.0}
+        assert {
+            marker.max_ttl for marker in initialise(own_nodes.urls, max_ttl=3.0, replace=again)
+        } == {3.0}
         with fresh.lock("orders", timeout=PATIENCE) as lease:
             assert lease.fencing_token > token
 
 
 @pytest.mark.parametrize("forgot", [2, 3])
-def test_a_cluster_is_not_replaced_while_a_majority_has_forgotten(own_nodes: Nodes, forgot: int) -> None:
-    """A lock may live that none of the nodes shows any more. Where fewer have, one of the others would show it."""
+def test_a_cluster_is_not_replaced_while_a_majority_has_forgotten(
+    own_nodes: Nodes, forgot: int
+) -> None:
+    """A lock may live that none of the nodes shows any more. Where fewer have, one of the others
+    would show it."""
     for number, node in enumerate(own_nodes[:forgot]):
         if number % 2:
             ask(node, "FLUSHALL")
@@ -1217,35 +1428,50 @@ def test_a_cluster_is_not_replaced_while_a_majority_has_forgotten(own_nodes: Nod
         assert len(initialise(own_nodes.urls, replace=True)) == 5
         return
     before = [ask(node, "GET", MARKER) for node in own_nodes]
-    with pytest.raises(ConfigurationError, match="forgot what they granted, so locks may be valid that no node shows") as caught:
+    with pytest.raises(
+        ConfigurationError,
+        match="forgot what they granted, so locks may be valid that no node shows",
+    ) as caught:
         initialise(own_nodes.urls, replace=True)
-    assert all((node.url in str(caught.value)) == (node in own_nodes[:forgot]) for node in own_nodes)
+    assert all(
+        (node.url in str(caught.value)) == (node in own_nodes[:forgot]) for node in own_nodes
+    )
     assert [ask(node, "GET", MARKER) for node in own_nodes] == before
 
 
 @pytest.mark.filterwarnings("ignore:1 node is a plain lock", "ignore:.*an even number")
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 5), (3, 5), (5, 3), (5, 1)])
 def test_a_cluster_grows_and_shrinks_by_as_many_nodes_as_one_likes(before: int, after: int) -> None:
-    """Nodes that are new have no marker, as those which forgot; they do not keep it from being replaced."""
+    """Nodes that are new have no marker, as those which forgot; they do not keep it from being
+    replaced."""
     with Nodes(max(before, after), marked=False) as nodes:
         initialise(nodes.urls[:before])
-        assert [marker.nodes for marker in initialise(nodes.urls[:after], replace=True)] == [after] * after
+        assert [marker.nodes for marker in initialise(nodes.urls[:after], replace=True)] == [
+            after
+        ] * after
 
 
-def test_a_replacement_that_is_interrupted_gives_the_markers_back(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_that_is_interrupted_gives_the_markers_back(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = [replace(marker_of(node), since_us=0) for node in own_nodes]
     with monkeypatch.context() as patch:
-        patch.setattr(initialising, "_refuse_live_locks", Mock(side_effect=[None, KeyboardInterrupt]))
+        patch.setattr(
+            initialising, "_refuse_live_locks", Mock(side_effect=[None, KeyboardInterrupt])
+        )
         with pytest.raises(KeyboardInterrupt):
             initialise(own_nodes.urls, replace=True)
     assert [replace(marker_of(node), since_us=0) for node in own_nodes] == before
 
 
-@pytest.mark.parametrize("saved", [False, True], ids=["with nothing", "with the blank from its disk"])
+@pytest.mark.parametrize(
+    "saved", [False, True], ids=["with nothing", "with the blank from its disk"]
+)
 def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_marker_back(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch, saved: bool
 ) -> None:
-    """It restarted under the blank that it was given: what it held is gone, and it has to wait like any other that forgot."""
+    """It restarted under the blank that it was given: what it held is gone, and it has to wait
+    like any other that forgot."""
     looks = 0
 
     def looking(servers: Any) -> None:
@@ -1269,7 +1495,8 @@ def test_a_node_that_forgets_while_its_replacement_is_refused_does_not_get_its_m
 def test_a_node_that_evicts_keys_while_its_replacement_is_refused_does_not_get_its_marker_back(
     own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It threw keys away under the blank that it was given, and was put right: its marker would say nothing of that."""
+    """It threw keys away under the blank that it was given, and was put right: its marker would
+    say nothing of that."""
     look, looks = initialising._Server.look, 0
 
     def evicting(server: Any) -> None:
@@ -1292,7 +1519,9 @@ def test_a_node_that_evicts_keys_while_its_replacement_is_refused_does_not_get_i
     assert [replace(marker_of(node), since_us=0) for node in own_nodes[1:]] == before[1:]
 
 
-def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_is_founded_from_its_smallest_memory_on(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As clients do: two who found it at once meet at the first node, and not in the middle."""
     for node in own_nodes:
         with node.client() as client:
@@ -1306,8 +1535,8 @@ def test_a_cluster_is_founded_from_its_smallest_memory_on(own_nodes: Nodes, monk
 
 @both
 async def test_initialise_raises_max_ttl_and_never_lowers_it(api: Api, long_three: Cluster) -> None:
-    """A connected client learns it from the script and goes on; a longer lease is possible from then on. Nothing else of a
-    cluster can be changed that way.
+    """A connected client learns it from the script and goes on; a longer lease is possible from
+    then on. Nothing else of a cluster can be changed that way.
     """
     async with api.redlock(long_three.urls, **LONG) as locks:
         async with locks.lock("till") as lease:
@@ -1319,9 +1548,14 @@ async def test_initialise_raises_max_ttl_and_never_lowers_it(api: Api, long_thre
         async with locks.lock("till", ttl=30.0, timeout=PATIENCE):
             pass
     for lower in (29.9, LONG_TTL):
-        with pytest.raises(ConfigurationError, match=r"is below the 30 of .*: it may only be raised"):
+        with pytest.raises(
+            ConfigurationError, match=r"is below the 30 of .*: it may only be raised"
+        ):
             initialise(long_three.urls, max_ttl=lower)
-    for other, told in (({"cluster": "billing"}, "belongs to cluster '-', not 'billing'"), ({"durable": True}, "is not durable")):
+    for other, told in (
+        ({"cluster": "billing"}, "belongs to cluster '-', not 'billing'"),
+        ({"durable": True}, "is not durable"),
+    ):
         with pytest.raises(ConfigurationError, match=told):
             initialise(long_three.urls, max_ttl=60.0, **other)
     assert {marker_of(node).max_ttl for node in long_three} == {30.0}
@@ -1330,21 +1564,30 @@ async def test_initialise_raises_max_ttl_and_never_lowers_it(api: Api, long_thre
 
 @both
 @pytest.mark.parametrize("prefix", ["redlock:", "", "*shop[1]:"])
-async def test_a_cluster_is_replaced_only_when_no_lock_lives(api: Api, long_five: Cluster, prefix: str) -> None:
-    """Another list of nodes, another promise: refused while one lock key lives on one node, whatever its prefix; done then."""
+async def test_a_cluster_is_replaced_only_when_no_lock_lives(
+    api: Api, long_five: Cluster, prefix: str
+) -> None:
+    """Another list of nodes, another promise: refused while one lock key lives on one node,
+    whatever its prefix; done then."""
     five = long_five
     async with api.redlock(five.urls, **LONG, key_prefix=prefix) as locks:
         while not all(report.votes for report in await locks.nodes()):
             pass
         async with locks.lock("till"):
-            assert await until(api, lambda: all(ask(node, "EXISTS", f"{prefix}till") for node in five))
+            assert await until(
+                api, lambda: all(ask(node, "EXISTS", f"{prefix}till") for node in five)
+            )
             with pytest.raises(ConfigurationError) as caught:
                 initialise(five.urls[:3], replace=True)
             assert f"still holds a lock, {prefix + 'till'!r}" in str(caught.value)
             assert {marker_of(node).nodes for node in five} == {5}
-        assert await until(api, lambda: not any(ask(node, "EXISTS", f"{prefix}till") for node in five))
+        assert await until(
+            api, lambda: not any(ask(node, "EXISTS", f"{prefix}till") for node in five)
+        )
         initialise(five.urls[:3], replace=True, max_ttl=LONG_TTL, cluster="smaller")
-        with pytest.raises(ConfigurationError, match="belongs to a cluster of 3 nodes, and this list has 5"):
+        with pytest.raises(
+            ConfigurationError, match="belongs to a cluster of 3 nodes, and this list has 5"
+        ):
             await locks.lock("till").acquire(timeout=PATIENCE)
     async with api.redlock(five.urls[:3], **LONG) as locks, locks.lock("till", timeout=0):
         pass
@@ -1355,7 +1598,8 @@ async def test_a_cluster_is_replaced_only_when_no_lock_lives(api: Api, long_five
 
 @both
 async def test_names_that_are_ours_are_refused(api: Api, three: Cluster) -> None:
-    """A lock on the marker or on a fence would let anybody's ttl decide who votes: refused before anything is sent."""
+    """A lock on the marker or on a fence would let anybody's ttl decide who votes: refused
+    before anything is sent."""
     for prefix, resource in (
         ("redlock:", "node"),
         ("", "redlock:node"),
@@ -1379,8 +1623,11 @@ async def test_names_that_are_ours_are_refused(api: Api, three: Cluster) -> None
 
 
 @both
-async def test_an_extension_counts_after_a_reconnect_to_the_same_server(api: Api, long_three: Cluster) -> None:
-    """Somebody closes every connection. Run id and marker are the same, so what the script answers counts, at once."""
+async def test_an_extension_counts_after_a_reconnect_to_the_same_server(
+    api: Api, long_three: Cluster
+) -> None:
+    """Somebody closes every connection. Run id and marker are the same, so what the script
+    answers counts, at once."""
     journal = Journal(api)
     async with api.redlock(long_three.urls, **LONG, on_event=journal) as locks:
         async with locks.lock("till") as lease:
@@ -1401,7 +1648,8 @@ async def test_an_extension_counts_after_a_reconnect_to_the_same_server(api: Api
 
 @both
 async def test_contention_is_told_from_quarantine(api: Api, long_five: Cluster) -> None:
-    """Two nodes in quarantine and three that are held: a majority answered, so it is contention, with the two named."""
+    """Two nodes in quarantine and three that are held: a majority answered, so it is contention,
+    with the two named."""
     async with api.redlock(long_five.urls, **LONG) as locks:
         async with locks.lock("till"):
             for node in long_five[:2]:

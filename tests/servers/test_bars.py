@@ -1,4 +1,5 @@
-"""What can be counted about speed and cleanliness; what must be timed is a benchmark's business, not a test's."""
+"""What can be counted about speed and cleanliness; what must be timed is a benchmark's business,
+not a test's."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ def count_system_calls(mode: str, urls: list[str]) -> dict[str, int]:
     assert worker.stdout is not None
     try:
         assert worker.stdout.readline() == "ready\n"
-        tracer = subprocess.Popen(["strace", "-f", "-c", "-p", str(worker.pid)], stderr=subprocess.PIPE, text=True)
+        tracer = subprocess.Popen(
+            ["strace", "-f", "-c", "-p", str(worker.pid)], stderr=subprocess.PIPE, text=True
+        )
         assert tracer.stderr is not None
         attached = tracer.stderr.readline()
         if "attached" not in attached:
@@ -79,21 +82,28 @@ def count_system_calls(mode: str, urls: list[str]) -> dict[str, int]:
         worker.stdin.close()
         worker.wait()
         worker.stdout.close()
-    rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", summary, re.MULTILINE)
+    rows = re.findall(
+        r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", summary, re.MULTILINE
+    )
     return {name: int(calls) for calls, name in rows if name != "total"}
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not on the PATH (Debian: apt-get install strace)")
+@pytest.mark.skipif(
+    shutil.which("strace") is None,
+    reason="strace is not on the PATH (Debian: apt-get install strace)",
+)
 @pytest.mark.parametrize(("mode", "spare"), [("blocking", 4), ("asyncio", 8)])
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_a_pair_costs_the_system_calls_it_cannot_avoid(mode: str, spare: int, size: int) -> None:
-    """Acquire and release on n nodes: 4n + 4 calls blocking, 4n + 8 in asyncio, no memory mapping and no futex for each."""
+    """Acquire and release on n nodes: 4n + 4 calls blocking, 4n + 8 in asyncio, no memory
+    mapping and no futex for each."""
     with Nodes(size) as nodes:
         calls = count_system_calls(mode, nodes.urls)
     assert sum(calls.values()) / PAIRS <= 4 * size + spare, calls
     # A new arena of the allocator, once in a thousand pairs, is not a call per pair.
     assert calls.get("mmap", 0) + calls.get("munmap", 0) <= 3, calls
-    # Nor are the two or three futexes for which the thread that hears of hang-ups has the interpreter, twice a second.
+    # Nor are the two or three futexes for which the thread that hears of hang-ups has the
+    # interpreter, twice a second.
     assert calls.get("futex", 0) <= PAIRS // 50, calls
 
 
@@ -105,7 +115,8 @@ def slow_urls(nodes: Nodes) -> Iterator[list[str]]:
 
 
 def test_the_first_use_takes_two_round_trips_after_tcp(nodes: Nodes) -> None:
-    """Connect, identity and first acquire: one flight for admission, one for the lock, on every connection."""
+    """Connect, identity and first acquire: one flight for admission, one for the lock, on every
+    connection."""
     with late_proxies(nodes, delay=0.005) as proxies:
         with redlock.Redlock([proxy.url for proxy in proxies]) as locks:
             lease = locks.lock("first").acquire()
@@ -127,13 +138,18 @@ def lock_keys(nodes: Nodes) -> list[bytes]:
     left: list[bytes] = []
     for node in nodes:
         with node.client() as client:
-            left += [key for key in client.scan_iter() if key != b"redlock:node" and not key.endswith(b":fence")]
+            left += [
+                key
+                for key in client.scan_iter()
+                if key != b"redlock:node" and not key.endswith(b":fence")
+            ]
     return left
 
 
 @pytest.mark.parametrize("api", ["blocking", "asyncio"])
 def test_no_ghost_lock_stays_when_chunks_come_late(nodes: Nodes, api: str) -> None:
-    """A tenth of all chunks 60 ms late, 150 pairs: a release never overtakes its acquire, so no key stays behind."""
+    """A tenth of all chunks 60 ms late, 150 pairs: a release never overtakes its acquire, so no
+    key stays behind."""
     with late_proxies(nodes, delay=0.002, late=0.06, share=0.1) as proxies:
         urls = [proxy.url for proxy in proxies]
         if api == "blocking":
@@ -163,7 +179,8 @@ def descriptors() -> int:
 
 
 def test_a_stopped_node_makes_nothing_grow_for_threads(own_nodes: Nodes) -> None:
-    """Three hundred pairs with one node stopped, warm and cold: no thread and no descriptor more."""
+    """Three hundred pairs with one node stopped, warm and cold: no thread and no descriptor
+    more."""
     with redlock.Redlock(own_nodes.urls) as locks:
         for _ in range(20):
             assert locks.lock("stopped").acquire().release()  # type: ignore[union-attr]
@@ -216,7 +233,8 @@ print("done", flush=True)
 
 @pytest.mark.parametrize("password", [False, True])
 def test_a_process_ends_at_once_while_a_node_is_stopped(own_nodes: Nodes, password: bool) -> None:
-    """Nothing of ours holds an interpreter back that wants to exit, not even a handshake that nobody answers."""
+    """Nothing of ours holds an interpreter back that wants to exit, not even a handshake that
+    nobody answers."""
     urls = own_nodes.urls
     if password:
         for node in own_nodes:
@@ -224,12 +242,16 @@ def test_a_process_ends_at_once_while_a_node_is_stopped(own_nodes: Nodes, passwo
                 client.config_set("requirepass", "s3cret")
         urls = [url.replace("redis://", "redis://:s3cret@") for url in urls]
     own_nodes[1].pause()
-    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", LEAVER, *urls], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", LEAVER, *urls], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"done\n"
     ended = os.pidfd_open(process.pid)
     try:
-        assert select.select([ended], [], [], 0.5)[0], "the process was still there after half a second"
+        assert select.select([ended], [], [], 0.5)[0], (
+            "the process was still there after half a second"
+        )
     finally:
         os.close(ended)
         process.kill()

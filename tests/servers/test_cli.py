@@ -49,7 +49,12 @@ def environment(nodes: Nodes | Sequence[str] | None) -> dict[str, str]:
 def run(nodes: Nodes | Sequence[str] | None, *words: str) -> subprocess.CompletedProcess[str]:
     """Run `redlock` to its end."""
     return subprocess.run(
-        [*CLI, *words], env=environment(nodes), capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL
+        [*CLI, *words],
+        env=environment(nodes),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -100,7 +105,8 @@ def status_of(nodes: Nodes, resource: str) -> Any:
 
 
 def test_lock_runs_the_command_with_its_token_and_gives_its_status(nodes: Nodes) -> None:
-    """The command finds resource and token in its environment; its status and its stdout are all that comes out."""
+    """The command finds resource and token in its environment; its status and its stdout are all
+    that comes out."""
     script = "echo $REDLOCK_RESOURCE $REDLOCK_FENCING_TOKEN; exit 7"
     first, second = (run(nodes, "lock", "job", "--", "sh", "-c", script) for _ in range(2))
     assert (first.returncode, first.stderr) == (7, "")
@@ -112,7 +118,8 @@ def test_lock_runs_the_command_with_its_token_and_gives_its_status(nodes: Nodes)
 def test_lock_is_held_while_the_command_runs_and_released_when_it_ends(
     nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """Held with the very token the command was given, for longer than a ttl; free at once when the command ended."""
+    """Held with the very token the command was given, for longer than a ttl; free at once when
+    the command ended."""
     script = "echo $REDLOCK_FENCING_TOKEN; read _ < $0; echo done"
     fifo = Path(nodes.folder, "fifo")
     os.mkfifo(fifo)
@@ -132,11 +139,16 @@ def test_lock_is_held_while_the_command_runs_and_released_when_it_ends(
 
 def test_lock_gives_128_plus_the_signal_that_ended_the_command(nodes: Nodes) -> None:
     """As a shell has it."""
-    assert run(nodes, "lock", "job", "--", "sh", "-c", "kill -KILL $$").returncode == 128 + signal.SIGKILL
+    assert (
+        run(nodes, "lock", "job", "--", "sh", "-c", "kill -KILL $$").returncode
+        == 128 + signal.SIGKILL
+    )
 
 
 @pytest.mark.parametrize("how", [["--no-wait"], ["--timeout", "0.3"]])
-def test_lock_of_somebody_else_is_status_4_and_runs_nothing(nodes: Nodes, tmp_path: Path, how: list[str]) -> None:
+def test_lock_of_somebody_else_is_status_4_and_runs_nothing(
+    nodes: Nodes, tmp_path: Path, how: list[str]
+) -> None:
     """Contended is a status of its own."""
     with Redlock(nodes.urls) as locks, locks.lock("job"):
         result = run(nodes, "lock", "job", *how, "--", "touch", str(tmp_path / "ran"))
@@ -153,7 +165,9 @@ def test_lock_takes_the_key_of_the_given_prefix(nodes: Nodes) -> None:
         assert run(nodes, *args, "third:", "--", "true").returncode == 0
 
 
-def test_lock_without_a_majority_is_status_5_and_runs_nothing(own_nodes: Nodes, tmp_path: Path) -> None:
+def test_lock_without_a_majority_is_status_5_and_runs_nothing(
+    own_nodes: Nodes, tmp_path: Path
+) -> None:
     """An outage is not contention."""
     for node in own_nodes[:3]:
         node.kill()
@@ -173,7 +187,9 @@ def test_lock_without_a_majority_is_status_5_and_runs_nothing(own_nodes: Nodes, 
         (["lock", "", "--", "true"], "resource"),
     ],
 )
-def test_lock_refuses_what_cannot_work_with_status_2(nodes: Nodes, words: list[str], named: str) -> None:
+def test_lock_refuses_what_cannot_work_with_status_2(
+    nodes: Nodes, words: list[str], named: str
+) -> None:
     """Usage and configuration are status 2, and the message names what is wrong."""
     result = run(nodes, *words)
     assert result.returncode == 2
@@ -206,7 +222,8 @@ def test_a_command_that_cannot_run_is_status_127_or_126(nodes: Nodes, tmp_path: 
 def test_a_command_that_ignores_sigterm_is_killed_before_the_validity_ends(
     own_nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """With a majority of the nodes stopped: first SIGTERM, then SIGKILL, all before the last confirmed deadline."""
+    """With a majority of the nodes stopped: first SIGTERM, then SIGKILL, all before the last
+    confirmed deadline."""
     ttl = 2.0
     process = start(own_nodes, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT)
     assert line(process).startswith("ready")
@@ -215,13 +232,15 @@ def test_a_command_that_ignores_sigterm_is_killed_before_the_validity_ends(
         node.pause()
         stopped_at = now()
     last = beats(process)
-    # Nothing was confirmed by a majority after the third node had stopped, so no validity reaches further than this.
+    # Nothing was confirmed by a majority after the third node had stopped, so no validity reaches
+    # further than this.
     assert stopped_at < last["asked"] < last["beat"] < stopped_at + ttl * 0.99 - 0.002
     assert process.wait(TIMEOUT) == 6
     assert process.stderr is not None
     said = process.stderr.read()
     assert "cannot renew" in said
-    assert "killed the command" in said  # By its supervisor; the guard is only for when that one sleeps.
+    # By its supervisor; the guard is only for when that one sleeps.
+    assert "killed the command" in said
 
 
 def test_a_full_stderr_keeps_no_command_alive(own_nodes: Nodes) -> None:
@@ -235,7 +254,9 @@ def test_a_full_stderr_keeps_no_command_alive(own_nodes: Nodes) -> None:
     os.set_blocking(writer, True)
     words = [*CLI, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT]
     with (
-        subprocess.Popen(words, env=environment(own_nodes), stdout=subprocess.PIPE, stderr=writer, text=True) as process,
+        subprocess.Popen(
+            words, env=environment(own_nodes), stdout=subprocess.PIPE, stderr=writer, text=True
+        ) as process,
         contextlib.ExitStack() as stack,
     ):
         stack.callback(process.kill)
@@ -257,12 +278,17 @@ def test_a_full_stderr_keeps_no_command_alive(own_nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize("missing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_standard_stream_that_is_not_there_changes_nothing(nodes: Nodes, tmp_path: Path, missing: str) -> None:
-    """The number of a closed one would go to the next pipe, and the guard closes those of the standard streams."""
+def test_a_standard_stream_that_is_not_there_changes_nothing(
+    nodes: Nodes, tmp_path: Path, missing: str
+) -> None:
+    """The number of a closed one would go to the next pipe, and the guard closes those of the
+    standard streams."""
     ran = tmp_path / "ran"
     words = [*CLI, "lock", "job", "--timeout", "20", "--", "sh", "-c", f"echo yes > {ran}; exit 7"]
     shell = f"{shlex.join(words)} {missing}"
-    done = subprocess.run(["sh", "-c", shell], env=environment(nodes), capture_output=True, timeout=TIMEOUT)
+    done = subprocess.run(
+        ["sh", "-c", shell], env=environment(nodes), capture_output=True, timeout=TIMEOUT
+    )
     assert (done.returncode, ran.read_text() if ran.exists() else "") == (7, "yes\n")
 
 
@@ -276,12 +302,15 @@ def test_a_stderr_that_cannot_be_written_changes_no_status(nodes: Nodes, unheard
         with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as pipe:
             where = {"full disk": full, "nobody reads": pipe, "closed": None}[unheard]
             shell = f"{shlex.join(words)} 2>&-" if unheard == "closed" else shlex.join(words)
-            done = subprocess.run(["sh", "-c", shell], env=environment(nodes), stderr=where, timeout=TIMEOUT)
+            done = subprocess.run(
+                ["sh", "-c", shell], env=environment(nodes), stderr=where, timeout=TIMEOUT
+            )
     assert done.returncode == 4
 
 
 def test_a_signal_that_nobody_heard_is_not_forgotten() -> None:
-    """What a handler raises in a hook of the interpreter, at a fork for instance, is printed and forgotten."""
+    """What a handler raises in a hook of the interpreter, at a fork for instance, is printed and
+    forgotten."""
     signals = Signals()
     with signals:
         with contextlib.suppress(Interrupted):
@@ -328,7 +357,9 @@ def test_signals_are_forwarded_to_the_command(
     nodes: Nodes, start: Callable[..., subprocess.Popen[str]], signum: signal.Signals
 ) -> None:
     """The command decides what to do with them, and its status counts."""
-    script = f"trap 'echo got it; exit 3' {signum.name[3:]}; echo ready; while :; do sleep 0.02; done"
+    script = (
+        f"trap 'echo got it; exit 3' {signum.name[3:]}; echo ready; while :; do sleep 0.02; done"
+    )
     process = start(nodes, "lock", "job", "--", "sh", "-c", script)
     assert line(process) == "ready"
     process.send_signal(signum)
@@ -337,7 +368,9 @@ def test_signals_are_forwarded_to_the_command(
     assert status_of(nodes, "job").held is False
 
 
-def test_a_signal_ends_the_wait_for_the_lock(nodes: Nodes, start: Callable[..., subprocess.Popen[str]]) -> None:
+def test_a_signal_ends_the_wait_for_the_lock(
+    nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
+) -> None:
     """Nothing was running yet, so the signal ends redlock itself, and no lock stays behind."""
     with Redlock(nodes.urls) as locks:
         with locks.lock("job"):
@@ -356,8 +389,11 @@ def test_what_the_command_leaves_running_in_its_group_is_killed(nodes: Nodes) ->
     assert (result.returncode, result.stdout) == (0, "left\n")
 
 
-def test_the_command_is_stopped_when_its_supervisor_is_killed(nodes: Nodes, start: Callable[..., subprocess.Popen[str]]) -> None:
-    """SIGKILL for redlock: the command gets SIGTERM at once, and SIGKILL before the validity ends."""
+def test_the_command_is_stopped_when_its_supervisor_is_killed(
+    nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """SIGKILL for redlock: the command gets SIGTERM at once, and SIGKILL before the validity
+    ends."""
     ttl = 2.0
     process = start(nodes, "lock", "job", "--ttl", str(ttl), "--", sys.executable, "-c", BEAT)
     assert line(process).startswith("ready")
@@ -367,7 +403,9 @@ def test_the_command_is_stopped_when_its_supervisor_is_killed(nodes: Nodes, star
     assert killed_at - 0.1 < last["asked"] < last["beat"] < killed_at + ttl * 0.99 - 0.002
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the death of another's child is seen through a pidfd")
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="the death of another's child is seen through a pidfd"
+)
 def test_the_command_is_stopped_when_its_supervisor_sleeps_past_the_deadline(
     nodes: Nodes, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -377,7 +415,8 @@ def test_the_command_is_stopped_when_its_supervisor_sleeps_past_the_deadline(
     command = os.pidfd_open(int(line(process).split()[1]))
     process.send_signal(signal.SIGSTOP)
     stopped_at = now()
-    assert select.select([command], [], [], TIMEOUT)[0]  # It is dead, though its parent could not wait for it.
+    # It is dead, though its parent could not wait for it.
+    assert select.select([command], [], [], TIMEOUT)[0]
     os.close(command)
     process.send_signal(signal.SIGCONT)
     assert beats(process)["beat"] < stopped_at + ttl * 0.99 - 0.002
@@ -411,7 +450,11 @@ def test_status_says_who_holds_a_lock(nodes: Nodes) -> None:
         told = json.loads(run(nodes, "status", "job", "--json").stdout)
     assert str(lease.fencing_token) in words
     assert lease.owner not in words  # Whoever has the whole value can release the lock.
-    assert (told["held"], told["fencing_token"], told["expires"]) == (True, lease.fencing_token, True)
+    assert (told["held"], told["fencing_token"], told["expires"]) == (
+        True,
+        lease.fencing_token,
+        True,
+    )
     assert 0 < told["ttl_left"] <= 10
     assert [node["node"] for node in told["nodes"]] == nodes.urls
     assert all(node["held"] for node in told["nodes"])
@@ -424,7 +467,12 @@ def test_status_names_a_lock_without_expiry(nodes: Nodes) -> None:
             client.set("redlock:job", "somebody")
     assert "WITHOUT AN EXPIRY" in run(nodes, "status", "job").stdout
     told = json.loads(run(nodes, "status", "job", "--json").stdout)
-    assert (told["held"], told["expires"], told["ttl_left"], told["fencing_token"]) == (True, False, None, None)
+    assert (told["held"], told["expires"], told["ttl_left"], told["fencing_token"]) == (
+        True,
+        False,
+        None,
+        None,
+    )
 
 
 def test_status_reads_the_keys_of_the_given_prefix(nodes: Nodes) -> None:
@@ -467,7 +515,8 @@ def test_nodes_reports_every_node_and_the_majority(own_nodes: Nodes) -> None:
 
 
 def test_nodes_shows_misfits_instead_of_failing() -> None:
-    """Nodes that must not vote are what an operator wants to see here, not an error about the list."""
+    """Nodes that must not vote are what an operator wants to see here, not an error about the
+    list."""
     with Nodes(3, marked=False, options={"maxmemory-policy": "allkeys-lru"}) as nodes:
         result = run(nodes, "nodes")
     assert result.returncode == 1
@@ -475,7 +524,8 @@ def test_nodes_shows_misfits_instead_of_failing() -> None:
 
 
 def test_nodes_waits_until_a_quarantine_is_over() -> None:
-    """A node that lost its data votes again after max_ttl and a margin, if somebody stays to see it."""
+    """A node that lost its data votes again after max_ttl and a margin, if somebody stays to see
+    it."""
     with Nodes(3, max_ttl=5.0) as nodes:
         nodes[0].restart()
         told = json.loads(run(nodes, "nodes", "--json").stdout)
@@ -494,7 +544,9 @@ def test_init_marks_a_new_cluster_so_that_locks_are_granted_at_once() -> None:
     """And says what it promised."""
     with Nodes(3, marked=False) as nodes:
         assert run(nodes, "lock", "job", "--no-wait", "--", "true").returncode == 5
-        told = json.loads(run(nodes, "init", "--max-ttl", "30", "--cluster", "blue", "--json").stdout)
+        told = json.loads(
+            run(nodes, "init", "--max-ttl", "30", "--cluster", "blue", "--json").stdout
+        )
         assert (told["max_ttl"], told["durable"], told["cluster"]) == (30.0, False, "blue")
         assert [node["node"] for node in told["nodes"]] == nodes.urls
         assert run(nodes, "lock", "job", "--no-wait", "--", "true").returncode == 0
@@ -558,7 +610,9 @@ def test_no_credential_is_ever_shown() -> None:
 def test_without_its_extra_the_command_line_says_what_to_install() -> None:
     """One line, status 2; the library itself works without."""
     program = "import sys; sys.modules['rich'] = None; import redlock.cli; redlock.cli.main()"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "redlock-quorum[cli]" in result.stderr
@@ -574,8 +628,11 @@ def test_help_is_there_for_every_command(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["nodes"], ["nodes", "--json"], ["status", "orders"]])
-def test_a_reader_that_has_gone_is_no_statement_about_the_nodes(nodes: Nodes, command: list[str]) -> None:
-    """As for any program in a pipe: 128 and SIGPIPE, and no traceback. 1 would mean that no majority votes."""
+def test_a_reader_that_has_gone_is_no_statement_about_the_nodes(
+    nodes: Nodes, command: list[str]
+) -> None:
+    """As for any program in a pipe: 128 and SIGPIPE, and no traceback. 1 would mean that no
+    majority votes."""
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(

@@ -1,7 +1,8 @@
-"""From whatever names a node to a connection: every form, both APIs, TLS, wrong credentials; and no credential ever told.
+"""From whatever names a node to a connection: every form, both APIs, TLS, wrong credentials; and no
+credential ever told.
 
-The commands that a connection costs are counted at the server, and the private names of redis-py that dialling touches are
-held by a test of their own.
+The commands that a connection costs are counted at the server, and the private names of redis-py
+that dialling touches are held by a test of their own.
 """
 
 from __future__ import annotations
@@ -42,7 +43,18 @@ PATIENCE = 20.0
 RESOURCE = "rechnung:42"
 USER = "app"
 PASSWORD = "pä:ss/w@rd %20#?"
-RIGHTS = ["+eval", "+evalsha", "+script|load", "+info", "+time", "+get", "+set", "+del", "+pttl", "+pexpire"]
+RIGHTS = [
+    "+eval",
+    "+evalsha",
+    "+script|load",
+    "+info",
+    "+time",
+    "+get",
+    "+set",
+    "+del",
+    "+pttl",
+    "+pexpire",
+]
 """What ARCHITECTURE.md says an ACL user needs."""
 
 
@@ -95,12 +107,33 @@ def desk(module: ModuleType) -> Iterator[Callable[..., Desk]]:
 
 @pytest.fixture(scope="module")
 def trio() -> Iterator[Nodes]:
-    """Three servers with a unix socket each, an ACL user with just the rights it needs, and database 3 set up as well."""
+    """Three servers with a unix socket each, an ACL user with just the rights it needs, and
+    database 3 set up as well."""
     with Nodes(3, options={"unixsocket": "server.sock"}) as nodes:
         for node in nodes:
             with node.client() as admin:
-                admin.execute_command("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "resetkeys", "~redlock:*", "-@all", *RIGHTS)
-                admin.execute_command("ACL", "SETUSER", "selecting", "on", ">pw", "~redlock:*", "-@all", "+select", *RIGHTS)
+                admin.execute_command(
+                    "ACL",
+                    "SETUSER",
+                    USER,
+                    "on",
+                    f">{PASSWORD}",
+                    "resetkeys",
+                    "~redlock:*",
+                    "-@all",
+                    *RIGHTS,
+                )
+                admin.execute_command(
+                    "ACL",
+                    "SETUSER",
+                    "selecting",
+                    "on",
+                    ">pw",
+                    "~redlock:*",
+                    "-@all",
+                    "+select",
+                    *RIGHTS,
+                )
         initialise([f"{url}/3" for url in nodes.urls])
         yield nodes
 
@@ -139,31 +172,56 @@ def with_everything_on(node: Any) -> redis.Redis:
 
 FORMS: dict[str, Callable[[Any], Any]] = {
     "URL": lambda node: node.url,
-    "URL with user and password": lambda node: f"redis://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{node.port}",
+    "URL with user and password": lambda node: (
+        f"redis://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{node.port}"
+    ),
     "URL with database": lambda node: f"{node.url}/3",
     "URL with user and database": lambda node: f"redis://selecting:pw@127.0.0.1:{node.port}/3",
-    "URL with everything in the query": lambda node: f"{node.url}?username={USER}&password={quote(PASSWORD, safe='')}&db=0",
+    "URL with everything in the query": lambda node: (
+        f"{node.url}?username={USER}&password={quote(PASSWORD, safe='')}&db=0"
+    ),
     "unix URL": lambda node: f"unix://{socket_of(node)}",
-    "unix URL with user, password and database": lambda node: f"unix://selecting:pw@{socket_of(node)}?db=3",
+    "unix URL with user, password and database": lambda node: (
+        f"unix://selecting:pw@{socket_of(node)}?db=3"
+    ),
     "dict": lambda node: {"host": "127.0.0.1", "port": node.port},
-    "dict with user and password": lambda node: {"host": "127.0.0.1", "port": node.port, "username": USER, "password": PASSWORD},
+    "dict with user and password": lambda node: {
+        "host": "127.0.0.1",
+        "port": node.port,
+        "username": USER,
+        "password": PASSWORD,
+    },
     "dict with a unix socket": lambda node: {"unix_socket_path": socket_of(node)},
-    "dict with a credential provider": lambda node: {"port": node.port, "credential_provider": Provider(USER, PASSWORD)},
+    "dict with a credential provider": lambda node: {
+        "port": node.port,
+        "credential_provider": Provider(USER, PASSWORD),
+    },
     "client": lambda node: redis.Redis(host="127.0.0.1", port=node.port),
-    "client with user and password": lambda node: redis.Redis(port=node.port, username=USER, password=PASSWORD),
+    "client with user and password": lambda node: redis.Redis(
+        port=node.port, username=USER, password=PASSWORD
+    ),
     "client from a URL with database": lambda node: redis.Redis.from_url(f"{node.url}/3"),
     "client with a unix socket": lambda node: redis.Redis(unix_socket_path=socket_of(node)),
     "client with everything on": with_everything_on,
-    "client with a blocking pool": lambda node: redis.Redis(connection_pool=redis.BlockingConnectionPool(port=node.port)),
+    "client with a blocking pool": lambda node: redis.Redis(
+        connection_pool=redis.BlockingConnectionPool(port=node.port)
+    ),
     "asyncio client": lambda node: redis.asyncio.Redis(host="127.0.0.1", port=node.port),
-    "asyncio client with user": lambda node: redis.asyncio.Redis(port=node.port, username=USER, password=PASSWORD, db=0),
-    "asyncio client from a unix URL with database": lambda node: redis.asyncio.Redis.from_url(f"unix://{socket_of(node)}?db=3"),
+    "asyncio client with user": lambda node: redis.asyncio.Redis(
+        port=node.port, username=USER, password=PASSWORD, db=0
+    ),
+    "asyncio client from a unix URL with database": lambda node: redis.asyncio.Redis.from_url(
+        f"unix://{socket_of(node)}?db=3"
+    ),
 }
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_a_node_works_in_both_apis(desk: Callable[..., Desk], trio: Nodes, form: str) -> None:
-    """Taken, extended, verified, looked at and released; on the right database, and named without a credential."""
+def test_every_form_of_a_node_works_in_both_apis(
+    desk: Callable[..., Desk], trio: Nodes, form: str
+) -> None:
+    """Taken, extended, verified, looked at and released; on the right database, and named
+    without a credential."""
     specs = [FORMS[form](node) for node in trio]
     locks = desk(specs)
     locks.use()
@@ -185,12 +243,18 @@ def test_forms_may_be_mixed(desk: Callable[..., Desk], trio: Nodes) -> None:
     locks = desk([trio.urls[0], client, {"unix_socket_path": socket_of(trio[2])}])
     locks.use()
     names = [report.node for report in locks.wait(locks.locks.nodes())]
-    assert names == [trio.urls[0], f"redis://localhost:{trio[1].port}", f"unix://{socket_of(trio[2])}"]
+    assert names == [
+        trio.urls[0],
+        f"redis://localhost:{trio[1].port}",
+        f"unix://{socket_of(trio[2])}",
+    ]
     client.close()
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_an_ipv6_address_is_dialled_and_named_in_brackets(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
+def test_an_ipv6_address_is_dialled_and_named_in_brackets(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
     """`redis://[::1]:port`, in the name as in the URL."""
     for node in own_nodes:
         with node.client() as admin:
@@ -202,7 +266,9 @@ def test_an_ipv6_address_is_dialled_and_named_in_brackets(desk: Callable[..., De
     locks = desk(urls)
     locks.use()
     assert all(url in repr(locks.locks) for url in urls)
-    assert [endpoint.name for endpoint in endpoints([{"host": "::1", "port": 7}])] == ["redis://[::1]:7"]
+    assert [endpoint.name for endpoint in endpoints([{"host": "::1", "port": 7}])] == [
+        "redis://[::1]:7"
+    ]
 
 
 # Wrong credentials, and where they must not be seen
@@ -223,7 +289,8 @@ class Fake:
         return int(self._listener.getsockname()[1])
 
     def close(self) -> None:
-        """Also the connection that it has: a client whose loop does not run just now has not closed its end."""
+        """Also the connection that it has: a client whose loop does not run just now has not
+        closed its end."""
         self._listener.shutdown(socket.SHUT_RDWR)
         served = self._served
         if served is not None:
@@ -240,7 +307,9 @@ class Fake:
                 with connection, suppress(OSError):
                     connection.settimeout(PATIENCE)
                     while heard := connection.recv(65536).decode():
-                        words = " ".join(f"'{word}'" for word in re.findall(r"\r\n([^$*\r\n]+)", heard))
+                        words = " ".join(
+                            f"'{word}'" for word in re.findall(r"\r\n([^$*\r\n]+)", heard)
+                        )
                         connection.sendall(f"-{self._answer.format(words)}\r\n".encode())
 
 
@@ -248,7 +317,8 @@ SECRET = "hunter2-correct-horse"
 
 
 class Ear:
-    """Everything that is said where somebody might read it: log lines, events, errors with their causes, reprs."""
+    """Everything that is said where somebody might read it: log lines, events, errors with their
+    causes, reprs."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
@@ -260,7 +330,12 @@ class Ear:
 
     def error(self, error: BaseException | None) -> None:
         while error is not None:
-            self._heard += [str(error), repr(error), repr(error.args), *traceback.format_exception(error)]
+            self._heard += [
+                str(error),
+                repr(error),
+                repr(error.args),
+                *traceback.format_exception(error),
+            ]
             for vote in getattr(error, "votes", ()):
                 self._heard += [str(vote), repr(vote), str(vote.error)]
             error = error.__cause__ or error.__context__
@@ -270,8 +345,13 @@ class Ear:
             self._heard += [str(thing), repr(thing), f"{thing}"]
 
     def text(self) -> str:
-        records = [f"{record.getMessage()} {record.exc_text} {record.__dict__}" for record in self._caplog.records]
-        return "\n".join([*self._heard, *records, *(thread.name for thread in threading.enumerate())])
+        records = [
+            f"{record.getMessage()} {record.exc_text} {record.__dict__}"
+            for record in self._caplog.records
+        ]
+        return "\n".join(
+            [*self._heard, *records, *(thread.name for thread in threading.enumerate())]
+        )
 
 
 def secretive(nodes: Sequence[Any], bad: Callable[[int], Any], count: int) -> list[Any]:
@@ -309,13 +389,19 @@ def try_and_listen(locks: Desk, ear: Ear) -> BaseException | None:
 def test_a_wrong_password_costs_a_vote_and_on_a_majority_is_a_configuration_error(
     desk: Callable[..., Desk], trio: Nodes, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One of three: the lock is granted. Two: named, with the server's reason. The password is told nowhere."""
+    """One of three: the lock is granted. Two: named, with the server's reason. The password is
+    told nowhere."""
     ear = Ear(caplog)
     assert try_and_listen(desk(secretive(trio, WRONG[form], 1), on_event=ear.event), ear) is None
     error = try_and_listen(desk(secretive(trio, WRONG[form], 2), on_event=ear.event), ear)
     assert isinstance(error, ConfigurationError)
     assert str(error).count("refused our credentials (") == 2
-    assert re.search("AuthenticationError" if form == "provider" else "invalid username-password|called without any", str(error))
+    assert re.search(
+        "AuthenticationError"
+        if form == "provider"
+        else "invalid username-password|called without any",
+        str(error),
+    )
     assert SECRET not in ear.text()
 
 
@@ -332,10 +418,13 @@ ECHOES = [
 def test_a_server_that_repeats_the_password_is_not_quoted(
     desk: Callable[..., Desk], trio: Nodes, answer: str, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Some servers repeat what they did not understand; the reason is told, and the password is not."""
+    """Some servers repeat what they did not understand; the reason is told, and the password is
+    not."""
     ear = Ear(caplog)
     with closing(Fake(answer)) as first, closing(Fake(answer)) as second:
-        locks = desk([WRONG[form](first.port), WRONG[form](second.port), trio.urls[2]], on_event=ear.event)
+        locks = desk(
+            [WRONG[form](first.port), WRONG[form](second.port), trio.urls[2]], on_event=ear.event
+        )
         error = try_and_listen(locks, ear)
     assert isinstance(error, ConfigurationError | QuorumUnavailable)
     assert re.search("said |refused our credentials", str(error))
@@ -347,8 +436,12 @@ def test_a_long_password_that_is_repeated_in_part_is_not_quoted(
 ) -> None:
     """A server cuts what it quotes, so the password would not be found in it whole."""
     ear, password = Ear(caplog), "x" * 20 + SECRET * 20
-    with closing(Fake(f"ERR unknown command 'AUTH', with args beginning with: '{password[:128]}'")) as fake:
-        locks = desk([f"redis://:{password}@127.0.0.1:{fake.port}", *trio.urls[:2]], on_event=ear.event)
+    with closing(
+        Fake(f"ERR unknown command 'AUTH', with args beginning with: '{password[:128]}'")
+    ) as fake:
+        locks = desk(
+            [f"redis://:{password}@127.0.0.1:{fake.port}", *trio.urls[:2]], on_event=ear.event
+        )
         assert try_and_listen(locks, ear) is None
     assert SECRET not in ear.text()
 
@@ -369,11 +462,16 @@ def test_what_a_credential_provider_raises_is_not_quoted(
     assert SECRET not in ear.text()
 
 
-def test_missing_rights_are_refused_with_the_server_s_words(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """An ACL without EVALSHA, or for other keys: NOPERM, and a configuration error when a majority says so."""
+def test_missing_rights_are_refused_with_the_server_s_words(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
+    """An ACL without EVALSHA, or for other keys: NOPERM, and a configuration error when a
+    majority says so."""
     for node in own_nodes:
         with node.client() as admin:
-            admin.execute_command("ACL", "SETUSER", "mute", "on", ">pw", "~redlock:*", "+@all", "-evalsha", "-eval")
+            admin.execute_command(
+                "ACL", "SETUSER", "mute", "on", ">pw", "~redlock:*", "+@all", "-evalsha", "-eval"
+            )
             admin.execute_command("ACL", "SETUSER", "stray", "on", ">pw", "~other:*", "+@all")
     for user in ("mute", "stray"):
         bad = [f"redis://{user}:pw@127.0.0.1:{node.port}" for node in own_nodes]
@@ -439,9 +537,14 @@ BAD: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("nodes", "reason"), BAD, ids=lambda value: str(value)[:30] if isinstance(value, str) else None)
-def test_a_node_list_that_cannot_work_is_refused_at_once(module: ModuleType, nodes: Any, reason: str) -> None:
-    """By the constructor, naming the entry and what is wrong with it; never a password, not even in what caused it."""
+@pytest.mark.parametrize(
+    ("nodes", "reason"), BAD, ids=lambda value: str(value)[:30] if isinstance(value, str) else None
+)
+def test_a_node_list_that_cannot_work_is_refused_at_once(
+    module: ModuleType, nodes: Any, reason: str
+) -> None:
+    """By the constructor, naming the entry and what is wrong with it; never a password, not even
+    in what caused it."""
     with pytest.raises(ConfigurationError, match=reason) as raised:
         module.Redlock(nodes)
     error: BaseException | None = raised.value
@@ -467,16 +570,24 @@ def test_a_client_of_a_sentinel_is_no_node(module: ModuleType) -> None:
     ],
     ids=["twice", "as a dict", "as a client", "with another database", "as a unix socket"],
 )
-def test_the_same_address_twice_is_refused_by_the_constructor(module: ModuleType, pair: tuple[Any, Any]) -> None:
+def test_the_same_address_twice_is_refused_by_the_constructor(
+    module: ModuleType, pair: tuple[Any, Any]
+) -> None:
     """Two databases of one server are one server, too."""
     with pytest.raises(ConfigurationError, match=r"the same server twice: (redis|unix)://"):
         module.Redlock([*pair, "redis://b"])
 
 
-def test_the_same_server_under_two_names_is_refused_by_the_first_acquire(desk: Callable[..., Desk], trio: Nodes) -> None:
+def test_the_same_server_under_two_names_is_refused_by_the_first_acquire(
+    desk: Callable[..., Desk], trio: Nodes
+) -> None:
     """By run id: an address and a name, a port and a socket."""
     port = trio[0].port
-    for other in (f"redis://localhost:{port}", f"unix://{socket_of(trio[0])}", f"redis://127.1:{port}/3"):
+    for other in (
+        f"redis://localhost:{port}",
+        f"unix://{socket_of(trio[0])}",
+        f"redis://127.1:{port}/3",
+    ):
         for nodes in (
             [trio.urls[0], other, trio.urls[1]],
             [trio.urls[1], trio.urls[2], trio.urls[0], other, "redis://127.0.0.1:1"],
@@ -507,7 +618,8 @@ def commandstats(admin: redis.Redis) -> Mapping[str, int]:
 def test_a_connection_costs_authentication_selection_and_our_questions(
     module: ModuleType, desk: Callable[..., Desk], trio: Nodes, form: str, extra: Mapping[str, int]
 ) -> None:
-    """Counted at the server: no HELLO, no CLIENT SETINFO, no PING; and one connection serves all that follows."""
+    """Counted at the server: no HELLO, no CLIENT SETINFO, no PING; and one connection serves all
+    that follows."""
     specs = [FORMS[form](node) for node in trio]
     locks = desk(specs)
     with trio[0].client() as admin:
@@ -519,7 +631,8 @@ def test_a_connection_costs_authentication_selection_and_our_questions(
     inside_scripts = {"info", "time", "get", "set", "del", "pttl", "pexpire"}
     asked = {name: calls for name, calls in found.items() if name not in inside_scripts}
     asked.pop("config|resetstat", None)
-    # Two votes, two releases and the look: the first of them too was asked by digest, as the greeting had loaded the scripts.
+    # Two votes, two releases and the look: the first of them too was asked by digest, as the
+    # greeting had loaded the scripts.
     assert 3 <= asked.pop("evalsha") <= 5
     # redis-py's asyncio connection to a unix socket greets twice.
     times = 2 if module is redlock.asyncio and form.startswith("unix") else 1
@@ -533,7 +646,8 @@ def test_a_connection_costs_authentication_selection_and_our_questions(
 
 
 def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> None:
-    """If this fails, a new redis-py wants `dial.py` looked at: `_taken_over`, `_taken_over_async` and `_send_to`."""
+    """If this fails, a new redis-py wants `dial.py` looked at: `_taken_over`,
+    `_taken_over_async` and `_send_to`."""
     connection = redis.Connection(port=trio[0].port)
     connection.connect()
     sock = connection._get_socket()
@@ -550,14 +664,22 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
         assert isinstance(buffer, bytearray) and not buffer
         assert hasattr(writer.transport, "set_protocol") and hasattr(writer.transport, "abort")
         await connection.disconnect()
-        assert connection._connection_arguments() == {"host": connection.host, "port": connection.port}
-        assert async_connections.SSLConnection(host="h")._connection_arguments().keys() == {"host", "port", "ssl"}
+        assert connection._connection_arguments() == {
+            "host": connection.host,
+            "port": connection.port,
+        }
+        assert async_connections.SSLConnection(host="h")._connection_arguments().keys() == {
+            "host",
+            "port",
+            "ssl",
+        }
 
     asyncio.run(talk())
 
 
 def test_a_dial_that_is_cancelled_hangs_up_at_once() -> None:
-    """asyncio: also while it waits for somebody's credentials, and though the cancel's traceback is kept."""
+    """asyncio: also while it waits for somebody's credentials, and though the cancel's traceback
+    is kept."""
 
     async def run() -> None:
         asked, ended = asyncio.Event(), asyncio.Event()
@@ -579,7 +701,9 @@ def test_a_dial_that_is_cancelled_hangs_up_at_once() -> None:
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        (endpoint,) = endpoints([{"host": "127.0.0.1", "port": port, "credential_provider": Slow()}])
+        (endpoint,) = endpoints(
+            [{"host": "127.0.0.1", "port": port, "credential_provider": Slow()}]
+        )
         dial = asyncio.create_task(endpoint.open(PATIENCE, asyncio.BufferedProtocol()))
         await asyncio.wait_for(asked.wait(), PATIENCE)
         dial.cancel()
@@ -592,12 +716,15 @@ def test_a_dial_that_is_cancelled_hangs_up_at_once() -> None:
 
     asyncio.run(run())
     for name in ("Connection", "SSLConnection", "UnixDomainSocketConnection"):
-        assert inspect.isclass(getattr(redis, name)) and inspect.isclass(getattr(async_connections, name))
+        assert inspect.isclass(getattr(redis, name)) and inspect.isclass(
+            getattr(async_connections, name)
+        )
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://h", "unix:///x"])
 def test_redis_py_takes_the_arguments_that_we_set(url: str) -> None:
-    """Retries, timeouts, protocol and client info can all be set on every class of connection, without a warning."""
+    """Retries, timeouts, protocol and client info can all be set on every class of connection,
+    without a warning."""
     (endpoint,) = endpoints([url])
     from redlock.transport.dial import _ours
 
@@ -648,16 +775,25 @@ def test_a_transport_that_was_taken_over_speaks_to_our_protocol_alone(trio: Node
     asyncio.run(talk())
 
 
-@pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")], ids=["first", "second"])
-def test_every_address_of_a_name_is_tried(trio: Nodes, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]) -> None:
-    """asyncio, where we look names up ourselves: the node listens on one of two addresses, whichever comes first."""
+@pytest.mark.parametrize(
+    "addresses", [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.1")], ids=["first", "second"]
+)
+def test_every_address_of_a_name_is_tried(
+    trio: Nodes, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    """asyncio, where we look names up ourselves: the node listens on one of two addresses,
+    whichever comes first."""
     port = int(trio.urls[0].rpartition(":")[2])
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
-    monkeypatch.setattr("redlock.transport.lookup.socket.getaddrinfo", lambda *args, **options: found)
+    monkeypatch.setattr(
+        "redlock.transport.lookup.socket.getaddrinfo", lambda *args, **options: found
+    )
 
     async def dial() -> None:
         (endpoint,) = endpoints([f"redis://many.test:{port}"])
-        keep, transport = await endpoint.open(PATIENCE, asyncio.BufferedProtocol(), endpoint.lookup())
+        keep, transport = await endpoint.open(
+            PATIENCE, asyncio.BufferedProtocol(), endpoint.lookup()
+        )
         assert transport.get_extra_info("peername") == ("127.0.0.1", port)
         transport.abort()
         await asyncio.sleep(0)
@@ -692,10 +828,13 @@ class TlsNode:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(["redis-server", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                ["redis-server", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
 
     def started(self, client: redis.Redis) -> bool:
-        """Whether our own process answers; False: it ended, which it does at once if it knows no TLS."""
+        """Whether our own process answers; False: it ended, which it does at once if it knows no
+        TLS."""
         deadline = time.monotonic() + PATIENCE
         while self._process.poll() is None and time.monotonic() < deadline:
             with suppress(redis.RedisError, OSError):
@@ -714,7 +853,8 @@ class TlsNode:
 
 
 def make_certificates(folder: Path) -> None:
-    """An authority, a server's and a client's certificate, and another authority that signed nothing."""
+    """An authority, a server's and a client's certificate, and another authority that signed
+    nothing."""
 
     def openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
@@ -726,7 +866,19 @@ def make_certificates(folder: Path) -> None:
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
     for name in ("server", "client"):
         openssl(*new_key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signing = ["x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
+        signing = [
+            "x509",
+            "-req",
+            "-in",
+            f"{name}.csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+        ]
         openssl(*signing, "-extfile", "names", "-out", f"{name}.crt")
 
 
@@ -740,11 +892,16 @@ class Tls:
     def arguments(self, *, ca: str = "ca", client: str | None = "client") -> dict[str, str]:
         found = {"ssl_ca_certs": str(self.folder / f"{ca}.crt")}
         if client is not None:
-            found |= {"ssl_certfile": str(self.folder / f"{client}.crt"), "ssl_keyfile": str(self.folder / f"{client}.key")}
+            found |= {
+                "ssl_certfile": str(self.folder / f"{client}.crt"),
+                "ssl_keyfile": str(self.folder / f"{client}.key"),
+            }
         return found
 
     def url(self, node: TlsNode, host: str = "127.0.0.1", **options: Any) -> str:
-        query = "&".join(f"{name}={quote(value)}" for name, value in self.arguments(**options).items())
+        query = "&".join(
+            f"{name}={quote(value)}" for name, value in self.arguments(**options).items()
+        )
         return f"rediss://{host}:{node.port}?{query}"
 
     def client(self, node: TlsNode) -> redis.Redis:
@@ -759,12 +916,17 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     folder = tmp_path_factory.mktemp("tls")
     make_certificates(folder)
     with ExitStack() as stack:
-        nodes = [stack.enter_context(closing(TlsNode(folder / str(number), folder))) for number in range(3)]
+        nodes = [
+            stack.enter_context(closing(TlsNode(folder / str(number), folder)))
+            for number in range(3)
+        ]
         found = Tls(nodes, folder)
         for node in nodes:
             with found.client(node) as client:
                 if not node.started(client):
-                    pytest.skip(f"redis-server on the PATH does not speak TLS: {node.last_words[:200]}")
+                    pytest.skip(
+                        f"redis-server on the PATH does not speak TLS: {node.last_words[:200]}"
+                    )
         initialise([found.url(node) for node in nodes])
         yield found
 
@@ -772,14 +934,21 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
 TLS_FORMS: dict[str, Callable[[Tls, TlsNode], Any]] = {
     "URL": lambda tls, node: tls.url(node),
     "URL with a name": lambda tls, node: tls.url(node, host="localhost"),
-    "dict": lambda tls, node: {"host": "127.0.0.1", "port": node.port, "ssl": True, **tls.arguments()},
+    "dict": lambda tls, node: {
+        "host": "127.0.0.1",
+        "port": node.port,
+        "ssl": True,
+        **tls.arguments(),
+    },
     "client": lambda tls, node: tls.client(node),
     "asyncio client": lambda tls, node: redis.asyncio.Redis.from_url(tls.url(node)),
 }
 
 
 @pytest.mark.parametrize("form", TLS_FORMS)
-def test_tls_with_client_certificates_works_in_both_apis(desk: Callable[..., Desk], tls: Tls, form: str) -> None:
+def test_tls_with_client_certificates_works_in_both_apis(
+    desk: Callable[..., Desk], tls: Tls, form: str
+) -> None:
     """A whole lease, and again after every connection was killed; the name says rediss://."""
     specs = [TLS_FORMS[form](tls, node) for node in tls.nodes]
     locks = desk(specs)
@@ -795,7 +964,8 @@ def test_tls_with_client_certificates_works_in_both_apis(desk: Callable[..., Des
 
 
 def test_many_locks_at_once_over_tls(module: ModuleType, tls: Tls) -> None:
-    """Decrypted bytes that no poller reports are read all the same: no reply of a crowd is left behind."""
+    """Decrypted bytes that no poller reports are read all the same: no reply of a crowd is left
+    behind."""
     urls = [tls.url(node) for node in tls.nodes]
     count = 20
     if module is redlock.asyncio:
@@ -839,17 +1009,22 @@ def test_many_locks_at_once_over_tls(module: ModuleType, tls: Tls) -> None:
 def test_a_tls_handshake_that_fails_is_the_node_s_fault(
     desk: Callable[..., Desk], tls: Tls, options: dict[str, Any], reason: str
 ) -> None:
-    """One of three: granted. All: unavailable, with the reason, and no exception of the ssl module."""
+    """One of three: granted. All: unavailable, with the reason, and no exception of the ssl
+    module."""
     bad = [tls.url(node, **options) for node in tls.nodes]
     good = [tls.url(node) for node in tls.nodes]
     desk([bad[0], *good[1:]]).use()
     with pytest.raises(QuorumUnavailable) as raised:
         desk(bad, node_timeout=2.0).acquire()
-    assert sum(bool(re.search(reason, vote.reason)) for vote in raised.value.votes) >= 2, raised.value
+    assert sum(bool(re.search(reason, vote.reason)) for vote in raised.value.votes) >= 2, (
+        raised.value
+    )
     assert not isinstance(raised.value, ssl.SSLError)
 
 
-def test_plain_to_tls_and_tls_to_plain_are_faults(desk: Callable[..., Desk], tls: Tls, trio: Nodes) -> None:
+def test_plain_to_tls_and_tls_to_plain_are_faults(
+    desk: Callable[..., Desk], tls: Tls, trio: Nodes
+) -> None:
     """Each speaks what the other does not: no vote, a reason, and nothing else."""
     plain = [f"redis://127.0.0.1:{node.port}" for node in tls.nodes]
     secure = [f"rediss://127.0.0.1:{node.port}" for node in trio]
@@ -865,7 +1040,10 @@ def test_the_password_of_a_key_file_is_told_nowhere(
 ) -> None:
     """`ssl_password` is a credential like any other."""
     ear = Ear(caplog)
-    specs = [{"port": node.port, "ssl": True, **tls.arguments(ca="other"), "ssl_password": SECRET} for node in tls.nodes]
+    specs = [
+        {"port": node.port, "ssl": True, **tls.arguments(ca="other"), "ssl_password": SECRET}
+        for node in tls.nodes
+    ]
     assert isinstance(try_and_listen(desk(specs, on_event=ear.event), ear), QuorumUnavailable)
     assert SECRET not in ear.text()
 

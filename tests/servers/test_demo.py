@@ -1,4 +1,5 @@
-"""The demonstration: its verdict on planted histories, and the whole of it, sound and broken on purpose."""
+"""The demonstration: its verdict on planted histories, and the whole of it, sound and broken on
+purpose."""
 
 from __future__ import annotations
 
@@ -27,13 +28,19 @@ for module in (redlock.options, redlock.client, redlock.asyncio):
 """A planted bug: every process has a lock of its own."""
 
 
-def section(worker: str, token: int, start: float, end: float | None, until: float = 100.0) -> Section:
+def section(
+    worker: str, token: int, start: float, end: float | None, until: float = 100.0
+) -> Section:
     return Section(worker, token, start - 0.2, start - 0.1, start, until, end, wrote=True)
 
 
-def broken(sections: Sequence[Section], counter: int, token: int, faults: Sequence[str] = ()) -> list[str]:
+def broken(
+    sections: Sequence[Section], counter: int, token: int, faults: Sequence[str] = ()
+) -> list[str]:
     """The claims that do not hold."""
-    return [finding.claim for finding in judge(sections, counter, token, faults) if not finding.holds]
+    return [
+        finding.claim for finding in judge(sections, counter, token, faults) if not finding.holds
+    ]
 
 
 SOUND = [section("A", 1, 1.0, 2.0), section("B", 2, 2.0, 3.0), section("A", 5, 4.0, 5.0)]
@@ -56,7 +63,8 @@ def test_a_sound_history_is_clean() -> None:
     ],
 )
 def test_a_planted_section_breaks_the_verdict(planted: Section, claims: list[str]) -> None:
-    """Overlap (also within a longer section), lateness, no release and a token that does not grow are found."""
+    """Overlap (also within a longer section), lateness, no release and a token that does not
+    grow are found."""
     sections = [*SOUND, planted]
     assert broken(sections, 4, max(sections, key=lambda each: each.granted_at).token) == claims
 
@@ -94,12 +102,23 @@ def alive(pids: Sequence[str]) -> list[str]:
 def test_the_demonstration_is_clean_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Both faults happen, the verdict is clean, and no worker and no folder outlives it."""
     result = subprocess.run(
-        [*DEMO, "--seconds", "6"], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        [*DEMO, "--seconds", "6"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
     assert "\x1b" not in result.stdout  # Plain lines where there is no terminal.
-    for told in ("is killed", "in quarantine", "is stopped", "goes on", "votes again", "verdict: clean"):
+    for told in (
+        "is killed",
+        "in quarantine",
+        "is stopped",
+        "goes on",
+        "votes again",
+        "verdict: clean",
+    ):
         assert told in result.stdout
     assert result.stdout.count("holds") >= 5
     workers = re.findall(r"pid (\d+)", result.stdout)
@@ -109,20 +128,28 @@ def test_the_demonstration_is_clean_and_leaves_nothing_behind(tmp_path: Path) ->
 
 
 def test_the_demonstration_fails_when_the_lock_does_not_exclude(tmp_path: Path) -> None:
-    """A verdict that could not be bad would prove nothing: with one lock for each process, it is, and so is the status."""
+    """A verdict that could not be bad would prove nothing: with one lock for each process, it
+    is, and so is the status."""
     (tmp_path / "sitecustomize.py").write_text(NO_EXCLUSION)
-    # The library beside these tests, which is not yet on the path when sitecustomize runs, and may not be the installed one.
+    # The library beside these tests, which is not yet on the path when sitecustomize runs, and may
+    # not be the installed one.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    result = subprocess.run([*DEMO, "--seconds", "2"], env=environment, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [*DEMO, "--seconds", "2"], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "verdict: NOT CLEAN" in result.stdout
     assert re.search(r"one holder at a time +BROKEN", result.stdout)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demonstration_leaves_nothing_behind(tmp_path: Path, signum: signal.Signals) -> None:
+def test_an_interrupted_demonstration_leaves_nothing_behind(
+    tmp_path: Path, signum: signal.Signals
+) -> None:
     """Ctrl-C in the middle: one line, the status of the signal, no process and no folder."""
-    with subprocess.Popen(DEMO, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        DEMO, env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         said = ""
         while "1 s  " not in said:

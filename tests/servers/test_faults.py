@@ -1,7 +1,9 @@
-"""Nodes that fail, each in its own way: what that costs, what is said about it, and that nothing else breaks.
+"""Nodes that fail, each in its own way: what that costs, what is said about it, and that nothing
+else breaks.
 
-Real servers, and fake ones on loopback that answer as a test wants. Every body runs for the blocking API and for asyncio: a
-`Desk` gives both the blocking face. A node that fails is a fault with a reason, never "held by somebody else".
+Real servers, and fake ones on loopback that answer as a test wants. Every body runs for the
+blocking API and for asyncio: a `Desk` gives both the blocking face. A node that fails is a fault
+with a reason, never "held by somebody else".
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from redlock.core.identity import Marker, Memory
 from redlock.embedded import Node, Nodes
 
 PATIENCE = 20.0
-"""Seconds after which a test stops waiting for what must come: long, because the machine may be busy."""
+"""Seconds after which a test stops waiting for what must come: long, because the machine may be
+busy."""
 RESOURCE = "rechnung:42"
 
 
@@ -41,7 +44,8 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 
 class Desk:
-    """A `Redlock` of either API, for a test that waits for each call. The loop of the asyncio one stands still in between."""
+    """A `Redlock` of either API, for a test that waits for each call. The loop of the asyncio
+    one stands still in between."""
 
     def __init__(self, module: ModuleType, nodes: Any, **options: Any) -> None:
         self._runner = asyncio.Runner() if module is redlock.asyncio else None
@@ -89,7 +93,9 @@ class Desk:
 def desk(request: pytest.FixtureRequest) -> Iterator[Callable[..., Desk]]:
     """Makes desks of one API, and closes them."""
     with ExitStack() as stack:
-        yield lambda nodes, **options: stack.enter_context(closing(Desk(request.param, nodes, **options)))
+        yield lambda nodes, **options: stack.enter_context(
+            closing(Desk(request.param, nodes, **options))
+        )
 
 
 # Servers that only pretend
@@ -149,7 +155,9 @@ class Fake:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._open.add(connection)
-            self._threads.append(threading.Thread(target=self._serve, args=(connection,), name="fake"))
+            self._threads.append(
+                threading.Thread(target=self._serve, args=(connection,), name="fake")
+            )
             self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -183,7 +191,9 @@ class Fake:
                 return _bulk(info.encode())
             case "LOOK":
                 marker = Marker(self._memory, self._nodes, 60.0, since_us=1).text()
-                return b"*4\r\n" + b"".join(map(_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456"]))
+                return b"*4\r\n" + b"".join(
+                    map(_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456"])
+                )
             case "TAKE":
                 return b":%b\r\n" % words[7]
             case "FREE":
@@ -200,7 +210,11 @@ def _bulk(data: bytes) -> bytes:
 def _command(stream: BinaryIO) -> list[bytes]:
     """One command's words; none when the client has closed."""
     count = stream.readline()
-    return [stream.read(int(stream.readline()[1:]) + 2)[:-2] for _ in range(int(count[1:]))] if count else []
+    return (
+        [stream.read(int(stream.readline()[1:]) + 2)[:-2] for _ in range(int(count[1:]))]
+        if count
+        else []
+    )
 
 
 class Fakes:
@@ -256,7 +270,10 @@ GONE = "closed the connection|lost the connection"
 SILENT = "did not answer|was not connected"
 
 FAULTS: dict[str, tuple[Answer, str]] = {
-    "speaks another protocol": (always(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"), NONSENSE),
+    "speaks another protocol": (
+        always(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
+        NONSENSE,
+    ),
     "speaks first": (at_connect(b"+hello\r\n"), NONSENSE),
     "grants another token": (to_take(b":17\r\n"), NONSENSE),
     "grants in another type": (to_take(b"#t\r\n"), NONSENSE),
@@ -266,7 +283,10 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "sends a line without an end": (to_take(b"+" + b"x" * 100_000), NONSENSE),
     "sends zeros": (always(b"\0" * 1000), NONSENSE),
     "closes at once": (at_connect(None), GONE),
-    "closes in the greeting": (lambda command, answer: [None] if command == "LOOK" else [answer], GONE),
+    "closes in the greeting": (
+        lambda command, answer: [None] if command == "LOOK" else [answer],
+        GONE,
+    ),
     "closes in the middle of a grant": (to_take(HALF, None), GONE),
     "closes instead of an answer": (to_take(None), GONE),
     "accepts and says nothing": (always(), SILENT),
@@ -274,15 +294,24 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "stops in the middle of a grant": (to_take(HALF, STALL), SILENT),
     "dribbles": (dribble(0.02), SILENT),
     "is loading": (to_take(b"-LOADING Redis is loading the dataset in memory\r\n"), "LOADING"),
-    "was demoted": (to_take(b"-READONLY You can't write against a read only replica.\r\n"), "READONLY"),
-    "is out of memory": (to_take(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"), "OOM"),
+    "was demoted": (
+        to_take(b"-READONLY You can't write against a read only replica.\r\n"),
+        "READONLY",
+    ),
+    "is out of memory": (
+        to_take(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"),
+        "OOM",
+    ),
     "runs a slow script": (to_take(b"-BUSY Redis is busy running a script.\r\n"), "BUSY"),
     "has a full disk": (to_take(b"-MISCONF Errors writing to the AOF file\r\n"), "MISCONF"),
     "is of a broken cluster": (to_take(b"-CLUSTERDOWN The cluster is down\r\n"), "CLUSTERDOWN"),
     "never knows the script": (to_take(b"-NOSCRIPT No matching script.\r\n"), "NOSCRIPT"),
     "wants a password": (to_take(b"-NOAUTH Authentication required.\r\n"), "NOAUTH"),
     "wants a password at once": (always(b"-NOAUTH Authentication required.\r\n"), "NOAUTH"),
-    "forbids the script": (to_take(b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n"), "NOPERM"),
+    "forbids the script": (
+        to_take(b"-NOPERM this user has no permissions to run the 'evalsha' command\r\n"),
+        "NOPERM",
+    ),
 }
 REFUSALS = {"NOAUTH", "NOPERM"}
 
@@ -295,8 +324,12 @@ def check_votes(error: QuorumUnavailable, bad: list[str], reason: str) -> None:
             assert re.search(reason, vote.reason), vote
             assert vote.node in str(error) and vote.reason in str(error)
         else:
-            # With a majority silent from the start, the others do not know that the cluster is not just being founded.
-            assert vote.error is None or "before a majority of the nodes has shown a marker" in vote.reason, vote
+            # With a majority silent from the start, the others do not know that the cluster is not
+            # just being founded.
+            assert (
+                vote.error is None
+                or "before a majority of the nodes has shown a marker" in vote.reason
+            ), vote
     assert "held by" not in str(error)
 
 
@@ -305,7 +338,8 @@ def check_votes(error: QuorumUnavailable, bad: list[str], reason: str) -> None:
 def test_a_minority_that_fails_costs_nobody_the_lock(
     desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes, fault: str, count: int
 ) -> None:
-    """Taken, extended, verified and released, again and again; and for somebody else it is held, not unavailable."""
+    """Taken, extended, verified and released, again and again; and for somebody else it is held,
+    not unavailable."""
     bad = [fakes.add(FAULTS[fault][0]).url for _ in range(count)]
     urls = [*bad, *nodes.urls[count:]]
     owner, other = desk(urls), desk(urls)
@@ -326,7 +360,8 @@ def test_a_minority_that_fails_costs_nobody_the_lock(
 def test_a_majority_that_fails_is_unavailable_and_says_why(
     desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes, fault: str
 ) -> None:
-    """Each with its reason, also while the lock is held on the two that answer; refused rights are a configuration error."""
+    """Each with its reason, also while the lock is held on the two that answer; refused rights
+    are a configuration error."""
     answer, reason = FAULTS[fault]
     bad = [fakes.add(answer).url for _ in range(3)]
     locks = desk([*bad, *nodes.urls[3:]])
@@ -338,9 +373,14 @@ def test_a_majority_that_fails_is_unavailable_and_says_why(
         for _ in range(2):
             with pytest.raises(QuorumUnavailable) as raised:
                 locks.acquire()
-            # Between two dials a node that broke in its greeting is not asked, and the reason of the last dial holds.
+            # Between two dials a node that broke in its greeting is not asked, and the reason of
+            # the last dial holds.
             check_votes(raised.value, bad, reason)
-            assert all(isinstance(vote.error, NodeUnreachable) for vote in raised.value.votes if vote.node in bad)
+            assert all(
+                isinstance(vote.error, NodeUnreachable)
+                for vote in raised.value.votes
+                if vote.node in bad
+            )
     for node in nodes[3:]:
         with node.client() as client:
             assert client.get(f"redlock:{RESOURCE}") is None, "a failed try leaves nothing behind"
@@ -349,7 +389,8 @@ def test_a_majority_that_fails_is_unavailable_and_says_why(
 def test_a_lock_that_a_minority_holds_is_not_held_when_the_others_fail(
     desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes
 ) -> None:
-    """Two nodes say "held by somebody else", three say nothing useful: that is an outage, not contention."""
+    """Two nodes say "held by somebody else", three say nothing useful: that is an outage, not
+    contention."""
     for node in nodes[3:]:
         with node.client() as client:
             client.set(f"redlock:{RESOURCE}", "somebody:1", px=60_000)
@@ -359,10 +400,14 @@ def test_a_lock_that_a_minority_holds_is_not_held_when_the_others_fail(
         locks.acquire()
     reasons = {vote.node: vote.reason for vote in raised.value.votes}
     assert all("OOM" in reasons[url] for url in bad)
-    assert all(re.match("is held by somebody|was not waited for", reasons[url]) for url in nodes.urls[3:])
+    assert all(
+        re.match("is held by somebody|was not waited for", reasons[url]) for url in nodes.urls[3:]
+    )
 
 
-def test_a_node_that_dribbles_fast_enough_has_its_vote(desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes) -> None:
+def test_a_node_that_dribbles_fast_enough_has_its_vote(
+    desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes
+) -> None:
     """Bytes one at a time are slow, not wrong: with two nodes dead its grant is the third."""
     slow = fakes.add(dribble(0.0))
     dead = [fakes.add(at_connect(None)) for _ in range(2)]
@@ -374,7 +419,8 @@ def test_a_node_that_dribbles_fast_enough_has_its_vote(desk: Callable[..., Desk]
 def test_a_release_that_got_no_answer_is_sent_again_when_the_node_is_back(
     desk: Callable[..., Desk], nodes: Nodes, fakes: Fakes
 ) -> None:
-    """The node breaks at the release, accepts and closes for a while, and then gets it, with nobody calling anything."""
+    """The node breaks at the release, accepts and closes for a while, and then gets it, with
+    nobody calling anything."""
     refusals = iter(range(4))
 
     def answer(command: str, whole: bytes) -> Steps:
@@ -412,7 +458,8 @@ def held(node: Node) -> bytes | None:
 def test_a_minority_with_a_password_is_no_obstacle_and_a_majority_is_a_configuration_error(
     desk: Callable[..., Desk], own_nodes: Nodes
 ) -> None:
-    """NOAUTH on two nodes: the lock is granted. On three: named with their reason, and not an outage."""
+    """NOAUTH on two nodes: the lock is granted. On three: named with their reason, and not an
+    outage."""
     each(own_nodes[:2], "CONFIG", "SET", "requirepass", "hunter2")
     locks = desk(own_nodes.urls)
     lease = locks.acquire()
@@ -425,7 +472,9 @@ def test_a_minority_with_a_password_is_no_obstacle_and_a_majority_is_a_configura
     assert "hunter2" not in str(raised.value)
 
 
-def test_out_of_memory_refuses_new_locks_and_lets_holders_extend_and_release(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
+def test_out_of_memory_refuses_new_locks_and_lets_holders_extend_and_release(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
     """A good asymmetry: SET is refused at maxmemory, PEXPIRE and DEL are not."""
     locks = desk(own_nodes.urls)
     lease = locks.acquire()
@@ -442,8 +491,11 @@ def test_out_of_memory_refuses_new_locks_and_lets_holders_extend_and_release(des
     assert locks.release(locks.acquire("another"))
 
 
-def test_a_node_that_became_a_replica_has_no_vote(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """A minority costs nothing; a majority is a configuration error; a return is noticed, and its memory not trusted."""
+def test_a_node_that_became_a_replica_has_no_vote(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
+    """A minority costs nothing; a majority is a configuration error; a return is noticed, and
+    its memory not trusted."""
     locks = desk(own_nodes.urls)
     assert locks.release(locks.acquire())
     each(own_nodes[:2], "REPLICAOF", "127.0.0.1", "1")
@@ -460,7 +512,8 @@ def test_a_node_that_became_a_replica_has_no_vote(desk: Callable[..., Desk], own
     each(own_nodes[:3], "REPLICAOF", "NO", "ONE")
     until(
         lambda: all(
-            "(it was a replica, and was promoted) and is in quarantine" in report.reason for report in locks.reports()[:3]
+            "(it was a replica, and was promoted) and is in quarantine" in report.reason
+            for report in locks.reports()[:3]
         ),
         "masters again",
     )
@@ -482,8 +535,11 @@ def test_lost_scripts_cost_nothing(desk: Callable[..., Desk], nodes: Nodes) -> N
         assert locks.release(lease)
 
 
-def test_a_flushed_node_votes_no_more_and_the_others_keep_the_lease(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """It forgot, on the same connection and without a restart: no vote for TAKE nor for an extension, and no lock comes back."""
+def test_a_flushed_node_votes_no_more_and_the_others_keep_the_lease(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
+    """It forgot, on the same connection and without a restart: no vote for TAKE nor for an
+    extension, and no lock comes back."""
     locks = desk(own_nodes.urls)
     lease = locks.acquire()
     each(own_nodes[:1], "FLUSHALL")
@@ -497,8 +553,11 @@ def test_a_flushed_node_votes_no_more_and_the_others_keep_the_lease(desk: Callab
     assert locks.release(lease)
 
 
-def test_a_majority_that_was_flushed_grants_nothing(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """The rest hold the lease that was granted before; nobody else gets the lock, from old connections or new ones."""
+def test_a_majority_that_was_flushed_grants_nothing(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
+    """The rest hold the lease that was granted before; nobody else gets the lock, from old
+    connections or new ones."""
     owner, other = desk(own_nodes.urls), desk(own_nodes.urls)
     lease = owner.acquire()
     assert other.acquire() is None
@@ -528,8 +587,11 @@ def asleep(node: Node, seconds: float) -> threading.Thread:
     return thread
 
 
-def test_sleeping_nodes_cost_their_votes_and_keep_nothing_on_waking(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """Two asleep: granted. Three: unavailable, with the reason; what they swallowed is undone behind its acquire."""
+def test_sleeping_nodes_cost_their_votes_and_keep_nothing_on_waking(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
+    """Two asleep: granted. Three: unavailable, with the reason; what they swallowed is undone
+    behind its acquire."""
     locks = desk(own_nodes.urls)
     assert locks.release(locks.acquire())
     sleepers = [asleep(node, 2.0) for node in own_nodes[:2]]
@@ -564,7 +626,8 @@ def released(locks: Desk) -> bool:
 
 
 def test_paused_clients_are_silence(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """CLIENT PAUSE on a majority: unavailable; when the pause is over nothing is left, and the lock can be had."""
+    """CLIENT PAUSE on a majority: unavailable; when the pause is over nothing is left, and the
+    lock can be had."""
     locks = desk(own_nodes.urls)
     assert released(locks)
     each(own_nodes[:3], "CLIENT", "PAUSE", 2000, "ALL")
@@ -575,8 +638,11 @@ def test_paused_clients_are_silence(desk: Callable[..., Desk], own_nodes: Nodes)
     assert released(locks)
 
 
-def test_killed_connections_do_not_cost_a_single_try_its_majority(desk: Callable[..., Desk], nodes: Nodes) -> None:
-    """CLIENT KILL between any two steps, on all nodes: a vote that was lost with its connection is asked for once more."""
+def test_killed_connections_do_not_cost_a_single_try_its_majority(
+    desk: Callable[..., Desk], nodes: Nodes
+) -> None:
+    """CLIENT KILL between any two steps, on all nodes: a vote that was lost with its connection
+    is asked for once more."""
     locks = desk(nodes.urls)
     for _ in range(5):
         lease = locks.acquire()
@@ -585,7 +651,10 @@ def test_killed_connections_do_not_cost_a_single_try_its_majority(desk: Callable
         locks.extend(lease)
         each(nodes, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert locks.release(lease) in (True, False)
-        until(lambda: not any(map(held, nodes)), "the release is delivered, whatever became of its answer")
+        until(
+            lambda: not any(map(held, nodes)),
+            "the release is delivered, whatever became of its answer",
+        )
         each(nodes, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
@@ -598,7 +667,10 @@ def test_servers_that_close_idle_connections_do_not_cost_a_single_try_its_majori
     assert released(locks)
     with ExitStack() as stack:
         admins = [stack.enter_context(node.client()) for node in own_nodes]
-        until(lambda: all(len(admin.client_list()) == 1 for admin in admins), "the servers closed what was idle")
+        until(
+            lambda: all(len(admin.client_list()) == 1 for admin in admins),
+            "the servers closed what was idle",
+        )
     lease = locks.acquire()
     assert lease is not None and locks.release(lease)
 
@@ -614,9 +686,14 @@ def test_servers_that_close_idle_connections_do_not_cost_a_single_try_its_majori
     ids=["killed", "stopped", "SIGSTOP"],
 )
 def test_a_dead_majority_is_unavailable_in_one_try_and_named(
-    desk: Callable[..., Desk], own_nodes: Nodes, hurt: Callable[[Node], None], reason: str, used: bool
+    desk: Callable[..., Desk],
+    own_nodes: Nodes,
+    hurt: Callable[[Node], None],
+    reason: str,
+    used: bool,
 ) -> None:
-    """Decided, with every dead node and its reason in the message; a lease of before is released as far as nodes answer."""
+    """Decided, with every dead node and its reason in the message; a lease of before is released
+    as far as nodes answer."""
     locks = desk(own_nodes.urls)
     lease = locks.acquire("another") if used else None
     for node in own_nodes[1:4]:
@@ -636,7 +713,9 @@ def test_a_dead_majority_is_unavailable_in_one_try_and_named(
         node.resume()
 
 
-def test_a_minority_that_comes_back_empty_votes_for_nobody(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
+def test_a_minority_that_comes_back_empty_votes_for_nobody(
+    desk: Callable[..., Desk], own_nodes: Nodes
+) -> None:
     """Restarted without persistence: reachable, and in quarantine; the others carry on."""
     locks = desk(own_nodes.urls)
     assert released(locks)
@@ -649,7 +728,8 @@ def test_a_minority_that_comes_back_empty_votes_for_nobody(desk: Callable[..., D
 
 
 def test_waiting_outlives_an_outage(desk: Callable[..., Desk], own_nodes: Nodes) -> None:
-    """A blocking acquire goes on trying while a majority is stopped, and has the lock soon after it is back."""
+    """A blocking acquire goes on trying while a majority is stopped, and has the lock soon after
+    it is back."""
     locks = desk(own_nodes.urls)
     assert released(locks)
     for node in own_nodes[:3]:

@@ -1,7 +1,8 @@
-"""With `key_prefix=""` our lock and the classic one, `SET key value NX PX ttl`, exclude each other on the same key.
+"""With `key_prefix=""` our lock and the classic one, `SET key value NX PX ttl`, exclude each other
+on the same key.
 
-Shown with redlock-py and pottery as real clients in processes of their own, both ways and for both of our APIs. Nothing
-is promised about fencing tokens here: a classic client leaves no fence.
+Shown with redlock-py and pottery as real clients in processes of their own, both ways and for both
+of our APIs. Nothing is promised about fencing tokens here: a classic client leaves no fence.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def values(nodes: Nodes, key: str) -> list[str | None]:
 
 @both
 async def test_while_a_peer_holds_it_one_try_gives_none(api: Api, nodes: Nodes, peer: Peer) -> None:
-    """None, as for any other holder; and the try leaves the peer's lock as it was, on every node."""
+    """None, as for any other holder; and the try leaves the peer's lock as it was, on every
+    node."""
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE)
     assert await until(api, lambda: values(nodes, key) == [peer.value()] * 5)
@@ -97,8 +99,11 @@ async def test_while_a_peer_holds_it_one_try_gives_none(api: Api, nodes: Nodes, 
 
 
 @both
-async def test_our_default_prefix_is_that_of_pottery(api: Api, nodes: Nodes, library: tuple[str, Path]) -> None:
-    """Pottery writes `redlock:` before its keys, as we do unless told otherwise: there the names are shared as they are."""
+async def test_our_default_prefix_is_that_of_pottery(
+    api: Api, nodes: Nodes, library: tuple[str, Path]
+) -> None:
+    """Pottery writes `redlock:` before its keys, as we do unless told otherwise: there the names
+    are shared as they are."""
     with Peer(*library, nodes.urls) as peer:
         assert peer.take(RESOURCE)
         async with api.redlock(nodes.urls) as locks:
@@ -109,7 +114,9 @@ async def test_our_default_prefix_is_that_of_pottery(api: Api, nodes: Nodes, lib
 
 
 @both
-async def test_a_waiting_acquire_gets_it_when_the_peer_releases(api: Api, nodes: Nodes, peer: Peer) -> None:
+async def test_a_waiting_acquire_gets_it_when_the_peer_releases(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
     """Long before the peer's ttl would have ended."""
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE, ttl=60.0)
@@ -126,7 +133,9 @@ async def test_a_waiting_acquire_gets_it_when_the_peer_releases(api: Api, nodes:
 
 
 @both
-async def test_a_waiting_acquire_gets_it_when_the_peers_ttl_ends(api: Api, nodes: Nodes, peer: Peer) -> None:
+async def test_a_waiting_acquire_gets_it_when_the_peers_ttl_ends(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
     """Not before: a peer that died holding the lock is waited out, to its last millisecond."""
     key, ttl = peer.key(RESOURCE), 0.7
     taken_at = now()
@@ -138,8 +147,11 @@ async def test_a_waiting_acquire_gets_it_when_the_peers_ttl_ends(api: Api, nodes
 
 
 @both
-async def test_the_votes_and_the_status_show_the_peer_shortened(api: Api, nodes: Nodes, peer: Peer) -> None:
-    """Enough to tell who holds it; not the whole value, with which anybody could release the peer's lock."""
+async def test_the_votes_and_the_status_show_the_peer_shortened(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
+    """Enough to tell who holds it; not the whole value, with which anybody could release the
+    peer's lock."""
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE)
     assert await until(api, lambda: None not in values(nodes, key))
@@ -150,7 +162,9 @@ async def test_the_votes_and_the_status_show_the_peer_shortened(api: Api, nodes:
                 pytest.fail("the body ran without the lock")
         status = await locks.status(key)
     assert f"is held by {value[:8]}... for" in str(caught.value)
-    assert all(0 < vote.ttl_left <= 10.0 for vote in caught.value.votes if vote.ttl_left is not None)
+    assert all(
+        0 < vote.ttl_left <= 10.0 for vote in caught.value.votes if vote.ttl_left is not None
+    )
     assert (status.held, status.holder, status.fencing_token) == (True, f"{value[:8]}...", None)
     assert status.ttl_left is not None
     assert 0 < status.ttl_left <= 10.0
@@ -162,8 +176,11 @@ async def test_the_votes_and_the_status_show_the_peer_shortened(api: Api, nodes:
 
 
 @both
-async def test_while_we_hold_it_a_peer_fails_and_leaves_ours_alone(api: Api, nodes: Nodes, peer: Peer) -> None:
-    """A failed try of a classic client releases what it did not get; that must not touch our lock. After ours it works."""
+async def test_while_we_hold_it_a_peer_fails_and_leaves_ours_alone(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
+    """A failed try of a classic client releases what it did not get; that must not touch our
+    lock. After ours it works."""
     key = peer.key(RESOURCE)
     async with api.redlock(nodes.urls, key_prefix="") as locks:
         async with locks.lock(key) as lease:
@@ -178,11 +195,17 @@ async def test_while_we_hold_it_a_peer_fails_and_leaves_ours_alone(api: Api, nod
 
 
 @both
-async def test_a_late_release_of_a_peer_does_not_remove_our_lock(api: Api, nodes: Nodes, peer: Peer) -> None:
-    """The peer's lock ended by its ttl, we took it, and then the peer releases what it believes to have."""
+async def test_a_late_release_of_a_peer_does_not_remove_our_lock(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
+    """The peer's lock ended by its ttl, we took it, and then the peer releases what it believes
+    to have."""
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE, ttl=0.4)
-    async with api.redlock(nodes.urls, key_prefix="") as locks, locks.lock(key, timeout=20.0) as lease:
+    async with (
+        api.redlock(nodes.urls, key_prefix="") as locks,
+        locks.lock(key, timeout=20.0) as lease,
+    ):
         ours = f"{lease.owner}:{lease.fencing_token}"
         # A node where the peer's lock ended a moment later than elsewhere need not be ours.
         before = values(nodes, key)
@@ -193,7 +216,9 @@ async def test_a_late_release_of_a_peer_does_not_remove_our_lock(api: Api, nodes
 
 
 @both
-async def test_a_late_release_of_ours_does_not_remove_a_peers_lock(api: Api, nodes: Nodes, peer: Peer) -> None:
+async def test_a_late_release_of_ours_does_not_remove_a_peers_lock(
+    api: Api, nodes: Nodes, peer: Peer
+) -> None:
     """Our lease ended, the peer took the lock, and then we release, extend and close."""
     key = peer.key(RESOURCE)
     async with api.redlock(nodes.urls, key_prefix="", ttl=0.4, node_timeout=0.12) as locks:
@@ -210,9 +235,11 @@ async def test_a_late_release_of_ours_does_not_remove_a_peers_lock(api: Api, nod
 
 @both
 async def test_a_lease_is_extended_while_a_peer_tries(api: Api, nodes: Nodes, peer: Peer) -> None:
-    """Past the end of the first validity no try of the peer gets between; neither by hand nor with `auto_extend`.
+    """Past the end of the first validity no try of the peer gets between; neither by hand nor with
+    `auto_extend`.
 
-    The peer tries in a thread of its own: how long a try takes it on a busy machine is no time in which ours is not extended.
+    The peer tries in a thread of its own: how long a try takes it on a busy machine is no time in
+    which ours is not extended.
     """
     by_hand, by_itself = "by hand", "by itself"
     tries: list[tuple[str, float, bool]] = []
@@ -232,7 +259,10 @@ async def test_a_lease_is_extended_while_a_peer_tries(api: Api, nodes: Nodes, pe
             thread.start()
             try:
                 while thread.is_alive():
-                    if {name for name, began_at, _ in tries if began_at > first_ends_at} == {by_hand, by_itself}:
+                    if {name for name, began_at, _ in tries if began_at > first_ends_at} == {
+                        by_hand,
+                        by_itself,
+                    }:
                         enough.set()
                     await lease.extend()
                     other.ensure_held()
@@ -251,8 +281,11 @@ async def test_a_lease_is_extended_while_a_peer_tries(api: Api, nodes: Nodes, pe
 
 
 @both
-async def test_a_peer_on_a_minority_of_the_nodes_does_not_stop_us(api: Api, nodes: Nodes, connect: Connect) -> None:
-    """It holds two of five: we get the other three, extend and verify there, and release without touching its two."""
+async def test_a_peer_on_a_minority_of_the_nodes_does_not_stop_us(
+    api: Api, nodes: Nodes, connect: Connect
+) -> None:
+    """It holds two of five: we get the other three, extend and verify there, and release without
+    touching its two."""
     peer = connect(nodes[:MINORITY])
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE, ttl=60.0)
@@ -272,8 +305,11 @@ async def test_a_peer_on_a_minority_of_the_nodes_does_not_stop_us(api: Api, node
 
 
 @both
-async def test_a_peer_on_a_majority_of_the_nodes_stops_us(api: Api, nodes: Nodes, connect: Connect) -> None:
-    """It holds three of five: we get nothing, and what our try got of the other two is given back."""
+async def test_a_peer_on_a_majority_of_the_nodes_stops_us(
+    api: Api, nodes: Nodes, connect: Connect
+) -> None:
+    """It holds three of five: we get nothing, and what our try got of the other two is given
+    back."""
     peer = connect(nodes[:MAJORITY])
     key = peer.key(RESOURCE)
     assert peer.take(RESOURCE)
@@ -286,8 +322,11 @@ async def test_a_peer_on_a_majority_of_the_nodes_stops_us(api: Api, nodes: Nodes
 
 
 @both
-async def test_a_split_vote_between_libraries_leaves_nothing_of_ours_behind(api: Api, nodes: Nodes, connect: Connect) -> None:
-    """Two peers hold two nodes each: nobody can win, ours gives back its one node, and wins once one peer lets go."""
+async def test_a_split_vote_between_libraries_leaves_nothing_of_ours_behind(
+    api: Api, nodes: Nodes, connect: Connect
+) -> None:
+    """Two peers hold two nodes each: nobody can win, ours gives back its one node, and wins once
+    one peer lets go."""
     first, second = connect(nodes[:2]), connect(nodes[2:4])
     key = first.key(RESOURCE)
     assert first.take(RESOURCE)
@@ -310,8 +349,11 @@ async def test_a_split_vote_between_libraries_leaves_nothing_of_ours_behind(api:
 
 
 @both
-async def test_no_two_libraries_are_ever_inside_at_once(api: Api, nodes: Nodes, connect: Connect, tmp_path: Path) -> None:
-    """Four processes of a peer and two users of ours, in turns on one key: whoever is inside is alone, and all get in."""
+async def test_no_two_libraries_are_ever_inside_at_once(
+    api: Api, nodes: Nodes, connect: Connect, tmp_path: Path
+) -> None:
+    """Four processes of a peer and two users of ours, in turns on one key: whoever is inside is
+    alone, and all get in."""
     peers = [connect(nodes) for _ in range(4)]
     key, witness, rounds = peers[0].key(RESOURCE), tmp_path / "inside", 8
     clashes = 0
@@ -354,7 +396,9 @@ async def test_no_two_libraries_are_ever_inside_at_once(api: Api, nodes: Nodes, 
     ],
     ids=lambda value: repr(value[:12]),
 )
-async def test_any_foreign_value_is_somebody_elses_lock(api: Api, nodes: Nodes, value: bytes) -> None:
+async def test_any_foreign_value_is_somebody_elses_lock(
+    api: Api, nodes: Nodes, value: bytes
+) -> None:
     """Whatever another library writes: contended, shown short and printable, and left alone."""
     for node in nodes:
         with node.client() as client:
@@ -375,23 +419,33 @@ async def test_any_foreign_value_is_somebody_elses_lock(api: Api, nodes: Nodes, 
 
 
 @both
-async def test_a_lock_of_another_type_is_an_outage_and_not_ours_to_touch(api: Api, nodes: Nodes) -> None:
-    """Redisson keeps its locks in hashes. No classic client could take that key either: the error says WRONGTYPE."""
+async def test_a_lock_of_another_type_is_an_outage_and_not_ours_to_touch(
+    api: Api, nodes: Nodes
+) -> None:
+    """Redisson keeps its locks in hashes. No classic client could take that key either: the
+    error says WRONGTYPE."""
     for node in nodes:
         with node.client() as client:
             client.hset("theirs", "d2a6:1", "1")
     async with api.redlock(nodes.urls, key_prefix="") as locks:
         with pytest.raises(QuorumUnavailable, match="WRONGTYPE"):
             await locks.lock("theirs").acquire(blocking=False)
-        assert [str(vote.error) for vote in (await locks.status("theirs")).votes if "WRONGTYPE" not in vote.reason] == []
+        assert [
+            str(vote.error)
+            for vote in (await locks.status("theirs")).votes
+            if "WRONGTYPE" not in vote.reason
+        ] == []
     for node in nodes:
         with node.client() as client:
             assert client.hgetall("theirs") == {b"d2a6:1": b"1"}
 
 
 @both
-async def test_a_classic_client_by_hand_never_gets_between_our_grants(api: Api, nodes: Nodes) -> None:
-    """`SET NX PX` in a tight loop on every node, while we take and release: each lease is alone on its majority."""
+async def test_a_classic_client_by_hand_never_gets_between_our_grants(
+    api: Api, nodes: Nodes
+) -> None:
+    """`SET NX PX` in a tight loop on every node, while we take and release: each lease is alone
+    on its majority."""
     stop = threading.Event()
     took: list[str] = []
 
@@ -437,14 +491,20 @@ def wheel(folder: Path) -> Path:
     """The smallest package that pip installs without an index."""
     path = folder / "mine-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mine-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
-        archive.writestr("mine-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            "mine-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: mine\nVersion: 1\n"
+        )
+        archive.writestr(
+            "mine-1.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         archive.writestr("mine-1.dist-info/RECORD", "")
     return path
 
 
 def test_a_build_that_fails_or_is_interrupted_is_begun_anew(tmp_path: Path) -> None:
-    """Without a stamp a folder is thrown away; with one it is used as it is. Where pip cannot install, the reason is a line."""
+    """Without a stamp a folder is thrown away; with one it is used as it is. Where pip cannot
+    install, the reason is a line."""
     rest = tmp_path / "mine" / "half a package"
     with pytest.raises(PeerMissing) as caught:
         environment("mine", [str(tmp_path / "absent-1-py3-none-any.whl")], tmp_path)

@@ -1,7 +1,9 @@
-"""Memories, not servers and not texts, vote: every way in which a node's marker came back, or a name led to two, on real servers.
+"""Memories, not servers and not texts, vote: every way in which a node's marker came back, or a
+name led to two, on real servers.
 
-Through both APIs, with the clients' connections living on wherever the way allows it. `test_admission_live.py` has what a
-node that forgot openly has to do; here it looks as if it had forgotten nothing.
+Through both APIs, with the clients' connections living on wherever the way allows it.
+`test_admission_live.py` has what a node that forgot openly has to do; here it looks as if it had
+forgotten nothing.
 """
 
 from __future__ import annotations
@@ -49,27 +51,39 @@ from tests.servers.test_admission_live import (
     wait_for_copy,
 )
 
-FOUNDED = re.compile(r"has no marker: the cluster is new and \S+ cannot be asked: start it, or run `redlock init`")
+FOUNDED = re.compile(
+    r"has no marker: the cluster is new and \S+ cannot be asked: start it, or run `redlock init`"
+)
 LOOKED_WITHIN = 1.0
-"""Seconds of use after which a connection has looked at its node: what is promised, whatever the code's own number."""
+"""Seconds of use after which a connection has looked at its node: what is promised, whatever the
+code's own number."""
 OLD_FORMAT = re.compile(r"redlock1 \S+ [0-9]+ [0-9]+ [01] [0-9]+ \S+")
-"""What the versions before wrote and read: run id, nodes, max_ttl in milliseconds, durable, floor, cluster."""
+"""What the versions before wrote and read: run id, nodes, max_ttl in milliseconds, durable,
+floor, cluster."""
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Nodes]:
-    """Six servers, which every test gets as if they were new; the last is a standby, or a stranger."""
-    with Nodes(6, marked=False, options={"repl-diskless-sync-delay": "0", "repl-backlog-ttl": "1"}) as nodes:
+    """Six servers, which every test gets as if they were new; the last is a standby, or a
+    stranger."""
+    with Nodes(
+        6, marked=False, options={"repl-diskless-sync-delay": "0", "repl-backlog-ttl": "1"}
+    ) as nodes:
         yield nodes
 
 
 @pytest.fixture(autouse=True)
 def as_new(servers: Nodes) -> None:
-    """No server is stopped, limited, a copy, or keeps a backlog for one: with a backlog, the next backup renames nothing."""
+    """No server is stopped, limited, a copy, or keeps a backlog for one: with a backlog, the
+    next backup renames nothing."""
     for node in servers:
         if node.pid is None:
             node.start()
-        if info(node, "role") != "master" or info(node, "second_repl_offset") != -1 or info(node, "repl_backlog_active"):
+        if (
+            info(node, "role") != "master"
+            or info(node, "second_repl_offset") != -1
+            or info(node, "repl_backlog_active")
+        ):
             node.kill()
             node.wipe()
             node.start()
@@ -111,7 +125,8 @@ def forward() -> Iterator[Callable[[Node], Forwarder]]:
 
 
 class Promoted:
-    """The node is made a replica of a copy of itself, and a master again; its connections live on by themselves."""
+    """The node is made a replica of a copy of itself, and a master again; its connections live
+    on by themselves."""
 
     def __init__(self, node: Node, standby: Node, name: Forwarder) -> None:
         self.node, self.standby = node, standby
@@ -125,7 +140,8 @@ class Promoted:
     def lose(self) -> None:
         """All since is gone, and the marker stands."""
         marker = ask(self.node, "GET", MARKER)
-        ask(self.standby, "SET", MARKER, marker)  # The first replica gave the node another id, and so another marker.
+        # The first replica gave the node another id, and so another marker.
+        ask(self.standby, "SET", MARKER, marker)
         demote(self.node, self.standby)
         wait_for_copy(self.node)
         ask(self.node, "REPLICAOF", "NO", "ONE")
@@ -180,12 +196,16 @@ async def test_a_node_whose_marker_came_back_has_no_vote_on_living_connections(
     way: type[Promoted] | type[Restored],
     seen: str,
 ) -> None:
-    """One holds two of three nodes, and one of these loses that. Nobody takes it together with the third, though the very
-    marker stands there and no connection broke; nor does the holder count what it has not.
+    """One holds two of three nodes, and one of these loses that. Nobody takes it together with
+    the third, though the very marker stands there and no connection broke; nor does the holder
+    count what it has not.
     """
     name = forward(long_three[2])
     urls, journal = [*long_three.urls[:2], name.url], Journal(api)
-    async with api.redlock(urls, **LONG) as holder, api.redlock(urls, **LONG, on_event=journal) as rival:
+    async with (
+        api.redlock(urls, **LONG) as holder,
+        api.redlock(urls, **LONG, on_event=journal) as rival,
+    ):
         loss = way(long_three[2], standby, name)
         loss.remember()
         if way is Promoted:
@@ -195,7 +215,8 @@ async def test_a_node_whose_marker_came_back_has_no_vote_on_living_connections(
             lease = await holder.lock("till").acquire(timeout=PATIENCE)
             assert ask(long_three[2], "EXISTS", "redlock:till") == 1
         loss.lose()
-        ask(long_three[0], "DEL", "redlock:till")  # It may have been asked as well, before it was stopped.
+        # It may have been asked as well, before it was stopped.
+        ask(long_three[0], "DEL", "redlock:till")
         if seen == "by a report":
             assert not (await rival.nodes())[2].votes
         count = 8 if seen == "by many at once" else 1
@@ -216,9 +237,14 @@ async def test_a_node_whose_marker_came_back_has_no_vote_on_living_connections(
 @both
 @WAYS
 async def test_a_node_whose_marker_came_back_votes_again_after_its_wait(
-    api: Api, three: Cluster, standby: Node, forward: Callable[[Node], Forwarder], way: type[Promoted] | type[Restored]
+    api: Api,
+    three: Cluster,
+    standby: Node,
+    forward: Callable[[Node], Forwarder],
+    way: type[Promoted] | type[Restored],
 ) -> None:
-    """Its marker names the new memory and has a floor, and every token that it takes is beyond that."""
+    """Its marker names the new memory and has a floor, and every token that it takes is beyond
+    that."""
     name = forward(three[2])
     urls = [*three.urls[:2], name.url]
     async with api.redlock(urls, **SHORT) as locks:
@@ -235,7 +261,10 @@ async def test_a_node_whose_marker_came_back_votes_again_after_its_wait(
             lease = await locks.lock("till").acquire(timeout=PATIENCE)
             assert now() >= lost_at + SPAN
             marker = marker_of(three[2])
-            assert (marker.memory, stood.memory == marker.memory) == (identity_of(three[2]).memory, False)
+            assert (marker.memory, stood.memory == marker.memory) == (
+                identity_of(three[2]).memory,
+                False,
+            )
             assert lease.fencing_token > marker.floor > before.fencing_token
             await lease.release()
 
@@ -245,7 +274,10 @@ async def test_a_node_whose_marker_came_back_votes_again_after_its_wait(
 
 def backup(node: Node) -> None:
     """What `redis-cli --rdb` does: ask for a copy as a replica would, read all of it, and leave."""
-    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as connection, connection.makefile("rb") as stream:
+    with (
+        socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE) as connection,
+        connection.makefile("rb") as stream,
+    ):
         connection.sendall(b"SYNC\r\n")
         while not (header := stream.readline().strip()):
             pass
@@ -263,7 +295,10 @@ def backed_up(nodes: Cluster) -> None:
     for node in nodes:
         backup(node)
     after = [identity_of(node).memory for node in nodes]
-    assert all(one.run_id == other.run_id and one != other for one, other in zip(before, after, strict=True))
+    assert all(
+        one.run_id == other.run_id and one != other
+        for one, other in zip(before, after, strict=True)
+    )
 
 
 def backlogs_gone(nodes: Cluster) -> None:
@@ -275,9 +310,12 @@ def backlogs_gone(nodes: Cluster) -> None:
 
 
 @both
-async def test_a_backup_of_every_node_costs_nothing_where_no_node_is_ever_a_replica(api: Api, servers: Nodes) -> None:
-    """It gives each another replication id. As promised, that is no loss: leases are extended, locks are taken at once, and
-    the markers follow; also when the backup's traces go, and for whoever comes later.
+async def test_a_backup_of_every_node_costs_nothing_where_no_node_is_ever_a_replica(
+    api: Api, servers: Nodes
+) -> None:
+    """It gives each another replication id. As promised, that is no loss: leases are extended,
+    locks are taken at once, and the markers follow; also when the backup's traces go, and for
+    whoever comes later.
     """
     nodes = Cluster(servers[:3])
     initialise(nodes.urls, max_ttl=LONG_TTL, never_replicas=True)
@@ -293,18 +331,25 @@ async def test_a_backup_of_every_node_costs_nothing_where_no_node_is_ever_a_repl
             async with locks.lock("till", timeout=0) as other:
                 other.ensure_held()
             assert all(report.votes for report in await locks.nodes())
-        assert [marker_of(node).memory for node in nodes] == [identity_of(node).memory for node in nodes]
+        assert [marker_of(node).memory for node in nodes] == [
+            identity_of(node).memory for node in nodes
+        ]
         assert await lease.release()
         assert not journal.of(NodeQuarantined)
     backlogs_gone(nodes)
     journal = Journal(api)
-    async with api.redlock(nodes.urls, **LONG, on_event=journal) as fresh, fresh.lock("till", timeout=0):
+    async with (
+        api.redlock(nodes.urls, **LONG, on_event=journal) as fresh,
+        fresh.lock("till", timeout=0),
+    ):
         assert not journal.of(NodeQuarantined)
     assert all(marker_of(node).floor == 0 for node in nodes)
 
 
 @both
-async def test_a_backup_without_that_promise_is_one_wait_that_says_why(api: Api, three: Cluster) -> None:
+async def test_a_backup_without_that_promise_is_one_wait_that_says_why(
+    api: Api, three: Cluster
+) -> None:
     """A promotion could look the same. One node at a time, the others go on meanwhile."""
     journal = Journal(api)
     async with api.redlock(three.urls, **SHORT, on_event=journal) as locks:
@@ -315,7 +360,10 @@ async def test_a_backup_without_that_promise_is_one_wait_that_says_why(api: Api,
             pass
         with paused(three[1:2]):
             votes = await unavailable(locks.lock("till"))
-            assert re.search("it was promoted, or a replica or a backup came or left.*in quarantine", votes[0].reason)
+            assert re.search(
+                "it was promoted, or a replica or a backup came or left.*in quarantine",
+                votes[0].reason,
+            )
             assert told_within(votes[0].reason, SPAN)
             async with locks.lock("till", timeout=PATIENCE) as lease:
                 assert now() >= backed_up_at + SPAN
@@ -331,8 +379,9 @@ async def test_a_backup_without_that_promise_is_one_wait_that_says_why(api: Api,
 async def test_who_met_the_newer_server_does_not_believe_the_older_one_again(
     api: Api, three: Cluster, standby: Node, forward: Callable[[Node], Forwarder], keep: bool
 ) -> None:
-    """An address moves to a standby and back while both live. Each has a marker of its own; whoever met the standby waits
-    before the first server votes again, and no token is smaller than one before.
+    """An address moves to a standby and back while both live. Each has a marker of its own;
+    whoever met the standby waits before the first server votes again, and no token is smaller
+    than one before.
     """
     name = forward(three[2])
     urls, tokens = [*three.urls[:2], name.url], []
@@ -366,19 +415,35 @@ async def test_the_return_of_an_older_server_is_told(
         await admitted(api, locks)
         for server in (standby, long_three[2]):
             name.point_at(server.port, keep=False)
-            assert await until_report(api, locks, 2, lambda report, server=server: report.run_id == info(server, "run_id"))
-        assert await until_report(api, locks, 2, lambda report: "an older memory came back under its name" in report.reason)
-        names = ["/".join(identity_of(server).memory) for server in (long_three[2], standby, long_three[2])]
-        changed = [(record.before, record.now) for record in journal.of(NodeMemoryChanged) if record.node == name.url]
+            assert await until_report(
+                api, locks, 2, lambda report, server=server: report.run_id == info(server, "run_id")
+            )
+        assert await until_report(
+            api,
+            locks,
+            2,
+            lambda report: "an older memory came back under its name" in report.reason,
+        )
+        names = [
+            "/".join(identity_of(server).memory)
+            for server in (long_three[2], standby, long_three[2])
+        ]
+        changed = [
+            (record.before, record.now)
+            for record in journal.of(NodeMemoryChanged)
+            if record.node == name.url
+        ]
         assert changed == [(names[0], names[1]), (names[1], names[2])]
         with paused(long_three[:1]):
             await unavailable(locks.lock("till"))
 
 
 @both
-async def test_databases_swapped_twice_bring_back_no_smaller_token(api: Api, three: Cluster) -> None:
-    """SWAPDB changes neither the run nor the replication id: what tells is that the marker is gone, and that the one which
-    comes back is no successor of the one that stood there since.
+async def test_databases_swapped_twice_bring_back_no_smaller_token(
+    api: Api, three: Cluster
+) -> None:
+    """SWAPDB changes neither the run nor the replication id: what tells is that the marker is
+    gone, and that the one which comes back is no successor of the one that stood there since.
     """
     async with api.redlock(three.urls, **SHORT) as locks:
         await admitted(api, locks)
@@ -408,7 +473,9 @@ class Interrupted(Exception):
     """The operator's machine went down."""
 
 
-def raise_and_break_off(nodes: Cluster, max_ttl: float, writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def raise_and_break_off(
+    nodes: Cluster, max_ttl: float, writes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Raise it, and break off after so many markers."""
     write, left = initialising._Server.write, iter(range(writes))
 
@@ -428,25 +495,36 @@ def raise_and_break_off(nodes: Cluster, max_ttl: float, writes: int, monkeypatch
 async def test_a_raise_that_broke_off_is_safe_and_goes_on_when_it_is_run_again(
     api: Api, three: Cluster, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """Wherever it broke off: a node takes a longer lock only when all nodes wait for longer ones, one that forgets then
-    waits for them, and the next run ends what this one began; floors are kept.
+    """Wherever it broke off: a node takes a longer lock only when all nodes wait for longer
+    ones, one that forgets then waits for them, and the next run ends what this one began; floors
+    are kept.
     """
     mark(three[:1], floor=7)
     raise_and_break_off(three, LONG_TTL, writes, monkeypatch)
     stand = [marker_of(node) for node in three]
-    assert [marker.wait_ttl for marker in stand] == [LONG_TTL] * min(writes, 3) + [MAX_TTL] * (3 - min(writes, 3))
-    assert [marker.max_ttl for marker in stand] == [LONG_TTL] * max(writes - 3, 0) + [MAX_TTL] * (3 - max(writes - 3, 0))
+    assert [marker.wait_ttl for marker in stand] == [LONG_TTL] * min(writes, 3) + [MAX_TTL] * (
+        3 - min(writes, 3)
+    )
+    assert [marker.max_ttl for marker in stand] == [LONG_TTL] * max(writes - 3, 0) + [MAX_TTL] * (
+        3 - max(writes - 3, 0)
+    )
     async with api.redlock(three.urls, **SHORT) as locks:
         async with locks.lock("till", timeout=PATIENCE):
             pass
         if writes >= 3:
             ask(three[2], "FLUSHALL")
-            assert await until_report(api, locks, 2, lambda report: (report.quarantine_left or 0.0) > SPAN)
+            assert await until_report(
+                api, locks, 2, lambda report: (report.quarantine_left or 0.0) > SPAN
+            )
             with pytest.raises(ConfigurationError, match="is not an admitted node of this cluster"):
                 initialise(three.urls, max_ttl=LONG_TTL)
             mark(three[2:], max_ttl=MAX_TTL, wait_ttl=LONG_TTL)
-        assert [marker.max_ttl for marker in initialise(three.urls, max_ttl=LONG_TTL)] == [LONG_TTL] * 3
-        assert [(marker_of(node).max_ttl, marker_of(node).wait_ttl) for node in three] == [(LONG_TTL, LONG_TTL)] * 3
+        assert [marker.max_ttl for marker in initialise(three.urls, max_ttl=LONG_TTL)] == [
+            LONG_TTL
+        ] * 3
+        assert [(marker_of(node).max_ttl, marker_of(node).wait_ttl) for node in three] == [
+            (LONG_TTL, LONG_TTL)
+        ] * 3
         assert [marker_of(node).floor for node in three] == [7, 0, 0]
         async with locks.lock("till", ttl=LONG_TTL, timeout=PATIENCE) as lease:
             assert lease.remaining() > MAX_TTL
@@ -456,7 +534,8 @@ async def test_a_raise_that_broke_off_is_safe_and_goes_on_when_it_is_run_again(
 def test_a_node_that_forgets_while_max_ttl_is_raised_is_not_marked_over(
     three: Cluster, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """It has to wait, by a client's clock; and what it would wait for must not be decided without it."""
+    """It has to wait, by a client's clock; and what it would wait for must not be decided
+    without it."""
     write = initialising._Server.write
     done: list[Marker] = []
 
@@ -468,7 +547,9 @@ def test_a_node_that_forgets_while_max_ttl_is_raised_is_not_marked_over(
 
     with monkeypatch.context() as patch:
         patch.setattr(initialising._Server, "write", meanwhile)
-        with pytest.raises(ConfigurationError, match=r"is not an admitted node|was marked, or lost its marker"):
+        with pytest.raises(
+            ConfigurationError, match=r"is not an admitted node|was marked, or lost its marker"
+        ):
             initialise(three.urls, max_ttl=LONG_TTL)
     assert ask(three[2], "EXISTS", MARKER) == 0
 
@@ -476,8 +557,8 @@ def test_a_node_that_forgets_while_max_ttl_is_raised_is_not_marked_over(
 def test_a_node_that_was_marked_as_before_while_max_ttl_is_raised_stops_that(
     three: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It forgot behind the operator's back, and a client that had asked the others before marked it: it would not wait for
-    longer locks. No node takes one until that is found.
+    """It forgot behind the operator's back, and a client that had asked the others before marked
+    it: it would not wait for longer locks. No node takes one until that is found.
     """
     write = initialising._Server.write
     done: list[Marker] = []
@@ -501,8 +582,8 @@ def test_a_node_that_was_marked_as_before_while_max_ttl_is_raised_stops_that(
 
 @both
 async def test_a_replaced_cluster_grants_no_smaller_token(api: Api, three: Cluster) -> None:
-    """A client whose clock was ahead took the last token, and then every node forgot it: the new markers have a floor beyond
-    whatever can have been granted.
+    """A client whose clock was ahead took the last token, and then every node forgot it: the new
+    markers have a floor beyond whatever can have been granted.
     """
     ahead = time.time_ns() // 1000 + 50_000_000
     for node in three:
@@ -512,7 +593,10 @@ async def test_a_replaced_cluster_grants_no_smaller_token(api: Api, three: Clust
         assert before.fencing_token > ahead
     for node in three:
         ask(node, "FLUSHALL")
-    assert all(marker.floor > before.fencing_token for marker in initialise(three.urls, max_ttl=MAX_TTL, replace=True))
+    assert all(
+        marker.floor > before.fencing_token
+        for marker in initialise(three.urls, max_ttl=MAX_TTL, replace=True)
+    )
     async with api.redlock(three.urls, **SHORT) as locks:
         later = await locks.lock("till").acquire(timeout=PATIENCE)
         assert later.fencing_token > before.fencing_token
@@ -523,8 +607,11 @@ async def test_a_replaced_cluster_grants_no_smaller_token(api: Api, three: Clust
 
 
 @both
-async def test_an_eviction_policy_set_at_run_time_is_seen_on_living_connections(api: Api, three: Cluster) -> None:
-    """No script sees it, and nothing breaks: a look once a second does. A try that begins later than that counts no vote."""
+async def test_an_eviction_policy_set_at_run_time_is_seen_on_living_connections(
+    api: Api, three: Cluster
+) -> None:
+    """No script sees it, and nothing breaks: a look once a second does. A try that begins later
+    than that counts no vote."""
     journal = Journal(api)
     async with api.redlock(three.urls, **SHORT, on_event=journal) as locks:
         await admitted(api, locks)
@@ -538,7 +625,9 @@ async def test_an_eviction_policy_set_at_run_time_is_seen_on_living_connections(
                     await lease.release()
                 await api.sleep(0.05)
             votes = await unavailable(locks.lock("till"))
-        assert votes[1].reason == "may evict locks (maxmemory-policy allkeys-lru, must be noeviction)"
+        assert (
+            votes[1].reason == "may evict locks (maxmemory-policy allkeys-lru, must be noeviction)"
+        )
         assert three.urls[1] not in {record.node for record in journal.of(NodeDisconnected)}
 
 
@@ -574,8 +663,8 @@ def evict(node: Node) -> None:
 
 @both
 async def test_a_new_cluster_is_founded_by_all_of_its_nodes(api: Api, servers: Nodes) -> None:
-    """A node that was never marked, one that is flushed and a partition would make two clusters of one. The votes say who is
-    missing and what to do; when it answers, the cluster is founded.
+    """A node that was never marked, one that is flushed and a partition would make two clusters
+    of one. The votes say who is missing and what to do; when it answers, the cluster is founded.
     """
     nodes = Cluster(servers[:3])
     nodes[2].kill()
@@ -586,8 +675,12 @@ async def test_a_new_cluster_is_founded_by_all_of_its_nodes(api: Api, servers: N
                 votes = await unavailable(locks.lock("till"))
                 await api.sleep(0.1)
             told = [vote.reason for vote in votes[:2] if vote.reason != "was not waited for"]
-            assert told and all(FOUNDED.fullmatch(reason) and nodes.urls[2] in reason for reason in told)
-            assert all((ask(node, "GET", MARKER) or "").startswith("redlock2 blank ") for node in nodes[:2])
+            assert told and all(
+                FOUNDED.fullmatch(reason) and nodes.urls[2] in reason for reason in told
+            )
+            assert all(
+                (ask(node, "GET", MARKER) or "").startswith("redlock2 blank ") for node in nodes[:2]
+            )
             nodes[2].start()
             async with locks.lock("till", timeout=PATIENCE):
                 pass
@@ -603,8 +696,11 @@ async def test_a_new_cluster_is_founded_by_all_of_its_nodes(api: Api, servers: N
 
 @both
 @pytest.mark.parametrize("how", ["flushed", "restarted"])
-async def test_clients_that_live_for_a_second_bring_a_node_back(api: Api, three: Cluster, how: str) -> None:
-    """None of them sees the whole wait. The blank on the node says since when it is waited on, by the clocks of the nodes."""
+async def test_clients_that_live_for_a_second_bring_a_node_back(
+    api: Api, three: Cluster, how: str
+) -> None:
+    """None of them sees the whole wait. The blank on the node says since when it is waited on,
+    by the clocks of the nodes."""
     lost_at = now()
     if how == "flushed":
         ask(three[2], "FLUSHALL")
@@ -629,7 +725,9 @@ async def test_clients_that_live_for_a_second_bring_a_node_back(api: Api, three:
 
 
 @both
-async def test_markers_of_the_format_before_are_brought_up_to_date_without_an_outage(api: Api, three: Cluster) -> None:
+async def test_markers_of_the_format_before_are_brought_up_to_date_without_an_outage(
+    api: Api, three: Cluster
+) -> None:
     """They name this run: the first client goes on at once. Floors and promises are kept."""
     for node, floor in zip(three, (0, 7, 1700000000000000), strict=True):
         text = f"redlock1 {info(node, 'run_id')} 3 1000 0 {floor} billing"
@@ -643,13 +741,23 @@ async def test_markers_of_the_format_before_are_brought_up_to_date_without_an_ou
         assert not journal.of(NodeQuarantined) and journal.of(LeaseGranted)
     for node, floor in zip(three, (0, 7, 1700000000000000), strict=True):
         marker = marker_of(node)
-        assert (marker.memory, marker.max_ttl, marker.wait_ttl) == (identity_of(node).memory, MAX_TTL, MAX_TTL)
-        assert (marker.floor, marker.cluster, marker.nodes, marker.before) == (floor, "billing", 3, False)
+        assert (marker.memory, marker.max_ttl, marker.wait_ttl) == (
+            identity_of(node).memory,
+            MAX_TTL,
+            MAX_TTL,
+        )
+        assert (marker.floor, marker.cluster, marker.nodes, marker.before) == (
+            floor,
+            "billing",
+            3,
+            False,
+        )
 
 
 @both
 async def test_an_old_marker_of_another_run_is_a_loss_as_it_was(api: Api, three: Cluster) -> None:
-    """The node gets a marker of today, and a floor, once what it forgot with its last restart is over."""
+    """The node gets a marker of today, and a floor, once what it forgot with its last restart is
+    over."""
     ask(three[2], "SET", MARKER, f"redlock1 {'0' * 40} 3 1000 0 0 -")
     async with api.redlock(three.urls, **SHORT) as locks:
         assert await until_report(api, locks, 2, lambda report: report.votes)
@@ -657,11 +765,14 @@ async def test_an_old_marker_of_another_run_is_a_loss_as_it_was(api: Api, three:
 
 
 def test_the_version_before_refuses_what_this_one_writes(three: Cluster) -> None:
-    """It says "has a marker of another format", and does not vote by it: a mixed fleet has no two opinions."""
+    """It says "has a marker of another format", and does not vote by it: a mixed fleet has no
+    two opinions."""
     initialise(three.urls, max_ttl=MAX_TTL, replace=True, cluster="billing")
     for node in three:
         text = ask(node, "GET", MARKER)
-        assert OLD_FORMAT.fullmatch(text) is None and not text.startswith(("redlock1 ", "redlock1 blank "))
+        assert OLD_FORMAT.fullmatch(text) is None and not text.startswith(
+            ("redlock1 ", "redlock1 blank ")
+        )
 
 
 # Availability
@@ -669,9 +780,11 @@ def test_the_version_before_refuses_what_this_one_writes(three: Cluster) -> None
 
 @both
 @pytest.mark.parametrize("count", [5, 3])
-async def test_a_node_comes_back_while_another_one_is_down(api: Api, servers: Nodes, count: int) -> None:
-    """Five nodes: one down, another restarts, and after its quarantine votes again; of three nodes as well, where the lock
-    was out of reach meanwhile.
+async def test_a_node_comes_back_while_another_one_is_down(
+    api: Api, servers: Nodes, count: int
+) -> None:
+    """Five nodes: one down, another restarts, and after its quarantine votes again; of three
+    nodes as well, where the lock was out of reach meanwhile.
     """
     nodes = marked(servers[:count], MAX_TTL)
     mark(nodes, nodes=count)
@@ -681,7 +794,9 @@ async def test_a_node_comes_back_while_another_one_is_down(api: Api, servers: No
             before = await _taken(locks)
             restarted_at = now()
             nodes[1].restart()
-            assert await until_report(api, locks, 1, lambda report: "is in quarantine" in report.reason)
+            assert await until_report(
+                api, locks, 1, lambda report: "is in quarantine" in report.reason
+            )
             if count == 5:
                 async with locks.lock("till", timeout=0):
                     assert now() < restarted_at + PATIENCE

@@ -1,7 +1,8 @@
-"""What the world of memories lets TAKE and MARK compare, and the shipped Lua on real servers, in every case that differs.
+"""What the world of memories lets TAKE and MARK compare, and the shipped Lua on real servers, in
+every case that differs.
 
-A node is put into each of its roles: a master, one that was promoted and shows the id of before as `master_replid2`, and a
-replica that shows its master's id and takes writes.
+A node is put into each of its roles: a master, one that was promoted and shows the id of before as
+`master_replid2`, and a replica that shows its master's id and takes writes.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         if request.param == "promoted":
             client.replicaof("NO", "ONE")
         client.config_set("replica-read-only", "no")
-        raw = client.eval("return redis.call('INFO', 'replication')", 0).decode()  # Else an id of digits is a number.
+        # Else an id of digits is a number.
+        raw = client.eval("return redis.call('INFO', 'replication')", 0).decode()
         info = dict(line.split(":", 1) for line in raw.splitlines() if ":" in line)
         ids = {OURS: info["master_replid"], BEFORE: info["master_replid2"], STRANGE: "f" * 40}
         # Else there is nothing for a match without the name to find.
@@ -105,18 +107,25 @@ TAKES = [
 
 
 def model_takes(node: Node, rules: Rules) -> list[int]:
-    return [take(node._replace(text=stands), named, 0, ttl, token, 3, rules)[1] for stands, named, ttl, token in TAKES]
+    return [
+        take(node._replace(text=stands), named, 0, ttl, token, 3, rules)[1]
+        for stands, named, ttl, token in TAKES
+    ]
 
 
 def test_take_compares_what_the_model_does(server: Server) -> None:
-    """Text, memory behind its name, role, max_ttl and floor: TAKE says yes, no, or that this is not the node it was told of."""
+    """Text, memory behind its name, role, max_ttl and floor: TAKE says yes, no, or that this is
+    not the node it was told of."""
     real = [taken(server, *case) for case in TAKES]
-    assert dict(zip(TAKES, model_takes(server.node, SHIPPED), strict=True)) == dict(zip(TAKES, real, strict=True))
+    assert dict(zip(TAKES, model_takes(server.node, SHIPPED), strict=True)) == dict(
+        zip(TAKES, real, strict=True)
+    )
     assert (TAKEN in real) == server.node.master
 
 
 MARKS = [
-    Mark(0, 0, expected, memory, text) for expected, memory, text in product(TEXTS[:4], IDS, (None, Marker(OURS, 0, floor=1)))
+    Mark(0, 0, expected, memory, text)
+    for expected, memory, text in product(TEXTS[:4], IDS, (None, Marker(OURS, 0, floor=1)))
 ]
 
 
@@ -124,7 +133,9 @@ def marked(server: Server, stands: Text, request: Mark) -> int:
     """What the shipped MARK answers."""
     server.put(stands)
     memory = identity.Memory("run", server.ids[request.memory])
-    told = identity.Identity(memory, "master", False, False, "noeviction", 1.0, "7", server.words(request.expected))
+    told = identity.Identity(
+        memory, "master", False, False, "noeviction", 1.0, "7", server.words(request.expected)
+    )
     if request.text is None:
         command = identity.blank("nonce", told)
     else:
@@ -138,23 +149,36 @@ def test_mark_compares_what_the_model_does(server: Server) -> None:
     """Memory and role, and then the text that is expected."""
     cases = list(product(TEXTS[:4], MARKS))
     real = [marked(server, *case) for case in cases]
-    model = [mark(server.node._replace(text=stands), request, 0, SHIPPED)[1] for stands, request in cases]
+    model = [
+        mark(server.node._replace(text=stands), request, 0, SHIPPED)[1] for stands, request in cases
+    ]
     assert dict(zip(cases, model, strict=True)) == dict(zip(cases, real, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("rule", "role"), [("memory_in_script", "master"), ("memory_by_name", "promoted"), ("master_in_script", "replica")]
+    ("rule", "role"),
+    [
+        ("memory_in_script", "master"),
+        ("memory_by_name", "promoted"),
+        ("master_in_script", "replica"),
+    ],
 )
 def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str, role: str) -> None:
-    """It can fail: each rule of the script that the model can weaken makes a difference to these cases."""
-    assert model_takes(ROLES[role], SHIPPED._replace(**{rule: False})) != model_takes(ROLES[role], SHIPPED)
+    """It can fail: each rule of the script that the model can weaken makes a difference to these
+    cases."""
+    assert model_takes(ROLES[role], SHIPPED._replace(**{rule: False})) != model_takes(
+        ROLES[role], SHIPPED
+    )
 
 
 def test_a_blank_is_like_no_other(server: Server) -> None:
-    """The same MARK, executed twice where nothing stands, leaves two texts: the node finishes it. Each names its memory."""
+    """The same MARK, executed twice where nothing stands, leaves two texts: the node finishes
+    it. Each names its memory."""
     if not server.node.master:
         return
-    told = identity.Identity(identity.Memory("run", server.ids[OURS]), "master", False, False, "noeviction", 1.0, "7", "")
+    told = identity.Identity(
+        identity.Memory("run", server.ids[OURS]), "master", False, False, "noeviction", 1.0, "7", ""
+    )
     command: commands.Mark = identity.blank("nonce", told)
     texts = []
     for _ in range(2):

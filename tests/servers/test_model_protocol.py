@@ -1,4 +1,5 @@
-"""The model's scripts and the shipped Lua side by side, on every small memory: the model may not drift from what ships."""
+"""The model's scripts and the shipped Lua side by side, on every small memory: the model may not
+drift from what ships."""
 
 from __future__ import annotations
 
@@ -16,10 +17,14 @@ from redlock.embedded import Nodes
 
 LOCK, FENCE = "redlock:r", "redlock:r:fence"
 UNIT = 1000.0
-"""Seconds of one instant of the model's timelines: long enough that a slow machine rounds none away."""
+"""Seconds of one instant of the model's timelines: long enough that a slow machine rounds none
+away."""
 
 TOKENS, INSTANTS = (1, 2, 3), (1, 2)
-LOCKS = [None, *(Lock(owner, token, until) for owner in (0, 1) for token in TOKENS for until in INSTANTS)]
+LOCKS = [
+    None,
+    *(Lock(owner, token, until) for owner in (0, 1) for token in TOKENS for until in INSTANTS),
+]
 FENCES = FLOORS = (0, 1, 2, 3, 4)
 MODES = {Op.TAKE: "acquire", Op.EXTEND: "extend", Op.VERIFY: "verify"}
 
@@ -27,14 +32,17 @@ Remembered = tuple[Lock | None, int]
 
 
 class Server:
-    """A real node that is put into a memory of the model, told one command, and read again; in one batch for many."""
+    """A real node that is put into a memory of the model, told one command, and read again; in
+    one batch for many."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
         info: Any = client.info()
         memory = Memory(info["run_id"], info["master_replid"])
         self.batch: Any = client.pipeline(transaction=False)
-        self.markers = {floor: Marker(memory, 1, 100 * UNIT, floor=floor).text() for floor in FLOORS}
+        self.markers = {
+            floor: Marker(memory, 1, 100 * UNIT, floor=floor).text() for floor in FLOORS
+        }
 
     def put(self, lock: Lock | None, fence: int, floor: int, command: Take | Free) -> None:
         """Add one case to the batch."""
@@ -87,7 +95,9 @@ def model_take(rules: Rules) -> list[tuple[Remembered, Reply]]:
 def real_take(server: Server) -> list[tuple[Remembered, Reply]]:
     """What the real server does in each of `TAKES`."""
     for lock, fence, floor, op, owner, token, until in TAKES:
-        command = Take(LOCK, FENCE, str(owner), token, ttl=until * UNIT, fence_ttl=0, mode=MODES[op])
+        command = Take(
+            LOCK, FENCE, str(owner), token, ttl=until * UNIT, fence_ttl=0, mode=MODES[op]
+        )
         server.put(lock, fence, floor, command)
     return [
         (memory, Reply(GRANTED, answer) if isinstance(answer, int) else Reply(*answer[:2]))
@@ -96,14 +106,20 @@ def real_take(server: Server) -> list[tuple[Remembered, Reply]]:
 
 
 def test_take_is_what_ships(real_take: list[tuple[Remembered, Reply]]) -> None:
-    """On every small memory, in every mode, TAKE leaves and answers on a real server what it does in the model."""
+    """On every small memory, in every mode, TAKE leaves and answers on a real server what it
+    does in the model."""
     assert len(TAKES) == 5850
-    assert dict(zip(TAKES, model_take(SHIPPED), strict=True)) == dict(zip(TAKES, real_take, strict=True))
+    assert dict(zip(TAKES, model_take(SHIPPED), strict=True)) == dict(
+        zip(TAKES, real_take, strict=True)
+    )
 
 
 @pytest.mark.parametrize("rule", ["strict", "top_up_checks_fence", "extension_never_shortens"])
-def test_the_comparison_sees_a_rule_that_is_switched_off(rule: str, real_take: list[tuple[Remembered, Reply]]) -> None:
-    """The comparison can fail: each rule of the script that the model can weaken makes a difference to it."""
+def test_the_comparison_sees_a_rule_that_is_switched_off(
+    rule: str, real_take: list[tuple[Remembered, Reply]]
+) -> None:
+    """The comparison can fail: each rule of the script that the model can weaken makes a
+    difference to it."""
     assert model_take(SHIPPED._replace(**{rule: False})) != real_take
 
 
@@ -112,4 +128,6 @@ def test_free_is_what_ships(server: Server) -> None:
     for lock, fence, owner, token in FREES:
         server.put(lock, fence, 0, Free(LOCK, FENCE, str(owner), token, fence_ttl=0))
     real = [memory for memory, _ in server.outcomes()]
-    assert dict(zip(FREES, [free(*case) for case in FREES], strict=True)) == dict(zip(FREES, real, strict=True))
+    assert dict(zip(FREES, [free(*case) for case in FREES], strict=True)) == dict(
+        zip(FREES, real, strict=True)
+    )

@@ -1,4 +1,5 @@
-"""Counter-examples on real servers: a mutant of the clients succeeds there, a mutant of the script meets the shipped one."""
+"""Counter-examples on real servers: a mutant of the clients succeeds there, a mutant of the
+script meets the shipped one."""
 
 from __future__ import annotations
 
@@ -60,10 +61,13 @@ class Servers:
             ttl = max(request.until, 1) * UNIT
             command = Take(LOCK, FENCE, owner, token, ttl=ttl, fence_ttl=0, mode=MODES[request.op])
         words = command.words(whole=True)
-        self.clients[place].execute_command(*words, *([self.markers[place]] if command.marked else []))
+        self.clients[place].execute_command(
+            *words, *([self.markers[place]] if command.marked else [])
+        )
 
     def agrees(self, place: int, node: Node) -> bool:
-        """Whether the real node remembers what the model's does; an instant that has passed tells nothing."""
+        """Whether the real node remembers what the model's does; an instant that has passed
+        tells nothing."""
         client = self.clients[place]
         value, left, fence = client.get(LOCK), client.pttl(LOCK), int(client.get(FENCE) or 0)
         lock = None
@@ -109,18 +113,32 @@ def weakens_the_script(mutant: Mutant) -> bool:
     return any(not getattr(mutant.configuration.rules, rule) for rule in SCRIPT_RULES)
 
 
-OF_BALLOTS = [mutant for mutant in MUTANTS if mutant.configuration.protocol == BALLOT and not mutant.configuration.aborts]
+OF_BALLOTS = [
+    mutant
+    for mutant in MUTANTS
+    if mutant.configuration.protocol == BALLOT and not mutant.configuration.aborts
+]
 
 
-@pytest.mark.parametrize("mutant", [m for m in OF_BALLOTS if not weakens_the_script(m)], ids=lambda mutant: mutant.name)
-def test_what_only_clients_can_prevent_happens_on_real_servers(mutant: Mutant, servers: Servers) -> None:
-    """The trace of a mutant whose script is the shipped one: after each step three real nodes remember what the model's do."""
+@pytest.mark.parametrize(
+    "mutant", [m for m in OF_BALLOTS if not weakens_the_script(m)], ids=lambda mutant: mutant.name
+)
+def test_what_only_clients_can_prevent_happens_on_real_servers(
+    mutant: Mutant, servers: Servers
+) -> None:
+    """The trace of a mutant whose script is the shipped one: after each step three real nodes
+    remember what the model's do."""
     trace = explored(mutant.configuration).trace
     assert trace and all(servers.follow(change) for change in trace)
 
 
-@pytest.mark.parametrize("mutant", [m for m in OF_BALLOTS if weakens_the_script(m)], ids=lambda mutant: mutant.name)
-def test_what_the_script_prevents_does_not_happen_on_real_servers(mutant: Mutant, servers: Servers) -> None:
-    """The trace of a mutant with a weaker script: at some step the shipped script does something else."""
+@pytest.mark.parametrize(
+    "mutant", [m for m in OF_BALLOTS if weakens_the_script(m)], ids=lambda mutant: mutant.name
+)
+def test_what_the_script_prevents_does_not_happen_on_real_servers(
+    mutant: Mutant, servers: Servers
+) -> None:
+    """The trace of a mutant with a weaker script: at some step the shipped script does something
+    else."""
     trace = explored(mutant.configuration).trace
     assert trace and not all(servers.follow(change) for change in trace)

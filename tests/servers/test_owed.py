@@ -29,7 +29,8 @@ def wait_until_free(node: Node) -> None:
 
 
 def test_a_node_that_was_down_at_the_release_gets_it_when_it_is_back(durable_nodes: Nodes) -> None:
-    """The dial had failed before the release, so the release only noted a debt: somebody must go and pay it."""
+    """The dial had failed before the release, so the release only noted a debt: somebody must go
+    and pay it."""
     with redlock.Redlock(durable_nodes.urls, ttl=30.0) as locks:
         lease = locks.lock("owed").acquire()
         assert lease is not None

@@ -1,4 +1,5 @@
-"""Other libraries as clients of a campaign: their processes speak the worker's language, and their leases can be judged."""
+"""Other libraries as clients of a campaign: their processes speak the worker's language, and
+their leases can be judged."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def store() -> Iterator[StoreProcess]:
 class Stage:
     """Client processes of one peer on real servers, and what they say."""
 
-    def __init__(self, name: str, crew: Crew, store: StoreProcess, nodes: Nodes, count: int) -> None:
+    def __init__(
+        self, name: str, crew: Crew, store: StoreProcess, nodes: Nodes, count: int
+    ) -> None:
         try:
             self.program = program(name)
         except PeerMissing as missing:
@@ -61,7 +64,19 @@ class Stage:
 
     def begin(self, member: Member, name: str, workload: str, api: str) -> None:
         options = {"ttl": TTL, "node_timeout": 0.2, "retry_delay": 0.05, "fence_ttl": 60.0}
-        member.begin(Task(name, self.nodes.urls, api, workload, self.resource, options, self.store.address, seed=1), self.journal)
+        member.begin(
+            Task(
+                name,
+                self.nodes.urls,
+                api,
+                workload,
+                self.resource,
+                options,
+                self.store.address,
+                seed=1,
+            ),
+            self.journal,
+        )
 
     def end(self) -> list[Record]:
         since = len(self.journal)
@@ -70,7 +85,11 @@ class Stage:
         for member in self.members:
             member.await_end(since)
         self._crew.give_back(self.members)
-        crashed = [record.text for record in self.journal.records() if isinstance(record, Note) and record.kind == "crashed"]
+        crashed = [
+            record.text
+            for record in self.journal.records()
+            if isinstance(record, Note) and record.kind == "crashed"
+        ]
         assert not crashed
         return self.journal.records()
 
@@ -85,7 +104,11 @@ class Stage:
         return found
 
     def events(self, kind: type) -> list[Seen]:
-        return [record for record in self.journal.records() if isinstance(record, Seen) and isinstance(record.event, kind)]
+        return [
+            record
+            for record in self.journal.records()
+            if isinstance(record, Seen) and isinstance(record.event, kind)
+        ]
 
 
 Setting = Callable[[str, int], Stage]
@@ -98,8 +121,11 @@ def stage(crew: Crew, store: StoreProcess, nodes: Nodes) -> Setting:
 
 @pytest.mark.parametrize("api", BOTH)
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_does_what_a_campaign_orders_and_says_what_came_of_it(stage: Setting, name: str, api: str) -> None:
-    """It takes, holds, extends if it can, and releases its lock under the key where ours would stand."""
+def test_a_peer_does_what_a_campaign_orders_and_says_what_came_of_it(
+    stage: Setting, name: str, api: str
+) -> None:
+    """It takes, holds, extends if it can, and releases its lock under the key where ours would
+    stand."""
     setting = stage(name, 1)
     puppet = setting.members[0]
     setting.begin(puppet, "c1", "puppet", api)
@@ -126,7 +152,8 @@ def test_a_peer_does_what_a_campaign_orders_and_says_what_came_of_it(stage: Sett
 
 @pytest.mark.parametrize("name", PEERS)
 def test_two_of_a_peer_contend_and_the_checker_can_judge_them(stage: Setting, name: str) -> None:
-    """Two processes, blocking and asyncio, many leases, none with a token: nothing is found where nothing is broken."""
+    """Two processes, blocking and asyncio, many leases, none with a token: nothing is found
+    where nothing is broken."""
     setting = stage(name, 2)
     for number, (member, api) in enumerate(zip(setting.members, BOTH, strict=True), 1):
         setting.begin(member, f"c{number}", "contend", api)
@@ -144,7 +171,8 @@ def test_two_of_a_peer_contend_and_the_checker_can_judge_them(stage: Setting, na
 
 
 def test_what_a_peer_cannot_reach_is_called_unavailable_or_refused_in_time(stage: Setting) -> None:
-    """Without a majority no lock, within about the deadline; pottery, which tells an outage from contention, says so."""
+    """Without a majority no lock, within about the deadline; pottery, which tells an outage from
+    contention, says so."""
     setting = stage("pottery", 1)
     puppet = setting.members[0]
     setting.begin(puppet, "c1", "puppet", "blocking")
@@ -164,7 +192,8 @@ def test_what_a_peer_cannot_reach_is_called_unavailable_or_refused_in_time(stage
 
 
 def test_every_adapted_scenario_is_one_of_the_table() -> None:
-    """A scenario that is renamed takes its adaptation along; one that asks for what only we have is not played by others."""
+    """A scenario that is renamed takes its adaptation along; one that asks for what only we have
+    is not played by others."""
     assert set(ADAPTED) <= set(SCENARIOS)
     played = {name for name, scenario in SCENARIOS.items() if adapted(scenario).peers}
     assert set(ADAPTED) <= played
@@ -182,7 +211,8 @@ def runner() -> Iterator[Runner]:
 
 
 def test_the_same_script_finds_two_holders_with_a_peer_and_none_with_us(runner: Runner) -> None:
-    """One node of the holder's majority forgets: pottery's second client is granted the lock too, ours waits."""
+    """One node of the holder's majority forgets: pottery's second client is granted the lock
+    too, ours waits."""
     scenario = adapted(SCENARIOS["S25b"])
     ours = runner.run(scenario, seed=1)
     assert (ours.ok, ours.observed, ours.violations) == (True, "safe", [])
@@ -190,7 +220,10 @@ def test_the_same_script_finds_two_holders_with_a_peer_and_none_with_us(runner: 
         theirs = runner.run(scenario, seed=1, program=program("pottery"))
     except PeerMissing as missing:
         pytest.skip(str(missing))
-    assert {found.property for found in theirs.violations} == {"ME: one holder at a time", "I3: no lost update"}
+    assert {found.property for found in theirs.violations} == {
+        "ME: one holder at a time",
+        "I3: no lost update",
+    }
     assert theirs.metrics["overlap_ms"] > 0
 
 
@@ -198,16 +231,21 @@ def test_the_same_script_finds_two_holders_with_a_peer_and_none_with_us(runner: 
 
 
 def lease(client: str, token: int, since: float, until: float) -> Seen:
-    return Seen(since, client, LeaseGranted(since, "ledger", f"{client}{token}", token, since, until))
+    return Seen(
+        since, client, LeaseGranted(since, "ledger", f"{client}{token}", token, since, until)
+    )
 
 
 def test_leases_without_tokens_are_judged_by_exclusion_alone() -> None:
-    """Numbers below zero are no tokens: neither equal nor falling ones are wrong, and an overlap is found as ever."""
+    """Numbers below zero are no tokens: neither equal nor falling ones are wrong, and an overlap
+    is found as ever."""
     apart = [lease("c1", -1, 1.0, 2.0), lease("c2", -1, 3.0, 4.0), lease("c1", -2, 5.0, 6.0)]
     extended = [*apart, Called(5.9, "c1", "ledger", "extend", 0.1, "ok", -2)]
     assert check(extended, Assumptions(), 10.0) == []
     together = [*apart, lease("c2", -2, 5.5, 6.5)]
-    assert [found.property for found in check(together, Assumptions(), 10.0)] == ["ME: one holder at a time"]
+    assert [found.property for found in check(together, Assumptions(), 10.0)] == [
+        "ME: one holder at a time"
+    ]
     # The same with tokens: equal ones, and one that falls.
     with_tokens = [lease("c1", 2, 1.0, 2.0), lease("c2", 2, 3.0, 4.0), lease("c1", 1, 5.0, 6.0)]
     properties = {found.property[0] for found in check(with_tokens, Assumptions(), 10.0)}
@@ -215,15 +253,24 @@ def test_leases_without_tokens_are_judged_by_exclusion_alone() -> None:
 
 
 def test_a_store_that_is_given_no_token_takes_everything_and_the_checker_sees_the_loss() -> None:
-    """Two holders read the same value and both write: without tokens the second update overwrites the first."""
+    """Two holders read the same value and both write: without tokens the second update
+    overwrites the first."""
     guarded = Store()
     ask = {"client": "c1", "resource": "ledger", "token": 0}
     basis, _ = guarded.access(ask)
-    write = {**ask, "before": basis["value"], "after": 1, "shadow_before": basis["shadow"], "shadow_after": 1}
+    write = {
+        **ask,
+        "before": basis["value"],
+        "after": 1,
+        "shadow_before": basis["shadow"],
+        "shadow_after": 1,
+    }
     records = [record for _ in range(2) for record in guarded.access(write)[1]]
     accepted = [record for record in records if isinstance(record, Accepted)]
     assert len(accepted) == 2
-    assert [found.property for found in check(accepted, Assumptions(), 10.0)] == ["I3: no lost update"]
+    assert [found.property for found in check(accepted, Assumptions(), 10.0)] == [
+        "I3: no lost update"
+    ]
     fenced = [replace(record, token=token) for record, token in zip(accepted, (2, 1), strict=True)]
     assert "I3: no stale write" in {found.property for found in check(fenced, Assumptions(), 10.0)}
     assert redis.__version__ > "8"  # Ours, not the peers': their environments are their own.

@@ -1,4 +1,5 @@
-"""The Lua files on a real server: what each of them writes, in which order, and what it leaves alone."""
+"""The Lua files on a real server: what each of them writes, in which order, and what it leaves
+alone."""
 
 from __future__ import annotations
 
@@ -12,7 +13,18 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from redlock.core.commands import MARKER_KEY, TOKEN_MAX, Canvass, Command, Free, Look, Mark, Peek, Repair, Take
+from redlock.core.commands import (
+    MARKER_KEY,
+    TOKEN_MAX,
+    Canvass,
+    Command,
+    Free,
+    Look,
+    Mark,
+    Peek,
+    Repair,
+    Take,
+)
 from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.quorum import Kind, Vote
 from redlock.embedded import Node, Nodes
@@ -65,7 +77,15 @@ class Server:
             words = (*words, self.marker if marker is None else marker)
         return command.read(self.client.execute_command(*words))
 
-    def take(self, owner: str, token: int, mode: str = "acquire", *, ttl: float = TTL, fence_ttl: float = FENCE_TTL) -> Vote:
+    def take(
+        self,
+        owner: str,
+        token: int,
+        mode: str = "acquire",
+        *,
+        ttl: float = TTL,
+        fence_ttl: float = FENCE_TTL,
+    ) -> Vote:
         vote = self.ask(Take(LOCK, FENCE, owner, token, ttl=ttl, fence_ttl=fence_ttl, mode=mode))
         assert isinstance(vote, Vote)
         return vote
@@ -95,7 +115,10 @@ class Server:
 
     def everything(self) -> dict[bytes, tuple[bytes, int]]:
         """All keys, their values and the very instants at which they expire."""
-        return {key: (self.client.dump(key), self.client.pexpiretime(key)) for key in self.client.scan_iter()}
+        return {
+            key: (self.client.dump(key), self.client.pexpiretime(key))
+            for key in self.client.scan_iter()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +152,10 @@ def test_take_writes_the_lock_and_its_fence(server: Server) -> None:
     assert lasts(server.expiry(FENCE), FENCE_TTL)
 
 
-@pytest.mark.parametrize(("above", "kind"), [(-1000, Kind.BEHIND), (-1, Kind.BEHIND), (0, Kind.BEHIND), (1, Kind.GRANTED)])
+@pytest.mark.parametrize(
+    ("above", "kind"),
+    [(-1000, Kind.BEHIND), (-1, Kind.BEHIND), (0, Kind.BEHIND), (1, Kind.GRANTED)],
+)
 @pytest.mark.parametrize("mode", ["acquire"])
 def test_the_fence_rises_strictly(server: Server, above: int, kind: Kind, mode: str) -> None:
     """A token that equals the fence was claimed before: counting it twice would grant it twice."""
@@ -147,7 +173,8 @@ def test_the_fence_rises_strictly(server: Server, above: int, kind: Kind, mode: 
 
 
 def test_the_fence_is_written_first(server: Server) -> None:
-    """An abort between the two writes leaves a raised fence, which is harmless, never a lock without one.
+    """An abort between the two writes leaves a raised fence, which is harmless, never a lock
+    without one.
 
     An expiry that the server refuses aborts the script at the write that carries it.
     """
@@ -202,7 +229,8 @@ def test_a_duplicate_is_granted_and_changes_nothing(server: Server) -> None:
 
 
 def test_a_second_round_replaces_the_first_ones_claim(server: Server) -> None:
-    """The same owner with a larger token falls through to the strict raise, and gets the whole ttl."""
+    """The same owner with a larger token falls through to the strict raise, and gets the whole
+    ttl."""
     token = server.now_us()
     server.take("A", token, ttl=5.0)
     assert server.take("A", token - 1).kind is Kind.BEHIND
@@ -213,7 +241,8 @@ def test_a_second_round_replaces_the_first_ones_claim(server: Server) -> None:
 
 
 def test_a_token_too_far_ahead_is_refused(server: Server) -> None:
-    """More than a minute past the node's clock, and more than 2048 past the fence: one broken clock must not move them all."""
+    """More than a minute past the node's clock, and more than 2048 past the fence: one broken
+    clock must not move them all."""
     now = server.now_us()
     vote = server.take("A", now + 3600 * 1_000_000)
     assert (vote.kind, vote.fence) == (Kind.BEHIND, 0)
@@ -223,7 +252,8 @@ def test_a_token_too_far_ahead_is_refused(server: Server) -> None:
 
 
 def test_the_clamp_is_relative_to_the_fence(server: Server) -> None:
-    """Where a fence is ahead of the clock, small steps past it go on: otherwise nobody could ever take the lock again."""
+    """Where a fence is ahead of the clock, small steps past it go on: otherwise nobody could
+    ever take the lock again."""
     ahead = server.now_us() + 3600 * 1_000_000
     server.client.set(FENCE, ahead)
     assert server.take("A", ahead + 2049).kind is Kind.BEHIND
@@ -241,7 +271,8 @@ def test_the_clamp_is_for_acquiring_only(server: Server, fence: str) -> None:
 
 
 def test_the_floor_is_under_every_new_token(server: Server) -> None:
-    """A node that forgot has a floor: no token up to it is taken, a small step past it is, also far ahead of the clock."""
+    """A node that forgot has a floor: no token up to it is taken, a small step past it is, also
+    far ahead of the clock."""
     floor = server.now_us() + 2 * MINUTE_US
     server.mark(floor=floor)
     for token in (server.now_us(), floor):
@@ -266,7 +297,9 @@ def test_a_ttl_above_max_ttl_is_refused(server: Server, mode: str) -> None:
     server.mark(max_ttl=5.0)
     token = server.now_us()
     before = server.everything()
-    with pytest.raises(redis.ResponseError, match="a ttl of 5001 ms is above this cluster's max_ttl of 5000 ms"):
+    with pytest.raises(
+        redis.ResponseError, match="a ttl of 5001 ms is above this cluster's max_ttl of 5000 ms"
+    ):
         server.take("A", token, mode, ttl=5.001)
     assert server.everything() == before
     assert server.take("A", token, ttl=5.0).kind is Kind.GRANTED
@@ -274,7 +307,8 @@ def test_a_ttl_above_max_ttl_is_refused(server: Server, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["acquire", "extend", "verify"])
 def test_another_marker_is_a_stranger(server: Server, mode: str) -> None:
-    """A proxy, a flush or a moved address put another node behind the connection: nothing counts, nothing is written."""
+    """A proxy, a flush or a moved address put another node behind the connection: nothing
+    counts, nothing is written."""
     command = Take(LOCK, FENCE, "A", server.now_us(), ttl=TTL, fence_ttl=FENCE_TTL, mode=mode)
     before = server.everything()
     assert server.ask(command, marker=f"{server.marker}x").kind is Kind.STRANGER
@@ -288,7 +322,10 @@ def test_another_marker_is_a_stranger(server: Server, mode: str) -> None:
 def test_the_answer_to_a_stranger_shows_the_marker_that_stands(server: Server) -> None:
     """Admission begins with what the node says now."""
     command = Take(LOCK, FENCE, "A", 5, ttl=TTL, fence_ttl=FENCE_TTL)
-    assert server.client.execute_command(*command.words(whole=True), "other") == [3, server.marker.encode()]
+    assert server.client.execute_command(*command.words(whole=True), "other") == [
+        3,
+        server.marker.encode(),
+    ]
     server.client.delete(MARKER_KEY)
     assert server.client.execute_command(*command.words(whole=True), "other") == [3, b""]
 
@@ -306,10 +343,14 @@ def test_an_empty_marker_never_stands_for_a_missing_one(server: Server, mode: st
 
 
 @pytest.mark.parametrize(
-    ("before", "asked", "after"), [(600.0, 60.0, 600.0), (60.0, 600.0, 600.0), (FOREVER, 60.0, FOREVER), (60.0, 0.0, FOREVER)]
+    ("before", "asked", "after"),
+    [(600.0, 60.0, 600.0), (60.0, 600.0, 600.0), (FOREVER, 60.0, FOREVER), (60.0, 0.0, FOREVER)],
 )
-def test_a_fences_life_is_raised_and_never_shortened(server: Server, before: float, asked: float, after: float) -> None:
-    """By TAKE and by FREE alike; a `fence_ttl` of 0 keeps it for ever, and so does a fence that had no expiry."""
+def test_a_fences_life_is_raised_and_never_shortened(
+    server: Server, before: float, asked: float, after: float
+) -> None:
+    """By TAKE and by FREE alike; a `fence_ttl` of 0 keeps it for ever, and so does a fence that
+    had no expiry."""
     for move in ("take", "free"):
         token = server.now_us()
         server.client.set(FENCE, token - 5)
@@ -339,7 +380,8 @@ def test_an_extension_raises_both_expiries(server: Server) -> None:
 
 
 def test_an_extension_never_shortens_an_expiry(server: Server) -> None:
-    """`extend(ttl=1)` whose replies are lost must not give the lock away under a holder that relies on ten seconds."""
+    """`extend(ttl=1)` whose replies are lost must not give the lock away under a holder that
+    relies on ten seconds."""
     token = server.now_us()
     server.take("A", token, ttl=30.0, fence_ttl=600.0)
     before = server.everything()
@@ -356,7 +398,9 @@ def test_an_extension_leaves_a_fence_without_expiry_alone(server: Server) -> Non
 
 
 @pytest.mark.parametrize("fence", ["missing", "smaller", "equal"])
-def test_an_extension_puts_back_a_lock_that_nobody_newer_has_had(server: Server, fence: str) -> None:
+def test_an_extension_puts_back_a_lock_that_nobody_newer_has_had(
+    server: Server, fence: str
+) -> None:
     """Missing here, and the fence is not beyond ours: top it up."""
     token = server.now_us()
     if fence != "missing":
@@ -368,7 +412,8 @@ def test_an_extension_puts_back_a_lock_that_nobody_newer_has_had(server: Server,
 
 @pytest.mark.parametrize("beyond", [1, 2, 1000])
 def test_an_extension_never_tops_up_past_a_newer_fence(server: Server, beyond: int) -> None:
-    """Somebody newer has been: putting the lock back would bring the old holder back. The answer tells that fence."""
+    """Somebody newer has been: putting the lock back would bring the old holder back. The answer
+    tells that fence."""
     token = server.now_us()
     server.client.set(FENCE, token + beyond, px=600_000)
     before = server.everything()
@@ -409,7 +454,8 @@ def test_an_extension_leaves_somebody_elses_lock_alone(server: Server) -> None:
     ],
 )
 def test_verify_writes_nothing(server: Server, state: str, kind: Kind) -> None:
-    """It confirms this very grant where it stands, and never tops up: a lock put back is no evidence."""
+    """It confirms this very grant where it stands, and never tops up: a lock put back is no
+    evidence."""
     token = server.now_us()
     if state == "held":
         server.take("A", token, ttl=5.0, fence_ttl=60.0)
@@ -512,7 +558,8 @@ def test_free_works_on_a_node_that_is_out_of_memory(server: Server) -> None:
 
 @pytest.mark.parametrize("fence", NO_FENCES)
 def test_free_gives_the_lock_back_although_the_fence_is_broken(server: Server, fence: str) -> None:
-    """Somebody wrote over the fence: the lock goes all the same. The fence stays, and shuts the door as it stands."""
+    """Somebody wrote over the fence: the lock goes all the same. The fence stays, and shuts the
+    door as it stands."""
     token = server.now_us()
     server.take("A", token)
     server.client.set(FENCE, fence)
@@ -536,7 +583,8 @@ def test_free_needs_no_marker(server: Server) -> None:
 
 
 def test_peek_tells_who_holds_the_lock_and_writes_nothing(server: Server) -> None:
-    """Holder, fence and time left; free where there is no lock; for waiters only from the node they were admitted to."""
+    """Holder, fence and time left; free where there is no lock; for waiters only from the node
+    they were admitted to."""
     for command in (Peek(LOCK, FENCE), Canvass(LOCK, FENCE)):
         server.client.delete(LOCK, FENCE)
         assert server.ask(command) == Vote(Kind.FREE)
@@ -575,7 +623,9 @@ def test_a_foreign_value_is_shown_short_and_without_control_characters(
 ) -> None:
     """It counts as busy, and can neither look like a reply nor fill memory or a terminal."""
     server.client.set(LOCK, value)
-    vote = server.ask(Peek(LOCK, FENCE)) if mode == "peek" else server.take("A", server.now_us(), mode)
+    vote = (
+        server.ask(Peek(LOCK, FENCE)) if mode == "peek" else server.take("A", server.now_us(), mode)
+    )
     assert (vote.kind, vote.holder, vote.ttl_left) == (Kind.BUSY, shown, -1.0)
     assert server.client.get(LOCK) == value
 
@@ -597,8 +647,11 @@ def test_a_key_of_another_type_is_an_error_reply(server: Server, key: str) -> No
 
 @pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("fence", NO_FENCES)
-def test_a_fence_that_is_no_number_is_an_error_reply(server: Server, fence: str, held: bool) -> None:
-    """Taking it for 0 would let tokens fall; an answer with it would be taken for nonsense, and cost the connection.
+def test_a_fence_that_is_no_number_is_an_error_reply(
+    server: Server, fence: str, held: bool
+) -> None:
+    """Taking it for 0 would let tokens fall; an answer with it would be taken for nonsense, and
+    cost the connection.
 
     A look is refused as well: nobody can take such a lock, and whoever asks why should read it.
     """
@@ -608,16 +661,21 @@ def test_a_fence_that_is_no_number_is_an_error_reply(server: Server, fence: str,
     server.client.set(FENCE, fence)
     before = server.everything()
     for mode in ("acquire", "extend", "verify"):
-        with pytest.raises(redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"):
+        with pytest.raises(
+            redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"
+        ):
             server.take("A", token, mode)
     for command in (Peek(LOCK, FENCE), Canvass(LOCK, FENCE)):
-        with pytest.raises(redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"):
+        with pytest.raises(
+            redis.ResponseError, match=r"^REDLOCK the fence is not a number from 0 to 2"
+        ):
             server.ask(command)
     assert server.everything() == before
 
 
 def test_the_largest_fence_is_answered_and_never_passed(server: Server) -> None:
-    """2^53 - 1 is exact in a double and an answer like any other; the next token would not be told from its neighbours."""
+    """2^53 - 1 is exact in a double and an answer like any other; the next token would not be
+    told from its neighbours."""
     server.client.set(FENCE, TOKEN_MAX)
     vote = server.take("A", TOKEN_MAX)
     assert (vote.kind, vote.fence) == (Kind.BEHIND, TOKEN_MAX)
@@ -629,7 +687,8 @@ def test_the_largest_fence_is_answered_and_never_passed(server: Server) -> None:
 
 
 def test_repair_gives_an_expiry_to_a_lock_that_has_none(server: Server) -> None:
-    """What a client left behind that died between SETNX and EXPIRE; a lock that has an expiry keeps it."""
+    """What a client left behind that died between SETNX and EXPIRE; a lock that has an expiry
+    keeps it."""
     repair = Repair(LOCK, ttl=60.0)
     assert server.ask(repair) is False
     server.client.set(LOCK, "old")
@@ -644,7 +703,10 @@ def test_repair_gives_an_expiry_to_a_lock_that_has_none(server: Server) -> None:
 # The memory that a marker names
 
 VOTING: list[Command] = [
-    *(Take(LOCK, FENCE, "A", 7, ttl=TTL, fence_ttl=FENCE_TTL, mode=mode) for mode in ("acquire", "extend", "verify")),
+    *(
+        Take(LOCK, FENCE, "A", 7, ttl=TTL, fence_ttl=FENCE_TTL, mode=mode)
+        for mode in ("acquire", "extend", "verify")
+    ),
     Canvass(LOCK, FENCE),
 ]
 VOTES = pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "verify", "canvass"])
@@ -653,15 +715,23 @@ VOTES = pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "ve
 @VOTES
 @pytest.mark.parametrize("change", ["other", "cut", "pattern", "longer"])
 def test_a_marker_alone_gives_no_vote(server: Server, command: Command, change: str) -> None:
-    """It is data: the very text that was sent stands there, and names a memory that is not this one. Letter by letter."""
+    """It is data: the very text that was sent stands there, and names a memory that is not this
+    one. Letter by letter."""
     ours = server.identity().memory
-    other = {"other": "f" * 40, "cut": ours.replication_id[:-1], "pattern": "." * 40, "longer": f"x{ours.replication_id}"}[change]
+    other = {
+        "other": "f" * 40,
+        "cut": ours.replication_id[:-1],
+        "pattern": "." * 40,
+        "longer": f"x{ours.replication_id}",
+    }[change]
     server.marker = Marker(Memory(ours.run_id, other), 1, 60.0, since_us=1).text()
     server.client.set(MARKER_KEY, server.marker)
     before = server.everything()
     assert server.ask(command).kind is Kind.STRANGER
     assert server.everything() == before
-    assert server.ask(Peek(LOCK, FENCE)).kind is Kind.FREE, "who asks for no vote is told, whoever the node is"
+    assert server.ask(Peek(LOCK, FENCE)).kind is Kind.FREE, (
+        "who asks for no vote is told, whoever the node is"
+    )
 
 
 class Pair:
@@ -731,8 +801,9 @@ STRANGERS = [Kind.STRANGER] * len(VOTING)
 
 
 def test_a_node_that_was_demoted_and_promoted_again_is_another_memory(pair: Pair) -> None:
-    """Its own marker came back with its own data, its run is the same; only the replication id tells. Neither while it is a
-    replica nor afterwards does it vote, for whoever was admitted before.
+    """Its own marker came back with its own data, its run is the same; only the replication id
+    tells. Neither while it is a replica nor afterwards does it vote, for whoever was admitted
+    before.
     """
     with pair.node.client() as client:
         server = Server(client)
@@ -756,7 +827,8 @@ def test_a_node_that_was_demoted_and_promoted_again_is_another_memory(pair: Pair
 
 
 def test_a_copy_does_not_vote_as_its_master(pair: Pair) -> None:
-    """A replica shows its master's id as its own, and a promoted one as `master_replid2`: neither is the memory."""
+    """A replica shows its master's id as its own, and a promoted one as `master_replid2`:
+    neither is the memory."""
     with pair.node.client() as client:
         server = Server(client)
         pair.follow(pair.other, pair.node)
@@ -765,7 +837,10 @@ def test_a_copy_does_not_vote_as_its_master(pair: Pair) -> None:
         client.execute_command("WAIT", 1, 0)
         marker = server.marker
         replica = identity_on(pair.other)
-        assert (replica.role, replica.memory.replication_id) == ("slave", server.identity().memory.replication_id)
+        assert (replica.role, replica.memory.replication_id) == (
+            "slave",
+            server.identity().memory.replication_id,
+        )
         assert marker_on(pair.other) == marker
         assert answers(pair.other, marker) == STRANGERS
         pair.promote(pair.other)
@@ -778,7 +853,8 @@ def test_a_copy_does_not_vote_as_its_master(pair: Pair) -> None:
 
 
 def test_a_node_that_comes_back_from_its_snapshot_is_another_memory(pair: Pair) -> None:
-    """The text is there again, from a file; where there was a replica, even the old id is, as `master_replid2`."""
+    """The text is there again, from a file; where there was a replica, even the old id is, as
+    `master_replid2`."""
     with pair.node.client() as client:
         server = Server(client)
         pair.follow(pair.other, pair.node)
@@ -794,7 +870,9 @@ def test_a_node_that_comes_back_from_its_snapshot_is_another_memory(pair: Pair) 
 
 
 def write(identity: Identity, **said: Any) -> Mark:
-    return Marker(identity.memory, 3, 5.0, durable=True, floor=7, cluster="blue", **said).write(identity)
+    return Marker(identity.memory, 3, 5.0, durable=True, floor=7, cluster="blue", **said).write(
+        identity
+    )
 
 
 def test_a_marker_is_written_only_over_the_one_that_was_read(server: Server) -> None:
@@ -822,23 +900,34 @@ def test_a_first_marker_is_written_only_where_there_is_none(server: Server) -> N
 
 
 def test_a_marker_is_written_only_into_the_memory_that_it_names(server: Server) -> None:
-    """Whoever decided to write it looked at another memory than the one that answers: nothing is written, also over the very
-    text that was expected, and the answer is not taken for a marker to adopt.
+    """Whoever decided to write it looked at another memory than the one that answers: nothing is
+    written, also over the very text that was expected, and the answer is not taken for a marker
+    to adopt.
     """
     for replication_id in ("f" * 40, "." * 40, server.identity().memory.replication_id[:-1]):
         identity = replace(server.identity(), memory=Memory("run", replication_id))
         before = server.everything()
-        for mark in (write(identity), write(replace(identity, marker="x")), blank("nonce", identity)):
+        for mark in (
+            write(identity),
+            write(replace(identity, marker="x")),
+            blank("nonce", identity),
+        ):
             assert server.ask(mark) is None
-            assert server.client.execute_command(*mark.words(whole=True)) == [3, server.marker.encode()]
+            assert server.client.execute_command(*mark.words(whole=True)) == [
+                3,
+                server.marker.encode(),
+            ]
         assert server.everything() == before
         server.client.delete(MARKER_KEY)
-        assert server.client.execute_command(*blank("nonce", replace(identity, marker="")).words(whole=True)) == [3, b""]
+        assert server.client.execute_command(
+            *blank("nonce", replace(identity, marker="")).words(whole=True)
+        ) == [3, b""]
         server.client.set(MARKER_KEY, server.marker)
 
 
 def test_a_replica_is_marked_by_nobody(pair: Pair) -> None:
-    """It shows its master's replication id: the role is looked at as well, before a write could be refused."""
+    """It shows its master's replication id: the role is looked at as well, before a write could
+    be refused."""
     with pair.node.client() as client:
         server = Server(client)
         pair.follow(pair.other, pair.node)
@@ -851,7 +940,8 @@ def test_a_replica_is_marked_by_nobody(pair: Pair) -> None:
 
 
 def test_the_node_says_since_when_it_is_marked(server: Server) -> None:
-    """A marker written after a wait carries the node's own clock, in whole digits; one that is brought up to date keeps it."""
+    """A marker written after a wait carries the node's own clock, in whole digits; one that is
+    brought up to date keeps it."""
     before = server.now_us()
     text = server.ask(write(server.identity()))
     written = Marker.parse(text)
@@ -862,8 +952,8 @@ def test_the_node_says_since_when_it_is_marked(server: Server) -> None:
 
 
 def test_a_blank_is_finished_by_the_node(server: Server) -> None:
-    """With its own clock, and the latest one that is known: the same command executed twice gives two texts, so that whoever
-    waited on the first notices what happened in between.
+    """With its own clock, and the latest one that is known: the same command executed twice
+    gives two texts, so that whoever waited on the first notices what happened in between.
     """
     identity = replace(server.identity(), marker="")
     server.client.delete(MARKER_KEY)
@@ -895,7 +985,15 @@ def test_a_look_tells_who_answers_and_what_stands_there(server: Server) -> None:
     assert now - 1e-3 <= clock <= server.now_us() / 1e6 + 1e-3
     assert marker == server.marker
     plain = server.client.info()
-    for name in ("run_id", "role", "master_replid", "second_repl_offset", "maxmemory_policy", "evicted_keys", "loading"):
+    for name in (
+        "run_id",
+        "role",
+        "master_replid",
+        "second_repl_offset",
+        "maxmemory_policy",
+        "evicted_keys",
+        "loading",
+    ):
         assert info[name] == str(plain[name])
     assert "uptime_in_seconds" in info and "cluster_enabled" in info
     assert server.everything() == before
@@ -914,7 +1012,8 @@ def test_a_replica_is_looked_at_as_well(pair: Pair) -> None:
 
 
 class Model:
-    """One node's state for one resource, and the rules of docs/protocol.md 3 one after the other; nothing expires."""
+    """One node's state for one resource, and the rules of docs/protocol.md 3 one after the
+    other; nothing expires."""
 
     def __init__(self, floor: int, clamp: int) -> None:
         self.floor, self.clamp = floor, clamp
@@ -947,21 +1046,28 @@ class Model:
 
 
 NEAR = st.integers(0, 8)
-FAR = st.one_of(st.integers(0, 8), st.integers(2040, 2056), st.integers(4090, 4100)).map(lambda step: 3600 * 1_000_000 + step)
+FAR = st.one_of(st.integers(0, 8), st.integers(2040, 2056), st.integers(4090, 4100)).map(
+    lambda step: 3600 * 1_000_000 + step
+)
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["acquire", "acquire", "extend", "verify", "free"]), st.sampled_from(["A", "B"]), st.one_of(NEAR, FAR)
+        st.sampled_from(["acquire", "acquire", "extend", "verify", "free"]),
+        st.sampled_from(["A", "B"]),
+        st.one_of(NEAR, FAR),
     ),
     max_size=12,
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(moves=MOVES, floor=st.one_of(st.just(None), NEAR, FAR))
 def test_any_sequence_of_scripts_goes_as_the_rules_say(
     server: Server, moves: list[tuple[str, str, int]], floor: int | None
 ) -> None:
-    """Two owners, tokens around the clock and an hour ahead, any order: every answer, every lock, every fence."""
+    """Two owners, tokens around the clock and an hour ahead, any order: every answer, every
+    lock, every fence."""
     base = server.now_us()
     server.client.delete(LOCK, FENCE)
     server.mark(floor=0 if floor is None else base + floor)

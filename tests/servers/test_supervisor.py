@@ -1,4 +1,5 @@
-"""The supervisor behind `redlock lock`: at whatever instant it is killed or stopped, no command outlives the lease."""
+"""The supervisor behind `redlock lock`: at whatever instant it is killed or stopped, no command
+outlives the lease."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ from tests.servers.test_cli import BEAT, environment, run
 
 TIMEOUT = 60.0
 MISSED = 2.0
-"""Seconds after which a command that runs will not be struck any more: how often some calls are made differs a little."""
+"""Seconds after which a command that runs will not be struck any more: how often some calls are
+made differs a little."""
 COMMAND = ["sh", "-c", "echo $$ $REDLOCK_FENCING_TOKEN; exec sleep 60"]
-"""Tells its process id and its token, and lives for longer than any lease here unless it is stopped."""
+"""Tells its process id and its token, and lives for longer than any lease here unless it is
+stopped."""
 
 
 class Point(NamedTuple):
@@ -50,11 +53,13 @@ class End(NamedTuple):
     """Whether the command ran at all."""
     struck_at: float
     over_at: float
-    """Until when something held the command's stdout: the command itself, for it outlives whoever else does."""
+    """Until when something held the command's stdout: the command itself, for it outlives
+    whoever else does."""
 
 
 def traced(nodes: Nodes, job: str, ttl: float, *options: str) -> subprocess.Popen[bytes]:
-    """`redlock lock` with strace behind it, which counts the system calls of its main thread; the process is redlock itself."""
+    """`redlock lock` with strace behind it, which counts the system calls of its main thread;
+    the process is redlock itself."""
     return subprocess.Popen(
         [
             *("strace", "-D", "-e", "trace=all", *options),
@@ -97,13 +102,17 @@ def swept(process: subprocess.Popen[bytes]) -> Iterator[list[bytes]]:
 
 
 def strike(nodes: Nodes, point: Point, signum: signal.Signals, ttl: float) -> End | None:
-    """Run until *point*, where *signum* comes; then wait until the lease must be over. None: this run has no such point."""
+    """Run until *point*, where *signum* comes; then wait until the lease must be over. None:
+    this run has no such point."""
     what = f"inject={point.call}:signal={signum.name}:when={point.nth}"
     job = f"{point.call}-{point.nth}"
     process = traced(nodes, job, ttl, "-o", os.devnull, "-e", what)
     with swept(process) as said:
         told, until = b"", now() + TIMEOUT
-        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is None:
+        while (
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT | os.WNOHANG)
+            is None
+        ):
             if now() > until:
                 return None
             told += read_on(process, now() + 0.01)[0]
@@ -126,11 +135,14 @@ def strike(nodes: Nodes, point: Point, signum: signal.Signals, ttl: float) -> En
             assert process.stdout is not None
             later = process.stdout.readline()
             said.append(later)
-            if later:  # Stopped so early that another lease was asked for: then that one must be there.
+            # Stopped so early that another lease was asked for: then that one must be there.
+            if later:
                 with Redlock(nodes.urls) as locks:
                     while (status := locks.status(job)).held is None:
                         pass  # A busy node that did not answer in time.
-                assert status.fencing_token == int(later.split()[1]), f"began without a lease, stopped at {point}"
+                assert status.fencing_token == int(later.split()[1]), (
+                    f"began without a lease, stopped at {point}"
+                )
                 process.send_signal(signal.SIGTERM)
             assert process.wait(TIMEOUT) != 0
     return End(point, bool(told), struck_at, over_at)
@@ -141,7 +153,10 @@ def alive(told: bytes) -> bool:
     if not told:
         return False
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{int(told.split()[0])}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            Path(f"/proc/{int(told.split()[0])}/stat").read_text().rpartition(")")[2].split()[0]
+            != "Z"
+        )
     return False
 
 
@@ -154,7 +169,8 @@ def lone() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def points(lone: Nodes, tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
-    """Every system call of a run that nothing befalls, in order: from its first fork to its waits for the command."""
+    """Every system call of a run that nothing befalls, in order: from its first fork to its
+    waits for the command."""
     log = tmp_path_factory.mktemp("strace") / "calls"
     process = traced(lone, "whole", 10.0, "-o", str(log))
     with swept(process) as said:
@@ -164,10 +180,14 @@ def points(lone: Nodes, tmp_path_factory: pytest.TempPathFactory) -> list[Point]
             pytest.skip("strace may not trace here")
         process.send_signal(signal.SIGTERM)  # Which is the command's, and ends it.
         process.wait(TIMEOUT)
-    calls = [match[1] for line in log.read_text().splitlines() if (match := re.match(r"(\w+)\(", line))]
+    calls = [
+        match[1] for line in log.read_text().splitlines() if (match := re.match(r"(\w+)\(", line))
+    ]
     wait = "poll" if "poll" in calls else "ppoll"
     begin, end = calls.index("clone"), calls.index(wait, calls.index("wait4"))
-    found = [Point(call, calls[: index + 1].count(call)) for index, call in enumerate(calls)][begin : end + 1]
+    found = [Point(call, calls[: index + 1].count(call)) for index, call in enumerate(calls)][
+        begin : end + 1
+    ]
     # From there on it is the same again and again: a look at the command, and a wait.
     waits = found[-1].nth
     return [*found, Point("wait4", 2), Point(wait, waits + 1), Point(wait, waits + 2)]
@@ -181,23 +201,34 @@ needs_strace = pytest.mark.skipif(
 
 
 @needs_strace
-def test_no_command_outlives_a_supervisor_that_is_killed_at_any_instant(lone: Nodes, points: list[Point]) -> None:
+def test_no_command_outlives_a_supervisor_that_is_killed_at_any_instant(
+    lone: Nodes, points: list[Point]
+) -> None:
     """SIGKILL at every system call around the start of the command, and at some before.
 
     Either the command never began, or it was stopped long before the lease could end.
     """
     ttl = 8.0
     with ThreadPoolExecutor(2) as pool:
-        ends = list(pool.map(lambda point: strike(lone, point, signal.SIGKILL, ttl), [*points[:-14:16], *points[-14:]]))
+        ends = list(
+            pool.map(
+                lambda point: strike(lone, point, signal.SIGKILL, ttl),
+                [*points[:-14:16], *points[-14:]],
+            )
+        )
     struck = [end for end in ends if end is not None]
     assert [end.point for end in struck if end.over_at >= end.struck_at + ttl * 0.9] == []
     assert len(struck) > len(ends) / 2
-    assert {end.began for end in struck} == {False, True}  # Or nothing of it was at the start of the command.
+    # Or nothing of it was at the start of the command.
+    assert {end.began for end in struck} == {False, True}
 
 
 @needs_strace
-def test_no_command_outlives_the_lease_of_a_supervisor_that_is_stopped_at_any_instant(lone: Nodes, points: list[Point]) -> None:
-    """SIGSTOP, which nobody is told of: what runs ends with the lease, and what did not run yet never begins."""
+def test_no_command_outlives_the_lease_of_a_supervisor_that_is_stopped_at_any_instant(
+    lone: Nodes, points: list[Point]
+) -> None:
+    """SIGSTOP, which nobody is told of: what runs ends with the lease, and what did not run yet
+    never begins."""
     ttl = 3.0
     with ThreadPoolExecutor(4) as pool:  # They sleep for nearly all of the time.
         ends = list(pool.map(lambda point: strike(lone, point, signal.SIGSTOP, ttl), points[-10:]))
@@ -210,9 +241,19 @@ def test_no_command_outlives_the_lease_of_a_supervisor_that_is_stopped_at_any_in
 # What is decided when, under a lease that ends when the test says
 
 
-def supervised(ttl: float, left: float, *command: str, look_again: float = 0.25) -> subprocess.Popen[str]:
+def supervised(
+    ttl: float, left: float, *command: str, look_again: float = 0.25
+) -> subprocess.Popen[str]:
     """A supervisor whose lease ends by itself: see `supervised.py`."""
-    words = [sys.executable, "-m", "tests.servers.supervised", str(ttl), str(left), str(look_again), *command]
+    words = [
+        sys.executable,
+        "-m",
+        "tests.servers.supervised",
+        str(ttl),
+        str(left),
+        str(look_again),
+        *command,
+    ]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -226,11 +267,13 @@ def told_by(process: subprocess.Popen[str]) -> tuple[dict[str, float], str]:
 
 
 @pytest.mark.parametrize("look_again", [0.25, 60.0])
-def test_a_command_is_asked_to_stop_at_three_tenths_of_the_ttl_and_killed_at_one(look_again: float) -> None:
+def test_a_command_is_asked_to_stop_at_three_tenths_of_the_ttl_and_killed_at_one(
+    look_again: float,
+) -> None:
     """Whenever that is: an end that comes between two looks at the lease is not waited past.
 
-    With a ttl of 10 s: SIGTERM at 3 s before the end and not sooner, SIGKILL at 1 s. The guard's share, 0.5 s, is for
-    somebody else.
+    With a ttl of 10 s: SIGTERM at 3 s before the end and not sooner, SIGKILL at 1 s. The guard's
+    share, 0.5 s, is for somebody else.
     """
     process = supervised(10.0, 4.5, sys.executable, "-c", BEAT, look_again=look_again)
     told, err = told_by(process)
@@ -244,7 +287,9 @@ def test_a_command_is_asked_to_stop_at_three_tenths_of_the_ttl_and_killed_at_one
 
 def test_a_command_that_ends_when_asked_is_not_waited_for() -> None:
     """Its own status does not count any more: the lease was lost."""
-    process = supervised(10.0, 5.0, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done", look_again=60.0)
+    process = supervised(
+        10.0, 5.0, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done", look_again=60.0
+    )
     told, err = told_by(process)
     assert process.returncode == 6
     assert now() < told["until"] - 1.0
@@ -288,7 +333,9 @@ time.sleep(60)
     assert "asked" in told
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the death of another's child is seen through a pidfd")
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="the death of another's child is seen through a pidfd"
+)
 def test_the_guard_kills_a_twentieth_of_the_ttl_before_the_end() -> None:
     """With the supervisor stopped, and not sooner: until one tenth it is the supervisor's to do."""
     process = supervised(10.0, 6.0, sys.executable, "-c", BEAT)
@@ -297,7 +344,8 @@ def test_the_guard_kills_a_twentieth_of_the_ttl_before_the_end() -> None:
     command = int(process.stdout.readline().split()[1])
     process.send_signal(signal.SIGSTOP)
     death = os.pidfd_open(command)
-    assert select.select([death], [], [], TIMEOUT)[0]  # It is dead, though its parent could not wait for it.
+    # It is dead, though its parent could not wait for it.
+    assert select.select([death], [], [], TIMEOUT)[0]
     os.close(death)
     process.send_signal(signal.SIGCONT)
     told, said = told_by(process)
@@ -315,7 +363,8 @@ def test_a_lease_that_has_no_time_left_begins_nothing() -> None:
 
 
 def test_a_gate_that_is_opened_too_late_lets_nothing_through() -> None:
-    """The command's own process looks at the clock last: the one that opened the gate may have slept since its own look."""
+    """The command's own process looks at the clock last: the one that opened the gate may have
+    slept since its own look."""
     program = """
 import sys
 from redlock.supervise import Child
@@ -325,12 +374,17 @@ for late in (0.0, -60.0):
         child.begin(7, now() - late)
         print(child.wait(), child.trouble(), flush=True)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert ended.stdout.splitlines() == ["126 -1", "began", "0 0"]
 
 
-def test_the_gate_is_opened_for_as_long_as_the_command_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A supervisor may be stopped between its look at the lease and the gate: what it writes there says until when it counts."""
+def test_the_gate_is_opened_for_as_long_as_the_command_may_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A supervisor may be stopped between its look at the lease and the gate: what it writes
+    there says until when it counts."""
     monkeypatch.setattr("redlock.supervise.signal_group", lambda group, signum: False)
     child = Mock(**{"ended.return_value": True, "wait.return_value": 0, "trouble.return_value": 0})
     at = now()
@@ -352,15 +406,21 @@ try:
 except ProcessLookupError:
     print("gone")
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert ended.stdout == "gone\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "said"), [("#!/no/such/interpreter\n", 127, "No such file"), ("\x7fELF", 126, "Exec format error")]
+    ("text", "status", "said"),
+    [("#!/no/such/interpreter\n", 127, "No such file"), ("\x7fELF", 126, "Exec format error")],
 )
-def test_a_command_that_turns_out_not_to_run_is_said(lone: Nodes, tmp_path: Path, text: str, status: int, said: str) -> None:
-    """Found and executable, and still nothing that the kernel can start: known only after the lock was taken."""
+def test_a_command_that_turns_out_not_to_run_is_said(
+    lone: Nodes, tmp_path: Path, text: str, status: int, said: str
+) -> None:
+    """Found and executable, and still nothing that the kernel can start: known only after the
+    lock was taken."""
     script = tmp_path / "script"
     script.write_text(text)
     script.chmod(0o755)
@@ -371,7 +431,8 @@ def test_a_command_that_turns_out_not_to_run_is_said(lone: Nodes, tmp_path: Path
 
 
 def test_a_guard_that_is_dead_is_said_and_the_command_goes_on(lone: Nodes) -> None:
-    """Its supervisor still watches the lease, and finds out when there is a new deadline to tell."""
+    """Its supervisor still watches the lease, and finds out when there is a new deadline to
+    tell."""
     script = 'kill -KILL $(cut -d" " -f1 /proc/$PPID/task/$PPID/children); sleep 2.5; exit 3'
     result = run(lone, "lock", "unguarded", "--ttl", "2", "--", "sh", "-c", script)
     assert result.returncode == 3
@@ -382,9 +443,12 @@ def test_a_guard_that_is_dead_is_said_and_the_command_goes_on(lone: Nodes) -> No
 
 
 def test_the_command_finds_no_signal_ignored_or_blocked(lone: Nodes) -> None:
-    """As if the test's own parent had started it: what an interpreter ignores, or blocks for a moment, is not its business."""
+    """As if the test's own parent had started it: what an interpreter ignores, or blocks for a
+    moment, is not its business."""
     words = ["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]
-    plain = subprocess.run(words, capture_output=True, text=True, check=True, restore_signals=True).stdout
+    plain = subprocess.run(
+        words, capture_output=True, text=True, check=True, restore_signals=True
+    ).stdout
     result = run(lone, "lock", "plain", "--", *words)
     assert result.stdout == plain
     ours = 0
@@ -396,7 +460,9 @@ def test_the_command_finds_no_signal_ignored_or_blocked(lone: Nodes) -> None:
 
 def test_the_command_leads_a_session_of_its_own(lone: Nodes) -> None:
     """So that what is typed at a terminal reaches it through redlock alone, once."""
-    program = "import os; print(os.getsid(0) == os.getpgrp() == os.getpid() != os.getsid(os.getppid()))"
+    program = (
+        "import os; print(os.getsid(0) == os.getpgrp() == os.getpid() != os.getsid(os.getppid()))"
+    )
     assert run(lone, "lock", "leader", "--", sys.executable, "-c", program).stdout == "True\n"
 
 
@@ -406,7 +472,9 @@ def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
     script = "trap : TERM; (trap 'echo below; exit' TERM; echo ready; while :; do sleep 0.02; done) & wait; wait; exit 5"
     words = [sys.executable, "-m", "redlock.cli", "lock", "group", "--", "sh", "-c", script]
     with contextlib.ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(words, env=environment(lone), stdout=subprocess.PIPE, text=True))
+        process = stack.enter_context(
+            subprocess.Popen(words, env=environment(lone), stdout=subprocess.PIPE, text=True)
+        )
         stack.callback(process.kill)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -415,8 +483,11 @@ def test_forwarded_signals_are_for_the_whole_group(lone: Nodes) -> None:
         assert process.wait(TIMEOUT) == 5
 
 
-def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its supervisor renewed meanwhile: the group of an old message is not signalled, though its deadline is over."""
+def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its supervisor renewed meanwhile: the group of an old message is not signalled, though its
+    deadline is over."""
     signalled: list[tuple[int, int]] = []
 
     def signal_group(group: int, signum: int) -> bool:
@@ -434,7 +505,8 @@ def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(monkeypatch: py
 
 
 def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
-    """It was asleep, and its pipe full: the deadline counts as told when it is in the pipe, and not before."""
+    """It was asleep, and its pipe full: the deadline counts as told when it is in the pipe, and
+    not before."""
     guard = Guard(margin=0.0)
     reader, guard._pipe = os.pipe()
     os.set_blocking(reader, False)
@@ -454,7 +526,8 @@ def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
 
 
 def test_a_guard_that_hears_nothing_keeps_no_supervisor_waiting() -> None:
-    """It was stopped, and its pipe is full: a supervisor that waited for room would not stop the command in time."""
+    """It was stopped, and its pipe is full: a supervisor that waited for room would not stop the
+    command in time."""
     program = """
 import itertools, os, signal, sys
 from redlock.supervise import Guard
@@ -468,13 +541,27 @@ with Guard(margin=0.0) as guard:
     print("told", next(number for number in itertools.count() if not guard.tell(0, float(number))) > 0)
     os.kill(guard._pid, signal.SIGCONT)
 """
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert (ended.stdout, ended.stderr) == ("told True\n", "")
 
 
 def test_nohup_stays_nohup(lone: Nodes) -> None:
     """A hang-up that was ignored ends neither the wait for the lock nor the command."""
-    words = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, "-m", "redlock.cli", "-v", "lock", "night", "--"]
+    words = [
+        "sh",
+        "-c",
+        'trap "" HUP; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "redlock.cli",
+        "-v",
+        "lock",
+        "night",
+        "--",
+    ]
     program = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
     with Redlock(lone.urls) as locks, contextlib.ExitStack() as stack:
         with locks.lock("night"):
@@ -506,8 +593,14 @@ def test_nohup_stays_nohup(lone: Nodes) -> None:
         ("rediss://u@a:1, redis://:x@b:2.", "rediss://***@a:1, redis://***@b:2."),
         ("'redis://a:1?password=s3cret&db=0'", "'redis://a:1?password=***&db=0'"),
         ("redis://a:1?db=0&username=me;ssl_password=s3cret", "redis://a:1?db=0&username=***"),
-        ("redis://a:1 refused the connection; mail ops@example.org", "redis://a:1 refused the connection; mail ops@example.org"),
-        ("redis://:my s3cret@a:1, redis://:x y@[::1]:2 and redis://c", "redis://***@a:1, redis://***@[::1]:2 and redis://c"),
+        (
+            "redis://a:1 refused the connection; mail ops@example.org",
+            "redis://a:1 refused the connection; mail ops@example.org",
+        ),
+        (
+            "redis://:my s3cret@a:1, redis://:x y@[::1]:2 and redis://c",
+            "redis://***@a:1, redis://***@[::1]:2 and redis://c",
+        ),
         ("redis://a:1, redis://u:p@ss w@rd@b:2", "redis://a:1, redis://***@b:2"),
         ("redis://u:my s3cret@a, redis://:s3 cret@b", "redis://***@a, redis://***@b"),
         ("redis://my user:12 34@a:1; redis://u:12 34@a:1", "redis://***@a:1; redis://***@a:1"),
@@ -515,12 +608,14 @@ def test_nohup_stays_nohup(lone: Nodes) -> None:
     ],
 )
 def test_nothing_that_may_be_a_credential_is_said(text: str, shown: str) -> None:
-    """Up to the last @, for a password may have some, and blanks; and arguments by name. What else there is stays."""
+    """Up to the last @, for a password may have some, and blanks; and arguments by name. What
+    else there is stays."""
     assert scrubbed(text) == shown
 
 
 def test_a_message_is_one_line_without_a_credential(capfd: pytest.CaptureFixture[str]) -> None:
-    """Both ways of saying go through it; the one that must not wait cuts what a pipe might not take at once."""
+    """Both ways of saying go through it; the one that must not wait cuts what a pipe might not
+    take at once."""
     say("redis://:p@ss@a:1 failed")
     say_if_heard("redis://:p@ss@a:1 failed" + "." * 5000)
     first, second = capfd.readouterr().err.splitlines()

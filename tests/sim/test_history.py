@@ -1,4 +1,5 @@
-"""One schema for every history, and a checker that judges all of them: each property is shown to bite on a few records."""
+"""One schema for every history, and a checker that judges all of them: each property is shown to
+bite on a few records."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ EACH = [
 
 def test_every_kind_of_record_comes_back_equal(tmp_path: Path) -> None:
     """Through JSON, lines and a file, down to the last bit of every float."""
-    kinds = {kind for _, kind in inspect.getmembers(history, inspect.isclass) if issubclass(kind, Record)} - {Record}
+    kinds = {
+        kind for _, kind in inspect.getmembers(history, inspect.isclass) if issubclass(kind, Record)
+    } - {Record}
     assert {type(record) for record in EACH} == kinds
     assert [from_json(to_json(record)) for record in EACH] == EACH
     write_jsonl(tmp_path / "history.jsonl", EACH)
@@ -98,9 +101,21 @@ CLEAN: dict[str, list[Record]] = {
     "one after the other": granted("a", 1, 1.0, 3.0) + granted("b", 2, 3.0, 5.0),
     "released early": granted("a", 1, 1.0, 3.0) + released("a", 1, 1.5) + granted("b", 2, 1.6, 5.0),
     "lost early": granted("a", 1, 1.0, 3.0) + lapsed("a", 1, 1.5) + granted("b", 2, 1.6, 5.0),
-    "killed": [*granted("a", 1, 1.0, 3.0), Stopped(1.5, "a", "r", 1, "killed"), *granted("b", 2, 1.6, 5.0)],
-    "renewed": [*granted("a", 1, 1.0, 3.0), *renewed("a", 1, 2.0, 4.0), Believed(3.5, "a", "r", 1, 0.5)],
-    "verified": [*granted("a", 1, 1.0, 3.0), *granted("b", 2, 3.0, 5.0), Called(3.1, "a", "r", "verify", 0.3, "ok", 1)],
+    "killed": [
+        *granted("a", 1, 1.0, 3.0),
+        Stopped(1.5, "a", "r", 1, "killed"),
+        *granted("b", 2, 1.6, 5.0),
+    ],
+    "renewed": [
+        *granted("a", 1, 1.0, 3.0),
+        *renewed("a", 1, 2.0, 4.0),
+        Believed(3.5, "a", "r", 1, 0.5),
+    ],
+    "verified": [
+        *granted("a", 1, 1.0, 3.0),
+        *granted("b", 2, 3.0, 5.0),
+        Called(3.1, "a", "r", "verify", 0.3, "ok", 1),
+    ],
     "a stale write refused": [
         Accepted(1.0, "a", "r", 1, 0, 1),
         Accepted(1.1, "b", "r", 2, 1, 2),
@@ -118,21 +133,50 @@ def test_nothing_is_found_in_a_clean_history(name: str) -> None:
 
 BROKEN: dict[str, tuple[list[Record], Assumptions]] = {
     "U: tokens are unique": (granted("a", 1, 1.0, 3.0) + granted("b", 1, 4.0, 5.0), NOTHING),
-    "M: later grants have larger tokens": (granted("a", 2, 1.0, 3.0) + granted("b", 1, 4.0, 5.0), TIMELESS),
-    "D: tokens rise with every grant": (
-        [Seen(0.5, "b", TryStarted(0.5, "r", "b1", 1, 1)), *granted("a", 2, 1.0, 3.0), *granted("b", 1, 4.0, 5.0)],
-        Assumptions(),
-    ),
-    "ME: one holder at a time": (granted("a", 1, 1.0, 3.0) + granted("b", 2, 2.9, 5.0), Assumptions()),
-    "I4: no belief past the end": ([*granted("a", 1, 1.0, 3.0), Believed(3.1, "a", "r", 1, 0.5)], NOTHING),
-    "I5: a lost lease stays lost": (granted("a", 1, 1.0, 3.0) + lapsed("a", 1, 2.0) + renewed("a", 1, 2.5, 4.0), NOTHING),
-    "I5: a renewal never shortens": (granted("a", 1, 1.0, 3.0) + renewed("a", 1, 2.5, 2.9), NOTHING),
-    "X: nobody newer when confirmed": (
-        [*granted("a", 1, 1.0, 9.0), *granted("b", 2, 3.0, 5.0), Called(3.2, "a", "r", "verify", 0.1, "ok", 1)],
+    "M: later grants have larger tokens": (
+        granted("a", 2, 1.0, 3.0) + granted("b", 1, 4.0, 5.0),
         TIMELESS,
     ),
-    "I3: no stale write": ([Refused(0.9, "b", "r", 1, 2), Accepted(1.0, "a", "r", 1, 0, 1)], NOTHING),
-    "I3: no lost update": ([Accepted(1.0, "a", "r", 1, 0, 1), Accepted(1.1, "b", "r", 2, 0, 1)], NOTHING),
+    "D: tokens rise with every grant": (
+        [
+            Seen(0.5, "b", TryStarted(0.5, "r", "b1", 1, 1)),
+            *granted("a", 2, 1.0, 3.0),
+            *granted("b", 1, 4.0, 5.0),
+        ],
+        Assumptions(),
+    ),
+    "ME: one holder at a time": (
+        granted("a", 1, 1.0, 3.0) + granted("b", 2, 2.9, 5.0),
+        Assumptions(),
+    ),
+    "I4: no belief past the end": (
+        [*granted("a", 1, 1.0, 3.0), Believed(3.1, "a", "r", 1, 0.5)],
+        NOTHING,
+    ),
+    "I5: a lost lease stays lost": (
+        granted("a", 1, 1.0, 3.0) + lapsed("a", 1, 2.0) + renewed("a", 1, 2.5, 4.0),
+        NOTHING,
+    ),
+    "I5: a renewal never shortens": (
+        granted("a", 1, 1.0, 3.0) + renewed("a", 1, 2.5, 2.9),
+        NOTHING,
+    ),
+    "X: nobody newer when confirmed": (
+        [
+            *granted("a", 1, 1.0, 9.0),
+            *granted("b", 2, 3.0, 5.0),
+            Called(3.2, "a", "r", "verify", 0.1, "ok", 1),
+        ],
+        TIMELESS,
+    ),
+    "I3: no stale write": (
+        [Refused(0.9, "b", "r", 1, 2), Accepted(1.0, "a", "r", 1, 0, 1)],
+        NOTHING,
+    ),
+    "I3: no lost update": (
+        [Accepted(1.0, "a", "r", 1, 0, 1), Accepted(1.1, "b", "r", 2, 0, 1)],
+        NOTHING,
+    ),
 }
 
 
@@ -144,7 +188,12 @@ def test_each_property_is_found_broken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["M: later grants have larger tokens", "ME: one holder at a time", "X: nobody newer when confirmed"]
+    "name",
+    [
+        "M: later grants have larger tokens",
+        "ME: one holder at a time",
+        "X: nobody newer when confirmed",
+    ],
 )
 def test_what_was_not_promised_is_not_held_against_a_run(name: str) -> None:
     """The assumptions decide."""
@@ -163,18 +212,26 @@ def test_what_was_not_promised_is_not_held_against_a_run(name: str) -> None:
 )
 def test_a_belief_ends_with_its_lease(late: list[Record]) -> None:
     """By release, loss and time, and it is nobody else's."""
-    assert [violation.property for violation in check(late, NOTHING, 10.0)] == ["I4: no belief past the end"]
+    assert [violation.property for violation in check(late, NOTHING, 10.0)] == [
+        "I4: no belief past the end"
+    ]
 
 
 def test_a_belief_ends_with_the_first_of_its_ends() -> None:
     """And says which it was."""
-    records = granted("a", 1, 1.0, 3.0) + released("a", 1, 2.0) + granted("b", 2, 2.0, 4.0) + granted("c", 3, 5.0, 99.0)
+    records = (
+        granted("a", 1, 1.0, 3.0)
+        + released("a", 1, 2.0)
+        + granted("b", 2, 2.0, 4.0)
+        + granted("c", 3, 5.0, 99.0)
+    )
     ends = [(belief.how, belief.until) for belief in beliefs(records, 10.0)["r"]]
     assert ends == [("released", 2.0), ("expired", 4.0), ("open", 10.0)]
 
 
 def test_a_users_own_events_are_a_history() -> None:
-    """What `on_event` of two coordinators received is enough for a verdict, and the clients are told apart."""
+    """What `on_event` of two coordinators received is enough for a verdict, and the clients are
+    told apart."""
     heard: dict[str, list[events.Event]] = {"a": [], "b": []}
     with (
         Nodes(3) as nodes,

@@ -1,7 +1,9 @@
-"""Short schedules that Hypothesis draws and shrinks: calls and faults step by step, over the same world as the seeds.
+"""Short schedules that Hypothesis draws and shrinks: calls and faults step by step, over the same
+world as the seeds.
 
-Every step is judged at once, and the whole when everything has healed. A failure prints the schedule as a plan, with the
-command that replays it; a plan that found something moves to `chaos/regressions`.
+Every step is judged at once, and the whole when everything has healed. A failure prints the
+schedule as a plan, with the command that replays it; a plan that found something moves to
+`chaos/regressions`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from chaos.checker import Violation
 from chaos.sim.bugs import planted
@@ -23,7 +32,8 @@ from chaos.sim.stage import Stage, play
 
 NAMES = ("A", "B", "C")
 HEALS_LATER = 6.0
-"""Seconds after the last step by which every fault of a schedule has healed: longer than any of them lasts."""
+"""Seconds after the last step by which every fault of a schedule has healed: longer than any of
+them lasts."""
 LEASES_MAX = 4
 SKEWS = st.sampled_from([0.0, -0.01, 40.0, -3600.0])
 CLIENTS = st.sampled_from(NAMES)
@@ -47,7 +57,8 @@ def some(nodes: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 class Schedules(RuleBasedStateMachine):
-    """Three clients on three nodes, inside the assumptions: whatever happens, nothing may be violated."""
+    """Three clients on three nodes, inside the assumptions: whatever happens, nothing may be
+    violated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +68,11 @@ class Schedules(RuleBasedStateMachine):
         self.found: list[Violation] = []
         self.healed_at = 0.0
 
-    @initialize(mode=st.sampled_from(sorted(MODES)), seed=st.integers(0, 7), skews=st.tuples(SKEWS, SKEWS, SKEWS))
+    @initialize(
+        mode=st.sampled_from(sorted(MODES)),
+        seed=st.integers(0, 7),
+        skews=st.tuples(SKEWS, SKEWS, SKEWS),
+    )
     def begin(self, mode: str, seed: int, skews: tuple[float, ...]) -> None:
         players = tuple(Player(name, skew=skew) for name, skew in zip(NAMES, skews, strict=True))
         self.plan = Plan(seed=seed, mode=mode, players=players)
@@ -77,7 +92,11 @@ class Schedules(RuleBasedStateMachine):
 
     # Calls
 
-    @rule(client=CLIENTS, timeout=st.sampled_from([0.0, 1.0, 5.0]), word=st.sampled_from(["acquire", "auto"]))
+    @rule(
+        client=CLIENTS,
+        timeout=st.sampled_from([0.0, 1.0, 5.0]),
+        word=st.sampled_from(["acquire", "auto"]),
+    )
     def acquire(self, client: str, timeout: float, word: str) -> None:
         self.step(word, client, timeout)
 
@@ -85,7 +104,10 @@ class Schedules(RuleBasedStateMachine):
     def extend(self, client: str, ttl: float) -> None:
         self.step("extend", client, ttl)
 
-    @rule(client=CLIENTS, word=st.sampled_from(["release", "verify", "believe", "read", "write", "drop", "look"]))
+    @rule(
+        client=CLIENTS,
+        word=st.sampled_from(["release", "verify", "believe", "read", "write", "drop", "look"]),
+    )
     def call(self, client: str, word: str) -> None:
         self.step(word, client)
 
@@ -102,7 +124,9 @@ class Schedules(RuleBasedStateMachine):
         how=st.sampled_from(["hold", "swallow"]),
         lasts=LASTS,
     )
-    def partition(self, client: str, nodes: tuple[int, ...], ways: str, how: str, lasts: float) -> None:
+    def partition(
+        self, client: str, nodes: tuple[int, ...], ways: str, how: str, lasts: float
+    ) -> None:
         self.step("partition", (client,), nodes, ways, how, lasts)
 
     @rule(client=CLIENTS, nodes=some(3), late=st.booleans())
@@ -149,7 +173,8 @@ class Schedules(RuleBasedStateMachine):
         self.say(self.stage.judge())
 
     def teardown(self) -> None:
-        """Heal, let everybody finish, and judge the whole, as the plan will when it is played again."""
+        """Heal, let everybody finish, and judge the whole, as the plan will when it is played
+        again."""
         if self.found:
             return
         world = self.stage.world
@@ -173,8 +198,12 @@ class Schedules(RuleBasedStateMachine):
         """Fail with a schedule that replays."""
         if found:
             self.found = found
-            text = "\n".join(f"{violation.at:.4f} {violation.property}: {violation.text}" for violation in found)
-            raise AssertionError(f"{text}\npython -m chaos sim --trace --plan '{self.played().text()}'")
+            text = "\n".join(
+                f"{violation.at:.4f} {violation.property}: {violation.text}" for violation in found
+            )
+            raise AssertionError(
+                f"{text}\npython -m chaos sim --trace --plan '{self.played().text()}'"
+            )
 
 
 def test_no_schedule_violates_anything() -> None:
@@ -183,10 +212,18 @@ def test_no_schedule_violates_anything() -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("bug", ["majority is half", "extension shortens", "release deletes anything"])
+@pytest.mark.parametrize(
+    "bug", ["majority is half", "extension shortens", "release deletes anything"]
+)
 def test_a_schedule_that_finds_a_planted_bug_is_short_and_replays(bug: str) -> None:
-    """What Hypothesis prints after shrinking is a plan of a few steps; played again by itself it finds the bug again."""
-    hunting = settings(SHIPPED, max_examples=6000, phases=[Phase.generate, Phase.shrink], report_multiple_bugs=False)
+    """What Hypothesis prints after shrinking is a plan of a few steps; played again by itself it
+    finds the bug again."""
+    hunting = settings(
+        SHIPPED,
+        max_examples=6000,
+        phases=[Phase.generate, Phase.shrink],
+        report_multiple_bugs=False,
+    )
     with planted(bug):
         with pytest.raises(AssertionError) as caught:
             run_state_machine_as_test(Schedules, settings=hunting)

@@ -1,4 +1,5 @@
-"""The simulated node and a real server side by side: the Python semantics may not drift from the Lua files."""
+"""The simulated node and a real server side by side: the Python semantics may not drift from the
+Lua files."""
 
 from __future__ import annotations
 
@@ -98,11 +99,16 @@ def alike(real: Any, simulated: Any) -> bool:
     if isinstance(real, Exception):
         if not isinstance(simulated, hiredis.ReplyError):
             return False
-        ours = "REDLOCK" in str(real)  # What the scripts say themselves; a server's own words are not ours to repeat.
+        # What the scripts say themselves; a server's own words are not ours to repeat.
+        ours = "REDLOCK" in str(real)
         return not ours or str(real) == str(simulated)
     if isinstance(real, int) or isinstance(simulated, int):
         return bool(real == simulated)
-    if isinstance(real[1], bytes) and isinstance(simulated[1], bytes) and real[0] == simulated[0] == 1:
+    if (
+        isinstance(real[1], bytes)
+        and isinstance(simulated[1], bytes)
+        and real[0] == simulated[0] == 1
+    ):
         return same_but_for_clocks(real[1].decode(), simulated[1].decode())
     if real[:2] != simulated[:2] or len(real) != len(simulated):
         return False
@@ -121,22 +127,44 @@ def same_but_for_clocks(real: str, simulated: str) -> bool:
 
 
 def draw_mark(draw: random.Random, pair: Pair, now_us: int) -> Mark:
-    """A marker or a blank, over what stands or over something else, for this memory or another one."""
+    """A marker or a blank, over what stands or over something else, for this memory or another
+    one."""
     identity = pair.identity()
     if draw.random() < 0.3:
         identity = replace(identity, marker=draw.choice(["", "other"]))
     if draw.random() < 0.3:
         identity = replace(identity, memory=Memory(identity.memory.run_id, "f" * 40))
     if draw.random() < 0.3:
-        return blank("nonce", identity, latest_us=draw.choice([0, now_us - 60_000_000, now_us + 60_000_000]))
+        return blank(
+            "nonce", identity, latest_us=draw.choice([0, now_us - 60_000_000, now_us + 60_000_000])
+        )
     floor, since_us = draw.choice([0, now_us, now_us + 60_000_000]), draw.choice([0, now_us])
-    return Marker(identity.memory, 1, 60.0, wait_ttl=90.0, floor=floor, since_us=since_us).write(identity)
+    return Marker(identity.memory, 1, 60.0, wait_ttl=90.0, floor=floor, since_us=since_us).write(
+        identity
+    )
 
 
 def draw_command(draw: random.Random, now_us: int) -> Command:
     """A command as a client might send it, with tokens and ttls at the edges of every rule."""
     owner = draw.choice(OWNERS)
-    token = now_us + draw.choice([-3_000_000, -1, 0, 1, 2, 3, 500, 2047, 2048, 2049, 30_000_000, 59_000_000, 62_000_000, 10**9])
+    token = now_us + draw.choice(
+        [
+            -3_000_000,
+            -1,
+            0,
+            1,
+            2,
+            3,
+            500,
+            2047,
+            2048,
+            2049,
+            30_000_000,
+            59_000_000,
+            62_000_000,
+            10**9,
+        ]
+    )
     ttl = draw.choice([5.0, 10.0, 30.0, 59.0, 61.0])
     fence_ttl = draw.choice([0.0, 100.0, 1000.0])
     kind = draw.random()
@@ -152,7 +180,8 @@ def draw_command(draw: random.Random, now_us: int) -> Command:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
-    """Two hundred random commands each, on tokens that step around the fence, the floor and the clamp."""
+    """Two hundred random commands each, on tokens that step around the fence, the floor and the
+    clamp."""
     draw = random.Random(seed)
     with Nodes(1, marked=False) as nodes:
         pair = Pair(nodes)
@@ -175,21 +204,36 @@ def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
                 pair.turn()
                 told, simulated = pair.identity(), pair.sim.identity(0.0)
                 assert told.promoted == simulated.promoted
-                told = replace(told, uptime=simulated.uptime, clock=simulated.clock, version=simulated.version)
+                told = replace(
+                    told, uptime=simulated.uptime, clock=simulated.clock, version=simulated.version
+                )
                 assert replace(told, promoted_at=simulated.promoted_at) == simulated, (seed, step)
                 if pair.sim.role == "master" and draw.random() < 0.7:
                     pair.mark()
             marks = draw.random() < 0.05
-            command = draw_mark(draw, pair, base) if marks else draw_command(draw, base + step * 1000)
+            command = (
+                draw_mark(draw, pair, base) if marks else draw_command(draw, base + step * 1000)
+            )
             real, simulated = pair.tell(command)
-            assert alike(real, simulated), (seed, step, type(command).__name__, command.args, real, simulated)
+            assert alike(real, simulated), (
+                seed,
+                step,
+                type(command).__name__,
+                command.args,
+                real,
+                simulated,
+            )
             if marks:
                 assert is_blank(pair.sim.data[MARKER_KEY][0]) == pair.identity().blank
                 if pair.sim.role == "master":
                     pair.mark()
             for key in KEYS:
                 value = pair.sim.data.get(key)
-                assert pair.client.get(key) == (value[0].encode() if value else None), (seed, step, key)
+                assert pair.client.get(key) == (value[0].encode() if value else None), (
+                    seed,
+                    step,
+                    key,
+                )
                 left = pair.sim._pttl(key, pair.sim.wall_us(0.0) // 1000)
                 assert abs(pair.client.pttl(key) - left) <= NEAR * 1000, (seed, step, key, left)
         pair.client.close()

@@ -1,4 +1,5 @@
-"""The search itself: it is deterministic, it finds nothing in what ships, it finds what is planted, and it is not vacuous."""
+"""The search itself: it is deterministic, it finds nothing in what ships, it finds what is
+planted, and it is not vacuous."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ SEEDS_FOR_AN_ASSUMPTION = 1600
 def test_the_same_seed_gives_the_same_history(workload: str, mode: str) -> None:
     """Every record equal, down to its instant, also in another process with another hash seed."""
     again = (
-        "import hashlib, sys; from chaos.sim.run import simulate;"
-        "print(hashlib.sha256(repr(simulate(11, sys.argv[1], sys.argv[2]).history).encode()).hexdigest())"
+        "import hashlib, sys; from chaos.sim.run import"
+        " simulate;print(hashlib.sha256(repr(simulate(11, sys.argv[1],"
+        " sys.argv[2]).history).encode()).hexdigest())"
     )
     prints = {
         subprocess.run(
@@ -49,12 +51,15 @@ def test_the_same_seed_gives_the_same_history(workload: str, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_found_in_what_ships(mode: str) -> None:
-    """No violation in any run, and the runs were worth something: every interesting thing happened."""
+    """No violation in any run, and the runs were worth something: every interesting thing
+    happened."""
     covered: Counter[str] = Counter()
     for workload in WORKLOADS:
         for seed in range(SEEDS[mode]):
             outcome = simulate(seed, workload, mode)
-            assert outcome.violations == [], f"python -m chaos sim --seed {seed} --workload {workload} --mode {mode} --trace"
+            assert outcome.violations == [], (
+                f"python -m chaos sim --seed {seed} --workload {workload} --mode {mode} --trace"
+            )
             covered += outcome.covered
     never = [name for name in (*COVERED, "cancels", "losses", "faults") if not covered[name]]
     assert not never or mode == "wire"
@@ -80,7 +85,9 @@ def test_a_planted_bug_is_found(name: str) -> None:
     with planted(name):
         if bug.plan is not None:
             found = read(bug.plan)
-            assert play(replace(found.plan, mode=found.modes[0])).violations, f"{bug.plan} does not find it"
+            assert play(replace(found.plan, mode=found.modes[0])).violations, (
+                f"{bug.plan} does not find it"
+            )
             return
         for seed in range(SEEDS_FOR_A_BUG):
             for workload in WORKLOADS:
@@ -92,7 +99,8 @@ def test_a_planted_bug_is_found(name: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("regression", regressions(), ids=lambda regression: regression.name)
 def test_what_was_caught_once_is_caught_again(regression: Regression, mode: str) -> None:
-    """Clean in what ships; with its bug planted the same plan finds what it found, on bytes and without."""
+    """Clean in what ships; with its bug planted the same plan finds what it found, on bytes and
+    without."""
     if mode not in regression.modes:
         pytest.skip(f"it cannot happen in mode {mode}")
     plan = replace(regression.plan, mode=mode)
@@ -102,7 +110,9 @@ def test_what_was_caught_once_is_caught_again(regression: Regression, mode: str)
     if regression.bug:
         with planted(regression.bug):
             found = {violation.property for violation in play(plan).violations}
-        assert all(any(name.startswith(wanted) for name in found) for wanted in regression.finds), found
+        assert all(any(name.startswith(wanted) for name in found) for wanted in regression.finds), (
+            found
+        )
 
 
 REMOVED: dict[str, tuple[str, Callable[[Assumptions], bool]]] = {
@@ -116,7 +126,8 @@ REMOVED: dict[str, tuple[str, Callable[[Assumptions], bool]]] = {
 
 @pytest.mark.parametrize("assumption", REMOVED)
 def test_without_an_assumption_a_violation_is_found(assumption: str) -> None:
-    """A run that breaks an assumption, judged as if it kept it, has violations: what the checker promises is not for free."""
+    """A run that breaks an assumption, judged as if it kept it, has violations: what the checker
+    promises is not for free."""
     wanted, is_removed = REMOVED[assumption]
     for seed in range(SEEDS_FOR_AN_ASSUMPTION):
         for workload in WORKLOADS:
@@ -125,6 +136,11 @@ def test_without_an_assumption_a_violation_is_found(assumption: str) -> None:
                 continue
             outcome = play(plan)
             assert outcome.violations == []
-            if any(found.property.startswith(wanted) for found in check(outcome.history, Assumptions(), outcome.ended_at)):
+            if any(
+                found.property.startswith(wanted)
+                for found in check(outcome.history, Assumptions(), outcome.ended_at)
+            ):
                 return
-    pytest.fail(f"{SEEDS_FOR_AN_ASSUMPTION} seeds without {assumption} have no violation of {wanted}")
+    pytest.fail(
+        f"{SEEDS_FOR_AN_ASSUMPTION} seeds without {assumption} have no violation of {wanted}"
+    )

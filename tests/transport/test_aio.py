@@ -1,6 +1,8 @@
-"""The asyncio driver from the inside: what waits unread is no silence, and a connection that was given up has no say.
+"""The asyncio driver from the inside: what waits unread is no silence, and a connection that was
+given up has no say.
 
-Real servers. A test stops its loop from reading by not letting it run: what the driver sees is what the kernel has.
+Real servers. A test stops its loop from reading by not letting it run: what the driver sees is what
+the kernel has.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ async def warm(nodes: Nodes) -> AsyncIterator[redlock.asyncio.Redlock]:
         async with locks.lock("warm"):
             pass
         await met(locks)
-        await until(lambda: not any(link.in_flight for link in locks._driver.linkset.links), "all answers")
+        await until(
+            lambda: not any(link.in_flight for link in locks._driver.linkset.links), "all answers"
+        )
         yield locks
 
 
@@ -70,8 +74,11 @@ async def released(task: asyncio.Task[Any]) -> None:
     assert lease is not None and await lease.release()
 
 
-def test_answers_that_wait_unread_come_before_the_end_of_their_time(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop was blocked for longer than the node timeout, and its timer is the first to run: everybody had answered."""
+def test_answers_that_wait_unread_come_before_the_end_of_their_time(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop was blocked for longer than the node timeout, and its timer is the first to run:
+    everybody had answered."""
     ahead = 0.0
 
     async def run() -> None:
@@ -90,7 +97,9 @@ def test_answers_that_wait_unread_come_before_the_end_of_their_time(nodes: Nodes
 def peek(driver: AsyncDriver) -> None:
     """Ask the first node something, when it has owed an answer for too long."""
     driver.linkset.links[0]._silence = 0.0
-    driver.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+    driver.linkset.send(
+        [Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None
+    )
     driver.linkset.links[0]._silence = driver.linkset.silence
 
 
@@ -102,14 +111,17 @@ def test_an_answer_that_waits_unread_is_no_silence(nodes: Nodes) -> None:
             task = await asked(locks)
             before = locks._driver.streams._transports[0]
             peek(locks._driver)
-            assert locks._driver.streams._transports[0] is before and locks._driver.linkset.links[0].up
+            assert (
+                locks._driver.streams._transports[0] is before and locks._driver.linkset.links[0].up
+            )
             await released(task)
 
     asyncio.run(run())
 
 
 def test_a_node_that_said_nothing_is_given_up(own_nodes: Nodes) -> None:
-    """Where nothing waits unread, what it owes fails; somebody who wants to know is not kept waiting."""
+    """Where nothing waits unread, what it owes fails; somebody who wants to know is not kept
+    waiting."""
 
     async def run() -> None:
         async with warm(own_nodes) as locks:
@@ -127,7 +139,8 @@ def test_a_node_that_said_nothing_is_given_up(own_nodes: Nodes) -> None:
 
 
 def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(nodes: Nodes) -> None:
-    """Neither its end nor its bytes: a transport tells both a turn or more after it was given up."""
+    """Neither its end nor its bytes: a transport tells both a turn or more after it was given
+    up."""
 
     async def run() -> None:
         async with warm(nodes) as locks:
@@ -148,7 +161,8 @@ def test_what_is_heard_late_of_an_old_connection_does_not_touch_the_new_one(node
 
 
 def test_a_node_that_falls_silent_at_what_it_owes_is_dialled_anew(own_nodes: Nodes) -> None:
-    """It had refused a release, and says nothing when that is brought again: nobody has to call for that connection to end."""
+    """It had refused a release, and says nothing when that is brought again: nobody has to call
+    for that connection to end."""
 
     async def run() -> None:
         async with redlock.asyncio.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.1) as locks:
@@ -159,8 +173,13 @@ def test_a_node_that_falls_silent_at_what_it_owes_is_dialled_anew(own_nodes: Nod
             before = driver.streams._transports[0]
             own_nodes[0].pause()
             try:
-                driver.linkset.links[0].node.refused(abandon(locks._cluster, lease._holding, now())[0].command, now())
-                await until(lambda: driver.streams._transports[0] is not before, "the end of the silent connection")
+                driver.linkset.links[0].node.refused(
+                    abandon(locks._cluster, lease._holding, now())[0].command, now()
+                )
+                await until(
+                    lambda: driver.streams._transports[0] is not before,
+                    "the end of the silent connection",
+                )
             finally:
                 own_nodes[0].resume()
             await until(lambda: not driver.linkset.links[0].node.owed, "the end of the debt")
@@ -169,7 +188,8 @@ def test_a_node_that_falls_silent_at_what_it_owes_is_dialled_anew(own_nodes: Nod
 
 
 def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
-    """The lock has expired by then: nothing is owed any more, and no timer is left that would dial a dead node for it."""
+    """The lock has expired by then: nothing is owed any more, and no timer is left that would
+    dial a dead node for it."""
 
     async def run() -> None:
         async with redlock.asyncio.Redlock(own_nodes.urls, ttl=0.5, node_timeout=0.1) as locks:
@@ -187,7 +207,8 @@ def test_a_release_is_not_brought_for_ever(own_nodes: Nodes) -> None:
 
 
 class Ended:
-    """A connection that has ended, before its driver was told: under TLS it has no socket, and uvloop's refuses to be used."""
+    """A connection that has ended, before its driver was told: under TLS it has no socket, and
+    uvloop's refuses to be used."""
 
     def __init__(self, *, closing: bool) -> None:
         self.closing = closing
@@ -208,7 +229,9 @@ class Ended:
 
 
 @pytest.mark.parametrize("closing", [False, True])
-def test_a_connection_whose_end_was_not_told_yet_breaks_nothing(nodes: Nodes, closing: bool) -> None:
+def test_a_connection_whose_end_was_not_told_yet_breaks_nothing(
+    nodes: Nodes, closing: bool
+) -> None:
     """Who waits beside it is not kept waiting for ever, and its silence is no silence."""
 
     async def body() -> None:
@@ -235,7 +258,10 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
         async with warm(nodes) as locks, locks.lock("orders"):
             driver = locks._driver
             waiter = asyncio.create_task(locks.lock("orders").acquire(timeout=1.0))
-            await until(lambda: any(run.wait.pause for run in driver._runs), "somebody whom nothing but the time can wake")
+            await until(
+                lambda: any(run.wait.pause for run in driver._runs),
+                "somebody whom nothing but the time can wake",
+            )
             assert driver.streams._timer is not None
             driver.streams._timer.cancel()  # It is the timer that fails: no other one is set.
             with monkeypatch.context() as patch:
@@ -247,8 +273,11 @@ def test_a_timer_that_fails_is_set_again(nodes: Nodes, monkeypatch: pytest.Monke
     asyncio.run(body())
 
 
-def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly all of them do: with an entry for each until its node timeout, a busy program would keep thousands."""
+def test_rounds_that_ended_before_their_time_leave_no_timers(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nearly all of them do: with an entry for each until its node timeout, a busy program would
+    keep thousands."""
     monkeypatch.setattr("redlock.transport.linkset.TIMERS_MIN", 8)
 
     async def run() -> None:
@@ -263,7 +292,9 @@ def test_rounds_that_ended_before_their_time_leave_no_timers(nodes: Nodes, monke
     asyncio.run(run())
 
 
-def test_a_close_ends_the_dials_that_are_under_way(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_ends_the_dials_that_are_under_way(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that hangs would be waited for, and its task would outlive the coordinator."""
     connect = Endpoint.open
 

@@ -1,6 +1,8 @@
-"""The blocking driver from the inside: which set carries what, what is bounded, and what an interrupt leaves behind.
+"""The blocking driver from the inside: which set carries what, what is bounded, and what an
+interrupt leaves behind.
 
-Real servers; where a test has to see how something happens, and not only that, it looks into the driver.
+Real servers; where a test has to see how something happens, and not only that, it looks into the
+driver.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ class Sent:
 # Rule 7: a release travels behind its acquire
 
 
-def test_a_release_goes_on_the_set_that_carried_its_acquire(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_goes_on_the_set_that_carried_its_acquire(
+    locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not on the one that was used last."""
     lease = taken(locks)
     first = lease._connections
@@ -141,7 +145,10 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
             lease = taken(locks)
             connections = lease._connections
             assert connections is not None
-            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
+            until(
+                lambda: locks._driver.tend(connections) and connections.linkset.late == (0,),
+                "all answers but one",
+            )
             sent = Sent(monkeypatch)
             with in_hand(locks, connections):
                 if came_back:
@@ -154,16 +161,29 @@ def test_a_release_also_goes_behind_its_acquire_where_that_set_is_in_other_hands
 
                     monkeypatch.setattr(locks._driver, "follow", late)
                 assert lease.release()
-                assert [node for used, node in sent.finals if used is not connections.linkset] == [0, 1, 2, 3, 4]
-                assert ([node for used, node in sent.finals if used is connections.linkset] == [0]) is came_back
+                assert [node for used, node in sent.finals if used is not connections.linkset] == [
+                    0,
+                    1,
+                    2,
+                    3,
+                    4,
+                ]
+                assert (
+                    [node for used, node in sent.finals if used is connections.linkset] == [0]
+                ) is came_back
             assert [node for used, node in sent.finals if used is connections.linkset] == [0]
-            assert [request.command.final for request in connections.linkset.links[0].in_flight] == [False, True]
+            assert [
+                request.command.final for request in connections.linkset.links[0].in_flight
+            ] == [False, True]
             assert not connections.following
         until(lambda: not held(own_nodes[0]), "the release")
 
 
-def test_a_release_that_is_handed_over_as_its_set_comes_back_is_written(locks: redlock.Redlock, nodes: Nodes) -> None:
-    """Between the last look at what is to follow and the set's return nobody else would write it before the next use."""
+def test_a_release_that_is_handed_over_as_its_set_comes_back_is_written(
+    locks: redlock.Redlock, nodes: Nodes
+) -> None:
+    """Between the last look at what is to follow and the set's return nobody else would write it
+    before the next use."""
     lease = taken(locks)
     connections = settled(locks)
     driver = locks._driver
@@ -183,8 +203,11 @@ def test_a_release_that_is_handed_over_as_its_set_comes_back_is_written(locks: r
     until(lambda: not any(map(held, nodes)), "the release")
 
 
-def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `close` and an interrupt do it, without waiting: to the late node once more, on the set that is in other hands."""
+def test_what_is_given_back_unasked_goes_behind_its_acquire_too(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `close` and an interrupt do it, without waiting: to the late node once more, on the set
+    that is in other hands."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
         settled(locks)
@@ -192,18 +215,32 @@ def test_what_is_given_back_unasked_goes_behind_its_acquire_too(own_nodes: Nodes
             lease = taken(locks)
             connections = lease._connections
             assert connections is not None
-            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
+            until(
+                lambda: locks._driver.tend(connections) and connections.linkset.late == (0,),
+                "all answers but one",
+            )
             sent = Sent(monkeypatch)
             with in_hand(locks, connections):
-                locks._driver.write(abandon(locks._cluster, lease._holding, now()), prefer=connections)
-                assert [node for used, node in sent.finals if used is not connections.linkset] == [0, 1, 2, 3, 4]
+                locks._driver.write(
+                    abandon(locks._cluster, lease._holding, now()), prefer=connections
+                )
+                assert [node for used, node in sent.finals if used is not connections.linkset] == [
+                    0,
+                    1,
+                    2,
+                    3,
+                    4,
+                ]
             assert [node for used, node in sent.finals if used is connections.linkset] == [0]
-            assert [request.command.final for request in connections.linkset.links[0].in_flight] == [False, True]
+            assert [
+                request.command.final for request in connections.linkset.links[0].in_flight
+            ] == [False, True]
         until(lambda: not any(map(held, own_nodes)), "the release")
 
 
 def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> None:
-    """The acquire that it undoes waits unread in the stopped node's socket: a new connection might overtake it."""
+    """The acquire that it undoes waits unread in the stopped node's socket: a new connection
+    might overtake it."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
         assert pair(locks)
         settled(locks)
@@ -220,7 +257,8 @@ def test_a_release_is_written_though_its_node_is_overdue(own_nodes: Nodes) -> No
 
 
 def test_an_answer_that_waits_unread_is_no_silence(own_nodes: Nodes) -> None:
-    """The node answered while nobody read: its connection is read before it is given up, and kept."""
+    """The node answered while nobody read: its connection is read before it is given up, and
+    kept."""
     with redlock.Redlock(own_nodes.urls, ttl=60.0, node_timeout=0.5) as locks, ExitStack() as stack:
         assert pair(locks)
         settled(locks)
@@ -228,19 +266,27 @@ def test_an_answer_that_waits_unread_is_no_silence(own_nodes: Nodes) -> None:
             lease = taken(locks)
             connections = lease._connections
             assert connections is not None
-            until(lambda: locks._driver.tend(connections) and connections.linkset.late == (0,), "all answers but one")
+            until(
+                lambda: locks._driver.tend(connections) and connections.linkset.late == (0,),
+                "all answers but one",
+            )
             stack.enter_context(in_hand(locks, connections))
         descriptor, link = connections.descriptor(0), connections.linkset.links[0]
         until(lambda: select.select([descriptor], [], [], 0)[0], "an answer that nobody reads")
         link._silence = 0.0
-        connections.linkset.send([Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None)
+        connections.linkset.send(
+            [Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf)], None
+        )
         assert connections.descriptor(0) == descriptor and link.up
         stack.close()
         assert lease.release()
 
 
-def test_a_release_that_no_node_can_take_is_not_brought_for_long(locks: redlock.Redlock, nodes: Nodes) -> None:
-    """A key of another type stands where the lock was: it cannot be ours, and the thread that brings releases ends."""
+def test_a_release_that_no_node_can_take_is_not_brought_for_long(
+    locks: redlock.Redlock, nodes: Nodes
+) -> None:
+    """A key of another type stands where the lock was: it cannot be ours, and the thread that
+    brings releases ends."""
     owed = Free("redlock:odd", "redlock:odd:fence", "0" * 32, 7, fence_ttl=600.0)
     with nodes[0].client() as client:
         client.hset("redlock:odd", "of", "another type")
@@ -251,7 +297,8 @@ def test_a_release_that_no_node_can_take_is_not_brought_for_long(locks: redlock.
 
 
 def test_the_first_acquire_lasts_no_longer_than_the_nodes_need(nodes: Nodes) -> None:
-    """What is asked of each node waits for what the last of them tells of itself, and goes out then: not when a time is over."""
+    """What is asked of each node waits for what the last of them tells of itself, and goes out
+    then: not when a time is over."""
     with redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=10.0) as locks:
         asked_at = now()
         assert pair(locks)
@@ -265,7 +312,8 @@ def test_the_first_acquire_lasts_no_longer_than_the_nodes_need(nodes: Nodes) -> 
 def test_a_torn_connection_is_closed_and_no_answer_drifts(
     locks: redlock.Redlock, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, written: bool
 ) -> None:
-    """A Ctrl-C between the note of a request and its write: the next answers would be taken for that of the one before."""
+    """A Ctrl-C between the note of a request and its write: the next answers would be taken for
+    that of the one before."""
     (connections,) = locks._driver._idle
     linkset = connections.linkset
     write = linkset._write
@@ -309,13 +357,18 @@ def test_an_interrupt_while_a_connection_is_taken_over_does_not_lose_the_node(no
             connections.sockets.by_fd = Torn()
         with pytest.raises(KeyboardInterrupt):
             locks.lock("orders").acquire()
-        until(lambda: pair(locks) and all(report.votes for report in locks.nodes()), "five nodes that vote")
+        until(
+            lambda: pair(locks) and all(report.votes for report in locks.nodes()),
+            "five nodes that vote",
+        )
 
 
 # Rule 11: bounds
 
 
-def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two sets for eight threads: all have their turn, and nobody makes a third."""
     monkeypatch.setattr(blocking, "SETS_MAX", 2)
     with redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=0.5) as locks:
@@ -339,7 +392,11 @@ def test_sets_are_bounded_and_handed_from_one_thread_to_the_next(nodes: Nodes, m
             thread.join()
         assert not failed and len(seen) == 160
         assert max(seen) == 2
-        with in_hand(locks), in_hand(locks), pytest.raises(QuorumUnavailable, match="all 2 sets of connections are in use"):
+        with (
+            in_hand(locks),
+            in_hand(locks),
+            pytest.raises(QuorumUnavailable, match="all 2 sets of connections are in use"),
+        ):
             locks.lock("orders").acquire(timeout=0.05)
 
 
@@ -364,7 +421,9 @@ def test_a_waiter_whose_set_was_lent_out_meanwhile_waits_for_it_no_longer_than_i
     with (
         redlock.Redlock(nodes.urls, ttl=60.0) as others,
         others.lock("orders"),
-        redlock.Redlock(nodes.urls, ttl=60.0, node_timeout=0.5, retry_delay=2.0, on_event=hear) as locks,
+        redlock.Redlock(
+            nodes.urls, ttl=60.0, node_timeout=0.5, retry_delay=2.0, on_event=hear
+        ) as locks,
     ):
         waiting = threading.Thread(target=work, daemon=True)
         waiting.start()
@@ -373,7 +432,9 @@ def test_a_waiter_whose_set_was_lent_out_meanwhile_waits_for_it_no_longer_than_i
             waiting.join(PATIENCE)
             assert not waiting.is_alive()
         (error,) = ended
-        assert isinstance(error, QuorumUnavailable) and "all 1 sets of connections are in use" in str(error)
+        assert isinstance(
+            error, QuorumUnavailable
+        ) and "all 1 sets of connections are in use" in str(error)
 
 
 class Unhurried:
@@ -387,7 +448,9 @@ class Unhurried:
         return bool(self._gate.acquire(timeout=PATIENCE))
 
 
-def test_a_set_that_comes_back_wakes_who_waits_for_it(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_comes_back_wakes_who_waits_for_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By itself: here nobody looks again after a while."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
     make = blocking._Waiter.__init__
@@ -411,8 +474,11 @@ def test_a_set_that_comes_back_wakes_who_waits_for_it(nodes: Nodes, monkeypatch:
         assert not locks._driver._waiters
 
 
-def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody who comes just as a set comes back is faster than those who wait, and a holder waits for no newcomer."""
+def test_sets_are_had_in_turn_and_by_holders_first(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who comes just as a set comes back is faster than those who wait, and a holder
+    waits for no newcomer."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
     order: list[str] = []
     with redlock.Redlock(nodes.urls) as locks:
@@ -431,14 +497,23 @@ def test_sets_are_had_in_turn_and_by_holders_first(nodes: Nodes, monkeypatch: py
             return thread
 
         with in_hand(locks):
-            threads = [ask("first"), ask("second"), ask("holder", urgent=True), ask("release", final=True), ask("third")]
+            threads = [
+                ask("first"),
+                ask("second"),
+                ask("holder", urgent=True),
+                ask("release", final=True),
+                ask("third"),
+            ]
         for thread in threads:
             thread.join(PATIENCE)
     assert order == ["holder", "release", "first", "second", "third"]
 
 
-def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set that is back and not handed over yet is the waiting holder's, also where nobody waits in the newcomer's own line."""
+def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that is back and not handed over yet is the waiting holder's, also where nobody
+    waits in the newcomer's own line."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
     with redlock.Redlock(nodes.urls) as locks:
         assert pair(locks)
@@ -454,7 +529,9 @@ def test_who_comes_just_as_a_set_comes_back_is_not_faster_than_a_holder(nodes: N
         assert pair(locks)
 
 
-def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_gives_up_as_a_set_comes_gives_it_back(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Or it would be in use for ever."""
     monkeypatch.setattr(blocking, "SETS_MAX", 1)
     with redlock.Redlock(nodes.urls) as locks:
@@ -475,7 +552,9 @@ def test_who_gives_up_as_a_set_comes_gives_it_back(nodes: Nodes, monkeypatch: py
         assert pair(locks)
 
 
-def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_renewals_under_way_together_are_bounded(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten leases are due, the nodes do not answer, and two renewals are under way at any time."""
     monkeypatch.setattr("redlock.transport.renewals.TOGETHER_MAX", 2)
     under_way: list[int] = []
@@ -496,13 +575,17 @@ def test_renewals_under_way_together_are_bounded(own_nodes: Nodes, monkeypatch: 
 
 
 def test_a_set_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) -> None:
-    """A renewal that nobody answers ends after its own node timeout, whatever the others beside it wait for."""
+    """A renewal that nobody answers ends after its own node timeout, whatever the others beside
+    it wait for."""
 
     def waiting(until: float) -> Flow[None]:
         yield Wait(until)
 
     connections, began_at = locks._driver.connect(), now()
-    runs = [Run(waiting(began_at + seconds), connections.linkset, now) for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE)]
+    runs = [
+        Run(waiting(began_at + seconds), connections.linkset, now)
+        for seconds in (2 * PATIENCE, 0.05, 2 * PATIENCE)
+    ]
     for run in runs:
         connections.linkset.begin(run)
     connections.pump(began_at + PATIENCE)
@@ -511,8 +594,11 @@ def test_a_set_wakes_for_the_first_whose_time_is_over(locks: redlock.Redlock) ->
     connections.close()
 
 
-def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests in flight, those that vote, and releases owed: each limit is reached, and not passed."""
+def test_what_a_stopped_node_is_sent_and_owed_is_bounded(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests in flight, those that vote, and releases owed: each limit is reached, and not
+    passed."""
     monkeypatch.setattr("redlock.transport.link.IN_FLIGHT_MAX", 12)
     monkeypatch.setattr("redlock.transport.link.TAKES_MAX", 6)
     monkeypatch.setattr("redlock.transport.node.OWED_MAX", 4)
@@ -537,8 +623,11 @@ def test_what_a_stopped_node_is_sent_and_owed_is_bounded(own_nodes: Nodes, monke
             assert max(owed) == 4
 
 
-def test_no_descriptors_are_kept_beside_a_stopped_node(own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It accepts, and says nothing; it is given up and dialled again, many times, and what was given up is closed."""
+def test_no_descriptors_are_kept_beside_a_stopped_node(
+    own_nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts, and says nothing; it is given up and dialled again, many times, and what was
+    given up is closed."""
     lost: list[str] = []
     opened: list[socket.socket] = []
     connect = Endpoint.connect
@@ -591,8 +680,11 @@ class Dribbling:
         return self._sock.send(data[:37])
 
 
-def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """37 bytes at a time, to all nodes, and every vote comes; afterwards nobody waits for room any more."""
+def test_what_a_socket_does_not_take_at_once_is_written_in_order(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """37 bytes at a time, to all nodes, and every vote comes; afterwards nobody waits for room
+    any more."""
     found: list[Dribbling] = []
     connect = Endpoint.connect
 
@@ -612,20 +704,32 @@ def test_what_a_socket_does_not_take_at_once_is_written_in_order(nodes: Nodes, m
             until(lambda: not any(map(held, nodes)), "five nodes that hold it no more")
         names = [f"behind:{number}" for number in range(6)]
         leases = [taken(locks, name) for name in names]
-        locks._driver.write([request for each in leases for request in abandon(locks._cluster, each._holding, now())])
+        locks._driver.write(
+            [
+                request
+                for each in leases
+                for request in abandon(locks._cluster, each._holding, now())
+            ]
+        )
         locks._driver.bring_owed()
-        until(lambda: not any(held(node, name) for node in nodes for name in names), "releases behind each other")
+        until(
+            lambda: not any(held(node, name) for node in nodes for name in names),
+            "releases behind each other",
+        )
         assert not any(node.fault for node in locks._driver.nodes)
         assert all(report.votes for report in locks.nodes())
         assert len(found) == 5, "no connection was broken by it"
         assert all(sock.refused for sock in found)
         with in_hand(locks) as connections:
             assert not any(connections.sockets._unsent)
-            assert connections.sockets.poller.poll(0) == [], "a poller that waits for room where there is room never sleeps"
+            assert connections.sockets.poller.poll(0) == [], (
+                "a poller that waits for room where there is room never sleeps"
+            )
 
 
 def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Redlock) -> None:
-    """A vote that lies unread as the next write finds the connection broken is a vote: the lock is on that node."""
+    """A vote that lies unread as the next write finds the connection broken is a vote: the lock
+    is on that node."""
     connections = settled(locks)
     sock = connections.sockets.socks[0]
     assert sock is not None
@@ -633,7 +737,10 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
     class Breaking(Dribbling):
         def send(self, data: bytes) -> int:
             if self.refused:
-                until(lambda: select.select([self._sock], [], [], 0)[0], "an answer that nobody has read")
+                until(
+                    lambda: select.select([self._sock], [], [], 0)[0],
+                    "an answer that nobody has read",
+                )
                 raise BrokenPipeError(errno.EPIPE, "Broken pipe")
             self.refused += 1
             return self._sock.send(data)
@@ -641,7 +748,9 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
     heard: list[Event] = []
 
     def twice(at: float) -> Flow[None]:
-        asked = tuple(Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf) for _ in range(2))
+        asked = tuple(
+            Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf) for _ in range(2)
+        )
         heard.append((yield Wait(at + PATIENCE, asked)))
         heard.append((yield Wait(at + PATIENCE)))
 
@@ -653,7 +762,8 @@ def test_what_was_answered_before_a_connection_broke_is_heard(locks: redlock.Red
 def test_a_release_that_a_broken_connection_does_not_take_is_owed_at_once(
     locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody waits for the answers, nobody uses the set again, and nobody watches for hang-ups: the node gets it all the same."""
+    """Nobody waits for the answers, nobody uses the set again, and nobody watches for hang-ups:
+    the node gets it all the same."""
     lease = taken(locks)
     connections = settled(locks)
     sock = connections.sockets.socks[0]
@@ -672,8 +782,11 @@ def test_a_release_that_a_broken_connection_does_not_take_is_owed_at_once(
     assert connections.descriptor(0) == -1
 
 
-def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The instant of a grant is read after its bytes: one from before would make the lease valid for as long as we slept."""
+def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The instant of a grant is read after its bytes: one from before would make the lease valid
+    for as long as we slept."""
     with (
         Nodes(1) as nodes,
         pytest.warns(UserWarning, match="plain lock"),
@@ -699,15 +812,20 @@ def test_a_pause_between_an_answer_and_its_reading_counts_as_time_that_passed(mo
         connections.sockets.socks[0] = sock
 
 
-def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of a round was over as its last answer was read: the round that follows from it has all of its own."""
+def test_the_end_of_a_wait_is_not_the_end_of_the_next_one(
+    locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of a round was over as its last answer was read: the round that follows from it
+    has all of its own."""
     ahead = 0.0
     heard: list[Event] = []
 
     def twice(at: float) -> Flow[None]:
         nonlocal ahead
         for _ in range(2):
-            event = yield Wait(at + 30.0, (Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf),))
+            event = yield Wait(
+                at + 30.0, (Request(0, Peek("redlock:orders", "redlock:orders:fence"), math.inf),)
+            )
             heard.append(event)
             ahead = 60.0  # We slept, or were long about something else.
             at = event.at + ahead
@@ -743,7 +861,9 @@ def slow(nodes: Nodes) -> Iterator[list[str]]:
         yield [*nodes.urls[:4], proxy.url]
 
 
-def test_a_release_on_its_way_is_heard_of_before_the_close(slow: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_on_its_way_is_heard_of_before_the_close(
+    slow: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A socket that is closed with an answer unread may take with it what the node has not read."""
     closed = Closed(monkeypatch)
     with redlock.Redlock(slow, ttl=60.0, node_timeout=10.0) as locks:
@@ -780,8 +900,11 @@ def test_a_release_on_its_way_is_heard_of_before_the_interpreter_ends(slow: list
     locks.close()
 
 
-def test_what_is_under_way_as_its_driver_refuses_ends_there_and_then(locks: redlock.Redlock) -> None:
-    """Not at the end of its wait: whoever asks a silent majority once would keep its thread for the rest of a node timeout."""
+def test_what_is_under_way_as_its_driver_refuses_ends_there_and_then(
+    locks: redlock.Redlock,
+) -> None:
+    """Not at the end of its wait: whoever asks a silent majority once would keep its thread for
+    the rest of a node timeout."""
     begun, ended = threading.Event(), []
 
     def asking(at: float) -> Flow[None]:
@@ -801,7 +924,9 @@ def test_what_is_under_way_as_its_driver_refuses_ends_there_and_then(locks: redl
     assert ended
 
 
-def test_a_connection_that_comes_after_the_close_is_closed(locks: redlock.Redlock, nodes: Nodes) -> None:
+def test_a_connection_that_comes_after_the_close_is_closed(
+    locks: redlock.Redlock, nodes: Nodes
+) -> None:
     """The dial had begun before."""
     with in_hand(locks) as connections:
         pass
@@ -829,10 +954,14 @@ def test_close_does_not_wait_for_a_callback_that_hangs(nodes: Nodes) -> None:
     thread.join(PATIENCE)
 
 
-# Which of a cycle's finalizers comes first is the collector's to choose. A socket's own may, and complain, before its set's.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+# Which of a cycle's finalizers comes first is the collector's to choose. A socket's own may, and
+# complain, before its set's.
+@pytest.mark.filterwarnings(
+    "ignore:unclosed <socket:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_coordinator_that_is_dropped_leaves_no_thread(nodes: Nodes) -> None:
-    """Nobody closed it; the thread that watches for hang-ups ends with it, and so do its connections."""
+    """Nobody closed it; the thread that watches for hang-ups ends with it, and so do its
+    connections."""
     locks = redlock.Redlock(nodes.urls)
     assert pair(locks)
     (connections,) = locks._driver._idle
@@ -843,7 +972,9 @@ def test_a_coordinator_that_is_dropped_leaves_no_thread(nodes: Nodes) -> None:
     del locks, connections
 
     def ended() -> bool:
-        gc.collect()  # Each time: a dial to the slowest node, or a look of the thread itself, may just have kept it alive.
+        # Each time: a dial to the slowest node, or a look of the thread itself, may just have kept
+        # it alive.
+        gc.collect()
         return not any(thread.name.startswith("redlock") for thread in threading.enumerate())
 
     until(ended, "the end of our threads")
@@ -866,8 +997,11 @@ def owed_for(locks: redlock.Redlock, node: Node, lease: redlock.Lease) -> float:
 
 
 @pytest.mark.parametrize("extended", [False, True], ids=["acquired", "extended"])
-def test_a_release_is_owed_for_as_long_as_its_lock_may_live(own_nodes: Nodes, extended: bool) -> None:
-    """The ttl of the lock, or of its extension, where that is longer than the coordinator's; and again, for a slow node."""
+def test_a_release_is_owed_for_as_long_as_its_lock_may_live(
+    own_nodes: Nodes, extended: bool
+) -> None:
+    """The ttl of the lock, or of its extension, where that is longer than the coordinator's; and
+    again, for a slow node."""
     with redlock.Redlock(own_nodes.urls, ttl=5.0) as locks:
         lease = taken(locks, ttl=5.0 if extended else 50.0)
         if extended:

@@ -1,10 +1,13 @@
-"""A hundred thousand reply streams that no server of ours would send, through a link, under a limit on memory.
+"""A hundred thousand reply streams that no server of ours would send, through a link, under a limit
+on memory.
 
-Each stream begins as a valid conversation and is then spoiled: cut, flipped, reordered, of other types, of huge lengths,
-with garbage, with the replies of other commands. Whatever comes, the link may only break. A grant counts only where a
-second, obvious reader of the same bytes finds exactly our token at the place of that very request.
+Each stream begins as a valid conversation and is then spoiled: cut, flipped, reordered, of other
+types, of huge lengths, with garbage, with the replies of other commands. Whatever comes, the link
+may only break. A grant counts only where a second, obvious reader of the same bytes finds exactly
+our token at the place of that very request.
 
-The streams run in processes of their own (this file as a program), so that the limit on memory holds for nothing else.
+The streams run in processes of their own (this file as a program), so that the limit on memory
+holds for nothing else.
 """
 
 from __future__ import annotations
@@ -46,13 +49,15 @@ GONE = Fault(FaultKind.LOST, "closed the connection")
 
 
 def read_slowly(data: bytes) -> list[Any]:
-    """The replies at the beginning of *data*, up to the first that is not whole or not RESP2; an error is a `str`."""
+    """The replies at the beginning of *data*, up to the first that is not whole or not RESP2; an
+    error is a `str`."""
     found: list[Any] = []
     at = 0
     while True:
         try:
             value, at = read_one(data, at)
-        except RecursionError:  # Arrays in arrays in arrays: behind true answers, which count as such.
+        except RecursionError:
+            # Arrays in arrays in arrays: behind true answers, which count as such.
             return found
         if at < 0:
             return found
@@ -75,7 +80,11 @@ def read_one(data: bytes, at: int) -> tuple[Any, int]:
         end = line.end() + number
         if number == -1:
             return None, line.end()
-        return (data[line.end() : end], end + 2) if number >= 0 and data[end : end + 2] == b"\r\n" else (None, -1)
+        return (
+            (data[line.end() : end], end + 2)
+            if number >= 0 and data[end : end + 2] == b"\r\n"
+            else (None, -1)
+        )
     elements, end = [], line.end()
     for _ in range(number):
         element, end = read_one(data, end)
@@ -101,33 +110,105 @@ def greeting(dice: random.Random, *, load: bool = True) -> list[bytes]:
     )
     marker = Marker(Memory(RUN, REPLICATION_ID), 1, 60.0, since_us=1).text()
     told = b"".join(map(as_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456"]))
-    first = [as_bulk(info.encode()), *(as_bulk(script.sha.encode()) for script in scripts())] if load else []
+    first = (
+        [as_bulk(info.encode()), *(as_bulk(script.sha.encode()) for script in scripts())]
+        if load
+        else []
+    )
     return [*first, b"*4\r\n" + told]
 
 
 def answer(dice: random.Random, command: Command) -> bytes:
     """What a server might say to *command*."""
     holder = dice.choice([b"=" + b"f" * 32 + b":17", b"=*1000000000", b"=%9", b"=", b"=\xff\xfe"])
-    busy = b"*4\r\n:0\r\n:%d\r\n:%d\r\n" % (dice.randrange(2**53), dice.choice([-1, 0, 9999])) + as_bulk(holder)
+    busy = b"*4\r\n:0\r\n:%d\r\n:%d\r\n" % (
+        dice.randrange(2**53),
+        dice.choice([-1, 0, 9999]),
+    ) + as_bulk(holder)
     stranger = b"*2\r\n:3\r\n" + as_bulk(dice.choice([b"", b"redlock2 x", b"*1000"]))
-    errors = [b"-NOSCRIPT No matching script.\r\n", b"-READONLY no\r\n", b"-OOM no\r\n", b"-NOPERM no\r\n", b"-BUSY no\r\n"]
+    errors = [
+        b"-NOSCRIPT No matching script.\r\n",
+        b"-READONLY no\r\n",
+        b"-OOM no\r\n",
+        b"-NOPERM no\r\n",
+        b"-BUSY no\r\n",
+    ]
     if isinstance(command, Take):
         grant = b":%d\r\n" % command.token
         behind = b"*4\r\n:2\r\n:%d\r\n:0\r\n:1763927834123456\r\n" % dice.randrange(2**53)
-        return dice.choices([grant, busy, behind, stranger, dice.choice(errors)], [6, 2, 1, 1, 1])[0]
+        return dice.choices([grant, busy, behind, stranger, dice.choice(errors)], [6, 2, 1, 1, 1])[
+            0
+        ]
     if isinstance(command, Free):
         return dice.choices([b":1\r\n", b":0\r\n", b":2\r\n", dice.choice(errors)], [4, 2, 2, 1])[0]
-    return dice.choices([b"*2\r\n:4\r\n:%d\r\n" % dice.randrange(2**53), busy, dice.choice(errors)], [3, 3, 1])[0]
+    return dice.choices(
+        [b"*2\r\n:4\r\n:%d\r\n" % dice.randrange(2**53), busy, dice.choice(errors)], [3, 3, 1]
+    )[0]
 
 
 # Spoiling
 
-NUMBERS = [b"0", b"-1", b"-2", b"3", b"99", b"100", b"999", b"1000", b"65536", b"262145", b"1000000000", b"2147483648"]
-NUMBERS += [b"4294967296", b"9223372036854775807", b"9223372036854775808", b"1" * 40, b"1.0", b"+3", b" 3", b"0x3", b""]
-PIECES = [b"#t\r\n", b"#f\r\n", b"_\r\n", b",1.0\r\n", b",nan\r\n", b"(123\r\n", b"!3\r\nERR\r\n", b"=5\r\ntxt:a\r\n", b"%1\r\n"]
-PIECES += [b"~2\r\n", b">3\r\n", b"|1\r\n", b"*?\r\n", b"$?\r\n", b"*1\r\n" * 50, b"*-1\r\n", b"$-1\r\n", b"+OK\r\n", b"\r\n"]
-PIECES += [b"*1000000000\r\n" * 8, b"$1000000000\r\n", b"$1\r\nXYZ*1000000000\r\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"\0" * 9]
-LOOKALIKES = [(b":1\r\n", b"#t\r\n"), (b":0\r\n", b"#f\r\n"), (b":1\r\n", b",1\r\n"), (b":1\r\n", b"$1\r\n1\r\n")]
+NUMBERS = [
+    b"0",
+    b"-1",
+    b"-2",
+    b"3",
+    b"99",
+    b"100",
+    b"999",
+    b"1000",
+    b"65536",
+    b"262145",
+    b"1000000000",
+    b"2147483648",
+]
+NUMBERS += [
+    b"4294967296",
+    b"9223372036854775807",
+    b"9223372036854775808",
+    b"1" * 40,
+    b"1.0",
+    b"+3",
+    b" 3",
+    b"0x3",
+    b"",
+]
+PIECES = [
+    b"#t\r\n",
+    b"#f\r\n",
+    b"_\r\n",
+    b",1.0\r\n",
+    b",nan\r\n",
+    b"(123\r\n",
+    b"!3\r\nERR\r\n",
+    b"=5\r\ntxt:a\r\n",
+    b"%1\r\n",
+]
+PIECES += [
+    b"~2\r\n",
+    b">3\r\n",
+    b"|1\r\n",
+    b"*?\r\n",
+    b"$?\r\n",
+    b"*1\r\n" * 50,
+    b"*-1\r\n",
+    b"$-1\r\n",
+    b"+OK\r\n",
+    b"\r\n",
+]
+PIECES += [
+    b"*1000000000\r\n" * 8,
+    b"$1000000000\r\n",
+    b"$1\r\nXYZ*1000000000\r\n",
+    b"HTTP/1.1 400 Bad\r\n\r\n",
+    b"\0" * 9,
+]
+LOOKALIKES = [
+    (b":1\r\n", b"#t\r\n"),
+    (b":0\r\n", b"#f\r\n"),
+    (b":1\r\n", b",1\r\n"),
+    (b":1\r\n", b"$1\r\n1\r\n"),
+]
 
 
 def spoil(dice: random.Random, replies: list[bytes]) -> bytes:
@@ -151,7 +232,9 @@ def renumber(dice: random.Random, replies: list[bytes]) -> None:
     found = list(re.finditer(rb"(?<=[*$:])-?[0-9]+", replies[place][:200]))
     if found:
         number = dice.choice(found)
-        replies[place] = replies[place][: number.start()] + dice.choice(NUMBERS) + replies[place][number.end() :]
+        replies[place] = (
+            replies[place][: number.start()] + dice.choice(NUMBERS) + replies[place][number.end() :]
+        )
 
 
 def retype(dice: random.Random, replies: list[bytes]) -> None:
@@ -159,7 +242,10 @@ def retype(dice: random.Random, replies: list[bytes]) -> None:
     if dice.random() < 0.5:
         replies[place] = replies[place].replace(*dice.choice(LOOKALIKES))
     else:
-        replies[place] = dice.choice([b"*", b"$", b":", b"+", b"-", b"%", b"~", b">", b"#", b",", b"_"]) + replies[place][1:]
+        replies[place] = (
+            dice.choice([b"*", b"$", b":", b"+", b"-", b"%", b"~", b">", b"#", b",", b"_"])
+            + replies[place][1:]
+        )
 
 
 def cut(dice: random.Random, replies: list[bytes]) -> None:
@@ -193,24 +279,46 @@ def litter(dice: random.Random, replies: list[bytes]) -> None:
 def swell(dice: random.Random, replies: list[bytes]) -> None:
     """Rarely, for it takes long: a reply that grows without an end."""
     if dice.random() < 0.01:
-        big = [b"$262144\r\n" + b"x" * 200_000, b"+" + b"y" * 300_000, b"*99\r\n" + as_bulk(b"z" * 5000) * 80, b"*1\r\n" * 60_000]
+        big = [
+            b"$262144\r\n" + b"x" * 200_000,
+            b"+" + b"y" * 300_000,
+            b"*99\r\n" + as_bulk(b"z" * 5000) * 80,
+            b"*1\r\n" * 60_000,
+        ]
         replies.append(dice.choice(big))
 
 
-SPOILERS = [flip, flip, renumber, renumber, retype, retype, cut, drop, repeat, swap, insert, litter, swell]
+SPOILERS = [
+    flip,
+    flip,
+    renumber,
+    renumber,
+    retype,
+    retype,
+    cut,
+    drop,
+    repeat,
+    swap,
+    insert,
+    litter,
+    swell,
+]
 
 
 # The conversation
 
 
 class Talk:
-    """A link that is used for many streams, one connection after the other, as a driver would; and who waits there."""
+    """A link that is used for many streams, one connection after the other, as a driver would;
+    and who waits there."""
 
     done, wanted = False, 1
 
     def __init__(self) -> None:
         self.mailbox: Mailbox = deque()
-        self.admission = Admission(("node",), ttl=10.0, max_ttl=None, durable=None, patience=0.25, nonce=lambda: "nonce")
+        self.admission = Admission(
+            ("node",), ttl=10.0, max_ttl=None, durable=None, patience=0.25, nonce=lambda: "nonce"
+        )
         self.link = Link(Node(0, "node", self.admission), self.mailbox, lambda: None, silence=1.0)
         self.now = 0.0
         self.token = 0
@@ -243,13 +351,16 @@ class Talk:
         else:
             stream = b"".join(hello)
             written += self.link.received(stream, self.now)
-            rest = spoil(dice, [*replies, *(greeting(dice, load=False) if dice.random() < 0.1 else [])])
+            rest = spoil(
+                dice, [*replies, *(greeting(dice, load=False) if dice.random() < 0.1 else [])]
+            )
         for request in asked:
             written += self.link.submit(request, self.now)
         written += self.feed(dice, rest)
         tally["broken"] += self.link.broken is not None
         self.link.lost(self.link.broken or GONE, self.now)
-        # What the lost connection left to wait for the next one, or to be sent again, is not this stream's business.
+        # What the lost connection left to wait for the next one, or to be sent again, is not this
+        # stream's business.
         self.link.dial_failed(GONE, self.now)
         self.judge(asked, bytes(written), stream + rest, tally)
         self.link.node.owed.clear()
@@ -266,13 +377,20 @@ class Talk:
                 break
         return written
 
-    def judge(self, asked: list[Request], written: bytes, heard: bytes, tally: Counter[str]) -> None:
-        """Every request ended once; and a grant is one that the obvious reader finds at its place."""
+    def judge(
+        self, asked: list[Request], written: bytes, heard: bytes, tally: Counter[str]
+    ) -> None:
+        """Every request ended once; and a grant is one that the obvious reader finds at its
+        place."""
         ended = Counter(id(event.request) for event in self.mailbox)
         for request in asked:
             assert ended[id(request)] == 1, f"{request} ended {ended[id(request)]} times"
         assert len(self.link.in_flight) == 0 and len(self.link.node.owed) <= OWED_MAX
-        granted = [event.request.command for event in self.mailbox if isinstance(event, Reply) and is_grant(event)]
+        granted = [
+            event.request.command
+            for event in self.mailbox
+            if isinstance(event, Reply) and is_grant(event)
+        ]
         tally["failed"] += sum(isinstance(event, Failure) for event in self.mailbox)
         self.mailbox.clear()
         takes = [command for command in granted if isinstance(command, Take)]
@@ -281,7 +399,9 @@ class Talk:
         tally["granted"] += len(takes)
         questions, answers = tokens(written), read_slowly(heard)
         for take in takes:
-            truths = [answers[place] for place in questions.get(take.token, []) if place < len(answers)]
+            truths = [
+                answers[place] for place in questions.get(take.token, []) if place < len(answers)
+            ]
             exact = [truth for truth in truths if truth == take.token]
             assert exact, f"token {take.token} was granted on the strength of {truths}"
 
@@ -319,15 +439,25 @@ def main(seed: int, streams: int) -> None:
         except BaseException:
             sys.stderr.write(f"stream {number} of seed {seed}\n")
             raise
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
-    json.dump({**tally, "streams": streams, "grown": grown, "seconds": time.process_time() - began}, sys.stdout)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (
+        1 if sys.platform == "darwin" else 1024
+    )
+    json.dump(
+        {**tally, "streams": streams, "grown": grown, "seconds": time.process_time() - began},
+        sys.stdout,
+    )
 
 
 @pytest.mark.timeout(400)
 def test_no_reply_stream_crashes_a_link_grants_falsely_or_makes_it_grow() -> None:
-    """60,000 streams under a limit of 1.5 GiB: the link breaks or it does not, and every grant is a true one."""
+    """60,000 streams under a limit of 1.5 GiB: the link breaks or it does not, and every grant
+    is a true one."""
     programs = [
-        subprocess.Popen([sys.executable, __file__, str(seed), str(STREAMS)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, __file__, str(seed), str(STREAMS)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         for seed in (1, 2)
     ]
     for program, (output, errors) in [(program, program.communicate()) for program in programs]:

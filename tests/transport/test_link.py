@@ -1,6 +1,8 @@
-"""One ordered link, fed with bytes and time by hand: what it writes, when, and what becomes of what it wrote.
+"""One ordered link, fed with bytes and time by hand: what it writes, when, and what becomes of what
+it wrote.
 
-No socket and no clock: `Rig` plays the driver and the server. Times are seconds on a lease clock that begins at zero.
+No socket and no clock: `Rig` plays the driver and the server. Times are seconds on a lease clock
+that begins at zero.
 """
 
 from __future__ import annotations
@@ -47,8 +49,13 @@ def commands(data: bytes) -> list[list[str]]:
 def verbs(data: bytes) -> list[str]:
     """The first words alone; a script by its name."""
     known = (*scripts(), MARK)
-    names = {script.sha: script.name for script in known} | {script.source: script.name for script in known}
-    return [" ".join([words[0], names.get(words[1], "")]).strip() if len(words) > 1 else words[0] for words in commands(data)]
+    names = {script.sha: script.name for script in known} | {
+        script.source: script.name for script in known
+    }
+    return [
+        " ".join([words[0], names.get(words[1], "")]).strip() if len(words) > 1 else words[0]
+        for words in commands(data)
+    ]
 
 
 def reply(value: Any) -> bytes:
@@ -84,17 +91,24 @@ def blank_of(latest_us: int, own_us: int, run_id: str = RUN) -> str:
 
 
 def greeting(marker: str | None, *, load: bool = True, clock: int = CLOCK, **fields: Any) -> bytes:
-    """A server's answers to the questions on a new connection; without *load*, to a look at it later."""
+    """A server's answers to the questions on a new connection; without *load*, to a look at it
+    later."""
     known: dict[str, Any] = {
         "run_id": RUN,
         "role": "master",
         "maxmemory_policy": "noeviction",
         "uptime_in_seconds": 10**6,
     } | fields
-    known = {"master_replid": id_of(known["run_id"]), "second_repl_offset": -1, "evicted_keys": 0} | known
+    known = {
+        "master_replid": id_of(known["run_id"]),
+        "second_repl_offset": -1,
+        "evicted_keys": 0,
+    } | known
     info = "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in known.items())
     first = [info, *(script.sha for script in scripts())] if load else []
-    return b"".join(reply(answer) for answer in [*first, [info, marker or "", str(clock), "123456"]])
+    return b"".join(
+        reply(answer) for answer in [*first, [info, marker or "", str(clock), "123456"]]
+    )
 
 
 GREETED = ["INFO", "SCRIPT", "SCRIPT", "SCRIPT", "SCRIPT", "EVALSHA look"]
@@ -102,17 +116,30 @@ LOOKED = ["EVALSHA look"]
 
 
 class Rig:
-    """Links to *count* nodes that share one admission and one mailbox. Stands for the run that waits, and hears all."""
+    """Links to *count* nodes that share one admission and one mailbox. Stands for the run that
+    waits, and hears all."""
 
     done, wanted = False, 1
 
-    def __init__(self, count: int = 1, *, max_ttl: float | None = None, durable: bool | None = None) -> None:
+    def __init__(
+        self, count: int = 1, *, max_ttl: float | None = None, durable: bool | None = None
+    ) -> None:
         names = tuple(f"redis://node-{number}" for number in range(count))
-        self.admission = Admission(names, ttl=10.0, max_ttl=max_ttl, durable=durable, patience=PATIENCE, nonce=lambda: NONCE)
+        self.admission = Admission(
+            names,
+            ttl=10.0,
+            max_ttl=max_ttl,
+            durable=durable,
+            patience=PATIENCE,
+            nonce=lambda: NONCE,
+        )
         self.mailbox: Mailbox = deque()
         self.events: list[events.Event] = []
         self.dials: list[int] = []
-        self.nodes = [Node(index, name, self.admission, self.events.append) for index, name in enumerate(names)]
+        self.nodes = [
+            Node(index, name, self.admission, self.events.append)
+            for index, name in enumerate(names)
+        ]
         self.links = [
             Link(node, self.mailbox, lambda index=index: self.dials.append(index), silence=SILENCE)  # type: ignore[misc]
             for index, node in enumerate(self.nodes)
@@ -140,7 +167,10 @@ class Rig:
 
     def kinds(self) -> list[Kind | FaultKind]:
         """Empty the mailbox: what each entry says."""
-        return [entry.fault.kind if isinstance(entry, Failure) else entry.value.kind for entry in self.heard()]
+        return [
+            entry.fault.kind if isinstance(entry, Failure) else entry.value.kind
+            for entry in self.heard()
+        ]
 
     def fault(self) -> Fault:
         """Empty the mailbox of its one failure."""
@@ -166,7 +196,11 @@ def test_requests_are_written_in_order_and_answered_first_in_first_out() -> None
     asked = [rig.ask(command) for command in (take(1), free(1), Peek(*KEYS), take(2))]
     data = b"".join(rig.link.submit(request, 1.0) for request in asked)
     assert verbs(data) == ["EVALSHA take", "EVALSHA free", "EVALSHA peek", "EVALSHA take"]
-    assert [words[words.index(OWNER) + 1] for words in commands(data) if OWNER in words] == ["1", "1", "2"]
+    assert [words[words.index(OWNER) + 1] for words in commands(data) if OWNER in words] == [
+        "1",
+        "1",
+        "2",
+    ]
     rig.link.received(reply(1) + reply(1), 1.1)
     rig.link.received(reply([4, 1]) + reply(2), 1.2)
     found = rig.heard()
@@ -201,11 +235,14 @@ def test_grants_that_decide_nothing_are_left_with_who_waits() -> None:
     assert waiting.kept == asked[:2]
     told = rig.heard()
     assert [entry.request for entry in told] == asked[2:]
-    assert all(isinstance(entry, Reply) and entry.value is GRANTED and entry.at == 2.0 for entry in told)
+    assert all(
+        isinstance(entry, Reply) and entry.value is GRANTED and entry.at == 2.0 for entry in told
+    )
 
 
 def test_a_run_that_moved_elsewhere_or_ended_is_given_nothing_behind_its_back() -> None:
-    """Another thread may read these connections now, while the run goes on with others: the mailbox, which drops it."""
+    """Another thread may read these connections now, while the run goes on with others: the
+    mailbox, which drops it."""
     rig = Rig(3).admit()
     moved = _Waiting(deque())
     asked = _granted(rig, moved)
@@ -217,7 +254,8 @@ def test_a_run_that_moved_elsewhere_or_ended_is_given_nothing_behind_its_back() 
 
 
 def test_a_grant_of_another_token_breaks_the_connection() -> None:
-    """An answer that belongs to another question counts for nothing, and nor does anything that follows it."""
+    """An answer that belongs to another question counts for nothing, and nor does anything that
+    follows it."""
     rig = Rig().admit()
     for token in (1, 2):
         rig.link.submit(rig.ask(take(token)), 1.0)
@@ -252,7 +290,8 @@ VOTING = [take(), take(mode="extend"), take(mode="verify"), Canvass(*KEYS)]
 
 @pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "verify", "canvass"])
 def test_nothing_that_votes_is_written_before_the_node_was_admitted(command: Command) -> None:
-    """Not without a connection, not before the last answer of the greeting, wherever that is cut."""
+    """Not without a connection, not before the last answer of the greeting, wherever that is
+    cut."""
     rig = Rig()
     request = rig.ask(command)
     assert rig.link.submit(request, 0.0) == b""
@@ -268,7 +307,8 @@ def test_nothing_that_votes_is_written_before_the_node_was_admitted(command: Com
 
 
 def test_nothing_that_votes_is_written_while_too_few_others_are_known() -> None:
-    """Whether a node is the cluster's, only all nodes together can tell: wait for the others, at most the patience."""
+    """Whether a node is the cluster's, only all nodes together can tell: wait for the others, at
+    most the patience."""
     rig = Rig(3)
     rig.admission.asked(0.0)
     for link, run in zip(rig.links[:2], (RUN, OTHER_RUN), strict=True):
@@ -280,7 +320,8 @@ def test_nothing_that_votes_is_written_while_too_few_others_are_known() -> None:
 
 
 def test_nothing_that_votes_is_written_before_a_majority_has_shown_its_markers() -> None:
-    """A cluster that is founded has its first marker before the others: should that node forget, all would look new again."""
+    """A cluster that is founded has its first marker before the others: should that node forget,
+    all would look new again."""
     rig = Rig(3)
     rig.admission.asked(0.0)
     rig.link.connected(0.0)
@@ -288,7 +329,10 @@ def test_nothing_that_votes_is_written_before_a_majority_has_shown_its_markers()
     request = rig.ask(take(), not_after=PATIENCE + 0.1)
     assert rig.link.submit(request, 0.15) == b""
     assert rig.link.poke(PATIENCE) == rig.link.poke(PATIENCE + 0.11) == b""
-    assert "before a majority of the nodes has shown a marker" in rig.fault().detail and not request.written
+    assert (
+        "before a majority of the nodes has shown a marker" in rig.fault().detail
+        and not request.written
+    )
     assert rig.link.submit(rig.ask(take()), PATIENCE + 0.2) == b""
     rig.links[1].connected(PATIENCE + 0.3)
     rig.links[1].received(greeting(marker_of(OTHER_RUN, 3), run_id=OTHER_RUN), PATIENCE + 0.3)
@@ -318,7 +362,8 @@ def test_what_waited_past_its_time_is_never_written() -> None:
 
 
 def test_what_was_withdrawn_is_never_written_and_fails_once_the_node_is_known() -> None:
-    """A decided round takes back what no node has been asked yet, and may still wait to hear why a node did not vote."""
+    """A decided round takes back what no node has been asked yet, and may still wait to hear why
+    a node did not vote."""
     for fields, reason in (
         (dict[str, Any](), "was not asked: the vote was decided"),
         ({"role": "slave"}, "is a slave, not a master"),
@@ -367,7 +412,9 @@ def test_a_lost_script_is_answered_with_its_text_on_that_node_alone() -> None:
     for index in (0, 1):
         rig.links[index].submit(rig.ask(command, node=index), 1.0)
     again = rig.links[0].received(b"-NOSCRIPT No matching script.\r\n", 1.1)
-    assert verbs(again) == [*GREETED, "EVAL take"], "it may have lost more than its scripts, and is looked at as well"
+    assert verbs(again) == [*GREETED, "EVAL take"], (
+        "it may have lost more than its scripts, and is looked at as well"
+    )
     assert commands(again)[-1][-1] == marker_of("0" * 40, 3)
     assert rig.links[1].received(reply(100), 1.1) == b""
     assert verbs(rig.links[2].submit(rig.ask(command, node=2), 1.1)) == ["EVALSHA take"]
@@ -412,11 +459,15 @@ def test_a_take_is_not_sent_again_behind_its_release() -> None:
 
 @pytest.mark.parametrize("command", [take(), free(), Peek(*KEYS)], ids=["take", "free", "peek"])
 def test_a_server_that_does_not_know_the_text_either_is_asked_once(command: Command) -> None:
-    """A server, or what pretends to be one, that always says NOSCRIPT must not keep a link busy for ever."""
+    """A server, or what pretends to be one, that always says NOSCRIPT must not keep a link busy
+    for ever."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(command), 1.0)
     again = verbs(rig.link.received(b"-NOSCRIPT x\r\n", 1.1))
-    assert again == [*(GREETED if command.marked else []), f"EVAL {command.script.name if command.script else ''}"]
+    assert again == [
+        *(GREETED if command.marked else []),
+        f"EVAL {command.script.name if command.script else ''}",
+    ]
     looked = greeting(marker_of("0" * 40), run_id="0" * 40) if command.marked else b""
     assert rig.link.received(looked + b"-NOSCRIPT x\r\n", 1.2) == b""
     assert rig.fault().kind is FaultKind.ERROR and len(rig.link.in_flight) == 0
@@ -426,7 +477,8 @@ def test_a_server_that_does_not_know_the_text_either_is_asked_once(command: Comm
 
 
 def test_a_node_that_is_not_the_admitted_one_is_greeted_again() -> None:
-    """{3}: it tells once more who it is, without loading scripts; the next vote waits, and carries the new marker."""
+    """{3}: it tells once more who it is, without loading scripts; the next vote waits, and
+    carries the new marker."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(take(1)), 1.0)
     assert verbs(rig.link.received(reply([3, "gone"]), 1.1)) == LOOKED
@@ -447,7 +499,9 @@ def test_two_strangers_in_a_row_are_greeted_once() -> None:
     assert rig.kinds() == [Kind.STRANGER] * 3
 
 
-@pytest.mark.parametrize("word", ["READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN"])
+@pytest.mark.parametrize(
+    "word", ["READONLY", "LOADING", "MASTERDOWN", "MOVED", "ASK", "CLUSTERDOWN"]
+)
 def test_a_node_whose_role_changed_is_greeted_again(word: str) -> None:
     """The vote fails as an error, and the node says who it is now before it is asked again."""
     rig = Rig().admit()
@@ -460,7 +514,9 @@ def test_a_node_whose_role_changed_is_greeted_again(word: str) -> None:
     assert fault.kind is FaultKind.REFUSED and "slave" in fault.detail
 
 
-@pytest.mark.parametrize("word", ["OOM", "BUSY", "MISCONF", "NOREPLICAS", "WRONGTYPE", "ERR", "REDLOCK"])
+@pytest.mark.parametrize(
+    "word", ["OOM", "BUSY", "MISCONF", "NOREPLICAS", "WRONGTYPE", "ERR", "REDLOCK"]
+)
 def test_other_errors_cost_one_vote_and_no_more(word: str) -> None:
     """Out of memory, a slow script, a full disk: the next vote is asked for at once."""
     rig = Rig().admit()
@@ -472,7 +528,8 @@ def test_other_errors_cost_one_vote_and_no_more(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["NOPERM", "NOAUTH", "WRONGPASS"])
 def test_a_node_that_takes_our_rights_away_is_refused_until_it_gives_them_back(word: str) -> None:
-    """No vote is asked of it meanwhile; releases still go; a later look finds the rights restored."""
+    """No vote is asked of it meanwhile; releases still go; a later look finds the rights
+    restored."""
     rig = Rig().admit()
     rig.link.submit(rig.ask(take()), 1.0)
     rig.link.received(f"-{word} no.\r\n".encode(), 1.0)
@@ -500,7 +557,8 @@ def test_an_error_never_reaches_a_log_line_as_it_is() -> None:
 
 
 def test_what_was_in_flight_fails_and_what_waited_waits_on() -> None:
-    """A written request may have been executed: the failure says so, in the order of the requests."""
+    """A written request may have been executed: the failure says so, in the order of the
+    requests."""
     rig = Rig().admit()
     asked = [rig.ask(command) for command in (take(1), Peek(*KEYS), take(2))]
     for request in asked:
@@ -508,12 +566,17 @@ def test_what_was_in_flight_fails_and_what_waited_waits_on() -> None:
     rig.link.lost(GONE, 1.1)
     found = rig.heard()
     assert [entry.request for entry in found] == asked
-    assert all(isinstance(entry, Failure) and entry.fault == GONE and entry.request.written for entry in found)
+    assert all(
+        isinstance(entry, Failure) and entry.fault == GONE and entry.request.written
+        for entry in found
+    )
     assert not rig.link.up and len(rig.link.in_flight) == 0
     again = rig.ask(take(3))
     assert rig.link.submit(again, 1.2) == b"" and rig.dials == [0] and not rig.heard()
     rig.link.connected(1.3)
-    assert verbs(rig.link.received(greeting(marker_of("0" * 40), run_id="0" * 40), 1.4)) == ["EVALSHA take"]
+    assert verbs(rig.link.received(greeting(marker_of("0" * 40), run_id="0" * 40), 1.4)) == [
+        "EVALSHA take"
+    ]
 
 
 def test_a_release_in_flight_stays_owed_and_goes_with_the_next_connection() -> None:
@@ -557,9 +620,12 @@ def test_a_release_answered_with_nonsense_stays_owed() -> None:
     assert list(rig.node.owed) == [command] and rig.kinds() == [FaultKind.NONSENSE]
 
 
-@pytest.mark.parametrize("word", ["BUSY", "LOADING", "MISCONF", "NOREPLICAS", "READONLY", "MASTERDOWN", "NOPERM", "ERR"])
+@pytest.mark.parametrize(
+    "word", ["BUSY", "LOADING", "MISCONF", "NOREPLICAS", "READONLY", "MASTERDOWN", "NOPERM", "ERR"]
+)
 def test_a_release_answered_with_an_error_stays_owed(word: str) -> None:
-    """The lock is still there. It is written once more, as its text, after a pause that doubles, until it is answered."""
+    """The lock is still there. It is written once more, as its text, after a pause that doubles,
+    until it is answered."""
     rig = Rig().admit()
     command = free()
     rig.link.submit(rig.ask(command), 1.0)
@@ -572,7 +638,9 @@ def test_a_release_answered_with_an_error_stays_owed(word: str) -> None:
         now += pause
         assert verbs(rig.link.bring(now)) == ["EVAL free"]
         assert rig.link.bring(now + 5.0) == b"", "it is on its way"
-    assert rig.kinds() == [FaultKind.REFUSED if word == "NOPERM" else FaultKind.ERROR], "who waited was told once"
+    assert rig.kinds() == [FaultKind.REFUSED if word == "NOPERM" else FaultKind.ERROR], (
+        "who waited was told once"
+    )
     rig.link.received(reply(1), now)
     assert not rig.node.owed and rig.link.bring(now + 5.0) == b""
     rig.link.submit(rig.ask(free()), now)
@@ -626,7 +694,8 @@ def test_a_release_to_a_node_that_is_down_is_owed() -> None:
 
 
 def test_a_connection_that_breaks_in_the_greeting_is_no_connection() -> None:
-    """A port that accepts and says nothing is no better than one that refuses: what waits fails, and dialling backs off."""
+    """A port that accepts and says nothing is no better than one that refuses: what waits fails,
+    and dialling backs off."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
@@ -654,7 +723,8 @@ def test_nothing_of_an_old_connection_is_believed_on_the_next() -> None:
 
 
 def test_a_node_that_stopped_in_the_greeting_costs_a_round_no_more_than_the_one_before() -> None:
-    """What earlier rounds left waiting there is looked at when the node says who it is, and not for every request."""
+    """What earlier rounds left waiting there is looked at when the node says who it is, and not
+    for every request."""
 
     class Counting(deque[Request]):
         looked = 0
@@ -677,7 +747,8 @@ def test_a_node_that_stopped_in_the_greeting_costs_a_round_no_more_than_the_one_
 
 
 def test_dialling_backs_off_from_20_ms_doubling_to_250() -> None:
-    """Between two dials a request fails at once and asks for none; the first answer on a connection ends that."""
+    """Between two dials a request fails at once and asks for none; the first answer on a
+    connection ends that."""
     rig = Rig()
     now, pauses = 0.0, []
     rig.link.submit(rig.ask(take()), now)
@@ -712,9 +783,14 @@ def test_while_it_is_dialled_for_the_first_time_requests_wait() -> None:
 # Silence
 
 
-@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=["shortage", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("can't start new thread"), KeyboardInterrupt()],
+    ids=["shortage", "Ctrl-C"],
+)
 def test_a_dial_that_cannot_begin_is_no_dial(error: BaseException) -> None:
-    """Its link would wait for ever. A shortage fails what waits; a Ctrl-C goes on its way; each is tried again."""
+    """Its link would wait for ever. A shortage fails what waits; a Ctrl-C goes on its way; each
+    is tried again."""
     rig = Rig()
     dial = rig.link._dial
     begins = False
@@ -727,7 +803,9 @@ def test_a_dial_that_cannot_begin_is_no_dial(error: BaseException) -> None:
     rig.link._dial = dialling
     if isinstance(error, Exception):
         rig.link.submit(rig.ask(take()), 0.0)
-        assert rig.fault() == Fault(FaultKind.UNREACHABLE, "could not be dialled (can't start new thread)")
+        assert rig.fault() == Fault(
+            FaultKind.UNREACHABLE, "could not be dialled (can't start new thread)"
+        )
     else:
         with pytest.raises(KeyboardInterrupt):
             rig.link.submit(rig.ask(take()), 0.0)
@@ -764,7 +842,8 @@ def test_a_node_that_says_nothing_in_the_greeting_is_overdue() -> None:
 
 
 def test_votes_in_flight_are_bounded_and_leave_room_for_their_releases() -> None:
-    """A stopped node swallows megabytes and executes them on waking: at most so many, and each can be undone."""
+    """A stopped node swallows megabytes and executes them on waking: at most so many, and each
+    can be undone."""
     assert IN_FLIGHT_MAX >= 2 * TAKES_MAX
     rig = Rig().admit()
     command = take()
@@ -793,7 +872,8 @@ def test_what_is_owed_is_bounded_and_the_oldest_goes_first() -> None:
 
 
 def test_what_waits_is_bounded_and_what_is_over_makes_room() -> None:
-    """A node that hangs in its greeting collects no more than so many requests; a release among the rest stays owed."""
+    """A node that hangs in its greeting collects no more than so many requests; a release among
+    the rest stays owed."""
     rig = Rig()
     for _ in range(TAKES_MAX):
         rig.link.submit(rig.ask(take(), not_after=1.0), 0.0)
@@ -821,8 +901,11 @@ def test_what_waits_is_bounded_and_what_is_over_makes_room() -> None:
         ({"loading": 1}, "LOADING"),
     ],
 )
-def test_a_node_that_is_not_fit_is_refused_with_its_reason(fields: dict[str, Any], reason: str) -> None:
-    """What waited for it fails, saying why; so does what comes later; and an event tells it once."""
+def test_a_node_that_is_not_fit_is_refused_with_its_reason(
+    fields: dict[str, Any], reason: str
+) -> None:
+    """What waited for it fails, saying why; so does what comes later; and an event tells it
+    once."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
@@ -841,7 +924,9 @@ def test_a_node_that_is_not_fit_is_refused_with_its_reason(fields: dict[str, Any
         ("LOADING Redis is loading the dataset in memory", FaultKind.ERROR),
     ],
 )
-def test_a_greeting_that_is_refused_costs_the_vote_and_not_the_connection(text: str, kind: FaultKind) -> None:
+def test_a_greeting_that_is_refused_costs_the_vote_and_not_the_connection(
+    text: str, kind: FaultKind
+) -> None:
     """All six questions are answered with the error, and the reason reaches whoever waited."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
@@ -882,16 +967,22 @@ def test_a_server_that_never_knows_how_to_look_has_no_vote() -> None:
         ({"cluster_enabled": 1}, "CROSSSLOT Keys in request", "runs in cluster mode"),
     ],
 )
-def test_a_node_that_refuses_the_look_is_judged_by_its_info(fields: dict[str, Any], said: str, reason: str) -> None:
+def test_a_node_that_refuses_the_look_is_judged_by_its_info(
+    fields: dict[str, Any], said: str, reason: str
+) -> None:
     """Which it still answers, and which says more than what it says to a script."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
-    answers = greeting(marker_of(), **fields).removesuffix(greeting(marker_of(), load=False, **fields))
+    answers = greeting(marker_of(), **fields).removesuffix(
+        greeting(marker_of(), load=False, **fields)
+    )
     assert rig.link.received(answers + f"-{said}\r\n".encode(), 0.2) == b""
     assert rig.fault() == Fault(FaultKind.REFUSED, reason)
     assert [event.reason for event in rig.events] == [reason]  # type: ignore[attr-defined]
-    assert verbs(rig.link.submit(rig.ask(take()), 0.3)) == ["INFO", *LOOKED], "and so when it is looked at again"
+    assert verbs(rig.link.submit(rig.ask(take()), 0.3)) == ["INFO", *LOOKED], (
+        "and so when it is looked at again"
+    )
     told = greeting(marker_of(), **fields).split(b"$40")[0]
     assert rig.link.received(told + f"-{said}\r\n".encode(), 0.31) == b""
     assert rig.kinds() == [FaultKind.REFUSED]
@@ -901,16 +992,20 @@ def test_a_node_that_refuses_the_look_is_judged_by_its_info(fields: dict[str, An
 
 
 def test_a_connection_in_use_looks_at_its_node_once_a_second() -> None:
-    """Nothing but a look tells of an eviction policy set at run time. It goes in front of a vote, and votes go on meanwhile;
-    a connection that nobody uses asks nothing.
+    """Nothing but a look tells of an eviction policy set at run time. It goes in front of a
+    vote, and votes go on meanwhile; a connection that nobody uses asks nothing.
     """
     rig = Rig().admit()
     at = 0.5 + LOOK_EVERY
     assert verbs(rig.link.submit(rig.ask(take(1)), at)) == ["EVALSHA take"]
     rig.link.received(reply(1), at)
     assert verbs(rig.link.submit(rig.ask(take(2)), at + 0.01)) == [*LOOKED, "EVALSHA take"]
-    assert verbs(rig.link.submit(rig.ask(take(3)), at + 0.02)) == ["EVALSHA take"], "not before each of them"
-    rig.link.received(greeting(marker_of("0" * 40), load=False, run_id="0" * 40) + reply(2) + reply(3), at + 0.03)
+    assert verbs(rig.link.submit(rig.ask(take(3)), at + 0.02)) == ["EVALSHA take"], (
+        "not before each of them"
+    )
+    rig.link.received(
+        greeting(marker_of("0" * 40), load=False, run_id="0" * 40) + reply(2) + reply(3), at + 0.03
+    )
     assert rig.kinds() == [Kind.GRANTED] * 3
     assert rig.link.poke(50.0) == b""
     assert verbs(rig.link.submit(rig.ask(free()), 50.0)) == ["EVALSHA free"]
@@ -919,10 +1014,16 @@ def test_a_connection_in_use_looks_at_its_node_once_a_second() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
-    [({"maxmemory_policy": "allkeys-lru"}, "may evict locks"), ({"evicted_keys": 1}, "it evicted keys")],
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, "may evict locks"),
+        ({"evicted_keys": 1}, "it evicted keys"),
+    ],
 )
-def test_a_vote_behind_a_look_that_finds_it_evicting_does_not_count(fields: dict[str, Any], reason: str) -> None:
-    """No script sees that, so the node granted: it fails, and nothing is asked of the node any more."""
+def test_a_vote_behind_a_look_that_finds_it_evicting_does_not_count(
+    fields: dict[str, Any], reason: str
+) -> None:
+    """No script sees that, so the node granted: it fails, and nothing is asked of the node any
+    more."""
     rig = Rig(3).admit()
     at = 0.51 + LOOK_EVERY
     for link in rig.links:
@@ -935,7 +1036,9 @@ def test_a_vote_behind_a_look_that_finds_it_evicting_does_not_count(fields: dict
     rig.link.received(told + reply(1), at + 0.1)
     rig.link.received(reply(2), at + 0.1)
     found = rig.heard()
-    assert [entry.fault.kind for entry in found if isinstance(entry, Failure)] == [FaultKind.QUARANTINED] * 2
+    assert [entry.fault.kind for entry in found if isinstance(entry, Failure)] == [
+        FaultKind.QUARANTINED
+    ] * 2
     assert all(entry.request.written for entry in found)
     assert reason in str(rig.admission.standing(0, at + 0.1).fault)
     rig.link.submit(rig.ask(take(3), not_after=at + 0.2), at + 0.11)
@@ -948,7 +1051,8 @@ def test_a_vote_behind_a_look_that_finds_it_evicting_does_not_count(fields: dict
 
 @pytest.mark.parametrize("command", VOTING, ids=["acquire", "extend", "verify", "canvass"])
 def test_no_vote_is_written_as_of_what_another_connection_knows_better(command: Command) -> None:
-    """Two links to one node. The other one met another memory there: this one writes no vote any more."""
+    """Two links to one node. The other one met another memory there: this one writes no vote any
+    more."""
     rig = Rig().admit()
     run, marker = "0" * 40, marker_of("0" * 40)
     other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
@@ -962,8 +1066,9 @@ def test_no_vote_is_written_as_of_what_another_connection_knows_better(command: 
 
 
 def test_no_vote_goes_to_another_memory_than_the_one_that_is_admitted() -> None:
-    """Two links to one name. The other one leads to a server that is admitted; this one, kept by a proxy, still to the one
-    before: it is looked at again, and its marker is never the other one's.
+    """Two links to one name. The other one leads to a server that is admitted; this one, kept by
+    a proxy, still to the one before: it is looked at again, and its marker is never the other
+    one's.
     """
     rig = Rig().admit()
     other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
@@ -977,8 +1082,9 @@ def test_no_vote_goes_to_another_memory_than_the_one_that_is_admitted() -> None:
 
 
 def test_what_was_written_on_one_server_is_not_noted_of_another_one() -> None:
-    """Two links to one name. While this one puts a blank on the server that it leads to, the other one, which asked before
-    that, is told by the server that took its place: that one keeps its marker and its vote.
+    """Two links to one name. While this one puts a blank on the server that it leads to, the
+    other one, which asked before that, is told by the server that took its place: that one keeps
+    its marker and its vote.
     """
     rig = Rig()
     other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
@@ -1015,7 +1121,9 @@ def test_a_change_of_memory_is_told_with_both_names() -> None:
     run = "0" * 40
     changed = [event for event in rig.events if isinstance(event, events.NodeMemoryChanged)]
     assert changed == [
-        events.NodeMemoryChanged(1.2, rig.node.name, f"{run}/{id_of(run)}", f"{OTHER_RUN}/{id_of(OTHER_RUN)}"),
+        events.NodeMemoryChanged(
+            1.2, rig.node.name, f"{run}/{id_of(run)}", f"{OTHER_RUN}/{id_of(OTHER_RUN)}"
+        ),
     ]
 
 
@@ -1026,7 +1134,9 @@ def forgetful(rig: Rig, now: float) -> Rig:
         rig.links[index].connected(now)
         rig.links[index].received(greeting(marker_of(run, 3), run_id=run), now)
     rig.link.connected(now)
-    (blank,) = commands(rig.link.received(greeting(marker_of(OTHER_RUN, 3), uptime_in_seconds=0), now))
+    (blank,) = commands(
+        rig.link.received(greeting(marker_of(OTHER_RUN, 3), uptime_in_seconds=0), now)
+    )
     assert blank[4:6] == [marker_of(OTHER_RUN, 3), id_of(RUN)] and blank[6] == "redlock2 blank"
     placed = blank_of(CLOCK_US, CLOCK_US)
     assert verbs(rig.link.received(reply([1, placed]), now)) == LOOKED
@@ -1041,35 +1151,51 @@ def test_a_node_in_quarantine_votes_for_nobody_says_how_long_and_takes_releases(
     left = quarantine_span(MAX_TTL)
     assert f"votes again in {left - 0.01:.1f} s" in rig.fault().detail
     assert verbs(rig.link.submit(rig.ask(take()), 20.0)) == LOOKED
-    rig.link.received(greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=10), 20.0)
+    rig.link.received(
+        greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=10), 20.0
+    )
     fault, left = rig.fault(), left - 10.0
     assert fault.kind is FaultKind.QUARANTINED and f"votes again in {left:.1f} s" in fault.detail
     assert verbs(rig.link.submit(rig.ask(free()), 20.0)) == ["EVALSHA free"]
-    assert [type(event) for event in rig.events if event.node == rig.node.name] == [events.NodeQuarantined]  # type: ignore[attr-defined]
+    assert [type(event) for event in rig.events if event.node == rig.node.name] == [  # type: ignore[attr-defined]
+        events.NodeQuarantined
+    ]
 
 
 def test_a_quarantine_ends_with_a_marker_of_this_run_and_a_floor_and_then_votes() -> None:
-    """Written over the blank that was waited on, into the memory that was looked at, with a floor by the others' clocks, and
-    finished by the node itself; the waiting vote follows with what stands.
+    """Written over the blank that was waited on, into the memory that was looked at, with a
+    floor by the others' clocks, and finished by the node itself; the waiting vote follows with
+    what stands.
     """
     rig = forgetful(Rig(3), 10.0)
     over = 10.0 + quarantine_span(MAX_TTL)
     rig.link.submit(rig.ask(take()), over - 0.1)
-    rig.link.received(greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=60), over - 0.1)
+    rig.link.received(
+        greeting(blank_of(CLOCK_US, CLOCK_US), load=False, uptime_in_seconds=60), over - 0.1
+    )
     assert rig.fault().kind is FaultKind.QUARANTINED
     request = rig.ask(take())
     (mark,) = commands(rig.link.submit(request, over))
     assert mark[0] == "EVAL" and mark[2:4] == ["1", "redlock:node"]
     assert mark[4:6] == [blank_of(CLOCK_US, CLOCK_US), id_of(RUN)]
-    assert mark[6].split()[:3] == ["redlock2", id_of(RUN), "60000"] and mark[7:] == ["now", f"{RUN} 60000 3 0 - -"]
-    assert int(mark[6].split()[3]) == pytest.approx(CLOCK_US + (quarantine_span(MAX_TTL) + FLOOR_AHEAD) * 1e6, abs=10)
+    assert mark[6].split()[:3] == ["redlock2", id_of(RUN), "60000"] and mark[7:] == [
+        "now",
+        f"{RUN} 60000 3 0 - -",
+    ]
+    assert int(mark[6].split()[3]) == pytest.approx(
+        CLOCK_US + (quarantine_span(MAX_TTL) + FLOOR_AHEAD) * 1e6, abs=10
+    )
     assert not request.written and rig.link.submit(rig.ask(take()), over) == b""
     stands = f"{mark[6]} {CLOCK_US} {mark[8]}"
-    assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), over + 0.1))] == [stands, stands]
+    assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), over + 0.1))] == [
+        stands,
+        stands,
+    ]
 
 
 def test_a_node_that_may_not_vote_is_asked_again_now_and_then() -> None:
-    """After 0.05 s, doubling to one second: an operator's remedy is noticed, and a broken node not pestered."""
+    """After 0.05 s, doubling to one second: an operator's remedy is noticed, and a broken node
+    not pestered."""
     rig = Rig()
     rig.link.connected(0.0)
     rig.link.received(greeting(marker_of(), role="slave"), 0.0)
@@ -1086,20 +1212,31 @@ def test_a_node_that_may_not_vote_is_asked_again_now_and_then() -> None:
     pauses = [after - before for before, after in pairwise(asked_at)]
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0], abs=0.02)
     assert (RECHECK_MIN, RECHECK_MAX) == (0.05, 1.0)
-    assert [type(event) for event in rig.events] == [events.NodeRejected], "told once, not at every look"
+    assert [type(event) for event in rig.events] == [events.NodeRejected], (
+        "told once, not at every look"
+    )
     data = rig.link.submit(rig.ask(take()), now + 2.0)
     assert verbs(data) == LOOKED
-    assert verbs(rig.link.received(greeting(marker_of(), load=False), now + 2.0)) == ["EVALSHA take"]
+    assert verbs(rig.link.received(greeting(marker_of(), load=False), now + 2.0)) == [
+        "EVALSHA take"
+    ]
 
 
 def test_a_new_cluster_is_marked_by_compare_and_set() -> None:
-    """From a blank of its own, asked for once more; nothing votes until the node said which marker stands."""
+    """From a blank of its own, asked for once more; nothing votes until the node said which
+    marker stands."""
     rig = Rig()
     request = rig.ask(take())
     rig.link.submit(request, 0.0)
     rig.link.connected(0.1)
     (blank,) = commands(rig.link.received(greeting(None), 0.2))
-    assert blank[0] == "EVAL" and blank[4:] == ["", id_of(RUN), "redlock2 blank", "+0", f"{id_of(RUN)} {NONCE}"]
+    assert blank[0] == "EVAL" and blank[4:] == [
+        "",
+        id_of(RUN),
+        "redlock2 blank",
+        "+0",
+        f"{id_of(RUN)} {NONCE}",
+    ]
     placed = blank_of(CLOCK_US, CLOCK_US)
     assert verbs(rig.link.received(reply([1, placed]), 0.2)) == LOOKED
     assert rig.link.received(greeting(placed, load=False), 0.3) == b"", (
@@ -1110,15 +1247,25 @@ def test_a_new_cluster_is_marked_by_compare_and_set() -> None:
     assert verbs(rig.link.submit(request, 63.0)) == LOOKED
     (mark,) = commands(rig.link.received(greeting(placed, load=False, clock=CLOCK + 63), 63.0))
     floor = CLOCK_US + (63 + 60) * 10**6
-    assert mark[4:] == [placed, id_of(RUN), f"redlock2 {id_of(RUN)} 60000 {floor}", "now", f"{RUN} 60000 1 0 - -"]
+    assert mark[4:] == [
+        placed,
+        id_of(RUN),
+        f"redlock2 {id_of(RUN)} 60000 {floor}",
+        "now",
+        f"{RUN} 60000 1 0 - -",
+    ]
     assert rig.link.submit(rig.ask(take()), 63.0) == b"" and not request.written
     stands = marker_of().replace(" 60000 0 ", f" 60000 {floor} ", 1)
-    assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), 63.1))] == [stands, stands]
+    assert [words[-1] for words in commands(rig.link.received(reply([1, stands]), 63.1))] == [
+        stands,
+        stands,
+    ]
 
 
 def test_an_answer_that_waited_unread_admits_no_other_run() -> None:
-    """Two links to one node. It lost its power, kept its marker and lost its last lock: what an idle link was told of the
-    run before that, and reads only now, lets nobody vote on the link to the new run.
+    """Two links to one node. It lost its power, kept its marker and lost its last lock: what an
+    idle link was told of the run before that, and reads only now, lets nobody vote on the link
+    to the new run.
     """
     rig = Rig()
     idle, link = rig.link, Link(rig.nodes[0], rig.mailbox, lambda: None, silence=SILENCE)
@@ -1130,12 +1277,15 @@ def test_an_answer_that_waited_unread_admits_no_other_run() -> None:
     assert rig.admission.standing(0, 0.2).state is State.QUARANTINED
     idle.received(greeting(marker, run_id=before), 6.0)
     assert verbs(link.submit(rig.ask(take()), 6.1)) == LOOKED
-    assert link.received(greeting(marker, load=False, run_id=after, uptime_in_seconds=0), 6.2) == b""
+    assert (
+        link.received(greeting(marker, load=False, run_id=after, uptime_in_seconds=0), 6.2) == b""
+    )
     assert rig.fault().kind is FaultKind.QUARANTINED
 
 
 def test_who_was_asked_before_another_one_forgot_is_asked_again() -> None:
-    """Though nothing waits for it: the other's quarantine ends only on what a majority tells after the loss."""
+    """Though nothing waits for it: the other's quarantine ends only on what a majority tells
+    after the loss."""
     rig = Rig(3)
     for place, link in enumerate(rig.links):
         link.connected(0.0)
@@ -1148,14 +1298,17 @@ def test_who_was_asked_before_another_one_forgot_is_asked_again() -> None:
     rig.links[0].connected(2.0)
     rig.links[0].received(greeting(marker_of("0", 3), run_id="again", uptime_in_seconds=0), 2.0)
     assert [verbs(link.poke(2.0)) for link in rig.links] == [[], LOOKED, LOOKED]
-    assert verbs(rig.links[1].submit(rig.ask(take(), node=1), 2.0)) == ["EVALSHA take"], "it votes meanwhile"
+    assert verbs(rig.links[1].submit(rig.ask(take(), node=1), 2.0)) == ["EVALSHA take"], (
+        "it votes meanwhile"
+    )
     for place, link in enumerate(rig.links[1:], 1):
         link.received(greeting(marker_of(str(place), 3), run_id=str(place), load=False), 2.1)
     assert all(link.poke(2.2) == b"" for link in rig.links)
 
 
 def test_whoever_loses_the_race_for_the_marker_adopts_what_stands() -> None:
-    """Another client was first, with another promise: its marker is the node's, and ours is forgotten."""
+    """Another client was first, with another promise: its marker is the node's, and ours is
+    forgotten."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
@@ -1175,7 +1328,8 @@ def test_a_marker_that_cannot_be_written_refuses_the_vote() -> None:
 
 
 def test_a_greeting_is_answered_once_the_node_s_standing_is_known() -> None:
-    """The first use waits for it; later it is answered at once; a closer look asks the node anew."""
+    """The first use waits for it; later it is answered at once; a closer look asks the node
+    anew."""
     rig = Rig()
     assert rig.link.submit(rig.ask(Greet()), 0.0) == b""
     rig.link.connected(0.1)
@@ -1191,18 +1345,27 @@ def test_a_greeting_is_answered_once_the_node_s_standing_is_known() -> None:
 
 
 def test_events_tell_of_admission_and_of_lost_connections() -> None:
-    """Each once: admitted, disconnected, and one word for a node that stays unreachable however often it is dialled."""
+    """Each once: admitted, disconnected, and one word for a node that stays unreachable however
+    often it is dialled."""
     rig = Rig().admit()
     rig.link.lost(GONE, 1.0)
     for attempt in range(3):
         rig.link.submit(rig.ask(take()), 2.0 + attempt)
         rig.link.dial_failed(REFUSED, 2.0 + attempt)
-    assert [type(event) for event in rig.events] == [events.NodeAdmitted, events.NodeDisconnected, events.NodeDisconnected]
-    assert [event.reason for event in rig.events[1:]] == ["closed the connection", "refused the connection"]  # type: ignore[attr-defined]
+    assert [type(event) for event in rig.events] == [
+        events.NodeAdmitted,
+        events.NodeDisconnected,
+        events.NodeDisconnected,
+    ]
+    assert [event.reason for event in rig.events[1:]] == [  # type: ignore[attr-defined]
+        "closed the connection",
+        "refused the connection",
+    ]
 
 
 def test_a_node_that_comes_back_as_it_was_is_told_as_admitted_again() -> None:
-    """Who counts the nodes that vote by their events would miss it for ever: its memory is the one of before."""
+    """Who counts the nodes that vote by their events would miss it for ever: its memory is the
+    one of before."""
     rig = Rig().admit()
     rig.link.lost(GONE, 1.0)
     rig.link.submit(rig.ask(take()), 2.0)
@@ -1212,7 +1375,8 @@ def test_a_node_that_comes_back_as_it_was_is_told_as_admitted_again() -> None:
 
 
 def test_a_node_that_refuses_our_credentials_is_told_as_rejected() -> None:
-    """It answers, so it is not told as disconnected: whoever waits for a network to heal would wait for ever."""
+    """It answers, so it is not told as disconnected: whoever waits for a network to heal would
+    wait for ever."""
     rig = Rig()
     rig.link.dial_failed(Fault(FaultKind.REFUSED, "refused our credentials"), 1.0)
     assert rig.events == [events.NodeRejected(1.0, "redis://node-0", "refused our credentials")]
@@ -1220,7 +1384,8 @@ def test_a_node_that_refuses_our_credentials_is_told_as_rejected() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10**6])
 def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> None:
-    """Greeting, grant, lost script, contention, a stranger and the greeting anew, cut into pieces of any size."""
+    """Greeting, grant, lost script, contention, a stranger and the greeting anew, cut into
+    pieces of any size."""
     rig = Rig()
     rig.link.connected(0.0)
     asked = [rig.ask(command) for command in (take(1), take(2), take(3), free(1), take(4))]
@@ -1231,7 +1396,11 @@ def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> Non
         rig.link.submit(request, 0.2)
     stream = b"".join(
         [
-            reply(1) + b"-NOSCRIPT x\r\n" + reply([0, 9, 100, "=*1000"]) + reply(1) + reply([3, "gone"]),
+            reply(1)
+            + b"-NOSCRIPT x\r\n"
+            + reply([0, 9, 100, "=*1000"])
+            + reply(1)
+            + reply([3, "gone"]),
             greeting(marker_of()) + reply([2, 5, 0, 7]),
             greeting(marker_of(), load=False),
         ]
@@ -1245,8 +1414,11 @@ def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> Non
 
 @pytest.mark.parametrize("mode", ["acquire", "extend"])
 @pytest.mark.parametrize("then", ["lost", "another one admitted", "marked since"])
-def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_does_not_count(mode: str, then: str) -> None:
-    """An older memory came back under its name, with the marker that the vote names, and executed it.
+def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_does_not_count(
+    mode: str, then: str
+) -> None:
+    """An older memory came back under its name, with the marker that the vote names, and executed
+    it.
 
     Another connection of the client had met the newer one, and it may even be admitted by now.
     """
@@ -1255,7 +1427,10 @@ def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_do
     other.connected(1.0)
     rig.link.submit(rig.ask(take(7, mode)), 1.0)
     run = "0" * 40 if then == "marked since" else OTHER_RUN
-    other.received(greeting(marker_of(run, 3, floor=9) if then == "another one admitted" else "", run_id=run), 1.1)
+    other.received(
+        greeting(marker_of(run, 3, floor=9) if then == "another one admitted" else "", run_id=run),
+        1.1,
+    )
     if then == "marked since":
         other.received(reply([0, marker_of(run, 3, floor=9, since_us=CLOCK_US + 10)]), 1.15)
     assert (rig.admission.standing(0, 1.2).state is State.ADMITTED) is (then != "lost")
@@ -1264,7 +1439,8 @@ def test_a_vote_that_was_on_its_way_when_the_node_was_found_to_have_forgotten_do
 
 
 def test_a_vote_from_before_a_loss_does_not_count_beside_one_from_after_it() -> None:
-    """The node was marked anew, and this connection votes again: the older grant is none all the same, read by its bytes."""
+    """The node was marked anew, and this connection votes again: the older grant is none all the
+    same, read by its bytes."""
     rig = Rig(3).admit()
     other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
     other.connected(1.0)
@@ -1279,7 +1455,8 @@ def test_a_vote_from_before_a_loss_does_not_count_beside_one_from_after_it() -> 
 
 
 def test_a_change_that_is_no_loss_costs_no_vote_that_is_on_its_way() -> None:
-    """Another node failed, or a marker was raised: a grant that comes then is one, by its bytes or read in full."""
+    """Another node failed, or a marker was raised: a grant that comes then is one, by its bytes
+    or read in full."""
     rig = Rig(3).admit()
     for token, change in ((7, rig.admission.failed), (8, None)):
         rig.link.submit(rig.ask(take(token)), 1.0)
@@ -1295,8 +1472,9 @@ def test_a_change_that_is_no_loss_costs_no_vote_that_is_on_its_way() -> None:
 
 
 def test_a_look_that_goes_with_a_lost_script_is_written_also_where_the_vote_is_not() -> None:
-    """A server answers NOSCRIPT to a vote of a node that was found to have forgotten meanwhile, by another connection. The look
-    is in the order of questions then: were its bytes kept back, every answer from there on would be taken for an earlier one's.
+    """A server answers NOSCRIPT to a vote of a node that was found to have forgotten meanwhile,
+    by another connection. The look is in the order of questions then: were its bytes kept back,
+    every answer from there on would be taken for an earlier one's.
     """
     rig = Rig(3).admit()
     other = Link(rig.node, rig.mailbox, lambda: None, silence=SILENCE)
@@ -1310,7 +1488,8 @@ def test_a_look_that_goes_with_a_lost_script_is_written_also_where_the_vote_is_n
 
 
 def test_what_a_server_said_before_it_hung_up_is_told() -> None:
-    """One that is full says so to the first question, whatever that was, and closes the connection."""
+    """One that is full says so to the first question, whatever that was, and closes the
+    connection."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)

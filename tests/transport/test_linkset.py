@@ -1,4 +1,5 @@
-"""A set of links by itself: time and bytes go in, and what it wants of the world is written down."""
+"""A set of links by itself: time and bytes go in, and what it wants of the world is written
+down."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ FREE = Free("redlock:orders", "redlock:orders:fence", "0" * 32, 7, fence_ttl=600
 
 
 class World:
-    """The shell of a set of links, and its clock. *unread*: nodes of which something waits to be read."""
+    """The shell of a set of links, and its clock. *unread*: nodes of which something waits to be
+    read."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -37,7 +39,9 @@ class World:
         self.written: list[tuple[int, bytes]] = []
         self.wakes: list[float] = []
         self.unread: set[int] = set()
-        admission = Admission(NAMES, ttl=10.0, max_ttl=None, durable=None, patience=0.5, nonce=lambda: "0" * 32)
+        admission = Admission(
+            NAMES, ttl=10.0, max_ttl=None, durable=None, patience=0.5, nonce=lambda: "0" * 32
+        )
         self.nodes = [Node(index, name, admission) for index, name in enumerate(NAMES)]
         self.links = LinkSet(self.nodes, self, self.clock, silence=SILENCE)
 
@@ -131,7 +135,8 @@ def test_a_flow_whose_wait_became_shorter_is_woken_earlier(world: World) -> None
 
 
 def test_the_end_of_a_wait_waits_for_what_is_unread_and_not_for_ever(world: World) -> None:
-    """Silence is what remains when everything was read; a node that never stops talking ends no deadline."""
+    """Silence is what remains when everything was read; a node that never stops talking ends no
+    deadline."""
     heard: list[Event] = []
     world.links.connected(0)
     run = world.begin(hearing(heard, Wait(101.0, (peek(0),))))
@@ -185,7 +190,8 @@ def test_a_pause_is_told_to_the_run_and_ends_when_its_driver_says_so(world: Worl
 
 
 def test_what_a_tick_raises_leaves_the_others_their_time(world: World) -> None:
-    """A flow's own error is its result; one out of the shell is not, and must not stop the clock."""
+    """A flow's own error is its result; one out of the shell is not, and must not stop the
+    clock."""
     second = world.begin(hearing([], Wait(103.0)))
     first = world.begin(hearing([], Wait(102.0)), on_done=lambda: 1 // 0)
     world.now = 102.0
@@ -199,7 +205,9 @@ def test_what_a_tick_raises_leaves_the_others_their_time(world: World) -> None:
 # Connections
 
 
-def test_a_node_that_owes_an_answer_for_too_long_is_given_up_by_the_next_who_asks(world: World) -> None:
+def test_a_node_that_owes_an_answer_for_too_long_is_given_up_by_the_next_who_asks(
+    world: World,
+) -> None:
     """Not while something of it waits unread; then what it owes fails."""
     heard: list[Event] = []
     world.links.connected(0)
@@ -267,7 +275,8 @@ def test_what_is_owed_is_brought_though_nobody_calls(world: World) -> None:
 
 
 def test_a_black_hole_does_not_keep_what_is_owed(world: World) -> None:
-    """The release was written, and nothing comes back: the connection is given up, and another one is dialled."""
+    """The release was written, and nothing comes back: the connection is given up, and another
+    one is dialled."""
     world.links.connected(0)
     node = world.nodes[0]
     node.on_owed = world.links.owed
@@ -280,7 +289,9 @@ def test_a_black_hole_does_not_keep_what_is_owed(world: World) -> None:
 
 
 def cluster(world: World, note: Any = lambda event: None) -> Cluster:
-    return Cluster(NAMES, Policy(ttl=10.0), Entropy(), world.nodes[0].admission, note=note, emit=note)
+    return Cluster(
+        NAMES, Policy(ttl=10.0), Entropy(), world.nodes[0].admission, note=note, emit=note
+    )
 
 
 def lease(world: World, left: float) -> Holding:
@@ -289,7 +300,8 @@ def lease(world: World, left: float) -> Holding:
 
 
 def test_a_lease_is_told_of_its_end_in_time_and_renewed_before(world: World) -> None:
-    """No node answers: what is renewed is asked for, tried again, and lost at its deadline; no later for its renewal."""
+    """No node answers: what is renewed is asked for, tried again, and lost at its deadline; no
+    later for its renewal."""
     lapsed: list[Holding] = []
     renewals = Renewals(world.clock, cluster(world))
     renewals.move(world.links)
@@ -322,7 +334,8 @@ def test_renewals_go_on_where_they_are_moved(world: World) -> None:
 
 
 def test_no_more_renewals_are_under_way_than_allowed_and_the_others_follow(world: World) -> None:
-    """The second is begun as soon as the first has ended, and not when something else wakes the set."""
+    """The second is begun as soon as the first has ended, and not when something else wakes the
+    set."""
     begun: list[str] = []
     renewals = Renewals(world.clock, cluster(world), together=1)
     renewals.move(world.links)

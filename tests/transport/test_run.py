@@ -1,4 +1,5 @@
-"""A flow on its way: which events wake it, and that keeping grants for it loses and invents nothing."""
+"""A flow on its way: which events wake it, and that keeping grants for it loses and invents
+nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +9,18 @@ from collections.abc import Sequence
 import pytest
 
 from redlock.core.commands import Take
-from redlock.core.effects import NEVER, Cancelled, Event, Failure, Flow, Grants, Reply, Request, Tick, Wait
+from redlock.core.effects import (
+    NEVER,
+    Cancelled,
+    Event,
+    Failure,
+    Flow,
+    Grants,
+    Reply,
+    Request,
+    Tick,
+    Wait,
+)
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Kind, Vote
 from redlock.transport.link import Mailbox
 from redlock.transport.run import Run
@@ -71,9 +83,16 @@ def test_grants_are_kept_until_there_are_enough() -> None:
 
 
 def test_anything_else_comes_behind_the_grants_that_were_kept() -> None:
-    """A refusal, a failure and the end of the time wake it at once, and find the earlier grants already counted."""
-    others: list[Event] = [Reply(REQUESTS[1], BUSY, 2.0), Failure(REQUESTS[1], LOST, 2.0), Tick(50.0)]
-    for other, last in zip(others, ["busy of 1 at 2", "failure of 1 at 2", "tick at 50"], strict=True):
+    """A refusal, a failure and the end of the time wake it at once, and find the earlier grants
+    already counted."""
+    others: list[Event] = [
+        Reply(REQUESTS[1], BUSY, 2.0),
+        Failure(REQUESTS[1], LOST, 2.0),
+        Tick(50.0),
+    ]
+    for other, last in zip(
+        others, ["busy of 1 at 2", "failure of 1 at 2", "tick at 50"], strict=True
+    ):
         run = run_of(grants=3, events=2)
         run.step(Reply(REQUESTS[0], GRANTED, 1.0))
         run.step(other)
@@ -88,17 +107,24 @@ def test_a_grant_is_told_once() -> None:
     run.step(Tick(54.0))
     run.step(Reply(REQUESTS[3], GRANTED, 55.0))
     run.step(Reply(REQUESTS[4], GRANTED, 56.0))
-    assert run.result() == ["grants of 0 1 at 2", "grants of 2 at 54", "tick at 54", "grants of 3 4 at 56"]
+    assert run.result() == [
+        "grants of 0 1 at 2",
+        "grants of 2 at 54",
+        "tick at 54",
+        "grants of 3 4 at 56",
+    ]
 
 
 def stages(second: Wait) -> Flow[list[str]]:
-    """Waits for three grants, at most until 50; whatever comes, goes on to *second*, and notes what ends that."""
+    """Waits for three grants, at most until 50; whatever comes, goes on to *second*, and notes
+    what ends that."""
     first = yield Wait(50.0, REQUESTS, grants=3)
     return [spelled(first), spelled((yield second))]
 
 
 def test_a_tick_belongs_to_the_wait_it_was_made_for() -> None:
-    """Kept grants that are told at the end of a wait may begin a second round: the end of the first is not the second's."""
+    """Kept grants that are told at the end of a wait may begin a second round: the end of the
+    first is not the second's."""
     run = Run(stages(Wait(75.0)), Port(), lambda: 0.0)
     run.begin()
     run.step(Reply(REQUESTS[0], GRANTED, 1.0))
@@ -121,7 +147,8 @@ def test_no_answer_ends_a_pause(event: Event) -> None:
 
 
 def test_a_run_hears_by_its_own_port_and_not_in_a_pause() -> None:
-    """A late answer must not end the pause of one who waits: it would ask as often as nodes answer."""
+    """A late answer must not end the pause of one who waits: it would ask as often as nodes
+    answer."""
     connections = Port()
     run = Run(stages(Wait(75.0, pause=True)), connections, lambda: 0.0)
     run.begin()

@@ -1,4 +1,5 @@
-"""Bytes: what we write is what redis-py writes, and no reply can make the reader lie, recurse or grow."""
+"""Bytes: what we write is what redis-py writes, and no reply can make the reader lie, recurse or
+grow."""
 
 from __future__ import annotations
 
@@ -37,7 +38,13 @@ COMMANDS: list[Command] = [
     Peek(*KEYS),
     Canvass(*KEYS),
     Repair(KEYS[0], ttl=60.0),
-    Mark(expected="", memory="abc", head="redlock2 abc 60000 0", stamp="now", tail="def 60000 5 0 - -"),
+    Mark(
+        expected="",
+        memory="abc",
+        head="redlock2 abc 60000 0",
+        stamp="now",
+        tail="def 60000 5 0 - -",
+    ),
     Look(),
     Plain("info", "INFO", shape=bytes),
     Plain("load", "SCRIPT", "LOAD", "return 1", shape=bytes),
@@ -69,7 +76,8 @@ def cuts(data: bytes) -> list[tuple[bytes, ...]]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_a_command_is_encoded_as_redis_py_encodes_it_with_the_marker_last(command: Command) -> None:
-    """A marked command and the node's marker together are one command, whose last argument the marker is."""
+    """A marked command and the node's marker together are one command, whose last argument the
+    marker is."""
     tail, last = (bulk(MARKER), (MARKER,)) if command.marked else (b"", ())
     assert encode(command) + tail == packed_by_redis_py(*command.words(), *last)
     if command.script is not None:
@@ -141,8 +149,9 @@ def test_replies_come_out_whole_wherever_they_are_cut() -> None:
 
 @pytest.mark.parametrize("middle", [b":0\r\n:5\r\n", b":0\r\n"])
 def test_the_middle_of_a_refusal_is_not_taken_for_votes(middle: bytes) -> None:
-    """Its fence and its time arrive in a segment of their own, and look like the tokens of whole answers: they count as what
-    was announced, in this reply and in the next, and nothing is left to come.
+    """Its fence and its time arrive in a segment of their own, and look like the tokens of whole
+    answers: they count as what was announced, in this reply and in the next, and nothing is left
+    to come.
     """
     refusal = b"*4\r\n:0\r\n:5\r\n:-1\r\n" + as_bulk(b"=somebody:12")
     begin, end = b"*4\r\n", refusal[refusal.index(middle) + len(middle) :]
@@ -167,7 +176,12 @@ def test_an_error_reply_is_a_value() -> None:
     """An error is a node's answer, not an exception of ours; those behind it are read too."""
     for chunks in cuts(b"-NOSCRIPT No matching script.\r\n:1\r\n-BUSY x\r\n"):
         first, one, last = reading(*chunks)
-        assert (type(first), str(first), one, str(last)) == (ServerError, "NOSCRIPT No matching script.", 1, "BUSY x")
+        assert (type(first), str(first), one, str(last)) == (
+            ServerError,
+            "NOSCRIPT No matching script.",
+            1,
+            "BUSY x",
+        )
 
 
 HOLDERS = [b"=*1000000000", b"=*9\r\n", b"=%100", b"=$999999999", b"=>5", b"=-ERR no"]
@@ -176,18 +190,30 @@ FOREIGN = [b"*1000\r\n:1\r\n", b"\n*1000\n%1\r\n|1", b"\r\n"]
 
 @pytest.mark.parametrize("holder", HOLDERS + FOREIGN, ids=repr)
 def test_what_a_bulk_string_holds_is_never_taken_for_a_header(holder: bytes) -> None:
-    """Somebody else's lock value, or INFO, may look like anything: it is no reason to give a connection up."""
+    """Somebody else's lock value, or INFO, may look like anything: it is no reason to give a
+    connection up."""
     data = b"*4\r\n:0\r\n:5\r\n:100\r\n" + as_bulk(holder) + b":1\r\n"
     for chunks in cuts(data):
         assert reading(*chunks) == [[0, 5, 100, holder], 1]
 
 
-@pytest.mark.parametrize("count", [ELEMENTS_MAX + 1, 1000, 4096, 10**6, 10**9, 2**32, 2**63 - 1, 10**40])
 @pytest.mark.parametrize(
-    "before", [b"", b":1\r\n", as_bulk(INFO), b"-ERR x\r\n", b"*2\r\n:1\r\n:2\r\n", b"*3\r\n:1\r\n:9\r\n:0\r\n"]
+    "count", [ELEMENTS_MAX + 1, 1000, 4096, 10**6, 10**9, 2**32, 2**63 - 1, 10**40]
+)
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b":1\r\n",
+        as_bulk(INFO),
+        b"-ERR x\r\n",
+        b"*2\r\n:1\r\n:2\r\n",
+        b"*3\r\n:1\r\n:9\r\n:0\r\n",
+    ],
 )
 def test_a_header_of_many_elements_is_refused_wherever_it_is_cut(before: bytes, count: int) -> None:
-    """hiredis reserves memory for every element that a header announces, so it must never see such a header."""
+    """hiredis reserves memory for every element that a header announces, so it must never see
+    such a header."""
     header = b"*%d\r\n" % count
     for chunks in cuts(header):
         with pytest.raises(WireError):
@@ -198,7 +224,8 @@ def test_a_header_of_many_elements_is_refused_wherever_it_is_cut(before: bytes, 
 
 @pytest.mark.parametrize("kind", [b"$", b"*"])
 def test_a_size_of_thousands_of_digits_is_refused_as_any_other(kind: bytes) -> None:
-    """Python reads no number of more than 4300 digits, and raises what a caller of `acquire` should not see."""
+    """Python reads no number of more than 4300 digits, and raises what a caller of `acquire`
+    should not see."""
     with pytest.raises(WireError):
         reading(kind + b"9" * (LINE_MAX - 100) + b"\r\n")
 
@@ -210,7 +237,8 @@ def test_an_array_of_as_many_elements_as_allowed_is_read() -> None:
 
 @pytest.mark.parametrize("skipped", [b"YZ", b":1", b"+a"])
 def test_a_header_behind_a_bulk_string_that_does_not_end_is_refused(skipped: bytes) -> None:
-    """hiredis skips the two bytes behind a bulk string unread, so a header could hide in the same line, behind any beginning."""
+    """hiredis skips the two bytes behind a bulk string unread, so a header could hide in the
+    same line, behind any beginning."""
     for chunks in cuts(b"$1\r\nX" + skipped + b"*1000000000\r\n"):
         with pytest.raises(WireError):
             reading(*chunks)
@@ -236,7 +264,8 @@ RESP3 = [
 
 @pytest.mark.parametrize("data", RESP3, ids=repr)
 def test_types_of_resp3_are_refused(data: bytes) -> None:
-    """We asked for RESP2. In Python `True == 1` and `5.0 == 5`, so `[#t, ,5, #f]` would pass for a grant."""
+    """We asked for RESP2. In Python `True == 1` and `5.0 == 5`, so `[#t, ,5, #f]` would pass for
+    a grant."""
     for whole in (data, b":1\r\n" + data, b"*2\r\n:1\r\n" + data):
         for chunks in cuts(whole):
             with pytest.raises(WireError):
@@ -244,15 +273,41 @@ def test_types_of_resp3_are_refused(data: bytes) -> None:
 
 
 def test_an_array_inside_an_array_is_refused() -> None:
-    """A thousand nested arrays of one element are harmless to memory, and end in a RecursionError when they are shown."""
+    """A thousand nested arrays of one element are harmless to memory, and end in a
+    RecursionError when they are shown."""
     for data in (b"*1\r\n*0\r\n", b"*1\r\n" * 1000 + b":1\r\n", b"*2\r\n:1\r\n*1\r\n:1\r\n"):
         with pytest.raises(WireError):
             reading(data)
 
 
-BROKEN_LINES = [b"\r\n", b"\n", b"\0\r\n", b"HTTP/1.1 400 Bad Request\r\n", b":\r\n", b":1x\r\n", b":1\n", b"+a\rb\r\n"]
-BROKEN_STRINGS = [b"$1\r\nab\r\n", b"$1\r\na\rb\r\n", b"$-2\r\n", b"$ 1\r\n", b"$1x\r\n", b"$\r\n", "$\u0661\r\n".encode()]
-BROKEN_NUMBERS = [b"*-1\r\n", b"*-2\r\n", b"*x\r\n", b"*\r\n", b"* 3\r\n", b"*+3\r\n", b":99999999999999999999\r\n"]
+BROKEN_LINES = [
+    b"\r\n",
+    b"\n",
+    b"\0\r\n",
+    b"HTTP/1.1 400 Bad Request\r\n",
+    b":\r\n",
+    b":1x\r\n",
+    b":1\n",
+    b"+a\rb\r\n",
+]
+BROKEN_STRINGS = [
+    b"$1\r\nab\r\n",
+    b"$1\r\na\rb\r\n",
+    b"$-2\r\n",
+    b"$ 1\r\n",
+    b"$1x\r\n",
+    b"$\r\n",
+    "$\u0661\r\n".encode(),
+]
+BROKEN_NUMBERS = [
+    b"*-1\r\n",
+    b"*-2\r\n",
+    b"*x\r\n",
+    b"*\r\n",
+    b"* 3\r\n",
+    b"*+3\r\n",
+    b":99999999999999999999\r\n",
+]
 
 
 @pytest.mark.parametrize("data", BROKEN_LINES + BROKEN_STRINGS + BROKEN_NUMBERS, ids=repr)
@@ -264,7 +319,8 @@ def test_what_is_not_resp_raises(data: bytes) -> None:
 
 
 def test_a_bulk_string_is_bounded_by_its_header() -> None:
-    """The largest reply is read; one that announces a byte more is refused before a byte of it came."""
+    """The largest reply is read; one that announces a byte more is refused before a byte of it
+    came."""
     body = b"x" * (REPLY_MAX - 64)
     assert reading(as_bulk(body)) == [body]
     for size in (REPLY_MAX + 1, 10**9, 2**31, 2**63, 10**30):
@@ -274,7 +330,12 @@ def test_a_bulk_string_is_bounded_by_its_header() -> None:
 
 def test_a_reply_that_never_ends_is_bounded() -> None:
     """Neither a line without an end nor an array of large strings is kept beyond the bound."""
-    for begin, more in ((b"+", b"x" * 1000), (b"-ERR ", b"y" * 1000), (b"$", b"1" * 1000), (b"*90\r\n", as_bulk(b"z" * 9000))):
+    for begin, more in (
+        (b"+", b"x" * 1000),
+        (b"-ERR ", b"y" * 1000),
+        (b"$", b"1" * 1000),
+        (b"*90\r\n", as_bulk(b"z" * 9000)),
+    ):
         reader = ReplyReader()
         reader.feed(begin)
         with pytest.raises(WireError):
@@ -292,9 +353,15 @@ def test_a_long_conversation_is_not_a_long_reply() -> None:
 
 
 FRAGMENTS = st.one_of(
-    st.sampled_from([data for data, _ in REPLIES] + RESP3 + [b"-ERR x\r\n", b"*1\r\n*0\r\n", b"*1000\r\n", b"$5\r\nab"]),
+    st.sampled_from(
+        [data for data, _ in REPLIES]
+        + RESP3
+        + [b"-ERR x\r\n", b"*1\r\n*0\r\n", b"*1000\r\n", b"$5\r\nab"]
+    ),
     st.binary(max_size=6),
-    st.sampled_from([b"*2\r\n", b"$3\r\n", b"abc", b"\r\n", b":1\r\n", b"*", b"$", b"1", b"\r", b"\n"]),
+    st.sampled_from(
+        [b"*2\r\n", b"$3\r\n", b"abc", b"\r\n", b":1\r\n", b"*", b"$", b"1", b"\r", b"\n"]
+    ),
 )
 
 
@@ -303,7 +370,9 @@ def test_where_a_stream_is_cut_changes_nothing(fragments: list[bytes], data: st.
     """The same replies, and the same verdict on the stream, however it arrives."""
     stream = b"".join(fragments)
     places = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    chunks = [stream[start:end] for start, end in zip([0, *places], [*places, len(stream)], strict=True)]
+    chunks = [
+        stream[start:end] for start, end in zip([0, *places], [*places, len(stream)], strict=True)
+    ]
 
     def outcome(*parts: bytes) -> list[str] | None:
         try:
@@ -315,7 +384,8 @@ def test_where_a_stream_is_cut_changes_nothing(fragments: list[bytes], data: st.
 
 
 def test_what_has_long_keys_is_not_kept() -> None:
-    """A thousand of them would stay in memory for as long as the process lives; and the bytes are the same."""
+    """A thousand of them would stay in memory for as long as the process lives; and the bytes
+    are the same."""
     for length, kept in ((100, 1), (100_000, 0)):
         name = "k" * length
         before = wire._head.cache_info().currsize

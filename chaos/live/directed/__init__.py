@@ -1,13 +1,29 @@
 """Scripts that need an order of events: each breaks, waits for what must follow, and claims.
 
-Clients that a script leads step by step are puppets. What decides is always an event: a grant, a refusal, a key that is
-there. Where a script waits for time alone, that is how long its fault lasts.
+Clients that a script leads step by step are puppets. What decides is always an event: a grant, a
+refusal, a key that is there. Where a script waits for time alone, that is how long its fault lasts.
 """
 
 from chaos.live.directed.controls import incr_token, non_strict, top_up, top_up_refused, unclaimed
-from chaos.live.directed.holders import blocked_loop, check_and_stop, fork, killed_holder, max_hold, stopped_holder, suspend
+from chaos.live.directed.holders import (
+    blocked_loop,
+    check_and_stop,
+    fork,
+    killed_holder,
+    max_hold,
+    stopped_holder,
+    suspend,
+)
 from chaos.live.directed.late import late_release, late_requests, reply_cut, stale_replies
-from chaos.live.directed.memory import amnesia, evicted, flushed_majority, quarantined_crowd, rolling, unfit, wiped
+from chaos.live.directed.memory import (
+    amnesia,
+    evicted,
+    flushed_majority,
+    quarantined_crowd,
+    rolling,
+    unfit,
+    wiped,
+)
 from chaos.live.directed.partitions import holder_loses, isolated_leader, seen_by_nobody, two_pauses
 from chaos.live.directed.servers import (
     cancels,

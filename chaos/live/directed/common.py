@@ -42,7 +42,11 @@ def touched(play: Play, *clients: str, since: int) -> None:
     """Wait until one of *clients* has had an access to the guarded store."""
 
     def wanted(record: Record) -> bool:
-        return isinstance(record, Accepted) and record.client in clients and record.resource == play.resource
+        return (
+            isinstance(record, Accepted)
+            and record.client in clients
+            and record.resource == play.resource
+        )
 
     play.wait(wanted, f"an access by {' or '.join(clients)}", since=since)
 
@@ -58,8 +62,9 @@ def holds(play: Play, client: str, what: str) -> None:
 
 
 def on_all(play: Play, client: str) -> None:
-    """Wait until every node holds the client's lock. A vote is decided before the last node has answered, and one that was
-    still being met then is asked no more: it gets the lock by an extension.
+    """Wait until every node holds the client's lock. A vote is decided before the last node has
+    answered, and one that was still being met then is asked no more: it gets the lock by an
+    extension.
     """
 
     def everywhere() -> bool:
@@ -81,7 +86,11 @@ def find_leader(play: Play) -> str:
 
 def granted(play: Play) -> list[Seen]:
     """All grants so far."""
-    return [record for record in play.journal.records() if isinstance(record, Seen) and isinstance(record.event, LeaseGranted)]
+    return [
+        record
+        for record in play.journal.records()
+        if isinstance(record, Seen) and isinstance(record.event, LeaseGranted)
+    ]
 
 
 def asked_at(play: Play, granted: Seen) -> float:
@@ -90,7 +99,9 @@ def asked_at(play: Play, granted: Seen) -> float:
     return min(
         record.at
         for record in play.journal.records()
-        if isinstance(record, Seen) and isinstance(record.event, TryStarted) and record.event.owner == granted.event.owner
+        if isinstance(record, Seen)
+        and isinstance(record.event, TryStarted)
+        and record.event.owner == granted.event.owner
     )
 
 
@@ -105,7 +116,11 @@ def scripts_run(play: Play, nodes: Iterable[int]) -> list[int]:
     for number in nodes:
         with side_client(play.cluster.node(number)) as client:
             stats = client.info("commandstats")
-            counts.append(sum(stats.get(f"cmdstat_{verb}", {}).get("calls", 0) for verb in ("eval", "evalsha")))
+            counts.append(
+                sum(
+                    stats.get(f"cmdstat_{verb}", {}).get("calls", 0) for verb in ("eval", "evalsha")
+                )
+            )
     return counts
 
 

@@ -1,4 +1,5 @@
-"""Controls: the orders of events under which clients with a broken rule do what the checker must find."""
+"""Controls: the orders of events under which clients with a broken rule do what the checker must
+find."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def unclaimed(script: Script) -> Script:
 
 
 def incr_token(play: Play) -> None:
-    """C1: counters that count failed tries too: c1's on {1, 2, 3} runs ahead of c2's on {3, 4, 5}."""
+    """C1: counters that count failed tries too: c1's on {1, 2, 3} runs ahead of c2's on {3, 4,
+    5}."""
     play.enter("before")
     warm(play, "c1", "c2")
     alone = play.inflict(black_hole(among(["c1"], (2, 3, 4, 5))))
@@ -79,7 +81,8 @@ def non_strict(play: Play) -> None:
 
 
 def top_up(play: Play) -> None:
-    """C3: the lock vanished everywhere, somebody newer came and went; the old holder puts its lock back."""
+    """C3: the lock vanished everywhere, somebody newer came and went; the old holder puts its
+    lock back."""
     play.enter("before")
     takes(play, "c1")
     on_all(play, "c1")
@@ -106,7 +109,11 @@ def top_up_refused(play: Play) -> None:
     uses(play, "c2")
     play.client("c2").do("release")
     extended = play.client("c1").do("extend")
-    play.claim("the old holder's extension is refused for good", took == "ok" and extended == "lost", extended)
+    play.claim(
+        "the old holder's extension is refused for good",
+        took == "ok" and extended == "lost",
+        extended,
+    )
     wrote = play.client("c1").do("write")
     play.claim("and the store refuses it", wrote == "refused", wrote)
     play.enter("after")

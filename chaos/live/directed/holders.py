@@ -1,4 +1,5 @@
-"""Holders that stop, die, sleep or hang: what they believe when they wake, and what the store lets them do."""
+"""Holders that stop, die, sleep or hang: what they believe when they wake, and what the store
+lets them do."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from chaos.live.nemesis import (
 )
 from chaos.live.play import Play
 
-__all__ = ["blocked_loop", "check_and_stop", "fork", "killed_holder", "max_hold", "stopped_holder", "suspend"]
+__all__ = [
+    "blocked_loop",
+    "check_and_stop",
+    "fork",
+    "killed_holder",
+    "max_hold",
+    "stopped_holder",
+    "suspend",
+]
 
 
 def stopped_holder(play: Play) -> None:
@@ -49,7 +58,13 @@ def blocked_loop(play: Play) -> None:
     play.client("c1").do("read")
     since = play.here()
     play.enter("during")
-    play.inflict(Asked(clients=("c1",), label="blocked loop", order={"what": "block", "seconds": 1.5 * play.ttl}))
+    play.inflict(
+        Asked(
+            clients=("c1",),
+            label="blocked loop",
+            order={"what": "block", "seconds": 1.5 * play.ttl},
+        )
+    )
     touched(play, "c2", "c3", since=since)
     play.enter("after")
     _zombie(play)
@@ -59,7 +74,9 @@ def blocked_loop(play: Play) -> None:
 
 def _zombie(play: Play) -> None:
     looked, wrote = play.client("c1").do("look"), play.client("c1").do("write")
-    play.claim("the holder does not believe in its lease when it wakes", looked == "not held", looked)
+    play.claim(
+        "the holder does not believe in its lease when it wakes", looked == "not held", looked
+    )
     play.claim("its late write is refused", wrote == "refused", wrote)
 
 
@@ -75,11 +92,16 @@ def killed_holder(play: Play) -> None:
     others = [name for name in play.members if name != leader]
     grant = play.granted(*others, since=since)
     play.enter("after")
-    play.claim("somebody else leads", grant, f"{grant.at - killed_at:.2f} s after the kill, with a ttl of {play.ttl:g} s")
+    play.claim(
+        "somebody else leads",
+        grant,
+        f"{grant.at - killed_at:.2f} s after the kill, with a ttl of {play.ttl:g} s",
+    )
 
 
 def suspend(play: Play) -> None:
-    """S45: the lease clock leaps, as in a suspend: the lease is lost at once, though no timer has fired."""
+    """S45: the lease clock leaps, as in a suspend: the lease is lost at once, though no timer
+    has fired."""
     play.enter("before")
     takes(play, "c1", auto_extend=True)
     since = play.here()

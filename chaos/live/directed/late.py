@@ -6,7 +6,16 @@ import contextlib
 from collections.abc import Callable
 
 from chaos.live.crew import Timeout
-from chaos.live.directed.common import NODES, holds, nothing_left, on_all, scripts_run, takes, uses, warm
+from chaos.live.directed.common import (
+    NODES,
+    holds,
+    nothing_left,
+    on_all,
+    scripts_run,
+    takes,
+    uses,
+    warm,
+)
 from chaos.live.nemesis import (
     KilledClient,
     StoppedClient,
@@ -22,7 +31,8 @@ __all__ = ["late_release", "late_requests", "reply_cut", "stale_replies"]
 
 
 def reply_cut(play: Play) -> None:
-    """S13: each connection ends before its first reply; the retry finds its own lock, and counts it."""
+    """S13: each connection ends before its first reply; the retry finds its own lock, and counts
+    it."""
     play.enter("before")
     takes(play, "c1")
     play.client("c1").do("release")
@@ -52,7 +62,12 @@ def late_requests(play: Play) -> None:
     play.claim("the client gave up", took in ("unavailable", "contended"), took)
     before = scripts_run(play, (1, 2, 3))
     play.heal(fault)
-    play.until(lambda: all(after > one for after, one in zip(scripts_run(play, (1, 2, 3)), before, strict=True)), "late requests")
+    play.until(
+        lambda: all(
+            after > one for after, one in zip(scripts_run(play, (1, 2, 3)), before, strict=True)
+        ),
+        "late requests",
+    )
     nothing_left(play, "its release came behind its late request")
     took = takes(play, "c2", timeout=5.0)
     play.claim("the lock is free", took == "ok", took)
@@ -70,7 +85,8 @@ def late_requests(play: Play) -> None:
 
 
 def late_release(play: Play) -> None:
-    """S15: the release of a first try arrives while a second one, of the same program, holds the lock."""
+    """S15: the release of a first try arrives while a second one, of the same program, holds the
+    lock."""
     play.enter("before")
     takes(play, "c1")
     on_all(play, "c1")
@@ -83,7 +99,12 @@ def late_release(play: Play) -> None:
     on_all(play, "c2")
     before = scripts_run(play, NODES)
     play.heal(fault)
-    play.until(lambda: all(after > one for after, one in zip(scripts_run(play, NODES), before, strict=True)), "the late releases")
+    play.until(
+        lambda: all(
+            after > one for after, one in zip(scripts_run(play, NODES), before, strict=True)
+        ),
+        "the late releases",
+    )
     took = takes(play, "c3", timeout=1.0)
     uses(play, "c2")
     holds(play, "c2", "the second try still holds")
@@ -111,14 +132,17 @@ def stale_replies(play: Play) -> None:
 
 
 def _stopped_on_its_replies(play: Play) -> tuple[Callable[[float], str], str]:
-    """c1 asked, all nodes granted, their replies are at its sockets, and it is stopped. Again if it was not fast enough."""
+    """c1 asked, all nodes granted, their replies are at its sockets, and it is stopped. Again if
+    it was not fast enough."""
     for _ in range(5):
         since = play.here()
         held = play.inflict(late_replies(among(["c1"], NODES)))
         done = play.client("c1").order("acquire", timeout=0.0)
         play.event(TryStarted, "c1", since=since)
         with contextlib.suppress(Timeout):
-            play.until(lambda: len(play.keys()) == len(NODES), "the requests to be executed", timeout=0.4)
+            play.until(
+                lambda: len(play.keys()) == len(NODES), "the requests to be executed", timeout=0.4
+            )
         stopped = play.inflict(StoppedClient(clients=("c1",)))
         if len(play.keys()) == len(NODES):
             play.heal(held)

@@ -1,4 +1,5 @@
-"""Nodes that forget: restarted, rolled back, flushed, evicting; kept out, or shown to bite where nothing keeps them out."""
+"""Nodes that forget: restarted, rolled back, flushed, evicting; kept out, or shown to bite where
+nothing keeps them out."""
 
 from __future__ import annotations
 
@@ -19,7 +20,15 @@ from chaos.live.play import Play
 from chaos.live.scenario import Script
 from redlock.core.events import NodeAdmitted, NodeQuarantined, NodeRejected
 
-__all__ = ["amnesia", "evicted", "flushed_majority", "quarantined_crowd", "rolling", "unfit", "wiped"]
+__all__ = [
+    "amnesia",
+    "evicted",
+    "flushed_majority",
+    "quarantined_crowd",
+    "rolling",
+    "unfit",
+    "wiped",
+]
 
 
 def amnesia(data: Data, *, blocked: bool) -> Script:
@@ -33,7 +42,9 @@ def amnesia(data: Data, *, blocked: bool) -> Script:
         play.inflict(Closed(links=among(["c1"], (4, 5))))
         play.inflict(Closed(links=among(["c2"], (1, 2))))
         took = takes(play, "c1", auto_extend=True)
-        play.claim("c1 holds nodes 1, 2 and 3", took == "ok" and set(play.keys()) == {1, 2, 3}, took)
+        play.claim(
+            "c1 holds nodes 1, 2 and 3", took == "ok" and set(play.keys()) == {1, 2, 3}, took
+        )
         play.client("c1").do("read")
         since = play.here()
         play.inflict(Restarted(nodes=(3,), data=data))
@@ -41,7 +52,11 @@ def amnesia(data: Data, *, blocked: bool) -> Script:
         if blocked:
             quarantined = play.event(NodeQuarantined, "c1", "c2", since=since)
             took = takes(play, "c2", timeout=1.0)
-            play.claim("c2 is granted nothing: the node does not vote", took in ("unavailable", "contended"), quarantined.reason)
+            play.claim(
+                "c2 is granted nothing: the node does not vote",
+                took in ("unavailable", "contended"),
+                quarantined.reason,
+            )
             holds(play, "c1", "c1 still holds")
         else:
             took = takes(play, "c2", timeout=10.0)
@@ -54,7 +69,9 @@ def amnesia(data: Data, *, blocked: bool) -> Script:
     return script
 
 
-def quarantined_crowd(faults: Sequence[Nemesis], *, during: float = 1.5, after: float = 3.0) -> Script:
+def quarantined_crowd(
+    faults: Sequence[Nemesis], *, during: float = 1.5, after: float = 3.0
+) -> Script:
     """Clients at work; some nodes forget, and wait out their quarantine while the others go on."""
 
     def script(play: Play) -> None:
@@ -71,7 +88,9 @@ def quarantined_crowd(faults: Sequence[Nemesis], *, during: float = 1.5, after: 
         quarantined = play.event(NodeQuarantined, since=since)
         play.last(after)
         play.granted(since=play.here())
-        again = play.event(NodeAdmitted, since=since, where=lambda event: event.node == quarantined.node)
+        again = play.event(
+            NodeAdmitted, since=since, where=lambda event: event.node == quarantined.node
+        )
         play.claim("who forgot was kept out, and then voted again", again, quarantined.reason[:70])
 
     return script
@@ -94,7 +113,11 @@ def rolling(data: Data, *, pause: float, quarantine: bool) -> Script:
                 play.granted(since=here, count=2)
         play.enter("after")
         play.granted(since=play.here(), count=3)
-        forgot = [record for record in play.journal.records() if isinstance(getattr(record, "event", None), NodeQuarantined)]
+        forgot = [
+            record
+            for record in play.journal.records()
+            if isinstance(getattr(record, "event", None), NodeQuarantined)
+        ]
         if quarantine:
             play.event(NodeQuarantined, since=since)
             play.claim("nodes that forgot were kept out", forgot)
@@ -105,11 +128,17 @@ def rolling(data: Data, *, pause: float, quarantine: bool) -> Script:
 
 
 def wiped(play: Play) -> None:
-    """S29: all nodes are flushed while the lock is held, and a client comes that never saw them before."""
+    """S29: all nodes are flushed while the lock is held, and a client comes that never saw them
+    before."""
     play.enter("before")
     for number in NODES:
         with side_client(play.cluster.node(number)) as client:
-            play.until(lambda client=client: client.info("server")["uptime_in_seconds"] > 1.1 * play.ttl + 2, "uptime")  # type: ignore[misc]
+            play.until(
+                lambda client=client: (  # type: ignore[misc]
+                    client.info("server")["uptime_in_seconds"] > 1.1 * play.ttl + 2
+                ),
+                "uptime",
+            )
     takes(play, "c1")
     play.client("c1").do("read")
     play.inflict(Flushed(nodes=NODES))
@@ -128,7 +157,8 @@ def wiped(play: Play) -> None:
 
 
 def flushed_majority(play: Play) -> None:
-    """S47b: a majority is flushed while the lock is held: nobody votes there until no forgotten lock can be valid."""
+    """S47b: a majority is flushed while the lock is held: nobody votes there until no forgotten
+    lock can be valid."""
     leader = find_leader(play)
     play.enter("before")
     play.renewed(leader)
@@ -160,7 +190,8 @@ def evicted(play: Play) -> None:
 
 
 def unfit(play: Play) -> None:
-    """S48: a node that may evict does not vote; a majority of such is an error of configuration, at once."""
+    """S48: a node that may evict does not vote; a majority of such is an error of configuration,
+    at once."""
     evicting = {"maxmemory-policy": "volatile-ttl"}
     play.enter("before")
     play.enter("during")
@@ -171,5 +202,9 @@ def unfit(play: Play) -> None:
         play.client("c1").do("release")
     with play.broken(Configured(nodes=(1, 2, 3), label="eviction policy", settings=evicting)):
         took = takes(play, "c2", timeout=20.0)
-        play.claim("a majority that may evict is refused", took.startswith("error: ConfigurationError"), took[:80])
+        play.claim(
+            "a majority that may evict is refused",
+            took.startswith("error: ConfigurationError"),
+            took[:80],
+        )
     play.enter("after")

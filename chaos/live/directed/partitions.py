@@ -18,7 +18,8 @@ __all__ = ["holder_loses", "isolated_leader", "seen_by_nobody", "two_pauses"]
 
 
 def holder_loses(*faults: Nemesis, during: float = 1.0) -> Script:
-    """A majority goes while the lock is held: the holder knows in time, nobody is granted it, and it recovers."""
+    """A majority goes while the lock is held: the holder knows in time, nobody is granted it,
+    and it recovers."""
 
     def script(play: Play) -> None:
         leader = find_leader(play)
@@ -40,7 +41,8 @@ def holder_loses(*faults: Nemesis, during: float = 1.0) -> Script:
 
 
 def isolated_leader(nodes: Sequence[int], others: Sequence[int] = ()) -> Script:
-    """The leader loses sight of *nodes*, and everybody else of *others*: it steps down before the next is elected."""
+    """The leader loses sight of *nodes*, and everybody else of *others*: it steps down before
+    the next is elected."""
 
     def script(play: Play) -> None:
         leader = find_leader(play)
@@ -58,7 +60,11 @@ def isolated_leader(nodes: Sequence[int], others: Sequence[int] = ()) -> Script:
         play.enter("after")
         play.last(0.5)
         gap = grant.at - stopped.at
-        play.claim("the old leader stepped down, and then the next was elected", grant, f"{1000 * gap:.0f} ms later")
+        play.claim(
+            "the old leader stepped down, and then the next was elected",
+            grant,
+            f"{1000 * gap:.0f} ms later",
+        )
 
     return script
 
@@ -77,7 +83,11 @@ def seen_by_nobody(clients: Sequence[str], nodes: Sequence[int], during: float =
             play.last(during)
             others = [name for name in play.members if name not in clients]
             play.granted(*others, since=since, count=2)
-            wrong = [record for record in granted(play) if record.client in clients and asked_at(play, record) > began]
+            wrong = [
+                record
+                for record in granted(play)
+                if record.client in clients and asked_at(play, record) > began
+            ]
         play.enter("after")
         play.granted(*clients, since=play.here())
         play.claim("who sees no majority is granted nothing", not wrong, f"{len(wrong)} grants")

@@ -44,7 +44,8 @@ def clock_jump_on_a_minority(play: Play) -> None:
     play.inflict(ClockMoved(nodes=(4, 5), seconds=30.0, lasting=True))
     play.enter("during")
     play.until(
-        lambda: not {4, 5} & set(play.keys()) or len(play.keys()) == len(NODES), "the locks there to expire or be put back"
+        lambda: not {4, 5} & set(play.keys()) or len(play.keys()) == len(NODES),
+        "the locks there to expire or be put back",
     )
     took = takes(play, "c2", timeout=1.5)
     play.claim("nobody else is granted the lock", took == "contended", took)
@@ -57,7 +58,8 @@ def clock_jump_on_a_minority(play: Play) -> None:
 
 
 def clock_jump_on_a_majority(play: Play) -> None:
-    """S41: the clocks of three nodes jump past the lock: mutual exclusion is gone, tokens are not."""
+    """S41: the clocks of three nodes jump past the lock: mutual exclusion is gone, tokens are
+    not."""
     play.enter("before")
     takes(play, "c1")
     on_all(play, "c1")
@@ -74,7 +76,8 @@ def clock_jump_on_a_majority(play: Play) -> None:
 
 
 def strobe(play: Play) -> None:
-    """S43: one node's clock jumps by a ttl and back, over and over, under a leader and its candidates."""
+    """S43: one node's clock jumps by a ttl and back, over and over, under a leader and its
+    candidates."""
     play.enter("before")
     takes(play, "c1", auto_extend=True)
     on_all(play, "c1")
@@ -84,7 +87,9 @@ def strobe(play: Play) -> None:
         play.enter("during")
         waits = [play.client(name).order("acquire", timeout=3.0) for name in ("c2", "c3")]
         took = [wait(30.0) for wait in waits]
-    play.claim("candidates are granted nothing", took == ["contended", "contended"], ", ".join(took))
+    play.claim(
+        "candidates are granted nothing", took == ["contended", "contended"], ", ".join(took)
+    )
     play.renewed("c1", since=since)
     holds(play, "c1", "the leader leads")
     play.enter("after")
@@ -118,10 +123,16 @@ def wrong_password(play: Play) -> None:
     play.enter("during")
     rejected = play.event(NodeRejected, "c1")
     play.claim(
-        "one node that refuses us is told", "WRONGPASS" in rejected.reason or "credentials" in rejected.reason, rejected.reason
+        "one node that refuses us is told",
+        "WRONGPASS" in rejected.reason or "credentials" in rejected.reason,
+        rejected.reason,
     )
     took = takes(play, "c2", timeout=20.0)
-    play.claim("refused by all, the caller knows at once", took.startswith("error: ConfigurationError"), took[:100])
+    play.claim(
+        "refused by all, the caller knows at once",
+        took.startswith("error: ConfigurationError"),
+        took[:100],
+    )
     play.last(1.0)
     play.granted("c1", "c3", since=play.here(), count=2)
     play.enter("after")
@@ -133,21 +144,30 @@ def duplicate_node(play: Play) -> None:
     play.inflict(Repointed(links=among(["c1"], (2,)), to=1))
     play.enter("during")
     took = takes(play, "c1", timeout=20.0)
-    play.claim("the list is refused", took.startswith("error: ConfigurationError") and "same server" in took, took[:120])
+    play.claim(
+        "the list is refused",
+        took.startswith("error: ConfigurationError") and "same server" in took,
+        took[:120],
+    )
     play.enter("after")
     took = takes(play, "c2", timeout=10.0)
     play.claim("who lists five servers is served", took == "ok", took)
 
 
 def other_list(play: Play) -> None:
-    """S55: a client whose list is another one is refused, and does not get a majority of its own."""
+    """S55: a client whose list is another one is refused, and does not get a majority of its
+    own."""
     play.enter("before")
     play.inflict(Closed(links=among(["c1"], (1, 2))))
     took = takes(play, "c1", auto_extend=True)
     play.claim("c1 holds nodes 3, 4 and 5", took == "ok" and set(play.keys()) == {3, 4, 5}, took)
     play.enter("during")
     took = takes(play, "c2", timeout=5.0)
-    play.claim("c2, who lists nodes 1, 2 and 3 alone, is refused", took.startswith("error: ConfigurationError"), took[:120])
+    play.claim(
+        "c2, who lists nodes 1, 2 and 3 alone, is refused",
+        took.startswith("error: ConfigurationError"),
+        took[:120],
+    )
     play.enter("after")
     holds(play, "c1", "c1 still holds")
 
@@ -178,7 +198,11 @@ def cancels(play: Play) -> None:
     play.last(3.0)
     play.enter("after")
     play.end(*play.members)
-    cancelled = {record.text for record in play.journal.records() if isinstance(record, Note) and record.kind == "cancelled"}
+    cancelled = {
+        record.text
+        for record in play.journal.records()
+        if isinstance(record, Note) and record.kind == "cancelled"
+    }
     play.until(lambda: not play.leftovers(), "the last lock to be gone")
     play.claim("no lock is left", True, f"cancelled at {len(cancelled)} different points")
     play.claim("cancels came at many points", len(cancelled) >= 3, str(len(cancelled)))
@@ -194,9 +218,17 @@ def injections(play: Play) -> None:
     faults: list[Nemesis] = [black_hole(((client, node),)) for client in clients for node in NODES]
     faults += [Closed(links=((clients[0], node),)) for node in NODES]
     for node in NODES:
-        faults += [black_hole(among(clients, (node,))), Closed(links=among(clients, (node,))), Paused(nodes=(node,))]
+        faults += [
+            black_hole(among(clients, (node,))),
+            Closed(links=among(clients, (node,))),
+            Paused(nodes=(node,)),
+        ]
     faults += [Killed(nodes=(5,)), Killed(nodes=(4,))]
-    faults += [fault for client in clients for fault in (isolation(client, NODES), StoppedClient(clients=(client,)))]
+    faults += [
+        fault
+        for client in clients
+        for fault in (isolation(client, NODES), StoppedClient(clients=(client,)))
+    ]
     for fault in faults:
         with play.broken(fault):
             play.last(0.02)

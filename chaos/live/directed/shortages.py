@@ -1,4 +1,5 @@
-"""Clients that run out of threads or descriptors while something else breaks: what they hold goes on, and they come back."""
+"""Clients that run out of threads or descriptors while something else breaks: what they hold
+goes on, and they come back."""
 
 from __future__ import annotations
 
@@ -16,11 +17,15 @@ MAJORITY = (1, 2, 3)
 def _told(play: Play, kind: type, since: int) -> int:
     """How often c1 was told so since then."""
     records = play.journal.records()[since:]
-    return sum(isinstance(record, Seen) and record.client == "c1" and isinstance(record.event, kind) for record in records)
+    return sum(
+        isinstance(record, Seen) and record.client == "c1" and isinstance(record.event, kind)
+        for record in records
+    )
 
 
 def _a_node_dies(play: Play) -> int:
-    """c1 holds a lease that is renewed, a node has a release of another one unanswered, c1 has no threads: the node dies."""
+    """c1 holds a lease that is renewed, a node has a release of another one unanswered, c1 has
+    no threads: the node dies."""
     play.enter("before")
     takes(play, "c1", auto_extend=True)
     play.renewed("c1")
@@ -52,12 +57,17 @@ def no_threads(play: Play) -> None:
 
 
 def dead_renewal(play: Play) -> None:
-    """S70b, its control: a thread ends with the first exception; the lease runs out, and nobody is told."""
+    """S70b, its control: a thread ends with the first exception; the lease runs out, and nobody
+    is told."""
     since = _a_node_dies(play)
     play.last(2.0 * play.ttl)
     renewed, lapsed = _told(play, LeaseRenewed, since), _told(play, LeaseLapsed, since)
     looked = play.client("c1").do("look")
-    play.claim("with the rule gone the lease ends", looked == "not held", f"{looked}, renewed {renewed} times")
+    play.claim(
+        "with the rule gone the lease ends",
+        looked == "not held",
+        f"{looked}, renewed {renewed} times",
+    )
     play.claim("and nobody hears of it", not lapsed)
     play.client("c1").do("feed")
     play.enter("after")
@@ -77,7 +87,11 @@ def _no_connections(play: Play) -> None:
             play.client(client).do("starve", of="descriptors")
     for client in ("c1", "c2"):
         took = takes(play, client, timeout=0.5)
-        play.claim(f"without descriptors {client} is told that there is no quorum", took == "unavailable", took)
+        play.claim(
+            f"without descriptors {client} is told that there is no quorum",
+            took == "unavailable",
+            took,
+        )
         play.client(client).do("feed")
 
 
@@ -88,7 +102,8 @@ def _asked(play: Play, client: str) -> int:
 
 
 def no_descriptors(play: Play) -> None:
-    """S71: unavailable with a reason while it lasts, and the same coordinators work when it is over."""
+    """S71: unavailable with a reason while it lasts, and the same coordinators work when it is
+    over."""
     _no_connections(play)
     play.enter("after")
     for client in ("c1", "c2"):

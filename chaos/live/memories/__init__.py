@@ -1,1 +1,2 @@
-"""Every way in which one node of a cluster forgets, played many times on real servers: who holds the lock, with which token?"""
+"""Every way in which one node of a cluster forgets, played many times on real servers: who holds
+the lock, with which token?"""

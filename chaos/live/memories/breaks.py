@@ -1,4 +1,5 @@
-"""Rules of admission broken in this process, for the controls: with one of them gone, its way must lead to a violation."""
+"""Rules of admission broken in this process, for the controls: with one of them gone, its way
+must lead to a violation."""
 
 from __future__ import annotations
 
@@ -74,11 +75,15 @@ def _older_believed() -> None:
 
 
 def _max_ttl_waited() -> None:
-    """Rule 5: a quarantine waits for the longest lock that the others take now, not for what they were told to wait for."""
+    """Rule 5: a quarantine waits for the longest lock that the others take now, not for what
+    they were told to wait for."""
     kin = Roster.kin
 
     def promised_now(self: Roster, node: int) -> dict[int, Marker]:
-        return {other: replace(marker, wait_ttl=marker.max_ttl) for other, marker in kin(self, node).items()}
+        return {
+            other: replace(marker, wait_ttl=marker.max_ttl)
+            for other, marker in kin(self, node).items()
+        }
 
     Roster.kin = promised_now  # type: ignore[method-assign]
 
@@ -87,7 +92,11 @@ def _founded_by_a_majority() -> None:
     """Rule 6: the nodes that answer found the cluster, if they are a majority."""
 
     def blank(roster: Roster) -> bool:
-        known = [record for record in roster.records if record.identity is not None and record.fault is None]
+        known = [
+            record
+            for record in roster.records
+            if record.identity is not None and record.fault is None
+        ]
         return len(known) >= roster.needed and all(record.has_blank for record in known)
 
     def standing(roster: Roster, node: int, at: float) -> Standing:
@@ -116,8 +125,15 @@ def _eviction_unseen() -> None:
 
 
 def _blank_without_time() -> None:
-    """A blank is finished by the client alone, so that a command which executes twice gives the same text twice."""
-    rewrite(MARK, MARK.source.replace("string.format('%.0f %.0f', math.max(now, tonumber(string.sub(stamp, 2))), now)", "'1 1'"))
+    """A blank is finished by the client alone, so that a command which executes twice gives the
+    same text twice."""
+    rewrite(
+        MARK,
+        MARK.source.replace(
+            "string.format('%.0f %.0f', math.max(now, tonumber(string.sub(stamp, 2))), now)",
+            "'1 1'",
+        ),
+    )
 
 
 BREAKS: dict[str, Callable[[], None]] = {

@@ -1,4 +1,5 @@
-"""What losses must not cost: backups of all nodes at once, and a node that comes back while another one is down.
+"""What losses must not cost: backups of all nodes at once, and a node that comes back while another
+one is down.
 
 Each is played with servers of its own, and ends with what it found wrong, as a run of a way does.
 """
@@ -25,12 +26,15 @@ __all__ = ["CLAIMS"]
 
 _TTL = 0.5
 _LONG_TTL = 3.0
-"""Where nothing may be lost: with the node timeout that goes with it, a busy machine is no reason either."""
+"""Where nothing may be lost: with the node timeout that goes with it, a busy machine is no
+reason either."""
 _BACKUPS = 10
 _BACKLOG_TTL = 1
-"""Seconds after its last replica in which a server gives up its backlog, and takes another replication id once more."""
+"""Seconds after its last replica in which a server gives up its backlog, and takes another
+replication id once more."""
 _APART = 1.0
-"""Seconds between two renamings, longer than a try: a try asks a node that was renamed once more, and only once."""
+"""Seconds between two renamings, longer than a try: a try asks a node that was renamed once
+more, and only once."""
 _BACK_WITHIN = 20.0
 _OTHER = {"blocking": "asyncio", "asyncio": "blocking"}
 
@@ -41,8 +45,8 @@ def _client(stage: Stage, name: str, api: str, history: list[Record], ttl: float
 
 
 class _Load:
-    """Clients at work: each keeps a lease of its own that is renewed, takes and gives back a lock of its own, and, where
-    nothing else is asked for, the one lock of all."""
+    """Clients at work: each keeps a lease of its own that is renewed, takes and gives back a
+    lock of its own, and, where nothing else is asked for, the one lock of all."""
 
     def __init__(self, clients: list[Client], *, shared: bool) -> None:
         self.failed: list[str] = []
@@ -51,8 +55,15 @@ class _Load:
         self.kept = []
         self._ending = threading.Event()
         for client in clients:
-            self.kept.append(client.acquire(resource=f"kept by {client.name}", timeout=_BACK_WITHIN, auto_extend=True))
-        self._threads = [threading.Thread(target=self._work, args=(client, shared), daemon=True) for client in clients]
+            self.kept.append(
+                client.acquire(
+                    resource=f"kept by {client.name}", timeout=_BACK_WITHIN, auto_extend=True
+                )
+            )
+        self._threads = [
+            threading.Thread(target=self._work, args=(client, shared), daemon=True)
+            for client in clients
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -86,11 +97,15 @@ def _backups(case: Case, *, promised: bool) -> Result:
         ttl = _LONG_TTL if promised else _TTL
         initialise(stage.urls, max_ttl=ttl, never_replicas=promised)
         apis = [case.api, _OTHER[case.api]] * 2
-        clients = [_client(stage, name, api, history, ttl) for name, api in zip("ABCD", apis, strict=True)]
+        clients = [
+            _client(stage, name, api, history, ttl) for name, api in zip("ABCD", apis, strict=True)
+        ]
         load = _Load(clients, shared=not promised)
         memories: set[tuple[int, str]] = set()
         for _ in range(_BACKUPS):
-            history.append(Broken(now(), "", "backup", "every node is backed up", nodes=tuple(stage.numbers)))
+            history.append(
+                Broken(now(), "", "backup", "every node is backed up", nodes=tuple(stage.numbers))
+            )
             with ThreadPoolExecutor(len(stage.numbers)) as pool:
                 list(pool.map(stage.back_up, stage.numbers))
             now_named = {(number, stage.info(number, "master_replid")) for number in stage.numbers}
@@ -105,21 +120,31 @@ def _backups(case: Case, *, promised: bool) -> Result:
             clients[0].release(lease)
             load.rounds += 1
         elif not promised:
-            result.stuck, result.problem = True, f"no majority within {_BACK_WITHIN:g} s: {clients[0].said}"
+            result.stuck, result.problem = (
+                True,
+                f"no majority within {_BACK_WITHIN:g} s: {clients[0].said}",
+            )
         # Before anybody closes: in asyncio that ends a lease whose taker is gone, and says so.
         cost = _lost(list(history), load) if promised else _unsaid(history, load)
         for client in clients:
             client.close()
-        found = [f"{each.property}: {each.text}" for each in check(history, Assumptions(order=False), now())]
+        found = [
+            f"{each.property}: {each.text}"
+            for each in check(history, Assumptions(order=False), now())
+        ]
         result.violations = found + cost
         if len(memories) < (_BACKUPS if promised else 1) * stage.count:
-            result.problem, result.counts = f"only {len(memories)} replication ids were seen: nothing was tried", False
+            result.problem, result.counts = (
+                f"only {len(memories)} replication ids were seen: nothing was tried",
+                False,
+            )
         result.grants, result.back = load.rounds, load.slowest
     return result
 
 
 def _until_renamed(stage: Stage, known: set[tuple[int, str]]) -> None:
-    """Until every server has given up its backlog, so that the next backup finds it as the first one did."""
+    """Until every server has given up its backlog, so that the next backup finds it as the first
+    one did."""
     give_up_at = now() + _BACK_WITHIN
     while any((number, stage.info(number, "master_replid")) in known for number in stage.numbers):
         if now() > give_up_at:
@@ -130,20 +155,34 @@ def _until_renamed(stage: Stage, known: set[tuple[int, str]]) -> None:
 def _lost(history: list[Record], load: _Load) -> list[str]:
     """What the backups cost, though it is promised that there are no replicas: nothing."""
     events = [record.event for record in history if isinstance(record, Seen)]
-    cost = [f"{event}" for event in events if isinstance(event, LeaseLapsed | NodeQuarantined | NodeRejected | TryFailed)]
+    cost = [
+        f"{event}"
+        for event in events
+        if isinstance(event, LeaseLapsed | NodeQuarantined | NodeRejected | TryFailed)
+    ]
     return cost + load.failed
 
 
 def _unsaid(history: list[Record], load: _Load) -> list[str]:
     """Whether somebody who was refused was not told why."""
-    quarantined = [record.event for record in history if isinstance(record, Seen) and isinstance(record.event, NodeQuarantined)]
+    quarantined = [
+        record.event
+        for record in history
+        if isinstance(record, Seen) and isinstance(record.event, NodeQuarantined)
+    ]
     said = [text for text in load.failed if "its replication id changed" in text]
-    missing = [] if quarantined and all("its replication id changed" in event.reason for event in quarantined) else ["not said"]
+    missing = (
+        []
+        if quarantined
+        and all("its replication id changed" in event.reason for event in quarantined)
+        else ["not said"]
+    )
     return missing + ([] if said else ["no try was refused for it, so the backups cost nothing"])
 
 
 def _comes_back(case: Case, *, count: int) -> Result:
-    """One node is down, another one restarts without its data: it votes again after its quarantine, and a majority needs it."""
+    """One node is down, another one restarts without its data: it votes again after its
+    quarantine, and a majority needs it."""
     result = Result(case, counts=True)
     history = result.history
     with Stage(count) as stage:
@@ -167,15 +206,21 @@ def _comes_back(case: Case, *, count: int) -> Result:
             lease = client.acquire(timeout=_BACK_WITHIN)
         result.back = now() - lost_at
         if lease is None:
-            result.stuck, result.problem = True, f"no majority within {_BACK_WITHIN:g} s: {client.said}"
+            result.stuck, result.problem = (
+                True,
+                f"no majority within {_BACK_WITHIN:g} s: {client.said}",
+            )
         else:
             result.grants = 1
             client.release(lease)
             span = quarantine_span(_TTL)
-            if result.back < span - 1.1:  # A fresh client counts the wait from the restart, in whole seconds of the server.
+            # A fresh client counts the wait from the restart, in whole seconds of the server.
+            if result.back < span - 1.1:
                 result.violations.append(f"it voted after {result.back:.2f} s of {span:.2f} s")
             if result.back > span + 5.0:
-                result.violations.append(f"it came back after {result.back:.2f} s, with a quarantine of {span:.2f} s")
+                result.violations.append(
+                    f"it came back after {result.back:.2f} s, with a quarantine of {span:.2f} s"
+                )
         for each in (other, client):
             each.close()
     return result
@@ -187,5 +232,5 @@ CLAIMS: dict[str, Callable[[Case], Result]] = {
     "back-of-3": partial(_comes_back, count=3),
     "back-of-5": partial(_comes_back, count=5),
 }
-"""By name: ten backups of all nodes with and without the promise that there are no replicas, and a node that comes back while
-another one of three, or of five, is down."""
+"""By name: ten backups of all nodes with and without the promise that there are no replicas, and
+a node that comes back while another one of three, or of five, is down."""

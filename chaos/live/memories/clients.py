@@ -1,4 +1,5 @@
-"""Clients of a run: the public API of either kind, in this process, heard by the history, with a wall clock of their own."""
+"""Clients of a run: the public API of either kind, in this process, heard by the history, with a
+wall clock of their own."""
 
 from __future__ import annotations
 
@@ -34,10 +35,19 @@ def _ahead(seconds: float) -> type[Entropy]:
 
 
 class Client:
-    """One coordinator. *ahead*: seconds by which its wall clock is ahead. Blocking methods, whatever the API."""
+    """One coordinator. *ahead*: seconds by which its wall clock is ahead. Blocking methods,
+    whatever the API."""
 
     def __init__(
-        self, name: str, api: str, urls: list[str], loop: Loop, history: list[Record], *, ahead: float = 0.0, **options: Any
+        self,
+        name: str,
+        api: str,
+        urls: list[str],
+        loop: Loop,
+        history: list[Record],
+        *,
+        ahead: float = 0.0,
+        **options: Any,
     ) -> None:
         self.name = name
         self.said = ""
@@ -54,12 +64,20 @@ class Client:
                 base.Entropy = usual
 
     def acquire(
-        self, *, resource: str | None = None, ttl: float | None = None, timeout: float | None = 0.0, auto_extend: bool = False
+        self,
+        *,
+        resource: str | None = None,
+        ttl: float | None = None,
+        timeout: float | None = 0.0,
+        auto_extend: bool = False,
     ) -> Any:
-        """A lease, or None; one try if *timeout* is 0. *resource*: another lock than the one of all."""
+        """A lease, or None; one try if *timeout* is 0. *resource*: another lock than the one of
+        all."""
         try:
             lease = self._done(
-                lambda: self.locks.lock(resource or RESOURCE, ttl=ttl, auto_extend=auto_extend).acquire(timeout=timeout)
+                lambda: self.locks.lock(
+                    resource or RESOURCE, ttl=ttl, auto_extend=auto_extend
+                ).acquire(timeout=timeout)
             )
         except RedlockError as error:
             self.said = str(error)

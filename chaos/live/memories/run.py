@@ -1,8 +1,10 @@
-"""One run: A holds nodes 1 and 2, node 2 forgets in some way, and B, who cannot reach node 1, tries to take the lock.
+"""One run: A holds nodes 1 and 2, node 2 forgets in some way, and B, who cannot reach node 1, tries
+to take the lock.
 
-B must not be granted it while A's lease is valid. Once node 2 is back B gets it, and in the rounds after that, with another
-client whose wall clock is ahead, every token must be larger than all before. Instants are those of the lease clock, which
-all clients of this process share, and the judge is the checker of every other history (`chaos/checker.py`).
+B must not be granted it while A's lease is valid. Once node 2 is back B gets it, and in the rounds
+after that, with another client whose wall clock is ahead, every token must be larger than all
+before. Instants are those of the lease clock, which all clients of this process share, and the
+judge is the checker of every other history (`chaos/checker.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ TTL = 0.8
 """Longest ttl of the clusters here, and that of A's lease: a quarantine is 1.8 s long."""
 NODE_TIMEOUT = 0.1
 AHEAD_MAX = 50.0
-"""Seconds by which a client's wall clock may be ahead; a node takes no token that is 60 s ahead of its own."""
+"""Seconds by which a client's wall clock may be ahead; a node takes no token that is 60 s ahead
+of its own."""
 _BACK_WITHIN = 20.0
 _ROUNDS = 3
 _PLACED = 2
@@ -40,7 +43,8 @@ class Stuck(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one run is: its way, B's API, whether B is *old* (has used the lock before the loss), and what is drawn from."""
+    """What one run is: its way, B's API, whether B is *old* (has used the lock before the loss),
+    and what is drawn from."""
 
     way: str
     api: str
@@ -52,9 +56,10 @@ class Case:
 class Result:
     """What came of a run.
 
-    *counts*: it came to the point, and so may say something: node 2 had forgotten while A's lease was valid, and B tried then.
-    *lived*: whether B had one connection to node 2, from before the loss until the grant; None where it had none before.
-    *back*: seconds from the loss until B was granted the lock by way of node 2.
+    *counts*: it came to the point, and so may say something: node 2 had forgotten while A's lease
+    was valid, and B tried then. *lived*: whether B had one connection to node 2, from before the
+    loss until the grant; None where it had none before. *back*: seconds from the loss until B was
+    granted the lock by way of node 2.
     """
 
     case: Case
@@ -73,10 +78,11 @@ class Result:
 class Way:
     """One way to forget.
 
-    *lose* makes node 2 forget. *found* sets the cluster up. *before* prepares that, and *early* what must have happened once
-    the old clients have used the lock, and before anything is cut. *controls*: plants (`plants.py`) that must each lead to
-    a violation. *lives*: an old client's connections live through it. *watched*: no vote of node 2 is seen on any wire
-    between the loss and its new marker. *counts* decides whether a run came to the point.
+    *lose* makes node 2 forget. *found* sets the cluster up. *before* prepares that, and *early*
+    what must have happened once the old clients have used the lock, and before anything is cut.
+    *controls*: plants (`plants.py`) that must each lead to a violation. *lives*: an old client's
+    connections live through it. *watched*: no vote of node 2 is seen on any wire between the loss
+    and its new marker. *counts* decides whether a run came to the point.
     """
 
     name: str
@@ -138,7 +144,12 @@ class Run:
     def client(self, name: str, api: str, *, ahead: float = 0.0) -> Client:
         """A new client."""
         urls = self.stage.urls_of(name)
-        options = {"ttl": TTL, "node_timeout": NODE_TIMEOUT, "retry_delay": 0.02, "max_ttl": self.way.max_ttl}
+        options = {
+            "ttl": TTL,
+            "node_timeout": NODE_TIMEOUT,
+            "retry_delay": 0.02,
+            "max_ttl": self.way.max_ttl,
+        }
         made = Client(name, api, urls, self.stage.client_loop, self.history, ahead=ahead, **options)
         self.clients.append(made)
         self.note(f"{name} is made: {api}, its wall clock {ahead:+.3f} s")
@@ -180,18 +191,31 @@ class Run:
     def tried_in_time(self) -> bool:
         """Whether B tried while A's lease was valid, and node 2 had forgotten."""
         until = self.valid_until()
-        tries = (each for each in list(self.history) if isinstance(each, Seen) and each.client == "B")
-        return any(isinstance(each.event, TryStarted) and self.lost_at < each.at < until - 0.01 for each in tries)
+        tries = (
+            each for each in list(self.history) if isinstance(each, Seen) and each.client == "B"
+        )
+        return any(
+            isinstance(each.event, TryStarted) and self.lost_at < each.at < until - 0.01
+            for each in tries
+        )
 
     def valid_until(self) -> float:
         """Until when A's lease is valid, as granted; the past if it has none."""
         granted = [each for each in self.grants() if each.client == "A"]
         event = granted[-1].event if granted else None
-        return event.valid_until if isinstance(event, LeaseGranted) and self.lease is not None else float("-inf")
+        return (
+            event.valid_until
+            if isinstance(event, LeaseGranted) and self.lease is not None
+            else float("-inf")
+        )
 
     def grants(self) -> list[Seen]:
         """Everything that was granted so far."""
-        return [each for each in list(self.history) if isinstance(each, Seen) and isinstance(each.event, LeaseGranted)]
+        return [
+            each
+            for each in list(self.history)
+            if isinstance(each, Seen) and isinstance(each.event, LeaseGranted)
+        ]
 
     def early_votes(self) -> list[str]:
         """Votes of node 2 that came after the loss, and before a marker was written there since."""
@@ -202,8 +226,9 @@ class Run:
         new = [mark.asked_at for mark in marks if mark.at > self.lost_at]
         first = min(new, default=float("inf"))
         return [
-            f"node 2 granted {name} a vote ({vote.mode}, token {vote.token}) {vote.at - self.lost_at:.3f} s after it forgot, "
-            f"under {vote.marker!r}, before any new marker was written"
+            f"node 2 granted {name} a vote ({vote.mode}, token {vote.token})"
+            f" {vote.at - self.lost_at:.3f} s after it forgot, under {vote.marker!r}, before any"
+            " new marker was written"
             for name, wire in wires.items()
             for vote in list(wire.votes)
             if vote.granted and self.lost_at < vote.asked_at and vote.at < first
@@ -211,7 +236,8 @@ class Run:
 
 
 def play(stage: Stage, way: Way, case: Case) -> Result:
-    """Play *case*, and judge it. What could not be done is a problem of the result, not an exception."""
+    """Play *case*, and judge it. What could not be done is a problem of the result, not an
+    exception."""
     run = Run(stage, way, case)
     result = Result(case)
     try:
@@ -239,7 +265,9 @@ def _play(run: Run, result: Result) -> None:
     old = [run.make_b()] if case.old else []
     for client in [a, *old] if run.random.random() < 0.5 else old:
         if not run.use(client) and way.certain:
-            raise RuntimeError(f"{client.name} could not use the lock before anything was broken: {client.said}")
+            raise RuntimeError(
+                f"{client.name} could not use the lock before anything was broken: {client.said}"
+            )
     way.early(run)
     stage.wire("A", 3).cut()
     stage.wire("B", 1).cut()
@@ -294,12 +322,16 @@ def _rounds(run: Run) -> None:
     """More grants, by everybody and by one whose clock is far ahead: tokens rise."""
     a, b = run.a, run.b
     assert a is not None and b is not None
-    ahead = run.client("C", run.random.choice(("blocking", "asyncio")), ahead=run.random.uniform(0.0, AHEAD_MAX))
+    ahead = run.client(
+        "C", run.random.choice(("blocking", "asyncio")), ahead=run.random.uniform(0.0, AHEAD_MAX)
+    )
     users = [a, b, ahead]
     for _ in range(_ROUNDS):
         client = run.random.choice(users)
         if not run.use(client, timeout=_BACK_WITHIN):
-            raise Stuck(f"{client.name} could not use the lock once everything was mended: {client.said}")
+            raise Stuck(
+                f"{client.name} could not use the lock once everything was mended: {client.said}"
+            )
 
 
 def _votes(run: Run) -> list[Record]:
@@ -309,6 +341,16 @@ def _votes(run: Run) -> list[Record]:
         for number, wire in enumerate(wires, 1):
             for vote in list(wire.votes):
                 said = "yes" if vote.granted else "no"
-                found.append(Note(vote.at, name, "vote", f"node {number}: {vote.mode} {vote.token} {said} under {vote.marker}"))
-            found += [Note(mark.at, name, "marker", f"node {number}: {mark.text}") for mark in list(wire.marks)]
+                found.append(
+                    Note(
+                        vote.at,
+                        name,
+                        "vote",
+                        f"node {number}: {vote.mode} {vote.token} {said} under {vote.marker}",
+                    )
+                )
+            found += [
+                Note(mark.at, name, "marker", f"node {number}: {mark.text}")
+                for mark in list(wire.marks)
+            ]
     return found

@@ -1,4 +1,5 @@
-"""The servers of one lane of runs, three nodes and a spare one, and the wires of its clients; as new for every run."""
+"""The servers of one lane of runs, three nodes and a spare one, and the wires of its clients; as
+new for every run."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ __all__ = ["CLIENTS", "OPTIONS", "Stage"]
 
 CLIENTS = ("A", "B", "C", "D")
 OPTIONS = {
-    # A copy within a short lease: saved at once, loaded from the socket, looked after a hundred times a second.
+    # A copy within a short lease: saved at once, loaded from the socket, looked after a hundred
+    # times a second.
     "repl-diskless-sync": "no",
     "repl-diskless-load": "swapdb",
     "hz": "100",
@@ -29,7 +31,8 @@ _PATIENCE = 10.0
 
 
 class Stage:
-    """*count* nodes, numbered from 1, and one spare server behind them; each client of `CLIENTS` has a wire to each node."""
+    """*count* nodes, numbered from 1, and one spare server behind them; each client of `CLIENTS`
+    has a wire to each node."""
 
     def __init__(self, count: int = 3) -> None:
         self.count = count
@@ -42,10 +45,17 @@ class Stage:
     def __enter__(self) -> Self:
         self.servers.__enter__()
         for client in CLIENTS:
-            self.wires[client] = [Wire(self.wire_loop, self.node(number).port) for number in self.numbers]
+            self.wires[client] = [
+                Wire(self.wire_loop, self.node(number).port) for number in self.numbers
+            ]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -126,7 +136,11 @@ class Stage:
             if told.get("role") != "master" or told["second_repl_offset"] != -1:
                 self.restart(number, empty=True)
                 continue
-            for words in (("maxmemory-policy", "noeviction"), ("maxmemory", "0"), ("repl-backlog-ttl", "3600")):
+            for words in (
+                ("maxmemory-policy", "noeviction"),
+                ("maxmemory", "0"),
+                ("repl-backlog-ttl", "3600"),
+            ):
                 self.ask(number, "CONFIG", "SET", *words)
             self.ask(number, "CONFIG", "RESETSTAT")
             self.ask(number, "FLUSHALL")
@@ -146,7 +160,9 @@ class Stage:
 
     def back_up(self, number: int) -> None:
         """Take a snapshot over the wire, as `redis-cli --rdb` does."""
-        with socket.create_connection(("127.0.0.1", self.node(number).port), timeout=_PATIENCE) as link:
+        with socket.create_connection(
+            ("127.0.0.1", self.node(number).port), timeout=_PATIENCE
+        ) as link:
             link.sendall(b"SYNC\r\n")
             file = link.makefile("rb")
             line = b"\n"
@@ -157,8 +173,11 @@ class Stage:
             file.read(int(line[1:]))
 
     def send(self, number: int, commands: bytes) -> None:
-        """Bytes that were on their way for a while, on a connection of their own; reads one answer to be sure that they came."""
-        with socket.create_connection(("127.0.0.1", self.node(number).port), timeout=_PATIENCE) as link:
+        """Bytes that were on their way for a while, on a connection of their own; reads one
+        answer to be sure that they came."""
+        with socket.create_connection(
+            ("127.0.0.1", self.node(number).port), timeout=_PATIENCE
+        ) as link:
             link.sendall(commands)
             with contextlib.suppress(TimeoutError):
                 link.recv(65536)

@@ -31,7 +31,8 @@ def _save(run: Run) -> None:
 
 
 def _from_snapshot(run: Run) -> None:
-    """Killed, and started with an older snapshot of itself, behind a proxy that keeps its clients' connections."""
+    """Killed, and started with an older snapshot of itself, behind a proxy that keeps its
+    clients' connections."""
     for wire in run.wires_to(2):
         wire.hold()
     run.stage.restart(2, empty=False)
@@ -48,7 +49,8 @@ def _flushed(run: Run) -> None:
 def _twin(run: Run) -> None:
     """The spare server has node 2's data as it was before A came: the very same marker text."""
     run.stage.ask(run.stage.spare, "SET", MARKER_KEY, run.stage.marker(2))
-    if run.random.random() < 0.3:  # And soon afterwards the server forgets that it was ever promoted.
+    # And soon afterwards the server forgets that it was ever promoted.
+    if run.random.random() < 0.3:
         run.stage.ask(2, "CONFIG", "SET", "repl-backlog-ttl", "1")
 
 
@@ -85,7 +87,9 @@ def _meet_newer(run: Run) -> None:
     run.until_votes(run.a, run.make_b())
     for client in (run.a, run.make_b()):
         if not run.use(client):
-            raise RuntimeError(f"{client.name} could not use the lock with the newer memory: {client.said}")
+            raise RuntimeError(
+                f"{client.name} could not use the lock with the newer memory: {client.said}"
+            )
 
 
 def _swapped_back(run: Run) -> None:
@@ -107,7 +111,8 @@ def _moved_back(run: Run) -> None:
 
 
 def _evict(run: Run, *, after: float) -> None:
-    """The lock is evicted, and the policy put back. *after*: seconds for which the policy stands before that."""
+    """The lock is evicted, and the policy put back. *after*: seconds for which the policy stands
+    before that."""
     run.stage.ask(2, "CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
     _pass(run, after)
     run.stage.ask(2, "CONFIG", "SET", "maxmemory", "1mb")
@@ -125,7 +130,8 @@ def _pass(run: Run, seconds: float) -> None:
 
 
 def _half_raised(run: Run) -> None:
-    """`init --max-ttl` breaks off after some of its writes: it tells all to wait for longer locks first, then takes them."""
+    """`init --max-ttl` breaks off after some of its writes: it tells all to wait for longer
+    locks first, then takes them."""
     order = run.random.choice(((1, 2, 3), (1, 2, 3), (2, 1, 3), (2, 1, 3), (2, 3, 1), (3, 2, 1)))
     done = run.random.choice((1, 2, 3, 4, 5, 5, 5, 5))
     write, left = initialising._write, [done]
@@ -154,13 +160,18 @@ def _lost_somehow(run: Run) -> None:
 
 
 def _replaced(run: Run) -> None:
-    """Node 2 forgets, and somebody runs `redlock init --replace`: refused while A's lock lives, and done once it is over."""
+    """Node 2 forgets, and somebody runs `redlock init --replace`: refused while A's lock lives,
+    and done once it is over."""
     assert run.a is not None
     _lost_somehow(run)
     until = run.valid_until()
     try:
         run.initialise(replace=True)
-        run.note("init --replace was done while A's lease was valid" if now() < until else "init --replace was done")
+        run.note(
+            "init --replace was done while A's lease was valid"
+            if now() < until
+            else "init --replace was done"
+        )
         return
     except ConfigurationError as error:
         run.note(f"init --replace was refused: {error}")
@@ -192,18 +203,22 @@ def _lost_with_an_old_marker(run: Run) -> None:
 
 
 def _marked_once(run: Run) -> None:
-    """Node 2 is flushed, waited out, and marked again; what was sent to do that is kept on its way."""
+    """Node 2 is flushed, waited out, and marked again; what was sent to do that is kept on its
+    way."""
     run.stage.ask(2, "FLUSHALL")
     assert run.a is not None
     run.until_votes(run.a, *[run.b] if run.b is not None else [])
-    marks = sorted((mark for wire in run.wires_to(2) for mark in list(wire.marks)), key=lambda mark: mark.at)
+    marks = sorted(
+        (mark for wire in run.wires_to(2) for mark in list(wire.marks)), key=lambda mark: mark.at
+    )
     run.kept["marks"] = b"".join(mark.command for mark in marks)
     for wire in run.wires_to(2):
         wire.marks.clear()
 
 
 def _marked_twice(run: Run) -> None:
-    """Flushed once more; then the commands that marked it after its first loss come a second time."""
+    """Flushed once more; then the commands that marked it after its first loss come a second
+    time."""
     run.stage.ask(2, "FLUSHALL")
     run.lost()
     run.stage.send(2, run.kept["marks"])
@@ -220,7 +235,8 @@ def _backed_up(run: Run) -> None:
 
 
 def _unmarked(run: Run) -> None:
-    """A new cluster. Who founds it meets all nodes, or, every other time, never node 3 (A) or node 1 (B)."""
+    """A new cluster. Who founds it meets all nodes, or, every other time, never node 3 (A) or
+    node 1 (B)."""
     run.kept["cut"] = run.random.random() < 0.5
     if run.kept["cut"]:
         run.stage.wire("A", 3).cut()

@@ -1,8 +1,10 @@
-"""The way from one client to one node: a proxy that reads along, and can hold a client's connection while its server changes.
+"""The way from one client to one node: a proxy that reads along, and can hold a client's connection
+while its server changes.
 
-It understands commands and replies, so that it swaps the server behind a living connection only between two of them: what
-a proxy, a virtual address or a service mesh does. It notes every vote and every marker that passes. All wires of a process
-run in one event loop in a thread of its own; their methods may be called from anywhere.
+It understands commands and replies, so that it swaps the server behind a living connection only
+between two of them: what a proxy, a virtual address or a service mesh does. It notes every vote and
+every marker that passes. All wires of a process run in one event loop in a thread of its own; their
+methods may be called from anywhere.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A node wrote the marker, or the blank, *text*, as for votes; *command*: the bytes that asked for it."""
+    """A node wrote the marker, or the blank, *text*, as for votes; *command*: the bytes that
+    asked for it."""
 
     asked_at: float
     at: float
@@ -75,7 +78,9 @@ class Marked:
 
 def packed(words: Sequence[bytes]) -> bytes:
     """A command as it is sent."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n" % len(words) + b"".join(
+        b"$%d\r\n%b\r\n" % (len(word), word) for word in words
+    )
 
 
 class Wire:
@@ -115,15 +120,18 @@ class Wire:
         self.closed = False
 
     def hold(self) -> None:
-        """Keep what the client says from here on, and wait until the node has answered what it was asked before."""
+        """Keep what the client says from here on, and wait until the node has answered what it
+        was asked before."""
         self._loop.run(self._hold())
 
     def let_go(self, target: int | None = None) -> None:
-        """Lead the connections that are there to *target*, or to where they led before, and bring what was kept."""
+        """Lead the connections that are there to *target*, or to where they led before, and
+        bring what was kept."""
         self._loop.run(self._let_go(self.target if target is None else target))
 
     def move(self, target: int, *, keep: bool) -> None:
-        """Lead to another server. *keep*: also the connections that are there; otherwise these end."""
+        """Lead to another server. *keep*: also the connections that are there; otherwise these
+        end."""
         if keep:
             self.hold()
             self.let_go(target)
@@ -137,7 +145,9 @@ class Wire:
         self._loop.run(self._stop())
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(lambda: _Downstream(self), "127.0.0.1", 0)
+        return await asyncio.get_running_loop().create_server(
+            lambda: _Downstream(self), "127.0.0.1", 0
+        )
 
     async def _stop(self) -> None:
         self._server.close()
@@ -151,7 +161,9 @@ class Wire:
         give_up_at = now() + _PATIENCE / 2
         while any(end.asked or end.upstream is None for end in self.ends):
             if now() > give_up_at:
-                raise RuntimeError("a node has not answered what it was asked before its wire was to be held")
+                raise RuntimeError(
+                    "a node has not answered what it was asked before its wire was to be held"
+                )
             await asyncio.sleep(0.001)
         for end in self.ends:
             end.part()
@@ -212,7 +224,9 @@ class _Downstream(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.replies = hiredis.Reader()
         try:
-            self.upstream, _ = await loop.create_connection(lambda: _Upstream(self), "127.0.0.1", self._wire.target)
+            self.upstream, _ = await loop.create_connection(
+                lambda: _Upstream(self), "127.0.0.1", self._wire.target
+            )
         except OSError:
             self.abort()
             return
@@ -249,8 +263,15 @@ class _Downstream(asyncio.Protocol):
             return
         if len(words) == 12 and words[10] in (b"acquire", b"extend"):
             granted = type(reply) is int
-            self._wire.votes.append(Vote(asked_at, at, words[10].decode(), int(words[7]), words[11].decode(), granted))
-        elif len(words) == 9 and words[3] == MARKER_KEY.encode() and isinstance(reply, list) and reply[0] == 1:
+            self._wire.votes.append(
+                Vote(asked_at, at, words[10].decode(), int(words[7]), words[11].decode(), granted)
+            )
+        elif (
+            len(words) == 9
+            and words[3] == MARKER_KEY.encode()
+            and isinstance(reply, list)
+            and reply[0] == 1
+        ):
             self._wire.marks.append(Marked(asked_at, at, reply[1].decode(), packed(words)))
 
 

@@ -1,6 +1,8 @@
-"""A process that plays runs: it reads cases from its standard input, one a line, and writes what came of each.
+"""A process that plays runs: it reads cases from its standard input, one a line, and writes what
+came of each.
 
-A rule that a control breaks stays broken until the process ends, so every control has processes of its own.
+A rule that a control breaks stays broken until the process ends, so every control has processes of
+its own.
 """
 
 from __future__ import annotations
@@ -40,14 +42,17 @@ def summary(result: Result, journals: Path | None) -> dict[str, Any]:
         "journal": "",
     }
     if journals is not None and (result.violations or result.stuck):
-        path = journals / f"{case.way}-{case.api}-{'old' if case.old else 'fresh'}-{case.seed}.jsonl"
+        path = (
+            journals / f"{case.way}-{case.api}-{'old' if case.old else 'fresh'}-{case.seed}.jsonl"
+        )
         write_jsonl(path, result.history)
         told["journal"] = str(path)
     return told
 
 
 def main() -> None:
-    """Until the input ends. Arguments: where journals go ("" for nowhere), and a rule to break, if any."""
+    """Until the input ends. Arguments: where journals go ("" for nowhere), and a rule to break,
+    if any."""
     journals = Path(sys.argv[1]) if sys.argv[1] else None
     for rule in sys.argv[2:]:
         break_rule(rule)

@@ -1,7 +1,8 @@
 """What can go wrong: each fault a small value with a start, a stop, a name, and whom it hits.
 
-A link fault sits on cells of the proxy matrix; a node fault needs an ability of the backend; a client fault hits a
-process. `World` is what they act on. Those that are over at once have nothing to stop.
+A link fault sits on cells of the proxy matrix; a node fault needs an ability of the backend; a
+client fault hits a process. `World` is what they act on. Those that are over at once have nothing
+to stop.
 """
 
 from chaos.live.nemesis.base import Nemesis, World

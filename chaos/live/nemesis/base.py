@@ -1,4 +1,5 @@
-"""What all faults are: whom they hit, how they are broken and healed, and the world that they act on."""
+"""What all faults are: whom they hit, how they are broken and healed, and the world that they
+act on."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class World(Protocol):
     cluster: Cluster
     members: Mapping[str, Member]
     kept: dict[tuple[str, int], Any]
-    """What a fault needs for its end, by its name and a node: settings as they were, a connection, a thread."""
+    """What a fault needs for its end, by its name and a node: settings as they were, a
+    connection, a thread."""
 
     def stopped(self, record: Stopped) -> None:
         """Note that a client's belief ended with it."""
@@ -58,7 +60,13 @@ class Nemesis:
     @property
     def size(self) -> str:
         """What its injection is measured as: "link", "node", "client" or "many"."""
-        return "node" if len(self.nodes) == 1 and not self.clients else "client" if len(self.clients) == 1 else "many"
+        return (
+            "node"
+            if len(self.nodes) == 1 and not self.clients
+            else "client"
+            if len(self.clients) == 1
+            else "many"
+        )
 
     def start(self, world: World, fault: str) -> None:
         """Break it; *fault* is unique in the run."""
@@ -78,5 +86,7 @@ def named(nodes: Sequence[int], clients: Sequence[str]) -> str:
     if clients:
         told.append(", ".join(clients))
     if nodes:
-        told.append(f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(map(str, nodes))}")
+        told.append(
+            f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(map(str, nodes))}"
+        )
     return " and ".join(told) or "nobody"

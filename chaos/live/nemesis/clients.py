@@ -1,4 +1,5 @@
-"""Faults of client processes: stopped, killed, their clocks stepped, or something they do to themselves."""
+"""Faults of client processes: stopped, killed, their clocks stepped, or something they do to
+themselves."""
 
 from __future__ import annotations
 
@@ -77,7 +78,8 @@ class WallClockStepped(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(Nemesis):
-    """Something a puppet does to itself: blocks, leaps, steps its clock. Momentary: it is over when the puppet says so."""
+    """Something a puppet does to itself: blocks, leaps, steps its clock. Momentary: it is over
+    when the puppet says so."""
 
     kind: ClassVar[str] = "client fault"
     momentary: ClassVar[bool] = True

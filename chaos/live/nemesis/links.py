@@ -62,9 +62,9 @@ class _OnLinks(Nemesis):
 class Toxified(_OnLinks):
     """Toxics on links. *label* names what they play.
 
-    *cuts*: connections end when it heals, and what was held is lost: what held replies for longer than clients wait.
-    *delivers*: requests that it held reach their nodes when it heals. These must live until then: the proxy server waits
-    for a node that is gone, and answers nobody meanwhile.
+    *cuts*: connections end when it heals, and what was held is lost: what held replies for longer
+    than clients wait. *delivers*: requests that it held reach their nodes when it heals. These must
+    live until then: the proxy server waits for a node that is gone, and answers nobody meanwhile.
     """
 
     label: str
@@ -105,32 +105,50 @@ def lost_replies(links: tuple[Link, ...]) -> Toxified:
     return Toxified(links=links, label="lost replies", toxics=(_drop("downstream"),))
 
 
-def latency(links: tuple[Link, ...], seconds: float, *, jitter: float = 0.0, stream: str = "downstream") -> Toxified:
+def latency(
+    links: tuple[Link, ...], seconds: float, *, jitter: float = 0.0, stream: str = "downstream"
+) -> Toxified:
     """Slow links; order is kept."""
     attributes = {"latency": round(seconds * 1000), "jitter": round(jitter * 1000)}
     label = f"{seconds * 1000:.0f} ms of latency"
-    return Toxified(links=links, label=label, toxics=(Toxic("latency", stream, attributes),), cuts=seconds > _LONG)
+    return Toxified(
+        links=links,
+        label=label,
+        toxics=(Toxic("latency", stream, attributes),),
+        cuts=seconds > _LONG,
+    )
 
 
 def held_back(links: tuple[Link, ...]) -> Toxified:
-    """Requests are held, and delivered when this heals, whether or not who sent them still waits."""
+    """Requests are held, and delivered when this heals, whether or not who sent them still
+    waits."""
     toxic = Toxic("latency", "upstream", {"latency": LONG_MS})
     return Toxified(links=links, label="late requests", toxics=(toxic,), delivers=True)
 
 
 def late_replies(links: tuple[Link, ...]) -> Toxified:
     """Requests are executed, and their replies held until this heals."""
-    return Toxified(links=links, label="late replies", toxics=(Toxic("latency", "downstream", {"latency": LONG_MS}),))
+    return Toxified(
+        links=links,
+        label="late replies",
+        toxics=(Toxic("latency", "downstream", {"latency": LONG_MS}),),
+    )
 
 
 def cut_before_reply(links: tuple[Link, ...]) -> Toxified:
     """Every request is executed, and its connection ends at the first byte of the reply."""
-    return Toxified(links=links, label="cut before reply", toxics=(Toxic("limit_data", "downstream", {"bytes": 0}),))
+    return Toxified(
+        links=links,
+        label="cut before reply",
+        toxics=(Toxic("limit_data", "downstream", {"bytes": 0}),),
+    )
 
 
 def resets(links: tuple[Link, ...]) -> Toxified:
     """Connections end, new ones with a reset."""
-    return Toxified(links=links, label="resets", toxics=(Toxic("reset_peer", "downstream", {"timeout": 0}),))
+    return Toxified(
+        links=links, label="resets", toxics=(Toxic("reset_peer", "downstream", {"timeout": 0}),)
+    )
 
 
 def slow_close(links: tuple[Link, ...], seconds: float) -> Toxified:
@@ -141,7 +159,9 @@ def slow_close(links: tuple[Link, ...], seconds: float) -> Toxified:
 
 def bandwidth(links: tuple[Link, ...], kilobytes: int) -> Toxified:
     """A thin line, both ways, in kilobytes a second."""
-    toxics = tuple(Toxic("bandwidth", stream, {"rate": kilobytes}) for stream in ("upstream", "downstream"))
+    toxics = tuple(
+        Toxic("bandwidth", stream, {"rate": kilobytes}) for stream in ("upstream", "downstream")
+    )
     return Toxified(links=links, label=f"{kilobytes} KB/s", toxics=toxics, cuts=True)
 
 
@@ -176,7 +196,8 @@ class Closed(_OnLinks):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repointed(_OnLinks):
-    """The address leads to another server: a VIP that moved, a second name of a server that is listed already."""
+    """The address leads to another server: a VIP that moved, a second name of a server that is
+    listed already."""
 
     kind: ClassVar[str] = "moved address"
     to: int

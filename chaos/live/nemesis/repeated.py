@@ -1,4 +1,5 @@
-"""Faults made of faults: one that comes and goes, and one that strikes over and over, each in a thread of its own."""
+"""Faults made of faults: one that comes and goes, and one that strikes over and over, each in a
+thread of its own."""
 
 from __future__ import annotations
 
@@ -88,7 +89,9 @@ class _Loop:
     def __init__(self, fault: _Background, world: World, name: str) -> None:
         self._ending = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, args=(fault, world, name), name=name, daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(fault, world, name), name=name, daemon=True
+        )
 
     def begin(self) -> None:
         self._thread.start()

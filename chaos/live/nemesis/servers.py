@@ -1,4 +1,5 @@
-"""Faults of servers that a signal, a flush or a clock makes: killed, restarted, paused, emptied, jumped."""
+"""Faults of servers that a signal, a flush or a clock makes: killed, restarted, paused, emptied,
+jumped."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Restarted(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused(Nemesis):
-    """SIGSTOP, or the freezer of a container: ports accept, nothing answers, and what came is executed late."""
+    """SIGSTOP, or the freezer of a container: ports accept, nothing answers, and what came is
+    executed late."""
 
     kind: ClassVar[str] = "pause"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.PAUSE})
@@ -82,7 +84,8 @@ class Flushed(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBurst(Nemesis):
-    """Somebody else writes a lot, so that the server's disk is busy; a server that is gone is written to in vain."""
+    """Somebody else writes a lot, so that the server's disk is busy; a server that is gone is
+    written to in vain."""
 
     kind: ClassVar[str] = "write burst"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.WIPE, Ability.FRESH})
@@ -107,8 +110,8 @@ class WriteBurst(Nemesis):
 class ClockMoved(Nemesis):
     """The servers' wall clock jumps by *seconds*, and back when it heals.
 
-    By libfaketime under the server where the backend can; otherwise by its effect: every key that expires lives as much
-    shorter, or longer. *lasting*: it does not jump back.
+    By libfaketime under the server where the backend can; otherwise by its effect: every key that
+    expires lives as much shorter, or longer. *lasting*: it does not jump back.
     """
 
     kind: ClassVar[str] = "clock jump"
@@ -125,7 +128,9 @@ class ClockMoved(Nemesis):
         return f"the clock of {named(self.nodes, ())} jumps by {self.seconds:+g} s"
 
     def start(self, world: World, fault: str) -> None:
-        world.cluster.on_nodes(self.nodes, lambda node: _move_clock(node, self.seconds, self.seconds))
+        world.cluster.on_nodes(
+            self.nodes, lambda node: _move_clock(node, self.seconds, self.seconds)
+        )
 
     def stop(self, world: World, fault: str) -> None:
         if not self.lasting:

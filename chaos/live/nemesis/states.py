@@ -1,4 +1,5 @@
-"""States of a running server: its settings, role, scripts and limits, all set by commands and put back as they were."""
+"""States of a running server: its settings, role, scripts and limits, all set by commands and
+put back as they were."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ class Configured(Nemesis):
         return f"{self.label or self.kind} on {named(self.nodes, ())}"
 
     def start(self, world: World, fault: str) -> None:
-        world.cluster.on_nodes(self.nodes, lambda node: _configure(world, fault, node, self.settings))
+        world.cluster.on_nodes(
+            self.nodes, lambda node: _configure(world, fault, node, self.settings)
+        )
 
     def stop(self, world: World, fault: str) -> None:
         world.cluster.on_nodes(self.nodes, lambda node: _restore(world, fault, node))
@@ -59,7 +62,8 @@ def OutOfMemory(nodes: tuple[int, ...]) -> Configured:  # Reads as the others do
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Password(Nemesis):
-    """The servers want a password that clients do not have: connections end, and new ones are refused."""
+    """The servers want a password that clients do not have: connections end, and new ones are
+    refused."""
 
     kind: ClassVar[str] = "wrong password"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
@@ -80,7 +84,10 @@ class Password(Nemesis):
 
     def stop(self, world: World, fault: str) -> None:
         def let_in(node: Node) -> None:
-            with side_client(node) as client, contextlib.suppress(redis.AuthenticationError, redis.ResponseError):
+            with (
+                side_client(node) as client,
+                contextlib.suppress(redis.AuthenticationError, redis.ResponseError),
+            ):
                 connection = client.connection_pool.get_connection()
                 connection.send_command("AUTH", self.password, check_health=False)
                 connection.read_response()
@@ -150,7 +157,8 @@ class Busy(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPaused(Nemesis):
-    """CLIENT PAUSE ALL for *seconds*: connected, and nothing is executed, not even its end; healing it is waiting for it."""
+    """CLIENT PAUSE ALL for *seconds*: connected, and nothing is executed, not even its end;
+    healing it is waiting for it."""
 
     kind: ClassVar[str] = "client pause"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG})
@@ -190,7 +198,8 @@ class ClientsLimited(Nemesis):
         def fill(node: Node) -> None:
             keeper = side_client(node)
             before = keeper.config_get("maxclients")
-            world.kept[fault, node.number] = (keeper, before)  # Connected, so that it can raise the limit again.
+            # Connected, so that it can raise the limit again.
+            world.kept[fault, node.number] = (keeper, before)
             keeper.config_set("maxclients", 1)
             keeper.client_kill_filter(_type="normal", skipme=True)
 
@@ -227,7 +236,8 @@ class ScriptsFlushed(Nemesis):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evicting(Nemesis):
-    """Memory pressure under `volatile-ttl`: the server evicts every key that has an expiry, locks first."""
+    """Memory pressure under `volatile-ttl`: the server evicts every key that has an expiry,
+    locks first."""
 
     kind: ClassVar[str] = "eviction"
     requires: ClassVar[frozenset[Ability]] = frozenset({Ability.CONFIG, Ability.FRESH})
@@ -236,7 +246,8 @@ class Evicting(Nemesis):
         def evict(node: Node) -> None:
             _configure(world, fault, node, {"maxmemory-policy": "volatile-ttl", "maxmemory": "1"})
             with side_client(node) as client:
-                for _ in range(200):  # A write that finds nothing left to evict is refused, and that is enough.
+                # A write that finds nothing left to evict is refused, and that is enough.
+                for _ in range(200):
                     with contextlib.suppress(redis.ResponseError):
                         client.set("chaos:filler", "x")
                     if all(client.ttl(key) == -1 for key in client.scan_iter(count=1000)):

@@ -1,4 +1,5 @@
-"""What a client makes of a look at a node, and what it may write there: rules 2 to 6 of admission, on small numbers.
+"""What a client makes of a look at a node, and what it may write there: rules 2 to 6 of admission,
+on small numbers.
 
 `tests/model/test_memory_admission.py` holds these decisions to the shipped `Admission`.
 """
@@ -26,7 +27,18 @@ from chaos.model.memory.state import (
 )
 from redlock.core.quorum import majority
 
-__all__ = ["FAULTY", "NEEDED", "highest", "judged", "look", "marks", "names", "running", "seen_of", "votes"]
+__all__ = [
+    "FAULTY",
+    "NEEDED",
+    "highest",
+    "judged",
+    "look",
+    "marks",
+    "names",
+    "running",
+    "seen_of",
+    "votes",
+]
 
 NEEDED = majority(NODES)
 FAULTY = 0
@@ -38,13 +50,24 @@ UNSEEN = Seen(-1, -1, False, False, None)
 
 def running(state: State, ttl: int = 2) -> int:
     """The tries of up to this ttl that are under way, a bit each."""
-    return sum([1 << index for index, c in enumerate(state.clients) if c.phase in (OPEN, HELD) and c.ttl <= ttl])
+    return sum(
+        [
+            1 << index
+            for index, c in enumerate(state.clients)
+            if c.phase in (OPEN, HELD) and c.ttl <= ttl
+        ]
+    )
 
 
 def names(seen: Seen) -> bool:
     """Whether the marker names the memory that the node has now, and the node is a master."""
     text = seen.text
-    return isinstance(text, Marker) and seen.master and text.memory == seen.memory and text.run == seen.run
+    return (
+        isinstance(text, Marker)
+        and seen.master
+        and text.memory == seen.memory
+        and text.run == seen.run
+    )
 
 
 def seen_of(state: State, node: int) -> Seen:
@@ -62,14 +85,17 @@ def look(bounds: Memories, state: State, index: int, node: int) -> Client:
         if not any(loss is not None and not loss.asked >> node & 1 for loss in losses):
             return client
     records = list(client.records)
-    # Nodes that remember have nothing to tell but their numbers, which matter to who waits; see `world.py: _executes`.
+    # Nodes that remember have nothing to tell but their numbers, which matter to who waits; see
+    # `world.py: _executes`.
     if before.seen != seen and (node == FAULTY or bounds.blank):
         records[node] = judged(bounds, state, before, seen)
         again = 0
     for other in range(NODES):
         loss = records[other].loss
         if other != node and loss is not None and (bounds.blank or bounds.raises) and names(seen):
-            told = loss._replace(span=max(loss.span, _stated(bounds, seen.text)), asked=loss.asked | 1 << node)
+            told = loss._replace(
+                span=max(loss.span, _stated(bounds, seen.text)), asked=loss.asked | 1 << node
+            )
             records[other] = records[other]._replace(loss=told)
     client = client._replace(records=tuple(records))
     if not bounds.blank:
@@ -78,7 +104,8 @@ def look(bounds: Memories, state: State, index: int, node: int) -> Client:
 
 
 def _founding(bounds: Memories, client: Client, node: int, again: int) -> Client:
-    """Keep in mind what all nodes had at an instant at which all were blank, as far as it still stands (rule 6)."""
+    """Keep in mind what all nodes had at an instant at which all were blank, as far as it still
+    stands (rule 6)."""
     founding, rules = list(client.founding), bounds.rules
     if founding and not _founded_from(bounds, client, node):
         founding[node] = UNSEEN  # Also when it is marked: what stood and is gone then is a loss.
@@ -118,11 +145,17 @@ def judged(bounds: Memories, state: State, record: Record, seen: Seen) -> Record
     past = record.past
     if known is not None and known.memory != seen.memory:
         past = past | {known.memory}
-    older = seen.memory in past or (known is not None and isinstance(text, Marker) and not _follows(rules, known, text))
+    older = seen.memory in past or (
+        known is not None and isinstance(text, Marker) and not _follows(rules, known, text)
+    )
     if names(seen) and isinstance(text, Marker):
         if record.loss is not None and rules.ended_by_later_marker:
             same = record.seen is not None and record.seen.memory == seen.memory
-            accepted = same and text.written_over == record.loss.later and (known is None or _follows(rules, known, text))
+            accepted = (
+                same
+                and text.written_over == record.loss.later
+                and (known is None or _follows(rules, known, text))
+            )
         elif not rules.older_is_lost:
             accepted = True
         else:
@@ -132,7 +165,8 @@ def judged(bounds: Memories, state: State, record: Record, seen: Seen) -> Record
     elif bounds.promise and isinstance(text, Marker) and seen.master and record.loss is None:
         same_run = text.run == seen.run or not rules.promise_needs_run
         if same_run and not seen.promoted and not older:
-            return Record(seen, known, past)  # The same memory under another id: brought up to date by `marks`.
+            # The same memory under another id: brought up to date by `marks`.
+            return Record(seen, known, past)
     return Record(seen, known, past - {seen.memory}, _lost(bounds, state, record, seen))
 
 
@@ -140,13 +174,19 @@ def _follows(rules: Rules, known: Marker, text: Marker) -> bool:
     """Whether a marker may come after the one that the client knows."""
     if text.memory == known.memory and not rules.older_marker_is_lost:
         return True
-    if text.floor > known.floor:  # Written later, as floors grow: `init --replace` may lower what was promised.
+    # Written later, as floors grow: `init --replace` may lower what was promised.
+    if text.floor > known.floor:
         return True
-    return text.floor == known.floor and text.max_ttl >= known.max_ttl and text.wait_ttl >= known.wait_ttl
+    return (
+        text.floor == known.floor
+        and text.max_ttl >= known.max_ttl
+        and text.wait_ttl >= known.wait_ttl
+    )
 
 
 def _lost(bounds: Memories, state: State, record: Record, seen: Seen) -> Loss:
-    """The wait that begins now; or when the blank was written, for a client that never trusted the node."""
+    """The wait that begins now; or when the blank was written, for a client that never trusted
+    the node."""
     text, before = seen.text, running(state)
     if record.trusted is None:
         if isinstance(text, Blank) and _current(seen):
@@ -169,18 +209,29 @@ def marks(bounds: Memories, state: State, index: int, node: int) -> Iterator[Mar
     text = seen.text
     if record.loss is None:
         if isinstance(text, Marker):  # The promise of rule 2.
-            yield Mark(index, node, text, seen.memory, text._replace(memory=seen.memory, run=seen.run))
+            yield Mark(
+                index, node, text, seen.memory, text._replace(memory=seen.memory, run=seen.run)
+            )
         return
     if client.founding and _founded_from(bounds, client, node):
         yield from _founds(bounds, client, index, node, seen)
     if bounds.blank and node != FAULTY:
-        return  # Nothing was ever lost there, so that to wait would end in the marker that founding ends in.
-    kin = [other.seen for place, other in enumerate(client.records) if place != node and other.seen and names(other.seen)]
+        # Nothing was ever lost there, so that to wait would end in the marker that founding ends
+        # in.
+        return
+    kin = [
+        other.seen
+        for place, other in enumerate(client.records)
+        if place != node and other.seen and names(other.seen)
+    ]
     blanked = isinstance(text, Blank) and _current(seen)
     if (text is not None or rules.marked_over_blank) and not blanked and (kin or bounds.blank):
-        # Over a marker too, so that all learn of the loss with their next vote. Who waits alone never sends it.
+        # Over a marker too, so that all learn of the loss with their next vote. Who waits alone
+        # never sends it.
         yield Mark(index, node, text, seen.memory, None)
-    if (blanked or isinstance(text, Marker) or not rules.marked_over_blank) and _waited(bounds, state, record.loss, kin):
+    if (blanked or isinstance(text, Marker) or not rules.marked_over_blank) and _waited(
+        bounds, state, record.loss, kin
+    ):
         told = [other.text for other in kin if isinstance(other.text, Marker)]
         if isinstance(text, Marker):
             told.append(text)
@@ -191,14 +242,22 @@ def marks(bounds: Memories, state: State, index: int, node: int) -> Iterator[Mar
             clock = state.now - (0 if rules.floor_by_others else state.nodes[node].lag)
             floor = max(floor, clock + AHEAD)
         elif rules.floor:
-            floor = max(floor, highest(state)) + 1  # Without tokens any number will do, if it grows as clocks do.
+            # Without tokens any number will do, if it grows as clocks do.
+            floor = max(floor, highest(state)) + 1
         largest = max([marker.max_ttl for marker in told], default=1)
         wait = max([record.loss.span, *[marker.wait_ttl for marker in told]])
-        yield Mark(index, node, text, seen.memory, Marker(seen.memory, seen.run, largest, wait, floor, text))
+        yield Mark(
+            index,
+            node,
+            text,
+            seen.memory,
+            Marker(seen.memory, seen.run, largest, wait, floor, text),
+        )
 
 
 def _waited(bounds: Memories, state: State, loss: Loss, kin: Sequence[Seen]) -> bool:
-    """Whether a quarantine is over, and enough of the others have told since it began what it must wait for."""
+    """Whether a quarantine is over, and enough of the others have told since it began what it
+    must wait for."""
     rules = bounds.rules
     if not rules.quarantine:
         return True
@@ -211,10 +270,17 @@ def _waited(bounds: Memories, state: State, loss: Loss, kin: Sequence[Seen]) -> 
 
 
 def _founds(bounds: Memories, client: Client, index: int, node: int, seen: Seen) -> Iterator[Mark]:
-    """The marker of a new cluster: first where the smallest memory is, and elsewhere once that one stands."""
+    """The marker of a new cluster: first where the smallest memory is, and elsewhere once that
+    one stands."""
     decided = client.records[bounds.smallest].admitted is not None
     if decided or node == bounds.smallest or not bounds.rules.founds_by_all:
-        yield Mark(index, node, seen.text, seen.memory, Marker(seen.memory, seen.run, written_over=seen.text))
+        yield Mark(
+            index,
+            node,
+            seen.text,
+            seen.memory,
+            Marker(seen.memory, seen.run, written_over=seen.text),
+        )
 
 
 def highest(state: State) -> int:
@@ -227,4 +293,12 @@ def votes(bounds: Memories, client: Client) -> bool:
     """Whether the client may ask for votes at all: it has seen a majority of the nodes marked."""
     if not bounds.rules.votes_by_majority or not bounds.blank:
         return True
-    return sum([r.trusted is not None or isinstance(r.seen and r.seen.text, Marker) for r in client.records]) >= NEEDED
+    return (
+        sum(
+            [
+                r.trusted is not None or isinstance(r.seen and r.seen.text, Marker)
+                for r in client.records
+            ]
+        )
+        >= NEEDED
+    )

@@ -1,4 +1,5 @@
-"""The scripts as far as memories go: what TAKE and MARK compare before they do anything, and what they then leave.
+"""The scripts as far as memories go: what TAKE and MARK compare before they do anything, and what
+they then leave.
 
 `tests/servers/test_model_memory_scripts.py` holds these functions to the shipped Lua.
 """
@@ -11,8 +12,8 @@ __all__ = ["MARKED", "REFUSED", "STANDS", "TAKEN", "mark", "remembers", "take"]
 
 REFUSED, TAKEN, OTHER = 3, 1, 0
 STANDS, MARKED = 0, 1
-"""What the scripts answer, as numbers: not the node that was admitted; taken; somebody else's or too small; and for MARK,
-another text stands; written."""
+"""What the scripts answer, as numbers: not the node that was admitted; taken; somebody else's or
+too small; and for MARK, another text stands; written."""
 
 
 def remembers(node: Node, memory: int, rules: Rules) -> bool:
@@ -24,12 +25,20 @@ def remembers(node: Node, memory: int, rules: Rules) -> bool:
     return node.memory == memory or (not rules.memory_by_name and node.prior == memory)
 
 
-def take(node: Node, text: Text, owner: int, ttl: int, token: int, clock: int, rules: Rules) -> tuple[Node, int]:
-    """`take.lua`, mode acquire, with the marker that the client was admitted by: the node afterwards, and the answer.
+def take(
+    node: Node, text: Text, owner: int, ttl: int, token: int, clock: int, rules: Rules
+) -> tuple[Node, int]:
+    """`take.lua`, mode acquire, with the marker that the client was admitted by: the node
+    afterwards, and the answer.
 
     *token*: 0 in a world without tokens. *clock*: the node's, in ticks.
     """
-    if text is None or node.text != text or not isinstance(text, Marker) or not remembers(node, text.memory, rules):
+    if (
+        text is None
+        or node.text != text
+        or not isinstance(text, Marker)
+        or not remembers(node, text.memory, rules)
+    ):
         return node, REFUSED
     if ttl > text.max_ttl:
         return node, OTHER
@@ -43,7 +52,8 @@ def take(node: Node, text: Text, owner: int, ttl: int, token: int, clock: int, r
 
 
 def mark(node: Node, request: Mark, stamp: int, rules: Rules) -> tuple[Text, int]:
-    """`mark.lua`: the text that stands afterwards, and the answer. *stamp*: what a blank is finished with."""
+    """`mark.lua`: the text that stands afterwards, and the answer. *stamp*: what a blank is
+    finished with."""
     if not remembers(node, request.memory, rules):
         return node.text, REFUSED
     if node.text != request.expected:
@@ -51,4 +61,6 @@ def mark(node: Node, request: Mark, stamp: int, rules: Rules) -> tuple[Text, int
     if request.text is not None:
         return request.text, MARKED
     memory = request.memory if rules.blank_names_memory else -1
-    return (Blank(memory, 0, stamp) if rules.blank_by_node else Blank(memory, request.client + 1, 0)), MARKED
+    return (
+        Blank(memory, 0, stamp) if rules.blank_by_node else Blank(memory, request.client + 1, 0)
+    ), MARKED

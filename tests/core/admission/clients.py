@@ -1,4 +1,5 @@
-"""Nodes, markers and clients of the admission tests, with every identity and every instant given by hand.
+"""Nodes, markers and clients of the admission tests, with every identity and every instant given by
+hand.
 
 The spans: a cluster's `max_ttl` of 60 s means 62.2 s of quarantine (drift, and a second).
 """
@@ -25,7 +26,13 @@ SILENT = Fault(FaultKind.UNREACHABLE, "refused the connection")
 def client_of(nodes: int, **settings: Any) -> Admission:
     """A client with a list of *nodes*, that asked at 0."""
     names = [f"n{node + 1}" for node in range(nodes)]
-    known: dict[str, Any] = {"ttl": 10.0, "max_ttl": None, "durable": None, "patience": PATIENCE, "nonce": lambda: NONCE}
+    known: dict[str, Any] = {
+        "ttl": 10.0,
+        "max_ttl": None,
+        "durable": None,
+        "patience": PATIENCE,
+        "nonce": lambda: NONCE,
+    }
     admission = Admission(names, **{**known, **settings})
     admission.asked(0.0)
     return admission
@@ -43,7 +50,12 @@ def renamed(node: int) -> Memory:
 
 def marker_of(node: int, size: int, **changes: Any) -> Marker:
     """The marker that belongs on a node."""
-    known: dict[str, Any] = {"memory": memory_of(node), "nodes": size, "max_ttl": 60.0, "since_us": 1}
+    known: dict[str, Any] = {
+        "memory": memory_of(node),
+        "nodes": size,
+        "max_ttl": 60.0,
+        "since_us": 1,
+    }
     return Marker(**{**known, **changes})
 
 
@@ -58,10 +70,15 @@ def us(at: float) -> int:
 
 
 def met(nodes: int, *, marker: dict[str, Any] | None = None, **settings: Any) -> Admission:
-    """A client that has met all its nodes at 0, each with its marker; *marker*: what all of those say besides."""
+    """A client that has met all its nodes at 0, each with its marker; *marker*: what all of
+    those say besides."""
     admission = client_of(nodes, **settings)
     for node in range(nodes):
-        admission.seen(node, identity_of(node, nodes, marker=marker_of(node, nodes, **(marker or {})).text()), 0.0)
+        admission.seen(
+            node,
+            identity_of(node, nodes, marker=marker_of(node, nodes, **(marker or {})).text()),
+            0.0,
+        )
     return admission
 
 
@@ -131,8 +148,11 @@ def flushed(node: int, nodes: int, **changes: Any) -> Identity:
     return identity_of(node, nodes, **{"marker": blank_of(memory), **changes})
 
 
-def fresh_client_sees(identity: Identity, *, at: float = 0.0, clock: float | None = None) -> Standing:
-    """What a client makes of n2 that meets it for the first time, with n1 and n3 as they should be."""
+def fresh_client_sees(
+    identity: Identity, *, at: float = 0.0, clock: float | None = None
+) -> Standing:
+    """What a client makes of n2 that meets it for the first time, with n1 and n3 as they should
+    be."""
     admission = client_of(3)
     for node in (0, 2):
         admission.seen(node, identity_of(node, 3, clock=WALL + at if clock is None else clock), at)

@@ -31,7 +31,8 @@ from tests.core.flows import identity_of
 
 
 def test_a_node_whose_marker_names_its_memory_is_admitted_at_once() -> None:
-    """Whatever its uptime; the standing carries the marker that every vote must show, and the memory that it is of."""
+    """Whatever its uptime; the standing carries the marker that every vote must show, and the
+    memory that it is of."""
     admission = met(3)
     admission.seen(1, identity_of(1, 3, uptime=-3598.0), 0.0)
     standing = admission.standing(1, 0.0)
@@ -42,7 +43,8 @@ def test_a_node_whose_marker_names_its_memory_is_admitted_at_once() -> None:
 
 
 def test_nothing_is_known_of_a_node_before_all_were_asked() -> None:
-    """Which cluster id is common, only all nodes together can tell; but a silent one is not waited for for ever."""
+    """Which cluster id is common, only all nodes together can tell; but a silent one is not
+    waited for for ever."""
     admission = client_of(3)
     for node in (0, 1):
         admission.seen(node, identity_of(node, 3), 0.1)
@@ -71,7 +73,8 @@ def test_a_failure_is_forgotten_when_the_node_answers() -> None:
 
 @pytest.mark.parametrize(("nodes", "needed"), [(1, 1), (3, 2), (5, 3)])
 def test_nobody_votes_before_a_majority_has_shown_a_marker(nodes: int, needed: int) -> None:
-    """While a cluster is founded: should its first node forget then, all would look new again, and be founded anew."""
+    """While a cluster is founded: should its first node forget then, all would look new again,
+    and be founded anew."""
     admission = client_of(nodes)
     for node in range(needed):
         for other in range(node, nodes):
@@ -80,7 +83,10 @@ def test_nobody_votes_before_a_majority_has_shown_a_marker(nodes: int, needed: i
             standing = admission.standing(0, 1.0)
             assert standing.state is State.UNKNOWN
             assert standing.fault is not None
-            assert standing.fault.detail == "is not asked before a majority of the nodes has shown a marker"
+            assert (
+                standing.fault.detail
+                == "is not asked before a majority of the nodes has shown a marker"
+            )
         admission.seen(node, identity_of(node, nodes), 1.0)
     assert admission.standing(0, 1.0).state is State.ADMITTED
     for node in range(1, nodes):
@@ -109,7 +115,10 @@ def test_a_durable_node_gets_a_marker_for_its_new_run_at_once() -> None:
     admission = met(3, marker=said)
     old = marker_of(1, 3, **said)
     admission.seen(1, restarted(1, 3, marker=old.text()), 5.0)
-    assert written(admission.standing(1, 5.0).mark) == (old.text(), replace(old, memory=memory_of(1, "b")))
+    assert written(admission.standing(1, 5.0).mark) == (
+        old.text(),
+        replace(old, memory=memory_of(1, "b")),
+    )
     assert obey(admission, 1, 5.0).state is State.ADMITTED
 
 
@@ -123,7 +132,8 @@ def test_a_durable_cluster_does_not_trust_a_promoted_replica(promised_at: str) -
 
 
 def test_a_durable_node_with_the_marker_of_another_one_has_a_copy_and_not_its_data() -> None:
-    """It was made a replica, promoted and restarted; the server forgot that, and the copy names the node it came from."""
+    """It was made a replica, promoted and restarted; the server forgot that, and the copy names
+    the node it came from."""
     admission = met(3, marker={"durable": True})
     copy = marker_of(0, 3, durable=True).text()
     admission.seen(1, restarted(1, 3, marker=copy, uptime=5000.0), 5.0)
@@ -136,10 +146,13 @@ def test_a_durable_node_with_the_marker_of_another_one_has_a_copy_and_not_its_da
 
 
 def test_a_copy_of_a_durable_node_is_known_while_that_node_is_down() -> None:
-    """A standby of a node that died is put behind another one's name: what the dead node told before still tells the copy."""
+    """A standby of a node that died is put behind another one's name: what the dead node told
+    before still tells the copy."""
     admission = met(3, marker={"durable": True})
     admission.failed(0, SILENT)
-    admission.seen(1, restarted(1, 3, marker=marker_of(0, 3, durable=True).text(), uptime=5000.0), 5.0)
+    admission.seen(
+        1, restarted(1, 3, marker=marker_of(0, 3, durable=True).text(), uptime=5000.0), 5.0
+    )
     assert quarantined(admission.standing(1, 5.0)) == pytest.approx(5.0 + SPAN)
 
 
@@ -151,12 +164,16 @@ def test_a_durable_node_without_a_marker_has_forgotten() -> None:
 
 
 def test_a_new_replication_id_costs_nothing_where_no_node_is_ever_a_replica() -> None:
-    """A backup came: same run, same data, and the marker is brought up to date by compare-and-set; on all nodes at once."""
+    """A backup came: same run, same data, and the marker is brought up to date by
+    compare-and-set; on all nodes at once."""
     admission = met(3, marker={"never_replicas": True, "floor": 7})
     for node in range(3):
         old = marker_of(node, 3, never_replicas=True, floor=7)
         admission.seen(node, identity_of(node, 3, memory=renamed(node), marker=old.text()), 5.0)
-        assert written(admission.standing(node, 5.0).mark) == (old.text(), replace(old, memory=renamed(node)))
+        assert written(admission.standing(node, 5.0).mark) == (
+            old.text(),
+            replace(old, memory=renamed(node)),
+        )
     for node in range(3):
         assert obey(admission, node, 5.0).state is State.ADMITTED
 
@@ -184,7 +201,9 @@ def test_a_counter_that_was_reset_is_written_down() -> None:
 
 
 @pytest.mark.parametrize(("run_id", "promoted_at"), [("run-2", "-1"), ("run-2:77", "77")])
-def test_a_marker_of_the_former_format_is_brought_up_to_date_at_once(run_id: str, promoted_at: str) -> None:
+def test_a_marker_of_the_former_format_is_brought_up_to_date_at_once(
+    run_id: str, promoted_at: str
+) -> None:
     """What it promised goes on; it named the run, and the promotion in it."""
     admission = met(3)
     old = f"redlock1 {run_id} 3 60000 0 123 -"
@@ -192,10 +211,15 @@ def test_a_marker_of_the_former_format_is_brought_up_to_date_at_once(run_id: str
     for node in (0, 2):
         fresh.seen(node, identity_of(node, 3), 0.0)
     fresh.seen(1, identity_of(1, 3, marker=old, promoted_at=promoted_at), 0.0)
-    assert written(fresh.standing(1, 0.0).mark) == (old, marker_of(1, 3, floor=123, since_us=us(0.0)))
+    assert written(fresh.standing(1, 0.0).mark) == (
+        old,
+        marker_of(1, 3, floor=123, since_us=us(0.0)),
+    )
     assert obey(fresh, 1, 0.0).state is State.ADMITTED
     admission.seen(1, identity_of(1, 3, marker=old, promoted_at=promoted_at), 1.0)
-    assert quarantined(admission.standing(1, 1.0)) is not None, "who knew today's format does not go back"
+    assert quarantined(admission.standing(1, 1.0)) is not None, (
+        "who knew today's format does not go back"
+    )
 
 
 @pytest.mark.parametrize("run_id", ["run-2", "run-2:78", "run-1"])

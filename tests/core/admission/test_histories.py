@@ -15,7 +15,8 @@ from tests.core.flows import identity_of
 
 
 class Server:
-    """A real node's data and memory: what it is called, its marker, its clock, and when it last forgot locks.
+    """A real node's data and memory: what it is called, its marker, its clock, and when it last
+    forgot locks.
 
     It has some while it is marked for the memory that it has.
     """
@@ -27,7 +28,9 @@ class Server:
         self.snapshot = self.marker
 
     def identity(self, at: float) -> Identity:
-        return identity_of(1, 3, memory=self.memory, marker=self.marker, uptime=at - self.started, clock=WALL + at)
+        return identity_of(
+            1, 3, memory=self.memory, marker=self.marker, uptime=at - self.started, clock=WALL + at
+        )
 
     def restart(self, at: float) -> None:
         """From the snapshot on its disk."""
@@ -36,7 +39,8 @@ class Server:
         self.marker = self.snapshot
 
     def promote(self, at: float) -> None:
-        """Demoted, given its own old data back, and promoted; the server has forgotten that it was."""
+        """Demoted, given its own old data back, and promoted; the server has forgotten that it
+        was."""
         self.forget(at)
         self.memory = Memory(self.memory.run_id, f"repl{next(self.runs)}")
 
@@ -63,7 +67,19 @@ class Server:
 
 HISTORIES = st.lists(
     st.tuples(
-        st.sampled_from(["look", "look", "look", "restart", "flush", "promote", "save", "lose sight", "new client"]),
+        st.sampled_from(
+            [
+                "look",
+                "look",
+                "look",
+                "restart",
+                "flush",
+                "promote",
+                "save",
+                "lose sight",
+                "new client",
+            ]
+        ),
         st.integers(0, 1),
         st.sampled_from([0.01, 1.0, 30.0, 62.3]) | st.floats(0.01, 65.0),
     ),
@@ -71,21 +87,39 @@ HISTORIES = st.lists(
 )
 
 
-TWICE = [("flush", 0, 1.0), ("look", 0, 0.01), ("look", 1, 1.0), ("look", 0, 62.3), ("flush", 0, 0.01), ("look", 1, 0.01)]
-"""One client's quarantine ends and the node votes; it is flushed again before the other client's quarantine ends."""
+TWICE = [
+    ("flush", 0, 1.0),
+    ("look", 0, 0.01),
+    ("look", 1, 1.0),
+    ("look", 0, 62.3),
+    ("flush", 0, 0.01),
+    ("look", 1, 0.01),
+]
+"""One client's quarantine ends and the node votes; it is flushed again before the other client's
+quarantine ends."""
 OLD_BLANK = [
-    *[("flush", 0, 1.0), ("look", 0, 0.01), ("save", 0, 1.0), ("look", 0, 62.3), ("restart", 0, 100.0)],
+    *[
+        ("flush", 0, 1.0),
+        ("look", 0, 0.01),
+        ("save", 0, 1.0),
+        ("look", 0, 62.3),
+        ("restart", 0, 100.0),
+    ],
     *[("new client", 0, 0.01), ("look", 0, 0.01)],
 ]
-"""A snapshot was taken while a blank stood; the node was marked and used since, and restarts from it."""
+"""A snapshot was taken while a blank stood; the node was marked and used since, and restarts
+from it."""
 
 
 @settings(max_examples=300, deadline=None)
 @given(HISTORIES)
 @example(TWICE)
 @example(OLD_BLANK)
-def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history: list[tuple[str, int, float]]) -> None:
-    """Whatever happens to the node, and whichever client looks when: votes come a max_ttl after the last loss, or later."""
+def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(
+    history: list[tuple[str, int, float]],
+) -> None:
+    """Whatever happens to the node, and whichever client looks when: votes come a max_ttl after
+    the last loss, or later."""
 
     def meet(at: float) -> Admission:
         admission = client_of(3, nonce=lambda: f"{next(nonces)}")
@@ -115,7 +149,11 @@ def test_no_history_lets_a_node_vote_while_a_lock_it_forgot_can_be_valid(history
                     admission.marked(1, standing.mark, stands, at)
                 standing = admission.standing(1, at)
             # What take.lua looks at besides.
-            if standing.state is State.ADMITTED and standing.marker == server.marker and standing.memory == server.memory:
+            if (
+                standing.state is State.ADMITTED
+                and standing.marker == server.marker
+                and standing.memory == server.memory
+            ):
                 assert at >= server.forgot + 60.0
                 marker = Marker.parse(server.marker)
                 assert marker is not None

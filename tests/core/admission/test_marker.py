@@ -14,7 +14,10 @@ from tests.core.admission.clients import client_of, marker_of, met, refused, sta
 from tests.core.flows import identity_of
 
 
-@pytest.mark.parametrize(("stated", "reason"), [(3, "of 3 nodes, and this list has 5"), (6, "of 6 nodes, and this list has 5")])
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [(3, "of 3 nodes, and this list has 5"), (6, "of 6 nodes, and this list has 5")],
+)
 def test_a_list_of_another_length_is_refused(stated: int, reason: str) -> None:
     """Three of five nodes and all five have disjoint majorities."""
     admission = met(5, marker={"nodes": stated})
@@ -28,14 +31,19 @@ def test_a_node_of_another_cluster_is_refused_and_both_ids_are_named() -> None:
     admission = met(5, marker={"cluster": "blue"})
     admission.seen(4, identity_of(4, 5, marker=marker_of(4, 5, cluster="green").text()), 0.0)
     assert states(admission, 1.0) == [State.ADMITTED] * 4 + [State.REFUSED]
-    assert refused(admission.standing(4, 1.0)) == "belongs to cluster 'green', and the others to 'blue'"
+    assert (
+        refused(admission.standing(4, 1.0))
+        == "belongs to cluster 'green', and the others to 'blue'"
+    )
 
 
 def test_a_list_of_two_clusters_never_gets_a_majority_of_both() -> None:
     """Of 2 + 2 nodes only one half may vote, and that is no majority of 4."""
     admission = met(4, marker={"cluster": "blue"})
     for node in (2, 3):
-        admission.seen(node, identity_of(node, 4, marker=marker_of(node, 4, cluster="green").text()), 0.0)
+        admission.seen(
+            node, identity_of(node, 4, marker=marker_of(node, 4, cluster="green").text()), 0.0
+        )
     assert states(admission, 1.0).count(State.ADMITTED) < majority(4)
     assert admission.out_of_reach(1.0) is not None
 
@@ -55,10 +63,15 @@ def test_max_ttl_and_durable_are_the_clusters_and_none_adopts_them() -> None:
     [
         ({"max_ttl": 10.0}, "belongs to a cluster with max_ttl=60, and max_ttl=10 was asked for"),
         ({"max_ttl": 61.0}, "belongs to a cluster with max_ttl=60, and max_ttl=61 was asked for"),
-        ({"durable": True}, "belongs to a cluster with durable=False, and durable=True was asked for"),
+        (
+            {"durable": True},
+            "belongs to a cluster with durable=False, and durable=True was asked for",
+        ),
     ],
 )
-def test_a_client_that_insists_on_something_else_is_refused(insisted: dict[str, Any], reason: str) -> None:
+def test_a_client_that_insists_on_something_else_is_refused(
+    insisted: dict[str, Any], reason: str
+) -> None:
     """With a max_ttl per client, one would let a node vote before another's lock has ended."""
     admission = met(3, **insisted)
     assert refused(admission.standing(0, 1.0)) == reason
@@ -96,12 +109,22 @@ def test_a_marker_that_cannot_be_read_is_refused_and_left_alone(text: str) -> No
 @given(st.integers(1, 7), st.data())
 def test_max_ttl_is_the_longest_that_a_majority_accepts(nodes: int, data: st.DataObject) -> None:
     """Against trying every stated value; the caller's own while fewer than a majority are known."""
-    stated = data.draw(st.lists(st.one_of(st.none(), st.sampled_from([5.0, 60.0, 300.0, 600.0])), min_size=nodes, max_size=nodes))
+    stated = data.draw(
+        st.lists(
+            st.one_of(st.none(), st.sampled_from([5.0, 60.0, 300.0, 600.0])),
+            min_size=nodes,
+            max_size=nodes,
+        )
+    )
     own = data.draw(st.sampled_from([None, 60.0]))
     admission = client_of(nodes, max_ttl=own)
     for node, max_ttl in enumerate(stated):
         if max_ttl is not None:
-            admission.seen(node, identity_of(node, nodes, marker=marker_of(node, nodes, max_ttl=max_ttl).text()), 0.0)
+            admission.seen(
+                node,
+                identity_of(node, nodes, marker=marker_of(node, nodes, max_ttl=max_ttl).text()),
+                0.0,
+            )
     known = [max_ttl for max_ttl in stated if max_ttl is not None]
     accepted = [ttl for ttl in known if sum(max_ttl >= ttl for max_ttl in known) > nodes / 2]
     assert admission.max_ttl() == max(accepted, default=own)
@@ -109,11 +132,21 @@ def test_max_ttl_is_the_longest_that_a_majority_accepts(nodes: int, data: st.Dat
 
 @pytest.mark.parametrize(
     ("stated", "accepted"),
-    [([60.0, 60.0, 300.0], 60.0), ([60.0, 300.0, 300.0], 300.0), ([60.0, 300.0], 60.0), ([300.0], None), ([], None)],
+    [
+        ([60.0, 60.0, 300.0], 60.0),
+        ([60.0, 300.0, 300.0], 300.0),
+        ([60.0, 300.0], 60.0),
+        ([300.0], None),
+        ([], None),
+    ],
 )
-def test_a_ttl_that_only_a_minority_accepts_is_not_the_clusters(stated: list[float], accepted: float | None) -> None:
+def test_a_ttl_that_only_a_minority_accepts_is_not_the_clusters(
+    stated: list[float], accepted: float | None
+) -> None:
     """Raising `max_ttl` is under way on one of three nodes."""
     admission = client_of(3)
     for node, max_ttl in enumerate(stated):
-        admission.seen(node, identity_of(node, 3, marker=marker_of(node, 3, max_ttl=max_ttl).text()), 0.0)
+        admission.seen(
+            node, identity_of(node, 3, marker=marker_of(node, 3, max_ttl=max_ttl).text()), 0.0
+        )
     assert admission.max_ttl() == accepted

@@ -22,7 +22,15 @@ from redlock.core.identity import Blank, Identity, Marker, Memory, is_blank
     st.from_regex(r"[a-z-]{1,10}", fullmatch=True),
 )
 def test_a_marker_is_read_as_it_was_written(
-    run: str, nodes: int, max_ttl_ms: int, more_ms: int, durable: bool, never: bool, floor: int, evicted: int, cluster: str
+    run: str,
+    nodes: int,
+    max_ttl_ms: int,
+    more_ms: int,
+    durable: bool,
+    never: bool,
+    floor: int,
+    evicted: int,
+    cluster: str,
 ) -> None:
     """Text and back, to the millisecond."""
     marker = Marker(
@@ -44,7 +52,12 @@ def test_a_marker_is_read_as_it_was_written(
 @given(st.text())
 def test_no_text_makes_reading_a_marker_fail(text: str) -> None:
     """A key that somebody else wrote is no marker of ours, and no crash."""
-    for words in (text, f"redlock1 {text}", f"redlock2 {text}", f"redlock2 r 60000 0 {text} run 60000 3 0 - -"):
+    for words in (
+        text,
+        f"redlock1 {text}",
+        f"redlock2 {text}",
+        f"redlock2 r 60000 0 {text} run 60000 3 0 - -",
+    ):
         marker = Marker.parse(words)
         assert marker is None or isinstance(marker, Marker)
     for words in (text, f"redlock2 blank {text}", f"redlock2 blank 1 {text} r n"):
@@ -67,7 +80,19 @@ def test_an_identity_is_read_from_info() -> None:
         "evicted_keys": "12",
     }
     identity = Identity.parse(info, "m", 12.5)
-    assert identity == Identity(Memory("abc", "def"), "master", False, False, "noeviction", -3598.0, "9.1.2", "m", 12.5, "-1", 12)
+    assert identity == Identity(
+        Memory("abc", "def"),
+        "master",
+        False,
+        False,
+        "noeviction",
+        -3598.0,
+        "9.1.2",
+        "m",
+        12.5,
+        "-1",
+        12,
+    )
     assert identity.unfit is None
     assert Identity.parse({**info, "uptime_in_seconds": "?"}, "").uptime == 0.0
     assert Identity.parse({**info, "evicted_keys": "many"}, "").evicted == 0
@@ -79,7 +104,12 @@ def test_an_identity_is_read_from_info() -> None:
 @pytest.mark.parametrize("missing", ["run_id", "master_replid", "role", "maxmemory_policy"])
 def test_an_identity_that_does_not_tell_is_unfit(missing: str) -> None:
     """What a node hides, perhaps behind a proxy, is not assumed in its favour."""
-    info = {"run_id": "abc", "master_replid": "def", "role": "master", "maxmemory_policy": "noeviction"}
+    info = {
+        "run_id": "abc",
+        "master_replid": "def",
+        "role": "master",
+        "maxmemory_policy": "noeviction",
+    }
     assert Identity.parse(info, "").unfit is None
     del info[missing]
     assert Identity.parse(info, "").unfit is not None

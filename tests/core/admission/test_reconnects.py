@@ -30,7 +30,8 @@ def test_a_reconnect_to_the_same_memory_and_marker_is_admitted_at_once() -> None
 
 
 def test_changes_grows_with_everything_that_may_change_a_standing() -> None:
-    """Every vote is written as of the newest; a look that finds all as it was makes no vote wait."""
+    """Every vote is written as of the newest; a look that finds all as it was makes no vote
+    wait."""
     admission = client_of(3)
     told = [admission.changes]
     admission.seen(0, identity_of(0, 3), 0.0)
@@ -42,13 +43,21 @@ def test_changes_grows_with_everything_that_may_change_a_standing() -> None:
     before = admission.changes
     admission.seen(1, identity_of(1, 3, uptime=1001.0, clock=WALL + 1.0), 1.0)
     assert admission.changes == before
-    for change in ({"policy": "allkeys-lru"}, {"evicted": 1}, {"role": "slave"}, {"memory": renamed(1)}, {"marker": ""}):
+    for change in (
+        {"policy": "allkeys-lru"},
+        {"evicted": 1},
+        {"role": "slave"},
+        {"memory": renamed(1)},
+        {"marker": ""},
+    ):
         admission.seen(1, identity_of(1, 3, **change), 2.0)
         assert admission.changes > before
         before = admission.changes
 
 
-def test_an_eviction_policy_that_is_set_at_run_time_costs_the_vote_and_what_was_evicted_the_wait() -> None:
+def test_an_eviction_policy_that_is_set_at_run_time_costs_the_vote_and_what_was_evicted_the_wait() -> (
+    None
+):
     """Refused while the policy stands; a lock may be among the keys that went."""
     admission = met(3)
     admission.seen(1, identity_of(1, 3, policy="allkeys-lru", evicted=3), 5.0)

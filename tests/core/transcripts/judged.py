@@ -38,21 +38,32 @@ def said(play: Play, request: Request) -> Kind | None:
 
 def may_be_held(play: Play, owner: str) -> set[int]:
     """Nodes that were sent a TAKE of *owner* and did not say that the lock is somebody else's."""
-    return {request.node for request in takes(play, owner) if request.written and said(play, request) is not Kind.BUSY}
+    return {
+        request.node
+        for request in takes(play, owner)
+        if request.written and said(play, request) is not Kind.BUSY
+    }
 
 
 def check_given_back(play: Play, owner: str) -> None:
-    """Released with its largest token on every node that may hold it, and never taken there behind its release."""
+    """Released with its largest token on every node that may hold it, and never taken there
+    behind its release."""
     requests = list(play.sent)
     mine, freed = takes(play, owner), released(play, owner)
     assert may_be_held(play, owner) <= freed.keys(), f"{owner} was not given back everywhere"
     token = max(take.token for take in mine.values())
-    assert all(requests[place].command.args[1] == token for places in freed.values() for place in places)
+    assert all(
+        requests[place].command.args[1] == token for places in freed.values() for place in places
+    )
     for request in mine:
         if request.written and request.node in freed:
-            assert requests.index(request) < freed[request.node][0], f"{owner} was taken behind its release"
+            assert requests.index(request) < freed[request.node][0], (
+                f"{owner} was taken behind its release"
+            )
         if play.holding is None or play.holding.owner != owner:
-            assert request.not_after == NEVER, f"{owner} may be taken again behind its release, by a server that lost the script"
+            assert request.not_after == NEVER, (
+                f"{owner} may be taken again behind its release, by a server that lost the script"
+            )
 
 
 def check_nothing_follows(play: Play) -> None:
@@ -64,10 +75,13 @@ def check_nothing_follows(play: Play) -> None:
 
 
 def check_grant(play: Play, ttl: float, drift_factor: float) -> None:
-    """A majority granted this very token, and the validity counts from before the first of them was asked."""
+    """A majority granted this very token, and the validity counts from before the first of them
+    was asked."""
     lease = play.holding
     assert lease is not None
-    round = [request for request, take in takes(play, lease.owner).items() if take.token == lease.token]
+    round = [
+        request for request, take in takes(play, lease.owner).items() if take.token == lease.token
+    ]
     grants = {request.node for request in round if said(play, request) is Kind.GRANTED}
     assert len(grants) > len(play.cluster.names) / 2
     began_at = min(play.sent[request] for request in round)
@@ -79,7 +93,9 @@ def check_grant(play: Play, ttl: float, drift_factor: float) -> None:
 def check_manners(play: Play, ttl: float) -> None:
     """Owners, tokens, rounds, times and looks of all tries of a play."""
     requests = list(play.sent)
-    assert [take.owner for take in takes(play).values()] == sorted(take.owner for take in takes(play).values())
+    assert [take.owner for take in takes(play).values()] == sorted(
+        take.owner for take in takes(play).values()
+    )
     for number, owner in enumerate(owners(play)):
         mine = takes(play, owner)
         first = next(iter(mine))
@@ -93,6 +109,14 @@ def check_manners(play: Play, ttl: float) -> None:
         assert all(asked.count(question) <= 2 for question in asked)
         if number:
             before = requests[: requests.index(first)]
-            look = next(request.command for request in reversed(before) if isinstance(request.command, Canvass))
-            free = {request.node for request in before if request.command is look and said(play, request) is Kind.FREE}
+            look = next(
+                request.command
+                for request in reversed(before)
+                if isinstance(request.command, Canvass)
+            )
+            free = {
+                request.node
+                for request in before
+                if request.command is look and said(play, request) is Kind.FREE
+            }
             assert len(free) > len(play.cluster.names) / 2, "tried while no majority looked free"

@@ -14,7 +14,8 @@ from tests.core.transcripts.judged import check_given_back, check_nothing_follow
 
 
 def test_a_cancelled_try_is_released_by_its_last_requests() -> None:
-    """Every node that may have executed a TAKE, with the script's text, because nobody will read an answer."""
+    """Every node that may have executed a TAKE, with the script's text, because nobody will read
+    an answer."""
     check("""
         3 nodes
         0.000 acquire
@@ -135,7 +136,9 @@ def test_an_interrupt_is_answered_like_a_cancel() -> None:
     course = play.acquire()
     wait = course.flow.throw(KeyboardInterrupt())
     assert wait.until == NEVER
-    assert [(request.node, type(request.command)) for request in wait.send] == [(node, Free) for node in range(3)]
+    assert [(request.node, type(request.command)) for request in wait.send] == [
+        (node, Free) for node in range(3)
+    ]
     with pytest.raises(KeyboardInterrupt):
         next(course.flow)
 
@@ -149,7 +152,8 @@ def test_a_flow_that_is_dropped_goes_quietly() -> None:
 
 
 def test_a_lease_whose_caller_went_away_is_given_back_unattended() -> None:
-    """The cancel came between the winning vote and the caller: every node that may hold it, and never twice."""
+    """The cancel came between the winning vote and the caller: every node that may hold it, and
+    never twice."""
     play = Play(3)
     play.dialling(2)
     play.acquire()
@@ -159,10 +163,18 @@ def test_a_lease_whose_caller_went_away_is_given_back_unattended() -> None:
     assert lease is not None
     releases = abandon(play.cluster, lease, play.now)
     assert [request.node for request in releases] == [0, 1]
-    assert all(request.command.words()[0] == "EVAL" and request.not_after == float("inf") for request in releases)
+    assert all(
+        request.command.words()[0] == "EVAL" and request.not_after == float("inf")
+        for request in releases
+    )
     assert (lease.status, lease.held(play.now)) == (Status.RELEASED, False)
-    # Whoever listens was told of the grant, and must be told of its end: a history would show it beside the next holder.
-    told = [(type(record), record.at) for record in play.records if isinstance(record, LeaseGranted | LeaseReleasing)]
+    # Whoever listens was told of the grant, and must be told of its end: a history would show it
+    # beside the next holder.
+    told = [
+        (type(record), record.at)
+        for record in play.records
+        if isinstance(record, LeaseGranted | LeaseReleasing)
+    ]
     assert told == [(LeaseGranted, play.now), (LeaseReleasing, play.now)]
     assert play.release().value is False
     abandon(play.cluster, lease, play.now)
@@ -171,7 +183,8 @@ def test_a_lease_whose_caller_went_away_is_given_back_unattended() -> None:
 
 @pytest.mark.parametrize("step", range(2, len(STORY.strip().splitlines()) + 1))
 def test_a_cancel_at_any_wait_leaves_nothing_behind(step: int) -> None:
-    """The same story, cut after every line: whatever may have executed a TAKE has its release by then, or gets it last."""
+    """The same story, cut after every line: whatever may have executed a TAKE has its release by
+    then, or gets it last."""
     play, _ = replay(STORY, until=step)
     course = play.courses[0]
     assert not course.done
@@ -181,7 +194,9 @@ def test_a_cancel_at_any_wait_leaves_nothing_behind(step: int) -> None:
     for owner in owners(play):
         check_given_back(play, owner)
     releases = list(play.sent)[before:]
-    assert all(isinstance(request.command, Free) and request.command.unattended for request in releases)
+    assert all(
+        isinstance(request.command, Free) and request.command.unattended for request in releases
+    )
     if releases:
         last = course.waits[-1]
         assert (last.until, set(last.send)) == (NEVER, set(releases))

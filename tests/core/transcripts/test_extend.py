@@ -1,4 +1,5 @@
-"""The flow of an extension as transcripts: when it moves the deadline, and when it loses the lease."""
+"""The flow of an extension as transcripts: when it moves the deadline, and when it loses the
+lease."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def test_an_extension_of_a_lease_that_ended_sends_nothing() -> None:
 
 
 def test_an_extension_that_a_majority_denies_loses_the_lease_at_once() -> None:
-    """Somebody else holds the lock there, or somebody newer has been: no majority can ever confirm again."""
+    """Somebody else holds the lock there, or somebody newer has been: no majority can ever
+    confirm again."""
     check("""
         3 nodes
         0.000 acquire

@@ -1,4 +1,5 @@
-"""The flow of one try as transcripts: what was not won is given back, wherever a TAKE may have been executed."""
+"""The flow of one try as transcripts: what was not won is given back, wherever a TAKE may have
+been executed."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from tests.core.flows import check
 
 
 def test_a_release_goes_to_all_nodes_that_may_have_executed_a_take() -> None:
-    """To those that granted, found the token too small, failed or were silent; not to one that said somebody else holds it."""
+    """To those that granted, found the token too small, failed or were silent; not to one that
+    said somebody else holds it."""
     check("""
         7 nodes
         0.000 acquire once
@@ -75,7 +77,8 @@ def test_a_node_that_answered_busy_only_when_asked_again_is_released_too() -> No
 
 
 def test_what_was_not_written_is_withdrawn_and_needs_no_release() -> None:
-    """Nodes 4 and 5 are being dialled. When they are connected, the try is over: nothing of it may reach them."""
+    """Nodes 4 and 5 are being dialled. When they are connected, the try is over: nothing of it
+    may reach them."""
     check("""
         5 nodes
         0.000 4 5 dialling
@@ -128,7 +131,8 @@ def test_a_request_is_never_written_after_its_time() -> None:
 
 
 def test_a_lost_connection_is_asked_again_once() -> None:
-    """A server that closes idle connections must not cost the first acquire of the day its majority."""
+    """A server that closes idle connections must not cost the first acquire of the day its
+    majority."""
     check("""
         3 nodes
         0.000 acquire

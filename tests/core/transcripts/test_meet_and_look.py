@@ -1,4 +1,5 @@
-"""The flows of the first meeting and of a look as transcripts: who is waited for, and which list is refused."""
+"""The flows of the first meeting and of a look as transcripts: who is waited for, and which list
+is refused."""
 
 from __future__ import annotations
 

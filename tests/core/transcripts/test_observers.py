@@ -7,7 +7,8 @@ from tests.core.flows import check
 
 
 def test_every_step_is_told_in_order() -> None:
-    """The history that a checker judges: tries, grant, renewal, release, each with owner, token and instants."""
+    """The history that a checker judges: tries, grant, renewal, release, each with owner, token
+    and instants."""
     play = check("""
         3 nodes
         0.000 3 dead

@@ -211,7 +211,8 @@ def test_a_proposal_after_our_own_release_is_past_its_poison() -> None:
 
 @pytest.mark.parametrize("lost", [False, True], ids=["held", "lost before, as by a close"])
 def test_a_release_revokes_the_extensions_under_way(lost: bool) -> None:
-    """Whoever lost the script may not put the lock back behind its release: neither what was written nor what waits is sent."""
+    """Whoever lost the script may not put the lock back behind its release: neither what was
+    written nor what waits is sent."""
     play = Play(3)
     play.acquire()
     for node in range(3):

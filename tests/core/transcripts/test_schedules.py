@@ -1,4 +1,5 @@
-"""The flows under schedules that nobody wrote: whatever happens in whatever order, their rules hold."""
+"""The flows under schedules that nobody wrote: whatever happens in whatever order, their rules
+hold."""
 
 from __future__ import annotations
 
@@ -25,7 +26,17 @@ WORDS = {
     Canvass: ["free", "free", "free", "busy", "stranger"],
     Free: ["freed", "others"],
 }
-EVENTS = ["answer"] * 10 + ["lost", "lost", "error", "tick", "tick", "twice", "dialling", "connected", "dead"]
+EVENTS = ["answer"] * 10 + [
+    "lost",
+    "lost",
+    "error",
+    "tick",
+    "tick",
+    "twice",
+    "dialling",
+    "connected",
+    "dead",
+]
 HOLDING = ["extend", "extend", "extend", "verify", "release", "limit", "nearly over", "over"]
 Step = tuple[str, int, int, float]
 
@@ -33,7 +44,11 @@ Step = tuple[str, int, int, float]
 def steps(what: list[str]) -> st.SearchStrategy[list[Step]]:
     """What happens, to which node, with which of several words, and after how long."""
     pauses = st.sampled_from([0.0, 0.0, 0.001, 0.001, 0.02, 0.3, 12.0])
-    return st.lists(st.tuples(st.sampled_from(what), st.integers(0, 4), st.integers(0, 5), pauses), min_size=8, max_size=40)
+    return st.lists(
+        st.tuples(st.sampled_from(what), st.integers(0, 4), st.integers(0, 5), pauses),
+        min_size=8,
+        max_size=40,
+    )
 
 
 def happen(play: Play, what: str, node: int, which: int) -> None:
@@ -44,7 +59,9 @@ def happen(play: Play, what: str, node: int, which: int) -> None:
         words = WORDS[type(asked)]
         word = words[which % len(words)]
         fence = getattr(asked, "token", 7) + which
-        play.answer(node, word, **({"fence": str(fence)} if word in ("behind", "busy", "free") else {}))
+        play.answer(
+            node, word, **({"fence": str(fence)} if word in ("behind", "busy", "free") else {})
+        )
     elif what == "lost" or (what == "error" and asked is not None):
         play.fail(node, what)
     elif what == "tick":
@@ -59,11 +76,19 @@ def happen(play: Play, what: str, node: int, which: int) -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(1, 5), st.sampled_from([1.0, 10.0]), st.sets(st.integers(0, 4)), steps(EVENTS), st.booleans(), st.booleans())
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1.0, 10.0]),
+    st.sets(st.integers(0, 4)),
+    steps(EVENTS),
+    st.booleans(),
+    st.booleans(),
+)
 def test_no_schedule_of_an_acquire_breaks_a_rule(
     nodes: int, ttl: float, unconnected: set[int], events: list[Step], cancel: bool, keeps: bool
 ) -> None:
-    """Whatever the nodes answer, and whenever: a majority or no lease, nothing left behind, and good manners."""
+    """Whatever the nodes answer, and whenever: a majority or no lease, nothing left behind, and
+    good manners."""
     play = Play(nodes, ttl=ttl, keeps=keeps)
     for node in unconnected:
         play.dialling(node % nodes)
@@ -89,8 +114,11 @@ def test_no_schedule_of_an_acquire_breaks_a_rule(
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(1, 5), steps(EVENTS + HOLDING * 2), st.booleans())
-def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: list[Step], keeps: bool) -> None:
-    """The deadline is one that a majority confirmed before the old one was over; it never moves back, and an end is an end."""
+def test_no_schedule_of_extensions_moves_a_deadline_too_far(
+    nodes: int, events: list[Step], keeps: bool
+) -> None:
+    """The deadline is one that a majority confirmed before the old one was over; it never moves
+    back, and an end is an end."""
     play = Play(nodes, ttl=1.0, keeps=keeps)
     play.acquire()
     for node in range(nodes):
@@ -119,11 +147,22 @@ def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: 
         else:
             known = len(play.heard)
             happen(play, what, node, which)
-            if len(play.heard) > known and isinstance(asked, Take) and said(play, list(play.heard)[-1]) is Kind.GRANTED:
+            if (
+                len(play.heard) > known
+                and isinstance(asked, Take)
+                and said(play, list(play.heard)[-1]) is Kind.GRANTED
+            ):
                 votes = confirmed.setdefault(asked, set())
                 votes.add(node % nodes)
-                if len(votes) > nodes / 2 and asked.mode == "extend" and not ended and play.now < deadline:
-                    began_at = min(at for request, at in play.sent.items() if request.command is asked)
+                if (
+                    len(votes) > nodes / 2
+                    and asked.mode == "extend"
+                    and not ended
+                    and play.now < deadline
+                ):
+                    began_at = min(
+                        at for request, at in play.sent.items() if request.command is asked
+                    )
                     deadline = max(deadline, min(cap, began_at + asked.ttl * 0.99 - 0.002))
         assert before <= lease.valid_until <= deadline + 1e-9
         assert lease.valid_until <= cap
@@ -132,11 +171,21 @@ def test_no_schedule_of_extensions_moves_a_deadline_too_far(nodes: int, events: 
     if lease.freed:
         check_given_back(play, lease.owner)
         assert all(len(places) <= 2 for places in released(play, lease.owner).values())
-        assert all(request.not_after == float("inf") for request in play.sent if request.command.final and not request.written)
+        assert all(
+            request.not_after == float("inf")
+            for request in play.sent
+            if request.command.final and not request.written
+        )
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["granted", "busy", "behind", "free", "error", "late"]), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.sampled_from(["granted", "busy", "behind", "free", "error", "late"]),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_an_error_says_contended_exactly_if_a_majority_answered(answers: list[str]) -> None:
     """One try, all nodes heard, no second round to be had: somebody else, or an outage."""
     nodes = len(answers)

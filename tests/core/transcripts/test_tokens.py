@@ -26,7 +26,8 @@ def test_a_second_round_keeps_the_owner_and_outbids_every_fence() -> None:
 
 
 def test_one_grant_begins_a_second_round_where_a_node_asked_for_a_larger_token() -> None:
-    """One busy, one behind, one granting: a larger token would win, and that is known at once, not at the end of the time."""
+    """One busy, one behind, one granting: a larger token would win, and that is known at once,
+    not at the end of the time."""
     check("""
         3 nodes
         0.000 acquire
@@ -44,7 +45,8 @@ def test_one_grant_begins_a_second_round_where_a_node_asked_for_a_larger_token()
 
 
 def test_a_node_that_only_the_first_round_reached_is_owed_the_release() -> None:
-    """Node 1 granted the first token and is away in the second round: it holds the lock, and must be told that it is free."""
+    """Node 1 granted the first token and is away in the second round: it holds the lock, and
+    must be told that it is free."""
     check("""
         5 nodes
         0.000 acquire
@@ -81,7 +83,8 @@ def test_a_larger_token_is_not_tried_while_the_vote_is_open() -> None:
 
 
 def test_an_answer_to_the_first_round_does_not_count_in_the_second() -> None:
-    """Node 3 executed both; its first answer is old news, and only the second is a vote for the larger token."""
+    """Node 3 executed both; its first answer is old news, and only the second is a vote for the
+    larger token."""
     check("""
         3 nodes
         0.000 acquire
@@ -115,7 +118,8 @@ def test_a_clock_too_far_ahead_is_brought_back_in_the_second_round() -> None:
 
 @pytest.mark.parametrize("fence", [0, 5])
 def test_a_node_whose_clock_is_far_behind_is_no_contention(fence: int) -> None:
-    """Nobody holds anything: one node takes no token that another one's fence allows, and the words say why."""
+    """Nobody holds anything: one node takes no token that another one's fence allows, and the
+    words say why."""
     check(f"""
         3 nodes
         0.000 wall 9999999999

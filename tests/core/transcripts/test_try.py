@@ -1,4 +1,5 @@
-"""The flow of one try as transcripts: how the vote is counted, and how long what it wins is valid."""
+"""The flow of one try as transcripts: how the vote is counted, and how long what it wins is
+valid."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def test_a_vote_is_decided_at_the_qth_grant() -> None:
 
 @pytest.mark.parametrize("nodes", range(1, 8))
 def test_a_lease_needs_a_majority_of_grants(nodes: int) -> None:
-    """For every number of nodes: with one grant less than a majority there is no lease, with a majority there is."""
+    """For every number of nodes: with one grant less than a majority there is no lease, with a
+    majority there is."""
     play = Play(nodes)
     course = play.acquire()
     for node in range(majority(nodes)):
@@ -136,7 +138,8 @@ def test_a_split_vote_is_contention() -> None:
 
 
 def test_a_lost_try_is_given_back_before_it_is_explained() -> None:
-    """Two busy and one faulty node: lost. Contention or outage is what the next answer tells, and nobody waits for that."""
+    """Two busy and one faulty node: lost. Contention or outage is what the next answer tells,
+    and nobody waits for that."""
     check("""
         5 nodes
         0.000 acquire once
@@ -241,7 +244,8 @@ def test_a_second_round_has_a_validity_of_its_own() -> None:
 
 
 def test_a_grant_at_the_end_of_its_validity_is_no_grant() -> None:
-    """The process was stopped while the reply was on its way: the clock is read after the deciding reply."""
+    """The process was stopped while the reply was on its way: the clock is read after the
+    deciding reply."""
     check("""
         3 nodes ttl=1 drift_factor=0 node_timeout=0.3
         0.000 acquire once

@@ -9,7 +9,8 @@ from tests.core.flows import check
 
 
 def test_every_try_has_a_fresh_owner_and_follows_the_release_of_the_last() -> None:
-    """A release of the first try that comes late can then never delete the lock of the second. Its token is past all fences."""
+    """A release of the first try that comes late can then never delete the lock of the second.
+    Its token is past all fences."""
     play = check("""
         3 nodes
         0.000 acquire timeout=5
@@ -64,7 +65,8 @@ def test_a_waiter_looks_before_it_tries() -> None:
 
 
 def test_half_of_the_nodes_free_is_not_enough_to_try() -> None:
-    """A try that cannot win would take the free nodes from the holder, who may want to top up there."""
+    """A try that cannot win would take the free nodes from the holder, who may want to top up
+    there."""
     check("""
         5 nodes
         0.000 acquire timeout=5
@@ -105,7 +107,8 @@ def test_a_look_waits_for_the_free_ones_no_longer_than_it_must() -> None:
 
 
 def test_a_pause_is_jittered_and_doubles_up_to_the_retry_delay() -> None:
-    """An eighth of 0.1 s first. The dice show the jitter: from half of the pause (0) to nearly all of it (1023)."""
+    """An eighth of 0.1 s first. The dice show the jitter: from half of the pause (0) to nearly
+    all of it (1023)."""
     check("""
         1 nodes retry_delay=0.1
         0.000 acquire timeout=5
