@@ -197,6 +197,10 @@ class Driver:
                 connections.linkset.cancel(run)
             elif run is not None:
                 run.cancel()
+            if run is not None:
+                # It knows the frames it came through, and with them a set that an interrupt tore
+                # out of all hands: that one is to go at once, not when the collector comes by.
+                run.error = None
             raise
         finally:
             if ours:

@@ -127,7 +127,12 @@ class Run(Generic[T]):
         """What the flow returned, or raise what it raised."""
         error, self.error = self.error, None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                # The error knows this frame, and through its callers a set of connections, which
+                # would all live on until the collector comes by.
+                del error
         return self.value  # type: ignore[return-value]
 
     def _advance(self, resume: Callable[[Any], Wait], argument: Any) -> None:

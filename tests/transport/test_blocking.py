@@ -363,6 +363,36 @@ def test_an_interrupt_while_a_connection_is_taken_over_does_not_lose_the_node(no
         )
 
 
+def test_a_set_that_an_interrupt_tore_out_of_all_hands_is_gone_at_once(
+    locks: redlock.Redlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when the collector comes by: until then it would count as in use, and 32 of them are all.
+
+    The flow that was on it failed, which is where a circle of error, frames and set would begin.
+    """
+    leave = LinkSet.leave
+
+    def torn(links: LinkSet, run: Run[Any]) -> None:
+        leave(links, run)
+        raise KeyboardInterrupt
+
+    def ends(at: float) -> Flow[None]:
+        yield Wait(at + 0.001)
+        raise redlock.RedlockError("an end of its own")
+
+    gc.collect()
+    gc.disable()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(LinkSet, "leave", torn)
+            for _ in range(3):
+                with pytest.raises(KeyboardInterrupt):
+                    locks._driver.run(ends)
+        assert not locks._driver._shared
+    finally:
+        gc.enable()
+
+
 # Rule 11: bounds
 
 
