@@ -23,7 +23,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from redlock.base import CoordinatorBase, LeaseBase, NodeReport, ResourceStatus, not_acquired
+from redlock.base import (
+    CoordinatorBase,
+    LeaseBase,
+    NodeReport,
+    ResourceStatus,
+    not_acquired,
+    weakly,
+)
 from redlock.core.acquire import acquire
 from redlock.core.admission import Admission
 from redlock.core.effects import Flow
@@ -604,7 +611,7 @@ class Redlock(CoordinatorBase[Lease]):
         if not self._driver.closing:
             _ = self._driver.loop  # First: another thread may ask for `lost`, and is refused.
         lease._watch = watch = Watch(
-            holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now()
+            holding, weakly(self._tell_lapsed), ttl=holding.ttl if auto_extend else None, now=now()
         )
         self._driver.renewals.add(watch)
 

@@ -35,7 +35,7 @@ from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 # Long: what both APIs have in common, and nothing else has.
-__all__ = ["CoordinatorBase", "LeaseBase", "NodeReport", "ResourceStatus"]
+__all__ = ["CoordinatorBase", "LeaseBase", "NodeReport", "ResourceStatus", "not_acquired", "weakly"]
 
 L = TypeVar("L", bound="LeaseBase")
 
@@ -385,6 +385,22 @@ class CoordinatorBase(Generic[L]):
         self._leases.clear()
         self._entropy.reset()
         self._cluster = self._make_cluster(self._entropy)
+
+
+def weakly(method: Callable[[Holding], None]) -> Callable[[Holding], None]:
+    """Call *method* as long as its coordinator lives.
+
+    For a watch, which may stay in a schedule until the end of a lease that was released long ago: a
+    coordinator that was dropped goes with its connections, and not only then.
+    """
+    known = weakref.WeakMethod(method)
+
+    def call(holding: Holding) -> None:
+        alive = known()
+        if alive is not None:
+            alive(holding)
+
+    return call
 
 
 def not_acquired(resource: str) -> LeaseReleased:

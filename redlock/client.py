@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from redlock.base import CoordinatorBase, LeaseBase, NodeReport, ResourceStatus, not_acquired
+from redlock.base import (
+    CoordinatorBase,
+    LeaseBase,
+    NodeReport,
+    ResourceStatus,
+    not_acquired,
+    weakly,
+)
 from redlock.core.acquire import Acquisition, acquire
 from redlock.core.effects import NEVER, Flow, Wait
 from redlock.core.events import Event
@@ -511,7 +518,7 @@ class Redlock(CoordinatorBase[Lease]):
     def _watch(self, lease: Lease, *, auto_extend: bool) -> None:
         holding = lease._holding
         watch = Watch(
-            holding, self._tell_lapsed, ttl=holding.ttl if auto_extend else None, now=now()
+            holding, weakly(self._tell_lapsed), ttl=holding.ttl if auto_extend else None, now=now()
         )
         self._driver.background.watch(watch)
         lease._watch = watch

@@ -325,6 +325,40 @@ def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
         assert kept is not None and kept.release()
 
 
+def test_an_interrupt_as_a_lease_is_handed_to_the_renewal_thread_comes_out_as_it_is(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread runs by then, and must not have taken what is taken back: no other error hides
+    it."""
+    with redlock.Redlock(nodes.urls, ttl=TTL) as locks:
+        lease = locks.lock("kept").acquire()
+        assert lease is not None
+        background = locks._driver.background
+        again = locks._driver.threads.try_again
+
+        def waits() -> None:
+            """The thread is on its way to what is handed in, as it is handed in."""
+            if threading.current_thread() is background._thread:
+                until(lambda: background._incoming, "a lease that is handed in")
+            again()
+
+        def struck() -> str | None:
+            time.sleep(0.5)  # For the thread to take it, if it may.
+            raise KeyboardInterrupt
+
+        assert not lease.lost.is_set()  # Watched: the thread is there.
+        with monkeypatch.context() as patch:
+            patch.setattr(locks._driver.threads, "try_again", waits)
+            background._wake()
+            time.sleep(0.3)
+            patch.setattr(background, "_begin", struck)
+            with pytest.raises(KeyboardInterrupt):
+                background.watch(Watch(lease._holding, lambda held: None, ttl=TTL, now=now()))
+            assert not background._incoming
+            patch.undo()
+        assert lease.release()
+
+
 # The thread that watches for hang-ups
 
 

@@ -157,9 +157,12 @@ class Background(Worker):
         linkset = connections.linkset
         try:
             self._threads.try_again()
-            while self._incoming:
-                self._renewals.add(self._incoming[0])
-                self._incoming.popleft()
+            with (
+                self._lock
+            ):  # Who hands one in takes it back with this held, if it was interrupted.
+                while self._incoming:
+                    self._renewals.add(self._incoming[0])
+                    self._incoming.popleft()
             if self._renewals.closed:
                 for run in list(linkset.runs):
                     linkset.cancel(run)

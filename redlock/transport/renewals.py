@@ -113,7 +113,8 @@ class Renewals:
         try:
             if self._schedule.extended(watch, error, self._clock()):
                 self._lapse(watch)
-            elif error is not None:
+            elif error is not None and watch.holding.held(self._clock()):
+                # Not of a lease that was released meanwhile.
                 self._jeopardy(watch, error)
         except (KeyboardInterrupt, SystemExit):
             raise

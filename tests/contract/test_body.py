@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import warnings
+import weakref
 
 import pytest
 
@@ -321,3 +323,38 @@ async def test_a_coordinator_that_is_dropped_gives_its_descriptors_back(
         del locks
     gc.collect()
     assert await until(api, lambda: descriptors() <= before)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["released", "held"])
+def test_a_coordinator_whose_loop_ends_gives_its_descriptors_back_though_it_renewed(
+    nodes: Nodes, held: bool
+) -> None:
+    """A watch stays in the schedule until its lease is due: it must not keep the coordinator, and
+    that its connections.
+
+    `asyncio.run` once more, and once more, with a coordinator that nobody closes: jobs and
+    notebooks do that.
+    """
+    left: list[weakref.ref[Redlock]] = []
+
+    async def job() -> None:
+        locks = Redlock(nodes.urls, ttl=30.0)
+        left.append(weakref.ref(locks))
+        lease = await locks.lock("orders", timeout=PATIENCE, auto_extend=True).acquire()
+        assert lease is not None
+        if not held:
+            await lease.release()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # Nobody closed them.
+        asyncio.run(job())
+        gc.collect()
+        before = descriptors()
+        for _ in range(3):
+            for node in nodes:
+                with node.client() as client:
+                    client.delete("redlock:orders")
+            asyncio.run(job())
+            gc.collect()
+    assert not any(found() for found in left)
+    assert descriptors() <= before

@@ -12,6 +12,7 @@ import pytest
 from redlock.core.admission import Admission
 from redlock.core.commands import Free, Peek
 from redlock.core.effects import Event, Failure, Flow, Request, Tick, Wait
+from redlock.core.events import LeaseInJeopardy
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.core.policy import Policy
@@ -294,8 +295,8 @@ def cluster(world: World, note: Any = lambda event: None) -> Cluster:
     )
 
 
-def lease(world: World, left: float) -> Holding:
-    grant = Grant("orders", "orders", "orders:fence", "0" * 32, 7, 600.0)
+def lease(world: World, left: float, name: str = "orders") -> Holding:
+    grant = Grant(name, "orders", "orders:fence", "0" * 32, 7, 600.0)
     return Holding(grant, left, world.now, world.now + left, frozenset())
 
 
@@ -316,6 +317,25 @@ def test_a_lease_is_told_of_its_end_in_time_and_renewed_before(world: World) -> 
     assert [held.valid_until for held in lapsed] == [103.0, 106.0]
     world.until(120.0)
     assert len(lapsed) == 2 and not world.links.runs and renewals.idle
+
+
+def test_a_lease_that_is_released_while_it_is_renewed_is_in_no_jeopardy(world: World) -> None:
+    """Its renewal fails for that, and is not tried again: no observer is told that it would be."""
+    told: list[object] = []
+    renewals = Renewals(world.clock, cluster(world, told.append))
+    renewals.move(world.links)
+    kept, released = lease(world, 6.0, "kept"), lease(world, 6.0, "released")
+    for holding in (kept, released):
+        renewals.add(Watch(holding, lambda held: None, ttl=6.0, now=world.now))
+    world.until(102.0)
+    released.end()
+    world.until(105.0)
+    jeopardies = [event for event in told if isinstance(event, LeaseInJeopardy)]
+    assert {event.resource for event in jeopardies} == {"kept"}
+    before = len(jeopardies)
+    kept.end()
+    world.until(120.0)
+    assert len([event for event in told if isinstance(event, LeaseInJeopardy)]) == before
 
 
 def test_renewals_go_on_where_they_are_moved(world: World) -> None:
