@@ -123,6 +123,7 @@ class AsyncDriver:
             if not run.done:
                 await done
         except BaseException:
+            self.linkset.interrupted()  # No connection was worked on, but where Ctrl-C came.
             self.linkset.cancel(run)
             raise
         finally:

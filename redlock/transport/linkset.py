@@ -264,6 +264,7 @@ class LinkSet:
             self._write(node, out)
         if link.broken is not None:
             self._lose(node, link.broken)
+        self.busy = -1
         if self.mailbox or self._poked != self._admission.changes:
             self.settle()
 

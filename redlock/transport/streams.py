@@ -134,14 +134,25 @@ class Streams:
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        self.linkset.tick()
+        try:
+            self.linkset.tick()
+        except BaseException:
+            self.linkset.interrupted()
+            raise
 
     # From connections
 
     def received(self, node: int, protocol: _Protocol, data: bytes) -> None:
         """Bytes of one node."""
-        if self._protocols[node] is protocol:
-            self.linkset.received(node, data)
+        if self._protocols[node] is not protocol:
+            return
+        linkset = self.linkset
+        linkset.busy = node
+        try:
+            linkset.received(node, data)
+        except BaseException:  # Ctrl-C: what was read and not handed over would be missing.
+            linkset.interrupted()
+            raise
 
     def disconnected(self, node: int, protocol: _Protocol, fault: Fault) -> None:
         """A connection ended."""

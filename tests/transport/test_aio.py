@@ -26,6 +26,7 @@ from redlock.embedded import Nodes
 from redlock.transport.aio import AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import Endpoint
+from redlock.transport.link import Link
 from redlock.transport.linkset import LinkSet
 
 PATIENCE = 20.0
@@ -312,5 +313,58 @@ def test_a_close_ends_the_dials_that_are_under_way(
         (dial,) = locks._driver.streams._dials
         await asyncio.wait_for(locks.close(), PATIENCE)
         assert dial.cancelled()
+
+    asyncio.run(run())
+
+
+class Torn(BaseException):
+    """As Ctrl-C, which would end the loop."""
+
+
+@pytest.mark.parametrize("where", ["as it writes", "as it reads"])
+def test_an_exception_that_tears_through_costs_one_connection_and_no_node(
+    nodes: Nodes, where: str
+) -> None:
+    """Between a link's note and its write the answers would drift, or the node would be asked no
+    more for ever."""
+
+    async def run() -> None:
+        async with warm(nodes) as locks:
+            driver = locks._driver
+            linkset, before = driver.linkset, driver.streams._transports[2]
+            write = linkset._write
+
+            def torn(node: int, data: bytes) -> None:
+                if node != 2:
+                    write(node, data)
+                    return
+                linkset._write = write
+                raise Torn
+
+            class Tearing(Link):
+                """A link that takes what came, and is struck before it hands it on."""
+
+                __slots__ = ()
+
+                def received(self, data: bytes, now: float) -> bytes:
+                    self.__class__ = Link  # type: ignore[assignment]
+                    self.received(data, now)
+                    raise Torn
+
+            if where == "as it writes":
+                linkset._write = torn
+                with pytest.raises(Torn):
+                    await locks.lock("orders").acquire()
+            else:
+                linkset.links[2].__class__ = Tearing
+                errors: list[object] = []
+                asyncio.get_running_loop().set_exception_handler(
+                    lambda _, found: errors.append(found)
+                )
+                await released(asyncio.create_task(locks.lock("orders").acquire()))
+                await until(lambda: linkset.links[2].__class__ is Link, "bytes of the node")
+            assert driver.streams._transports[2] is not before
+            await met(locks)
+            await released(asyncio.create_task(locks.lock("orders").acquire()))
 
     asyncio.run(run())
