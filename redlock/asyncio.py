@@ -117,8 +117,8 @@ class Lease(LeaseBase):
         self._body = _Body.IDLE
         self._task: asyncio.Task[Any] | None = None
         self._cancels = 0
-        # Who needs not be told if it closes its coordinator. Weak: a task may end with its lease as
-        # its result.
+        # The task that holds the lease: if it closes the coordinator itself, it needs not be told.
+        # Weak: a task may end with its lease as its result.
         self._taker = weakref.ref(task) if (task := asyncio.current_task()) is not None else None
 
     @property

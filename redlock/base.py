@@ -279,7 +279,8 @@ class CoordinatorBase(Generic[L]):
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
-        # What `max_hold` has left of the lease's own may be less than one could ask for.
+        # The lease's own ttl is not checked again: cut by `max_hold`, it may be shorter than a
+        # caller could ask for.
         if ttl is not None:
             self._policy.check_ttl(ttl, self._cluster.admission.max_ttl())
         self._cluster.longest_ttl = max(self._cluster.longest_ttl, wanted)

@@ -75,7 +75,7 @@ class Lease(LeaseBase):
         self._lost: threading.Event | None = None
         self._watch: Watch | None = None
         self._entered = False
-        # Who needs not be told if it closes its coordinator.
+        # The thread that holds the lease: if it closes the coordinator, it needs not be told.
         self._holder = threading.current_thread()
 
     @property

@@ -305,8 +305,8 @@ class Child:
             try:
                 pid, status = os.waitpid(self.pid, options)
             except ChildProcessError:
-                # Whoever started us may have had SIGCHLD ignored, and it ended before we changed
-                # that.
+                # The program that started us may have had SIGCHLD ignored, and the command ended
+                # before we changed that.
                 pid, status = self.pid, CANNOT_RUN << 8
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
@@ -372,7 +372,7 @@ class Guard:
 
     def __exit__(self, *exception: object) -> None:
         os.close(self._pipe)
-        # Whoever started us may have had SIGCHLD ignored.
+        # The program that started us may have had SIGCHLD ignored.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
@@ -401,7 +401,7 @@ class Guard:
                 signal.signal(signum, signal.SIG_IGN)
             os.close(self._pipe)
             null = os.open(os.devnull, os.O_RDWR)
-            for fd in (0, 1, 2):  # Whoever reads what the command writes must see its end.
+            for fd in (0, 1, 2):  # A reader of the command's output must see its end.
                 os.dup2(null, fd)
             self._watch(reader)
         finally:
@@ -410,8 +410,8 @@ class Guard:
     def _watch(self, reader: int) -> None:
         group, kill_at = 0, 0.0
         while True:
-            # What it was told meanwhile comes before what it knew: a guard that slept past an old
-            # deadline may have a new one.
+            # The supervisor's last word comes before the deadline that the guard knows: a guard
+            # that slept past an old deadline may have a new one.
             if _ready(
                 reader,
                 select.POLLIN,
@@ -477,7 +477,7 @@ _TO_AN_AT = r"(?:(?!://).)*@"
 blanks."""
 _CREDENTIALS = re.compile(
     rf"://(?:{_TO_AN_AT}(?=(?:\[[^]\s]*]|[^\s@:/]+):\d)"  # A host and its port follow.
-    # What stands first is no host and its port.
+    # The text up to the first colon is no host with its port.
     rf"|(?=:|[^\s:@/]*:(?!\d+(?:[\s/?,;.)'\"]|$))){_TO_AN_AT}"
     r"|\S*@)"
 )

@@ -84,7 +84,7 @@ class Marker:
 
     def names(self, identity: Identity) -> bool:
         """Whether it was written for the memory that *identity* has now."""
-        # What an earlier version called a run: with the offset of its promotion, if there was one.
+        # An earlier version named a run together with the offset of its promotion, if it had one.
         if self.before:
             promoted_at = f":{identity.promoted_at}" if identity.promoted else ""
             return self.memory.run_id == identity.memory.run_id + promoted_at

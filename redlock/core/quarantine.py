@@ -57,7 +57,8 @@ def standing(roster: Roster, node: int, loss: Loss, at: float) -> Standing:
     until, promises = _until(roster, node, loss, informed, [*kin.values()], at, all_told=all_told)
     if at < until:
         return quarantined(f"{told}: it votes again in {until - at:.1f} s", until)
-    # What a quarantine has to wait for may have been raised while we saw nobody but this node.
+    # The longest lock that a quarantine has to outwait may have been raised while this client
+    # reached no node but this one.
     if len(informed) < wanted and not all_told:
         until_told = "until a majority has told that max_ttl was not raised meanwhile"
         return quarantined(f"{told} {until_told}")

@@ -116,8 +116,8 @@ class Roster:
         """
         trusted = self.records[node].trusted
         for other, record in enumerate(self.records):
-            # What a node told that cannot be asked now says nothing: its server may be the one that
-            # answers here.
+            # An identity that was told by a node which cannot be asked now says nothing: that
+            # node's server may be the one that answers here.
             if other == node or record.identity is None or record.fault is not None:
                 continue
             if record.seen_at < since:

@@ -144,9 +144,8 @@ class Background(Worker):
     def _tidy(self) -> None:
         connections, self._set = self._set, None
         if connections is not None:
-            for run in list(
-                connections.linkset.runs
-            ):  # They are renewed on another set, if there is anything left of them to be.
+            # Leases whose renewal is cut off here are renewed on the next set, if there is one.
+            for run in list(connections.linkset.runs):
                 connections.linkset.cancel(run)
             connections.close()
 
@@ -157,9 +156,8 @@ class Background(Worker):
         linkset = connections.linkset
         try:
             self._threads.try_again()
-            with (
-                self._lock
-            ):  # Who hands one in takes it back with this held, if it was interrupted.
+            # A caller that is interrupted as it hands a lease in takes it back with this held.
+            with self._lock:
                 while self._incoming:
                     self._renewals.add(self._incoming[0])
                     self._incoming.popleft()

@@ -181,7 +181,7 @@ class Endpoint:
         # A server that does not know AUTH repeats its arguments, cut.
         text = text.partition(", with args beginning with")[0]
         if "credential_provider" in self._arguments and not _is_of_the_network(error):
-            # What it provided is not known here, so nothing can be blotted out.
+            # The provider's credentials are not known here, so they cannot be blotted out.
             return type(error).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")

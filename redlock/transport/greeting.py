@@ -169,7 +169,7 @@ class Greeting:
         """The last look was refused: why the node does not vote."""
         self._memory = None
         role = self._info.get("role", "master")
-        # What a replica says to our script is less than what INFO tells of it.
+        # A replica refuses our script without saying that it is one; INFO says so.
         if role != "master":
             fault = Fault(FaultKind.REFUSED, f"is a {clean(role)}, not a master")
         self._admission.failed(self.node.index, fault)

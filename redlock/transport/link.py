@@ -551,7 +551,7 @@ class Link:
             return b""
         if command.final:
             self._unproven = False
-            if word == "WRONGTYPE":  # What stands there cannot be ours.
+            if word == "WRONGTYPE":  # The key there is no lock of ours.
                 self.node.answered(command)
             else:
                 self.node.refused(command, now)

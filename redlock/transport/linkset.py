@@ -150,7 +150,7 @@ class LinkSet:
     def begin(self, run: Run[Any]) -> None:
         """Run a flow to its first wait that takes time; events, `tick` and `cancel` take it from
         there."""
-        # What is left of the timers belongs to flows that have ended.
+        # The timers that are left belong to flows that have ended.
         if self._timers and not self.runs:
             self._timers.clear()
             self.next_at = (

@@ -44,8 +44,8 @@ class Renewals:
         self._together = TOGETHER_MAX if together is None else together
         self._schedule = Renewal()
         self._under_way = 0
-        # What is due and was not begun, or told, yet: an exception in between must not lose a lease
-        # out of sight.
+        # Leases that are due, and whose renewal was not begun, or whose loss was not told, yet: an
+        # exception in between must not lose one out of sight.
         self._starting: deque[Watch] = deque()
         self._lapsing: deque[Watch] = deque()
         self.closed = False

@@ -242,7 +242,7 @@ class ConnectionSet:
         sockets.torn = False
         by_fd, socks = sockets.by_fd, sockets.socks
         for fd, mask in ready:
-            # What was read and not handed over would be missing among the answers.
+            # After an interrupt, bytes that were read and not handed over would be missing.
             linkset.busy = node = by_fd.get(fd, -1)
             if node < 0:
                 sockets.heed_bell()

@@ -34,7 +34,7 @@ _TEMPLATES_MAX = 1024
 _TEMPLATE_KEYS_MAX = 1024
 """Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in
 memory."""
-# What a node says nearly always, to TAKE and to FREE: worth no closer look.
+# A node's answer to TAKE and to FREE, nearly always: a number, and worth no closer look.
 _ORDINARY = re.compile(rb"(?::[0-9]{1,16}\r\n)+")
 
 
