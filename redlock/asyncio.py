@@ -87,6 +87,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _log = logging.getLogger("redlock")
 _CALLBACKS = 1.0
+"""Seconds for callbacks that still run: one that hangs must not hang its program's end."""
 _LOOK_AGAIN = 1.0
 """At most this long between looks: timers sleep through a suspend, and `lost` must follow within
 a second of waking."""

@@ -52,7 +52,9 @@ __all__ = ["Lease", "Lock", "Redlock"]
 P = ParamSpec("P")
 R = TypeVar("R")
 _LOOK = 0.002
+"""Seconds between two looks of a close at what is under way: a fraction of a round trip."""
 _TOGETHER_MAX = 256
+"""Releases between two waits of a close, so that fewer are in flight than a node may owe."""
 
 
 class Lease(LeaseBase):

@@ -34,7 +34,9 @@ from redlock.initialise import initialise
 __all__ = ["Node", "Nodes"]
 
 _STARTS_MAX = 5
+"""Attempts to start a server: a port that was free may be taken before the server has it."""
 _START_TIMEOUT = 10.0
+"""Seconds until a server answers; on a busy machine it takes one or two."""
 
 
 class Node:

@@ -29,7 +29,9 @@ from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 __all__ = ["initialise"]
 
 _TIMEOUT = 5.0
+"""Seconds for each answer: an operator waits, and a busy server is no dead one."""
 _ASKED_TOGETHER = 1000
+"""Keys asked in one go: fewer cost round trips, and more keep the server from its locks."""
 _NOBODY = Memory("", "")
 
 

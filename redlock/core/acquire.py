@@ -26,8 +26,12 @@ from redlock.errors import LockContended, QuorumUnavailable
 __all__ = ["Acquisition", "acquire"]
 
 ROUNDS_MAX = 3
+"""Rounds of one try: after the second, whose token was beyond all that was told, only a race is
+left to lose."""
 _PAUSE_FIRST_SHARE = 8
+"""The first pause is this part of `retry_delay`, each twice the last: most waits are short."""
 _PAUSE_MIN = 0.001
+"""Seconds: less is shorter than a round trip, and would be a spin."""
 
 
 @dataclass(slots=True)

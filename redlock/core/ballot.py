@@ -22,6 +22,7 @@ _RANDOM_BITS = 10
 # (docs/protocol.md 4.2).
 _STEP = 16
 _FENCES_MAX = 4096
+"""Resources whose last token is remembered: a forgotten one costs a round, and no safety."""
 
 
 def propose(source: Source, last_fence: int) -> int:

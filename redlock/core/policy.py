@@ -16,6 +16,7 @@ __all__ = ["Policy", "check_callback", "check_duration", "check_text", "warn_abo
 
 NODE_TIMEOUT_SHARE = 0.05  # redsync's and the Redis page's "small against the TTL".
 NODE_TIMEOUT_MAX = 0.25
+"""Seconds: a node that needs longer to answer costs every acquire of a long lock as much."""
 NODE_TIMEOUT_MIN = 0.02
 """Below this a garbage collection or a busy CPU makes every node look silent."""
 FENCE_KEPT = 0.999

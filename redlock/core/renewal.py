@@ -22,6 +22,7 @@ RENEW_SHARE = 3
 client-go, redlock-rb)."""
 RETRY_SHARE = 30
 RETRY_MIN, RETRY_MAX = 0.01, 0.5
+"""Seconds: neither in a spin, nor so far apart that a short fault costs a long lease a third."""
 COMPACT_MIN = 64
 """Entries below which the schedule is not looked through for leases that are over; above,
 whenever it has doubled."""

@@ -16,6 +16,7 @@ from redlock.core.quorum import Fault, FaultKind, majority
 __all__ = ["MAX_TTL_DEFAULT", "RESTARTED", "Loss", "Record", "Roster"]
 
 MAX_TTL_DEFAULT = 60.0
+"""Seconds for which a node that forgot waits where nobody set `max_ttl`: a minute is bearable."""
 RESTARTED = "it restarted"
 """How a node forgot where its uptime can tell since when."""
 

@@ -39,6 +39,7 @@ URGENT_MAX = 1024
 """Flows under way beyond which holders queue up as well; their requests still fit twice into
 what a node may owe."""
 _LOOK = 0.002
+"""Seconds between two looks of a close at what is under way: a fraction of a round trip."""
 
 
 class _AsyncRun(Run[T]):

@@ -35,8 +35,12 @@ __all__ = ["Driver"]
 
 T = TypeVar("T")
 SETS_MAX = 32
+"""Sets of connections, of one to each node: the threads of a large program, and 160 descriptors
+on five nodes."""
 _JOIN = 0.25
+"""Seconds for a thread that dials; one in a name server's hands ends by itself."""
 _LOOK = 0.002
+"""Seconds between two looks of a close at what is under way: a fraction of a round trip."""
 _LOOK_AGAIN = 1.0
 """At most this long between looks: locks, too, sleep through a suspend, and the lease clock does
 not."""

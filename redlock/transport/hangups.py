@@ -27,7 +27,9 @@ from redlock.transport.threads import AGAIN, Threads, Worker
 __all__ = ["Hangups", "Keeper", "Watched"]
 
 _LOOK_AGAIN = 0.05
+"""Seconds until a connection that ended on a set in use is looked at again."""
 _JOIN = 0.25
+"""Seconds for the thread's end; it sleeps in epoll, and is woken for that."""
 _READ_AGAIN = 0.5
 """A release returns at the q-th answer. One of the others may say that a node refuses it, and
 nobody else might read that."""

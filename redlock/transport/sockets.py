@@ -26,6 +26,7 @@ from redlock.transport.run import Run
 __all__ = ["ConnectionSet", "Sockets"]
 
 _READ = 16384
+"""Bytes: the answers of a round are some hundreds, those of a crowd some thousands."""
 _WRITABLE = select.POLLOUT
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR | select.POLLNVAL
 _POLL_MAX = 60.0

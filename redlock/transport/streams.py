@@ -21,6 +21,7 @@ from redlock.transport.node import Node
 __all__ = ["Streams"]
 
 _BUFFER = 1 << 16
+"""Bytes read at once, for all connections: they are handed over before the next are read."""
 _LOOK_AGAIN = 1.0
 """At most this long between looks: the loop's timers stop while the machine sleeps, and the
 lease clock does not."""

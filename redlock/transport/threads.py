@@ -20,6 +20,7 @@ AGAIN = 0.1
 """Seconds between attempts at a thread that cannot be had: the coordinator is to work within a
 second of the cause's end."""
 _PAUSE_MIN, _PAUSE_MAX = 0.02, 0.25
+"""Seconds after a step that failed: an error that stays must not keep a processor busy."""
 
 _log = logging.getLogger("redlock")
 

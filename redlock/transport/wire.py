@@ -31,6 +31,7 @@ LINE_MAX = 1 << 13  # An error reply is one line, and a server cuts what it quot
 DETAIL_MAX = 160
 """Characters of a server's words that are worth a line in a log."""
 _TEMPLATES_MAX = 1024
+"""Beginnings of commands that are kept encoded: the resources a busy program takes in turn."""
 _TEMPLATE_KEYS_MAX = 1024
 """Characters; what has longer keys is encoded anew each time, lest a thousand of them stay in
 memory."""
