@@ -570,7 +570,10 @@ class Redlock(CoordinatorBase[Lease]):
             # Also where `freed` says that it was: whoever set that may have been interrupted before
             # it was written.
             connections = lease._connections if lease is not None else None
-            self._driver.write(abandon(self._cluster, holding, now()), prefer=connections)
+            releases = abandon(self._cluster, holding, now())
+            if self._closed:  # An observer of ours closed once more, and so did this already.
+                return
+            self._driver.write(releases, prefer=connections)
             self.forget(holding)
             # Lest more is in flight than a node may owe.
             if number % _TOGETHER_MAX == 0 and now() < deadline:

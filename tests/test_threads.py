@@ -325,6 +325,26 @@ def test_a_lease_wakes_the_renewal_thread_if_it_is_due_before_that_would_look(
         assert kept is not None and kept.release()
 
 
+def test_an_observer_that_exits_costs_no_renewal(
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its SystemExit goes no further than what is told: not through the connection that is read,
+    and not into the pause that a thread makes which failed. Short leases would be lost by that."""
+    told: list[str] = []
+
+    def exits(event: object) -> None:
+        if threading.current_thread().name == "redlock-background":
+            told.append(type(event).__name__)
+            raise SystemExit
+
+    with redlock.Redlock(nodes.urls, ttl=TTL, on_event=exits) as locks:
+        leases = [locks.lock(f"kept:{number}", auto_extend=True).acquire() for number in range(5)]
+        until(lambda: told.count("LeaseInJeopardy") > 10, "renewals that are told of")
+        assert "failed, and goes on" not in caplog.text
+        for lease in leases:
+            assert lease is not None and lease.is_held() and lease.release()
+
+
 def test_an_interrupt_as_a_lease_is_handed_to_the_renewal_thread_comes_out_as_it_is(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

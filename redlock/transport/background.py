@@ -56,7 +56,8 @@ class Background(Worker):
         self._nodes = nodes
         self._connect = connect
         self._incoming: deque[Watch] = deque()
-        self._renewals = Renewals(clock, cluster)
+        # A user's SystemExit ends no thread of ours, in which other leases are renewed.
+        self._renewals = Renewals(clock, cluster, passes=())
         self._owing = False
         """Whether the thread knows that a node is owed something."""
         self._hurried = False

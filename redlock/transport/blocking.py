@@ -184,8 +184,8 @@ class Driver:
                     connections.pump()
                     continue
                 # Only the time is awaited: lend the set to others meanwhile.
-                ours = False
                 connections.linkset.leave(run)
+                ours = False
                 self._check_in(connections)
                 self._sleep(run.wait.until, final=final)
                 connections = self._take(connections, final=final) or self._check_out(
@@ -263,6 +263,9 @@ class Driver:
             return False
         try:
             connections.pump(clock())
+        except BaseException:
+            connections.linkset.interrupted()
+            raise
         finally:
             self._check_in(connections)
         return True
@@ -412,7 +415,8 @@ class Driver:
         if self._closed:
             raise _closed()
         with self._lock:
-            if len(self._shared) >= SETS_MAX:
+            # Counted, as an interrupt may tear through what takes a dead one from such a set.
+            if len(list(self._shared)) >= SETS_MAX:
                 return None
             connections = self.connect()
             self._shared.add(connections)

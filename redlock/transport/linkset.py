@@ -159,8 +159,10 @@ class LinkSet:
                 else min(self._bring_at, self.renewals.next_at)
             )
         self.runs[run] = None
-        run.begin()
-        self.went_on(run)
+        try:
+            run.begin()
+        finally:
+            self.went_on(run)
         if self.mailbox or self._poked != self._admission.changes:
             self.settle()
 
@@ -216,11 +218,13 @@ class LinkSet:
                     event = mailbox.popleft()
                     run = event.request.run
                     if run is not None and run.hears(self):
-                        run.step(event)
-                        if run.done:
-                            self.runs.pop(run, None)
-                        elif run.wait.pause or run.wait.until < run.timer_at:
-                            self.went_on(run)
+                        try:
+                            run.step(event)
+                        finally:  # Whatever an observer raised, the flow is woken at its time.
+                            if run.done:
+                                self.runs.pop(run, None)
+                            elif run.wait.pause or run.wait.until < run.timer_at:
+                                self.went_on(run)
                 if self._poked == self._admission.changes:
                     break
                 self.poke()
@@ -352,9 +356,11 @@ class LinkSet:
             run.timer_at = NEVER_AGAIN
             if over and run.wait.pause and not run.may_go_on():
                 continue
-            if over:
-                run.step(Tick(self._clock()))
-            self.went_on(run)  # Also where it has gone on since, to a wait that ends later.
+            try:
+                if over:
+                    run.step(Tick(self._clock()))
+            finally:  # Also where it has gone on since, to a wait that ends later.
+                self.went_on(run)
         self._suspicions = 0
 
     def _unread(self) -> bool:

@@ -32,16 +32,23 @@ class Renewals:
     to.
 
     What a user's callback raises is logged: other leases are lost, or renewed, at the same moment.
-    *together*: extensions at once.
+    *together*: extensions at once. *passes*: exceptions that go through all the same, as they end
+    an event loop; the thread of the blocking driver lets none end it.
     """
 
     def __init__(
-        self, clock: Callable[[], float], cluster: Cluster, *, together: int | None = None
+        self,
+        clock: Callable[[], float],
+        cluster: Cluster,
+        *,
+        together: int | None = None,
+        passes: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit),
     ) -> None:
         self._links: LinkSet | None = None
         self._clock = clock
         self._cluster = cluster
         self._together = TOGETHER_MAX if together is None else together
+        self._passes = passes
         self._schedule = Renewal()
         self._under_way = 0
         # Leases that are due, and whose renewal was not begun, or whose loss was not told, yet: an
@@ -116,7 +123,7 @@ class Renewals:
             elif error is not None and watch.holding.held(self._clock()):
                 # Not of a lease that was released meanwhile.
                 self._jeopardy(watch, error)
-        except (KeyboardInterrupt, SystemExit):
+        except self._passes:
             raise
         except BaseException:
             # A user's `on_event`; it may ask for the result of a task that was cancelled.
@@ -140,7 +147,7 @@ class Renewals:
     def _lapse(self, watch: Watch) -> None:
         try:
             watch.lapsed(watch.holding)
-        except (KeyboardInterrupt, SystemExit):
+        except self._passes:
             raise
         except BaseException:
             _log.exception("reporting the loss of %r failed", watch.holding.resource)

@@ -243,7 +243,6 @@ class ConnectionSet:
         sockets.torn = False
         by_fd, socks = sockets.by_fd, sockets.socks
         for fd, mask in ready:
-            # After an interrupt, bytes that were read and not handed over would be missing.
             linkset.busy = node = by_fd.get(fd, -1)
             if node < 0:
                 sockets.heed_bell()
@@ -256,6 +255,8 @@ class ConnectionSet:
                 sock = socks[node]
                 if sock is None:
                     break
+                # After an interrupt, bytes that were read and not handed over would be missing.
+                linkset.busy = node
                 try:
                     data = sock.recv(_READ)
                 except _AGAIN:

@@ -93,8 +93,8 @@ class Streams:
             return
         self._unsent[node].append(data)
         if not self._flushing and self.loop is not None:
-            self._flushing = True
             self.loop.call_soon(self._flush)
+            self._flushing = True  # Not before: an interrupt in between would stop all writing.
 
     def hang_up(self, node: int) -> None:
         """Let go of the connection to *node*."""

@@ -17,7 +17,14 @@ import redlock
 import redlock.asyncio
 from redlock.embedded import Nodes
 from redlock.errors import ConfigurationError, RedlockError
-from redlock.observe import LeaseGranted, LeaseReleasing, NodeAdmitted, TryFailed, TryStarted
+from redlock.observe import (
+    LeaseGranted,
+    LeaseLapsed,
+    LeaseReleasing,
+    NodeAdmitted,
+    TryFailed,
+    TryStarted,
+)
 from tests.contract.api import Api, Journal, Servers, descriptors, majority, paused, until
 
 
@@ -316,3 +323,24 @@ def test_a_forgotten_coordinator_is_closed_at_the_end_of_its_process(nodes: Node
         check=False,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+@pytest.mark.parametrize("event", [LeaseReleasing, LeaseLapsed])
+def test_an_observer_may_close_in_the_midst_of_a_close(nodes: Nodes, event: type) -> None:
+    """Both return, and nothing is left."""
+
+    def closes(record: object) -> None:
+        if isinstance(record, event) and closing:
+            locks.close()
+
+    closing = False
+    locks = redlock.Redlock(nodes.urls, ttl=30.0, on_event=closes)
+    taken = threading.Thread(target=lambda: leases.append(locks.lock("there").acquire()))
+    leases: list[redlock.Lease | None] = [locks.lock("here").acquire()]
+    taken.start()
+    taken.join()
+    closing = True
+    locks.close()
+    for node in nodes:
+        with node.client() as client:
+            assert not client.exists("redlock:here", "redlock:there")
