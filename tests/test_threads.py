@@ -583,6 +583,28 @@ def test_the_thread_that_brings_what_is_owed_ends_when_nothing_is(
         )
 
 
+def test_what_was_brought_is_looked_after_no_more_though_the_thread_goes_on(
+    own_nodes: Nodes,
+) -> None:
+    """It has leases to renew, and is not woken four times a second for a debt of long ago."""
+    with redlock.Redlock(own_nodes.urls, ttl=60.0) as locks:
+        kept = locks.lock("kept", auto_extend=True).acquire()
+        lease = locks.lock("owed").acquire()
+        assert kept is not None and lease is not None
+        own_nodes[0].kill()
+        lease.verify()
+        until(
+            lambda: not lease.verify() and locks._driver.nodes[0].fault,
+            "the node is known to be down",
+        )  # type: ignore[func-returns-value]
+        assert lease.release() and locks._driver.nodes[0].owed
+        own_nodes[0].start()
+        background = locks._driver.background
+        until(lambda: not locks._driver.nodes[0].owed, "the release, crossed off")
+        until(lambda: not background._owing and background._wakes_at > now() + 0.5, "a long sleep")
+        assert ours("redlock-background") and kept.release()
+
+
 def test_a_connection_that_nobody_dialled_for_is_hung_up(nodes: Nodes) -> None:
     """Otherwise the answers of the one that is there would be taken for those of the other."""
     with redlock.Redlock(nodes.urls) as locks:

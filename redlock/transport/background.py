@@ -123,8 +123,8 @@ class Background(Worker):
     def _due(self) -> bool:
         if self._closing:
             return False
-        renewals = self._renewals
-        if self._incoming or not (renewals.closed or renewals.idle) or self._owed():
+        renewals, owed = self._renewals, self._owed()
+        if owed or self._incoming or not (renewals.closed or renewals.idle):
             self._idle_since = clock()
         return clock() - self._idle_since <= _IDLE
 
