@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from redlock.transport.threads import AGAIN, Threads, Worker
 
-__all__ = ["Hangups", "Keeper", "Watched"]
+__all__ = ["Hangups", "Tender", "Watched"]
 
 _LOOK_AGAIN = 0.05
 """Seconds until a connection that ended on a set in use is looked at again."""
@@ -48,7 +48,7 @@ class Watched(Protocol):
         """The file descriptor of its connection to *node*; -1 if there is none."""
 
 
-class Keeper(Protocol):
+class Tender(Protocol):
     """Who has the sets that nobody uses."""
 
     def tend(self, connections: Any) -> bool:
@@ -63,7 +63,7 @@ class Hangups(Worker):
 
     _name = "redlock-hangups"
 
-    def __init__(self, driver: Keeper, threads: Threads) -> None:
+    def __init__(self, driver: Tender, threads: Threads) -> None:
         # Reentrant: the collector may find the driver dead, and so call `_stop`, in the midst of a
         # `with` on it.
         super().__init__(threads)
