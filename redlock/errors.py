@@ -8,6 +8,7 @@ RedlockError
         LeaseLost           the lease ended while its holder still wanted it
         LeaseReleased       the holder gave it back itself
     LeadershipLost          the same for a term of leadership
+    CandidateUnfit          no campaign was begun in time, as the candidate is not eligible
     NodeError               why one node's vote is missing; found in the votes, not raised
         NodeUnreachable     no usable answer came
         NodeRefused         the node answered, and may not vote
@@ -24,6 +25,7 @@ from typing import Protocol
 
 __all__ = [
     "AcquireError",
+    "CandidateUnfit",
     "CastVote",
     "ConfigurationError",
     "LeadershipLost",
@@ -97,7 +99,15 @@ class LeaseReleased(LeaseError):
 
 
 class LeadershipLost(RedlockError):
-    """A term of leadership is over: stop what it allowed."""
+    """A term of leadership is over: stop what it allowed. *reason*: why, one of `Reason`."""
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CandidateUnfit(RedlockError):
+    """The time for a campaign was over, and `eligible` had not said yes."""
 
 
 class NodeError(RedlockError):

@@ -25,6 +25,7 @@ from redlock.core.commands import (
     MARKER_KEY,
     PEEK,
     REPAIR,
+    SHOWN_MAX,
     TAKE,
     TOKEN_MAX,
     Command,
@@ -518,7 +519,8 @@ class SimNode:
     # take.lua and the others, line by line
 
     def _take(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
-        owner, token, ttl_text, fence_text, mode, expected = arguments
+        owner, token, ttl_text, fence_text, mode, *note, expected = arguments
+        value = ":".join([owner, str(token), *note])
         number, ttl, fence_ttl, now_ms = int(token), int(ttl_text), int(fence_text), now // 1000
         lock_key, fence_key, marker_key = keys
         marker = self._get(marker_key, now_ms)
@@ -534,7 +536,7 @@ class SimNode:
         fence = self._fence(fence_key, now_ms)
         held = self._get(lock_key, now_ms)
         if held is not None:
-            if held == f"{owner}:{token}":
+            if held == value:
                 if mode == "extend":
                     if self._pttl(lock_key, now_ms) < ttl:
                         self.data[lock_key] = (held, now_ms + ttl)
@@ -555,7 +557,7 @@ class SimNode:
                 return [2, low, 0, now]
         self._claim(
             partial(self._raise_fence, fence_key, str(token), fence_ttl, now_ms),
-            partial(self._set, lock_key, f"{owner}:{token}", ttl, now_ms),
+            partial(self._set, lock_key, value, ttl, now_ms),
         )
         return number
 
@@ -609,7 +611,7 @@ class SimNode:
         held = self._get(lock_key, now_ms)
         if held is None:
             return [4, fence]
-        return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
+        return [0, fence, self._pttl(lock_key, now_ms), _shown(held, SHOWN_MAX)]
 
     def _repair(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         now_ms = now // 1000
@@ -659,6 +661,8 @@ class ScriptError(Exception):
     """An error reply."""
 
 
+_OURS = re.compile(r"([0-9a-fA-F]{8})[0-9a-fA-F]+(:\d+.*)", re.DOTALL)
+"""The first characters of an owner, and what stands behind it."""
 _DIGITS = re.compile("[0-9]+")
 _SCRIPTS = (TAKE, FREE, PEEK, LOOK, REPAIR, MARK)
 _BY_SHA: dict[bytes, Script] = {script.sha.encode(): script for script in _SCRIPTS}
@@ -690,8 +694,9 @@ def _limits(marker: str) -> tuple[str, int, int]:
     return memory, int(max_ttl), int(floor)
 
 
-def _shown(value: str) -> bytes:
-    text = value[:128]
+def _shown(value: str, of_ours: int = 128) -> bytes:
+    ours = _OURS.match(value)
+    text = (ours[1] + ours[2])[:of_ours] if ours else value[:128]
     if not text.isprintable():
         text = "".join(char if char >= " " and char != "\x7f" else "?" for char in text)
     return b"=" + text.encode()

@@ -9,6 +9,7 @@ holder nor split the vote.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from redlock.core.ballot import outbid, propose
@@ -39,6 +40,9 @@ class Acquisition:
     """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single
     try; *max_hold*: see `Holding`.
 
+    A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
+    microseconds; *looked* hears what every round said, and the first one is a look then;
+    *stand_back*: seconds that others have for a lock that is free before this one tries.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -50,9 +54,13 @@ class Acquisition:
     give_up_at: float
     once: bool
     max_hold: float | None = None
+    note: Callable[[int], str] | None = None
+    looked: Callable[[Tally, float], None] | None = None
+    stand_back: float = 0.0
     granted: Holding | None = None
 
 
+# Long: one try after another, in the order of the algorithm.
 def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
     """Hold the lock, or raise: LockContended, QuorumUnavailable, ConfigurationError."""
     began_at = now
@@ -63,12 +71,19 @@ def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
         cluster.met = cluster.admission.met(now)
     verdict: Tally | None = None
     pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
-    look_first = False
+    look_first = ask.looked is not None
+    free_since = NEVER
     while True:
         round: Round | None = None
+        stand_until = NEVER
         if look_first:
             round, now = yield from _canvass(cluster, ask, now)
-        if round is None or round.tally.free >= round.tally.needed:
+            if round.tally.free < round.tally.needed:
+                free_since = NEVER
+            else:
+                free_since = now if free_since == NEVER else free_since
+                stand_until = NEVER if ask.once else free_since + ask.stand_back
+        if round is None or (free_since != NEVER and now >= stand_until):
             attempt = _Attempt(cluster, ask)
             round, now = yield from attempt.run(now)
             if ask.granted is not None:
@@ -80,6 +95,7 @@ def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
         repairs = _repairs(cluster, ask, round.tally)
         if not ask.once and now < ask.give_up_at:
             until, pause = _pause(cluster, round.tally, pause, now)
+            until = min(until, stand_until) if stand_until > now else until
             event = yield Wait(min(until, ask.give_up_at), repairs, pause=True)
             now = event.at
             look_first = True
@@ -103,9 +119,9 @@ class _Attempt:
         # 2 (F17).
         owner = cluster.source.owner()
         token = propose(cluster.source, cluster.fences.last(ask.resource))
-        self._wanted = Grant(
-            ask.resource, ask.lock_key, ask.fence_key, owner, token, cluster.policy.fence_ttl
-        )
+        note = ask.note(cluster.source.wall_us()) if ask.note is not None else ""
+        keys = ask.resource, ask.lock_key, ask.fence_key
+        self._wanted = Grant(*keys, owner, token, cluster.policy.fence_ttl, note)
         self._rounds: list[Round] = []
 
     def run(self, now: float) -> Flow[tuple[Round, float]]:
@@ -229,6 +245,8 @@ def _canvass(cluster: Cluster, ask: Acquisition, now: float) -> Flow[tuple[Round
     round = Round(cluster, Canvass(ask.lock_key, ask.fence_key), now, until)
     now = yield from collect(round, _looked, round.requests)
     cluster.fences.saw(ask.resource, max(round.tally.fences, default=0))
+    if ask.looked is not None:
+        ask.looked(round.tally, now)
     return round, now
 
 

@@ -17,6 +17,7 @@ from redlock.core.quorum import GRANTED, Kind, Vote
 __all__ = [
     "FENCE_SUFFIX",
     "MARKER_KEY",
+    "SHOWN_MAX",
     "TOKEN_MAX",
     "Canvass",
     "Command",
@@ -37,6 +38,8 @@ __all__ = [
 
 MARKER_KEY = "redlock:node"
 FENCE_SUFFIX = ":fence"
+SHOWN_MAX = 1280
+"""Bytes of a lock's value that PEEK shows at most: room for the note of a candidate."""
 TOKEN_MAX = 2**53 - 1
 """Exact in a Lua double, in JSON and in a BIGINT; reached in the year 2255."""
 
@@ -116,7 +119,8 @@ class Command:
 
 
 class Take(Command):
-    """Take, extend or verify a lock: see `lua/take.lua`."""
+    """Take, extend or verify a lock: see `lua/take.lua`. *note*: kept with the grant, for whoever
+    asks who holds the lock; part of what an extension must find."""
 
     __slots__ = ("mode", "owner", "token", "ttl")
     script = TAKE
@@ -132,9 +136,11 @@ class Take(Command):
         ttl: float,
         fence_ttl: float,
         mode: str = "acquire",
+        note: str = "",
     ) -> None:
+        arguments = (owner, token, to_ms(ttl), to_ms(fence_ttl), mode)
         super().__init__(
-            (lock_key, fence_key, MARKER_KEY), (owner, token, to_ms(ttl), to_ms(fence_ttl), mode)
+            (lock_key, fence_key, MARKER_KEY), (*arguments, note) if note else arguments
         )
         self.owner = owner
         self.token = token
@@ -223,7 +229,9 @@ class Peek(Command):
         match answer:
             case [4, int(fence)] if 0 <= fence <= TOKEN_MAX:
                 return Vote(Kind.FREE, fence)
-            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
+            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(
+                fence, pttl, holder, SHOWN_MAX
+            ):
                 return _busy(fence, pttl, holder)
             case [3, bytes()]:
                 return _STRANGER
@@ -365,10 +373,10 @@ class Greet(Command):
 _STRANGER = Vote(Kind.STRANGER)
 
 
-def _can_be_held(fence: int, pttl: int, holder: bytes) -> bool:
-    # The script puts "=" before at most 128 bytes of the value; a key without expiry has the PTTL
-    # -1.
-    return 0 <= fence <= TOKEN_MAX and pttl >= -1 and holder[:1] == b"=" and len(holder) <= 129
+def _can_be_held(fence: int, pttl: int, holder: bytes, shown_max: int = 128) -> bool:
+    # The script puts "=" before what it shows of the value; a key without expiry has the PTTL -1.
+    in_range = 0 <= fence <= TOKEN_MAX and pttl >= -1
+    return in_range and holder[:1] == b"=" and len(holder) <= 1 + shown_max
 
 
 def _busy(fence: int, pttl: int, holder: bytes) -> Vote:

@@ -20,6 +20,13 @@ __all__ = [
     "NodeMemoryChanged",
     "NodeQuarantined",
     "NodeRejected",
+    "TermEnded",
+    "TermInJeopardy",
+    "TermRecord",
+    "TermSafe",
+    "TermStarted",
+    "TermStopped",
+    "TermStopping",
     "TryFailed",
     "TryStarted",
 ]
@@ -149,3 +156,67 @@ class NodeMemoryChanged(Event):
     node: str
     before: str
     now: str
+
+
+@dataclass(frozen=True, slots=True)
+class TermRecord(Event):
+    """Base of the records of a term of leadership, which together are an election's ledger."""
+
+    election: str
+    candidate: str
+    fencing_token: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermStarted(TermRecord):
+    """The candidate leads from here on; its work begins. *valid_until* and *stop_at*: as known
+    now, renewals move both."""
+
+    valid_until: float
+    stop_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermInJeopardy(TermRecord):
+    """No renewal has succeeded for too long; the candidate leads until *stop_at* at most."""
+
+    valid_until: float
+    stop_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermSafe(TermRecord):
+    """A renewal succeeded, and the jeopardy is over."""
+
+    valid_until: float
+    stop_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermStopping(TermRecord):
+    """The candidate does not lead any more, and its work was asked to stop. *lag*: seconds since
+    it had to be asked; *margin*: seconds of validity left."""
+
+    reason: str
+    lag: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermStopped(TermRecord):
+    """The work has ended. *margin*: seconds of validity left, negative if it worked on past the
+    end."""
+
+    reason: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class TermEnded(TermRecord):
+    """Everything of the term is over. *released*: a majority confirmed that the lock was given
+    back; otherwise it expires by itself. *error*: what the work raised, or nothing."""
+
+    reason: str
+    released: bool
+    margin: float
+    error: str

@@ -22,10 +22,10 @@ class Grant:
     """A resource by its two keys, for *owner* under *token*: what a try asks for, and a lease is.
 
     Never changed: a try whose token was too small goes on `under` a larger one. *fence_ttl*: how
-    many seconds a fence outlives whatever raised it.
+    many seconds a fence outlives whatever raised it. *note*: what the nodes keep with it, and show.
     """
 
-    __slots__ = ("fence_key", "fence_ttl", "lock_key", "owner", "resource", "token")
+    __slots__ = ("fence_key", "fence_ttl", "lock_key", "note", "owner", "resource", "token")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Grant:
         owner: str,
         token: int,
         fence_ttl: float,
+        note: str = "",
     ) -> None:
         self.resource = resource
         self.lock_key = lock_key
@@ -42,11 +43,12 @@ class Grant:
         self.owner = owner
         self.token = token
         self.fence_ttl = fence_ttl
+        self.note = note
 
     def under(self, token: int) -> Grant:
         """The same for another token."""
         keys = self.resource, self.lock_key, self.fence_key
-        return Grant(*keys, self.owner, token, self.fence_ttl)
+        return Grant(*keys, self.owner, token, self.fence_ttl, self.note)
 
     def take(self, ttl: float) -> Take:
         """Ask for it, for *ttl* seconds."""
@@ -57,6 +59,7 @@ class Grant:
             self.token,
             ttl=ttl,
             fence_ttl=self.fence_ttl,
+            note=self.note,
         )
 
     def extension(self, ttl: float) -> Take:
@@ -93,4 +96,5 @@ class Grant:
             ttl=max(ttl, _TTL_MIN),
             fence_ttl=self.fence_ttl,
             mode=mode,
+            note=self.note,
         )

@@ -30,9 +30,12 @@ whenever it has doubled."""
 
 class Watch:
     """One lease under watch. *lapsed* is called once, when it is lost. *ttl*: what a renewal
-    asks for; None: only watch."""
+    asks for; None: only watch.
 
-    __slots__ = ("due_at", "holding", "lapsed", "renew_at", "renewing", "ttl")
+    A term of leadership is one more kind: with deadlines of its own, and a say in its renewal.
+    """
+
+    __slots__ = ("due_at", "holding", "lapsed", "looked_at", "renew_at", "renewing", "ttl")
 
     def __init__(
         self, holding: Holding, lapsed: Callable[[Holding], None], *, ttl: float | None, now: float
@@ -43,6 +46,43 @@ class Watch:
         self.renewing = False
         self.renew_at = now + (holding.valid_until - now) / RENEW_SHARE
         self.due_at = 0.0
+        self.looked_at = now
+
+    @property
+    def ends_at(self) -> float:
+        """When to look whether it stands still, if nothing moves that before."""
+        return self.holding.valid_until
+
+    @property
+    def renews(self) -> bool:
+        """Whether it is to be renewed, and no renewal is under way."""
+        return (
+            self.ttl is not None
+            and not self.renewing
+            and self.holding.valid_until < self.holding.hold_until
+        )
+
+    def stands(self, now: float) -> bool:
+        """Whether it may be relied on still; if not, it is lost for good."""
+        if self.holding.held(now):
+            return True
+        self.holding.lose(
+            "its validity ended before a renewal succeeded"
+            if self.ttl is not None
+            else "its validity ended"
+        )
+        return False
+
+    def may_renew(self, now: float) -> bool:
+        """Asked before each renewal; False: it is not renewed, ever."""
+        return True
+
+    def pause(self, left: float) -> float:
+        """Seconds from a renewal to the next, with *left* of validity."""
+        return left / RENEW_SHARE
+
+    def renewed(self, error: BaseException | None) -> None:
+        """A renewal ended."""
 
 
 class Renewal:
@@ -66,13 +106,8 @@ class Renewal:
 
     def add(self, watch: Watch) -> None:
         """Watch a lease until it ends."""
-        holding = watch.holding
-        renews = (
-            watch.ttl is not None
-            and not watch.renewing
-            and holding.valid_until < holding.hold_until
-        )
-        watch.due_at = min(watch.renew_at, holding.valid_until) if renews else holding.valid_until
+        ends_at = watch.ends_at
+        watch.due_at = min(watch.renew_at, ends_at) if watch.renews else ends_at
         heappush(self._heap, (watch.due_at, next(self._order), watch))
         if len(self._heap) > self._compact_at:
             self._compact()
@@ -101,47 +136,43 @@ class Renewal:
             holding = watch.holding
             if due_at != watch.due_at or holding.status is Status.RELEASED:
                 continue
-            if not holding.held(now):
-                holding.lose(
-                    "its validity ended before a renewal succeeded"
-                    if watch.ttl is not None
-                    else "its validity ended"
-                )
+            if not watch.stands(now):
                 lost.append(watch)
                 # Once: a retry that falls past the deadline has an entry of the same instant.
                 watch.due_at = NEVER
                 continue
-            if (
-                watch.ttl is not None
-                and not watch.renewing
-                and now >= watch.renew_at
-                and holding.valid_until < holding.hold_until
-            ):
+            if watch.renews and now >= watch.renew_at:
+                if not watch.may_renew(now):
+                    lost.append(watch)
+                    watch.due_at = NEVER
+                    continue
                 watch.renewing = True
                 ready.append(watch)
             self.add(watch)
         while ready and len(extend) < limit:
             watch = ready.popleft()
-            if watch.holding.held(now):
+            if watch.stands(now):
                 extend.append(watch)
         return extend, lost
 
     def extended(self, watch: Watch, error: BaseException | None, now: float) -> bool:
         """An extension ended. True if the lease is lost by it."""
         watch.renewing = False
+        watch.renewed(error)
         holding = watch.holding
         if holding.status is Status.RELEASED:
             return False
         if not holding.held(now):
+            holding.lose(f"its renewal failed: {error}")
+        if not watch.stands(now):
             # Or its deadline passed while it was renewed, and was told.
             lost, watch.due_at = watch.due_at != NEVER, NEVER
-            holding.lose(f"its renewal failed: {error}")
             return lost
         left = holding.valid_until - now
         pause = (
             min(max(holding.ttl / RETRY_SHARE, RETRY_MIN), RETRY_MAX)
             if error is not None
-            else left / RENEW_SHARE
+            else watch.pause(left)
         )
         watch.renew_at = now + pause
         self.add(watch)

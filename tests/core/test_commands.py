@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from redlock.core.commands import (
     MARKER_KEY,
+    SHOWN_MAX,
     TOKEN_MAX,
     Canvass,
     Command,
@@ -70,22 +71,22 @@ def is_number(value: Any, least: int, most: int) -> bool:
     return type(value) is int and least <= value <= most
 
 
-def is_holder(value: Any) -> bool:
-    """'=' and at most 128 bytes of the lock's value."""
-    return type(value) is bytes and value.startswith(b"=") and len(value) <= 129
+def is_holder(value: Any, most: int) -> bool:
+    """'=' and a bounded part of the lock's value."""
+    return type(value) is bytes and value.startswith(b"=") and len(value) <= 1 + most
 
 
 def is_taken(answer: Any) -> bool:
     return type(answer) is int and answer == TOKEN
 
 
-def is_busy(answer: Any) -> bool:
-    return (
+def is_busy(most: int) -> Callable[[Any], bool]:
+    return lambda answer: (
         len(answer) == 4
         and answer[0] == 0
         and is_number(answer[1], 0, TOKEN_MAX)
         and is_number(answer[2], -1, 2**63)
-        and is_holder(answer[3])
+        and is_holder(answer[3], most)
     )
 
 
@@ -137,7 +138,8 @@ def is_list(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda answer: isinstance(answer, list) and fits(answer)
 
 
-BUSY, STRANGER = is_list(is_busy), is_list(is_stranger)
+BUSY, SEEN = is_list(is_busy(128)), is_list(is_busy(SHOWN_MAX))
+STRANGER = is_list(is_stranger)
 GRAMMAR: list[tuple[Command, list[tuple[Callable[[Any], bool], Any]]]] = [
     (
         TAKE,
@@ -150,7 +152,7 @@ GRAMMAR: list[tuple[Command, list[tuple[Callable[[Any], bool], Any]]]] = [
     ),
     (FREE, [(is_code(0, 1), Kind.GRANTED), (is_code(2), Kind.BUSY)]),
     *[
-        (command, [(is_list(is_free), Kind.FREE), (BUSY, Kind.BUSY), (STRANGER, Kind.STRANGER)])
+        (command, [(is_list(is_free), Kind.FREE), (SEEN, Kind.BUSY), (STRANGER, Kind.STRANGER)])
         for command in (PEEK, CANVASS)
     ],
     (REPAIR, [(is_code(0), False), (is_code(1), True)]),
@@ -275,7 +277,7 @@ NONSENSE: list[tuple[Command, Any]] = [
             [0, 7, 5000, b"X:7"],
             [0, 7, 5000, b""],
             [0, 7, 5000, None],
-            [0, 7, 5000, b"=" + b"x" * 129],
+            [0, 7, 5000, b"=" + b"x" * (1 + (128 if command is TAKE else SHOWN_MAX))],
         )
     ],
     *[

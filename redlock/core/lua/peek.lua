@@ -23,5 +23,6 @@ local held = redis.call('GET', KEYS[1])
 if not held then
   return {4, fence}
 end
-local shown = '=' .. string.gsub(string.sub(held, 1, 128), '%c', '?')
+local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$') -- As in TAKE, but with the whole of a note.
+local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, first and 1280 or 128), '%c', '?')
 return {0, fence, redis.call('PTTL', KEYS[1]), shown}

@@ -1,6 +1,7 @@
 -- TAKE: claim a larger token and take the lock, in one atomic step. Also extends, and verifies without writing.
 -- KEYS  lock, fence, marker
--- ARGV  owner, token, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), marker
+-- ARGV  owner, token, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), [note,] marker
+-- A note is kept behind owner and token, for whoever asks who holds the lock.
 -- Gives token taken | {0, fence, pttl, '=' .. holder} busy | {2, fence, 0, time_us} token too small, or too far ahead
 --       | {3, marker} not the node that was admitted.
 local call = redis.call
@@ -11,7 +12,7 @@ local number, fence_ttl = tonumber(token), tonumber(ARGV[4])
 -- it is data, and comes back with a copy or a snapshot. The memory it names must be the one that this server has now, and
 -- be found behind its name, for a copy shows the same id as `master_replid2`, and a replica shows its master's.
 local marker = call('GET', KEYS[3])
-if marker ~= ARGV[6] then
+if marker ~= ARGV[#ARGV] then
   return {3, marker or ''}
 end
 local memory, max_ttl, floor = string.match(marker, '^%S+ (%S+) (%d+) (%d+) ')
@@ -32,6 +33,7 @@ end
 
 local owner = ARGV[1] .. ':'
 local value = owner .. token
+if ARGV[7] then value = value .. ':' .. ARGV[6] end
 local held = call('GET', KEYS[1])
 if held == value then
   if mode == 'extend' then -- Raise both expiries; never shorten one: the holder may rely on the longer.
@@ -42,7 +44,9 @@ if held == value then
   return number
 end
 if held and string.sub(held, 1, #owner) ~= owner then
-  local shown = '=' .. string.gsub(string.sub(held, 1, 128), '%c', '?')
+  -- Of an owner the first characters, which tell one from another; the whole would let whoever reads it release the lock.
+  local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$')
+  local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, 128), '%c', '?')
   return {0, fence, call('PTTL', KEYS[1]), shown}
 end
 

@@ -1,0 +1,515 @@
+"""One candidate: its states, the one table of what moves it and what is said to whom, and the order
+of things in a term.
+
+Pure, as the flows are. `lead` is a script of steps, in which whatever a candidate does stands in
+its order: it asks whether it is fit, campaigns, begins, works, has ended, tells, and only then
+releases. A driver does the steps, for threads, for tasks or in a simulator; it decides nothing.
+What comes at any moment (a deadline, a renewal, a resignation, a look at the clock) comes to the
+`Candidacy`, which finds out what ended a term, and says it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+
+from redlock.core.acquire import Acquisition
+from redlock.core.effects import NEVER
+from redlock.core.events import (
+    TermEnded,
+    TermInJeopardy,
+    TermRecord,
+    TermSafe,
+    TermStarted,
+    TermStopped,
+    TermStopping,
+)
+from redlock.core.lease import Holding
+from redlock.core.quorum import Kind, Tally
+from redlock.core.term import Mandate, Reason
+from redlock.core.timings import ElectionTimings
+from redlock.errors import CandidateUnfit
+
+__all__ = [
+    "TABLE",
+    "Begin",
+    "Campaign",
+    "Candidacy",
+    "Eligible",
+    "Finish",
+    "Move",
+    "Pause",
+    "Release",
+    "Say",
+    "Script",
+    "State",
+    "Step",
+    "Work",
+    "lead",
+]
+
+BACK_OFF_MAX = 32
+"""A candidate whose work raises comes back after a pause that doubles, to so many times the first
+one: an error that stays must not make the fleet change its leader ten times a second."""
+
+
+class State(StrEnum):
+    """Where a candidate stands."""
+
+    FOLLOWER = "follower"
+    """It does not campaign."""
+    CANDIDATE = "candidate"
+    """It campaigns, or has the lock and does not lead yet."""
+    LEADER = "leader"
+    JEOPARDY = "jeopardy"
+    """It leads, and has not been able to renew for too long."""
+    STEPPING_DOWN = "stepping_down"
+    """It does not lead any more, and its work has not ended yet."""
+    CLOSED = "closed"
+
+
+class Move(Enum):
+    """What happens to a candidate."""
+
+    CAMPAIGN = "campaigns"
+    GIVE_UP = "gives up, or was lost before it began"
+    ELECTED = "is elected"
+    OVERDUE = "no renewal until the jeopardy deadline"
+    RENEWED = "is renewed"
+    END = "the term ends, for a reason"
+    DRAINED = "the work has ended and was told so"
+    CLOSE = "the coordinator is closed"
+
+    __hash__ = object.__hash__
+
+
+class Say(Enum):
+    """What is said, and to whom."""
+
+    STARTED = "ledger: started; on_started(term), then the work"
+    JEOPARDY = "ledger: in jeopardy"
+    SAFE = "ledger: safe again"
+    STOP = "the work: stop is set, a task is cancelled; ledger: stopping"
+    ENDED = "the lock is released, or left to expire; ledger: ended"
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """In *state*, *move* leads to *next*, and *says* so."""
+
+    state: State
+    move: Move
+    next: State
+    says: Say | None = None
+
+
+TABLE = (
+    Row(State.FOLLOWER, Move.CAMPAIGN, State.CANDIDATE),
+    Row(State.CANDIDATE, Move.GIVE_UP, State.FOLLOWER),
+    Row(State.CANDIDATE, Move.ELECTED, State.LEADER, Say.STARTED),
+    Row(State.LEADER, Move.OVERDUE, State.JEOPARDY, Say.JEOPARDY),
+    Row(State.JEOPARDY, Move.RENEWED, State.LEADER, Say.SAFE),
+    Row(State.LEADER, Move.END, State.STEPPING_DOWN, Say.STOP),
+    Row(State.JEOPARDY, Move.END, State.STEPPING_DOWN, Say.STOP),
+    Row(State.STEPPING_DOWN, Move.DRAINED, State.FOLLOWER, Say.ENDED),
+    Row(State.FOLLOWER, Move.CLOSE, State.CLOSED),
+    Row(State.CANDIDATE, Move.CLOSE, State.CLOSED),
+)
+"""All that can happen; what has no row here does not."""
+_ROWS = {(row.state, row.move): row for row in TABLE}
+
+
+# What a script yields. A driver answers with the instant after it, and a value.
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """Ask whether the candidate is fit. Answer: a bool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Take the lock, as *ask* says. Answer: the `Holding`, watched as the candidacy's mandate;
+    None: the candidate resigned meanwhile."""
+
+    ask: Acquisition
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait until *until*, or until something ends the wait: a resignation, the end of the term."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Call `on_started`. Answer: what it raised, or None."""
+
+    mandate: Mandate
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Do the work, and come back when it has ended, however long that takes. Answer: what it
+    raised, or None."""
+
+    mandate: Mandate
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Call `on_stopped`."""
+
+    mandate: Mandate
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the lock back. Answer: whether a majority confirmed."""
+
+    mandate: Mandate
+
+
+Step = Eligible | Campaign | Pause | Begin | Work | Finish | Release
+Script = Generator[Step, tuple[float, Any], None]
+
+
+class Voice(Protocol):
+    """Who does what a candidacy says."""
+
+    def record(self, record: TermRecord) -> None:
+        """Put it into the ledger; may take its time, and may not raise."""
+
+    def stop(self, mandate: Mandate) -> None:
+        """Tell the work to stop: at once, and without waiting for anything."""
+
+    def ask_fitness(self, mandate: Mandate) -> None:
+        """Have `eligible` asked, without waiting; `Candidacy.fitness` hears the answer."""
+
+
+class Candidacy:
+    """One candidate in one election. At most one term at a time.
+
+    *guard*: keeps threads apart; nothing is called with it held but `Voice.stop`. *checks*: whether
+    there is somebody to ask whether the candidate is fit. *lock_delay*, *stall_timeout*: see
+    `Redlock.election`.
+    """
+
+    def __init__(
+        self,
+        election: str,
+        candidate: str,
+        timings: ElectionTimings,
+        voice: Voice,
+        *,
+        guard: contextlib.AbstractContextManager[Any] | None = None,
+        slept: Callable[[], float] = float,
+        checks: bool = False,
+        lock_delay: float = 0.0,
+        stall_timeout: float | None = None,
+    ) -> None:
+        self.election = election
+        self.candidate = candidate
+        self.timings = timings
+        self.state = State.FOLLOWER
+        self.mandate: Mandate | None = None
+        """The term that is under way, from the grant to its end."""
+        self.resigning = False
+        self.ask: Acquisition | None = None
+        """What it asks for while it campaigns."""
+        self.predecessor = Predecessor(lock_delay)
+        self._closed = False
+        self._stall_timeout = stall_timeout
+        self._voice = voice
+        self._guard = guard if guard is not None else contextlib.nullcontext()
+        self._slept = slept
+        self._checks = checks
+        self._asking = False
+        self._unsaid: deque[TermRecord] = deque()
+        self._saying = False
+
+    def move(self, move: Move) -> Row | None:
+        """Change the state as the table says; None: nothing follows from *move* here."""
+        row = _ROWS.get((self.state, move))
+        if row is not None:
+            self.state = row.next
+        return row
+
+    # A term
+
+    def granted(self, holding: Holding, now: float) -> Mandate:
+        """The lock is ours; the term has not begun."""
+        mandate = Mandate(
+            holding, self.timings, now, stall_timeout=self._stall_timeout, slept=self._slept
+        )
+        self._asking = False
+        self.mandate = mandate
+        return mandate
+
+    def begin(self, mandate: Mandate, now: float) -> bool:
+        """The candidate leads from now on; False: the term has ended already."""
+        with self._guard:
+            mandate.progress_at = now
+            if mandate.why(now) is not None or mandate.reason is not None:
+                return False
+            row = self.move(Move.ELECTED)
+            if row is not None:
+                self._say(row, mandate, now)
+        self.speak()
+        return row is not None
+
+    def look(self, mandate: Mandate, now: float) -> bool:
+        """Find out what *now* means for a term, and say it. Whether its candidate leads."""
+        if mandate.reason is None:
+            with self._guard:
+                why = mandate.why(now) if mandate.reason is None else None
+                if why is not None:
+                    self._end(mandate, *why, now)
+                elif mandate.reason is None and self.mandate is mandate:
+                    overdue = now >= mandate.jeopardy_at
+                    row = self.move(Move.OVERDUE if overdue else Move.RENEWED)
+                    if row is not None:
+                        self._say(row, mandate, now)
+            self.speak()
+        return mandate.leads(now)
+
+    def end(self, mandate: Mandate, reason: Reason, now: float) -> None:
+        """End a term, unless something has. A deadline that passed before is the reason then."""
+        self.look(mandate, now)
+        with self._guard:
+            if mandate.reason is None:
+                self._end(mandate, reason, now, now)
+        self.speak()
+
+    def renewing(self, mandate: Mandate, now: float) -> bool:
+        """A renewal is due: whether it may be tried. Has the candidate's fitness asked anew."""
+        if not self.look(mandate, now):
+            return False
+        if self._checks:
+            if self._asking:
+                self.end(mandate, Reason.UNFIT, now)
+                return False
+            self._asking = True
+            self._voice.ask_fitness(mandate)
+        return mandate.leads(now)
+
+    def fitness(self, mandate: Mandate, fit: bool, now: float) -> None:
+        """The answer to `Voice.ask_fitness`."""
+        if self.mandate is mandate:
+            self._asking = False
+            if not fit:
+                self.end(mandate, Reason.UNFIT, now)
+
+    def ended(self, mandate: Mandate, now: float, *, released: bool, error: str) -> None:
+        """Everything of a term is over."""
+        with self._guard:
+            row = self.move(Move.DRAINED)
+            if row is not None:
+                self._say(row, mandate, now, released, error)
+            self.mandate = None
+            self.predecessor.led(mandate.holding.token)
+            if self._closed:
+                self.move(Move.CLOSE)
+        self.speak()
+
+    def stopped(self, mandate: Mandate, now: float) -> None:
+        """The work of a term has ended."""
+        margin = mandate.holding.valid_until - now
+        self._unsaid.append(TermStopped(now, *self._of(mandate), str(mandate.reason), margin))
+        self.speak()
+
+    def resign(self, now: float, reason: Reason = Reason.RESIGNED) -> None:
+        """End what is under way, and campaign no more."""
+        self.resigning = True
+        ask, mandate = self.ask, self.mandate
+        if ask is not None:
+            ask.give_up_at = NEVER
+        if mandate is not None:
+            self.end(mandate, reason, now)
+
+    def close(self, now: float) -> None:
+        """The coordinator is closed: as `resign`, and there is no campaign after it."""
+        self._closed = True
+        self.resign(now, Reason.CLOSED)
+        self.move(Move.CLOSE)
+
+    def speak(self) -> None:
+        """Hand on what is to be said, in its order; the guard is not held. Whoever comes meanwhile
+        leaves it to who is at it."""
+        while self._unsaid:
+            with self._guard:
+                if self._saying:
+                    return
+                self._saying = True
+            try:
+                while self._unsaid:
+                    self._voice.record(self._unsaid.popleft())
+            finally:
+                self._saying = False
+
+    def _end(self, mandate: Mandate, reason: Reason, due_at: float, now: float) -> None:
+        mandate.end(reason, due_at, now)
+        row = self.move(Move.END)
+        if row is not None:
+            self._say(row, mandate, now)
+        self._voice.stop(mandate)
+
+    def _of(self, mandate: Mandate) -> tuple[str, str, int]:
+        return self.election, self.candidate, mandate.holding.token
+
+    def _say(
+        self, row: Row, mandate: Mandate, now: float, released: bool = False, error: str = ""
+    ) -> None:
+        """Note what a row of the table says, to be handed on by `speak`."""
+        who, until = self._of(mandate), mandate.holding.valid_until
+        margin, reason = until - now, str(mandate.reason)
+        record: TermRecord
+        match row.says:
+            case Say.STARTED:
+                record = TermStarted(now, *who, until, mandate.stop_at)
+            case Say.JEOPARDY:
+                record = TermInJeopardy(now, *who, until, mandate.stop_at)
+            case Say.SAFE:
+                record = TermSafe(now, *who, until, mandate.stop_at)
+            case Say.STOP:
+                lag = max(0.0, now - mandate.stop_due_at)
+                record = TermStopping(now, *who, reason, lag, margin)
+            case Say.ENDED:
+                record = TermEnded(now, *who, reason, released, margin, error)
+            case None:
+                return
+        self._unsaid.append(record)
+
+
+class Predecessor:
+    """Whether who led before us gave the lock back, as far as this candidate saw it, or how long to
+    wait.
+
+    A release leaves a fence one past the token. Who saw a majority hold a token, and then a
+    majority free behind fences of exactly that, knows; nobody else does, and waits *lock_delay*.
+    A leader who came after one that was not seen to release may have been one for a moment only:
+    so its own release counts once the delay since then is over.
+    """
+
+    __slots__ = ("_delay", "_doubt_at", "_released", "_token")
+
+    def __init__(self, lock_delay: float) -> None:
+        self._delay = lock_delay
+        self._token = 0
+        self._released = False
+        self._doubt_at = NEVER
+
+    def saw(self, tally: Tally, now: float) -> None:
+        """Note what a look said: who holds the lock, and the fences where it is free."""
+        votes = [vote for vote in tally.votes if vote is not None]
+        tokens = [_token(vote.holder) for vote in votes if vote.kind is Kind.BUSY]
+        for token in set(tokens):
+            if token != self._token and tokens.count(token) >= tally.needed:
+                if not self._released:
+                    self._doubt_at = now
+                self._token, self._released = token, False
+        if tally.free >= tally.needed:
+            fences = [vote.fence for vote in votes if vote.kind is Kind.FREE]
+            released = fences.count(self._token + 1) >= tally.needed
+            self._released = released or fences.count(0) >= tally.needed
+
+    def led(self, token: int) -> None:
+        """It was this candidate itself."""
+        self._token, self._released = token, False
+
+    def delay(self, now: float) -> float:
+        """Seconds for which work may still be on its way that no token stops."""
+        since = self._doubt_at if self._released else now
+        return max(0.0, since + self._delay - now)
+
+
+def _token(holder: str) -> int:
+    """The token in what a node shows of a lock; -1 where there is none."""
+    token = [*holder.split(":"), ""][1]
+    return int(token) if token.isdecimal() else -1
+
+
+# Long: the order of a candidate's life, which is the point of this module, from top to bottom.
+def lead(
+    candidacy: Candidacy, campaign: Callable[[], Acquisition], now: float, *, again: float | None
+) -> Script:
+    """Campaign, and lead for a term. *campaign* makes what is asked for; *again*: seconds after
+    which the next campaign begins, for ever until `resign`; None: one term.
+
+    Raises what a campaign raises; and, behind the release, what the work raised if that is no
+    `Exception`: a Ctrl-C, or a cancel.
+    """
+    pause = again or 0.0
+    candidacy.resigning = False
+    while True:
+        candidacy.move(Move.CAMPAIGN)
+        try:
+            mandate, now = yield from _elected(candidacy, campaign(), now)
+        finally:
+            candidacy.ask = None
+            candidacy.move(Move.GIVE_UP)
+        if mandate is None:
+            return
+        now, error = yield Begin(mandate)
+        if error is None and candidacy.look(mandate, now):
+            now, error = yield Work(mandate)
+        # The first reason stands: work that ends because it was told to has not ended the term.
+        candidacy.end(mandate, Reason.RESIGNED if error else Reason.WORK_ENDED, now)
+        candidacy.stopped(mandate, now)
+        now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)
+        # Drained before released: nothing of the term runs any more, or nothing is released.
+        mandate.drained(now)
+        released = False
+        if mandate.may_release:
+            now, released = yield Release(mandate)
+        candidacy.ended(mandate, now, released=released, error=repr(error) if error else "")
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        if again is None or candidacy.resigning:
+            return
+        pause = min(2 * pause, BACK_OFF_MAX * again) if error is not None else again
+        now, _ = yield Pause(now + pause)
+        if candidacy.resigning:
+            return
+
+
+def _elected(
+    candidacy: Candidacy, ask: Acquisition, now: float
+) -> Generator[Step, tuple[float, Any], tuple[Mandate | None, float]]:
+    """Campaign until the candidate leads; None: it resigned."""
+    candidacy.ask = ask
+    while not candidacy.resigning:
+        now, fit = yield Eligible()
+        if not fit:
+            if now >= ask.give_up_at or ask.once:
+                raise CandidateUnfit(f"{candidacy.candidate!r} is not eligible")
+            now, _ = yield Pause(min(now + candidacy.timings.renewal, ask.give_up_at))
+            continue
+        asked_at = now
+        now, holding = yield Campaign(ask)
+        mandate = candidacy.mandate
+        if holding is None or mandate is None:
+            break
+        delay = candidacy.predecessor.delay(now)
+        if delay:  # The lock is ours meanwhile, and is renewed.
+            now, _ = yield Pause(now + delay)
+        # Perhaps it has waited for days.
+        if now - asked_at > candidacy.timings.renewal and mandate.leads(now):
+            now, fit = yield Eligible()
+        if fit and not candidacy.resigning and candidacy.begin(mandate, now):
+            return mandate, now
+        candidacy.end(mandate, Reason.UNFIT, now)
+        mandate.drained(now)
+        if mandate.may_release:
+            now, _ = yield Release(mandate)
+        candidacy.mandate = None
+        ask.granted = None
+    return None, now
