@@ -12,8 +12,14 @@ quorum itself.
 
 from redlock.base import NodeReport, ResourceStatus
 from redlock.client import Lease, Lock, Redlock
+from redlock.core.candidate import Leader
+from redlock.core.election import State
+from redlock.core.term import Reason
+from redlock.core.timings import ElectionTimings
+from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
+    CandidateUnfit,
     ConfigurationError,
     LeadershipLost,
     LeaseError,
@@ -32,7 +38,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcquireError",
+    "CandidateUnfit",
     "ConfigurationError",
+    "Election",
+    "ElectionTimings",
+    "Leader",
     "LeadershipLost",
     "Lease",
     "LeaseError",
@@ -46,8 +56,11 @@ __all__ = [
     "NodeReport",
     "NodeUnreachable",
     "QuorumUnavailable",
+    "Reason",
     "Redlock",
     "RedlockError",
     "ResourceStatus",
+    "State",
+    "Term",
     "__version__",
 ]

@@ -194,6 +194,8 @@ class CoordinatorBase(Generic[L]):
         self._entropy = Entropy()
         self._cluster = self._make_cluster(self._entropy)
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
+        self.elections: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Those made of this, which hear of a close and of a fork."""
         self._set_up()
         # Last: another thread may fork at any moment, and what is half made cannot be reset.
         _COORDINATORS.add(self)
@@ -267,6 +269,10 @@ class CoordinatorBase(Generic[L]):
             if lease is not None:
                 tell(lease)
 
+    def check_open(self) -> None:
+        """Raise RedlockError if this was closed, or is being closed."""
+        raise NotImplementedError
+
     # Flows
 
     def _ask(self, options: LockOptions[L], timeout: float | None, *, once: bool) -> Acquisition:
@@ -310,7 +316,7 @@ class CoordinatorBase(Generic[L]):
         if holders.count(value) < tally.needed:
             held = False if tally.free >= tally.needed else None
             return ResourceStatus(resource, held, None, None, None, tally.cast_votes())
-        owner, _, token = value.rpartition(":")
+        owner, token = [*value.split(":", 2), ""][:2]
         lasting = sorted(
             (
                 float("inf") if vote.ttl_left is None or vote.ttl_left < 0 else vote.ttl_left
@@ -386,6 +392,8 @@ class CoordinatorBase(Generic[L]):
         self._leases.clear()
         self._entropy.reset()
         self._cluster = self._make_cluster(self._entropy)
+        for election in list(self.elections):
+            election._after_fork()
 
 
 def weakly(method: Callable[[Holding], None]) -> Callable[[Holding], None]:

@@ -8,9 +8,9 @@ import functools
 import inspect
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from redlock.base import (
     CoordinatorBase,
@@ -27,8 +27,13 @@ from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.policy import Policy
+from redlock.core.quorum import Tally
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
+from redlock.core.term import Reason
+from redlock.core.timings import ElectionTimings
+from redlock.electing import ElectionOptions
+from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
     LeaseError,
@@ -386,6 +391,52 @@ class Redlock(CoordinatorBase[Lease]):
         )
         return Lock(self, options)
 
+    def election(
+        self,
+        name: str,
+        *,
+        candidate: str | None = None,
+        info: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        timings: ElectionTimings | None = None,
+        eligible: Callable[[], object] | None = None,
+        priority: float = 0.0,
+        lock_delay: float = 0.0,
+        stall_timeout: float | None = None,
+        hard_stop: str | None = None,
+        on_started: Callable[[Term], object] | None = None,
+        on_stopped: Callable[[Term, Reason], object] | None = None,
+    ) -> Election:
+        """One candidate in the election *name*; nothing is sent yet. Its lock is that of the
+        resource *name*.
+
+        *candidate*: a name; None: made of host and process. *info*: what others should know of it,
+        at most 512 bytes as JSON, and no secret. *ttl*, or *timings* for all of them: see
+        `ElectionTimings`. *eligible()*: asked before campaigning and at every renewal, in another
+        thread; False ends the term. *priority*: seconds that others have for a vacancy before this
+        candidate tries, at most the ttl; a leader is never ousted. *lock_delay*: seconds between
+        the grant and the work where the one before did not release, for resources that cannot check
+        tokens. *stall_timeout*: seconds after which work that does not call `Term.tick` is taken
+        for stalled. *hard_stop*: "exit" ends this process (status 6) when work has not ended by the
+        kill deadline; None lets it run on, as a zombie, while the lease expires. *on_started(term)*
+        and *on_stopped(term, reason)* are called in the thread of the work, before and after it,
+        exactly paired. Raises ConfigurationError for what cannot work.
+        """
+        options = ElectionOptions(
+            candidate,
+            info,
+            ttl,
+            timings,
+            eligible,
+            priority,
+            lock_delay,
+            stall_timeout,
+            hard_stop,
+            on_started,
+            on_stopped,
+        )
+        return Election(self, self, name, options)
+
     def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
         lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
@@ -414,6 +465,7 @@ class Redlock(CoordinatorBase[Lease]):
                 return
             self._driver.refuse()
             self._driver.background.refuse()
+            self._end_terms()
             self._await_acquires()
             self._release_all()
             self._driver.quieten()
@@ -432,16 +484,58 @@ class Redlock(CoordinatorBase[Lease]):
     ) -> None:
         self.close()
 
+    def check_open(self) -> None:
+        if self._driver.closing:
+            raise _closed()
+
+    # For Election and Term
+
+    def _campaign(self, ask: Acquisition) -> Lease:
+        return self._take(ask)
+
+    def _watch_term(self, watch: Watch) -> None:
+        self._driver.background.watch(watch)
+
+    def _watch_lost(self, lease: Lease) -> None:
+        if lease._watch is None:
+            self._watch(lease, auto_extend=False)
+
+    def _let_go(self, lease: Lease, why: str) -> None:
+        holding = lease._holding
+        held = holding.held(now())
+        holding.lose(why)
+        if held:
+            self._tell_lapsed(holding)
+        self.forget(holding)
+
+    def _look(self, start: Callable[[float], Flow[Tally]]) -> Tally:
+        return self._driver.run(start)[0]
+
+    def _aside(self, call: Callable[[], object]) -> None:
+        self._callbacks.run(call)
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._driver.closing
+
     # For Lock and Lease
 
     def _acquire(self, options: LockOptions[Lease], timeout: float | None, *, once: bool) -> Lease:
         ask = self._ask(options, timeout, once=once)
-        auto_extend, on_lost = options.auto_extend, options.on_lost
+        return self._take(ask, auto_extend=options.auto_extend, on_lost=options.on_lost)
+
+    def _take(
+        self,
+        ask: Acquisition,
+        *,
+        auto_extend: bool = False,
+        on_lost: Callable[[Lease], object] | None = None,
+    ) -> Lease:
         connections: ConnectionSet | None = None
         self._asking[id(ask)] = threading.current_thread()
         try:
             holding, connections = self._driver.run(
-                lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not once
+                lambda at: self._taking(ask, at), give_up_at=ask.give_up_at, patient=not ask.once
             )
             lease = Lease(self, holding, connections, on_lost)
             self.remember(holding, lease)
@@ -458,7 +552,7 @@ class Redlock(CoordinatorBase[Lease]):
             # Closed, or an interrupt on the way to the caller: nobody would ever know of this
             # lease.
             if isinstance(error, AcquireError):
-                error.about(options.resource)
+                error.about(ask.resource)
             try:
                 if ask.granted is not None and not ask.granted.freed:
                     self.forget(ask.granted)
@@ -555,6 +649,20 @@ class Redlock(CoordinatorBase[Lease]):
         me, deadline = threading.current_thread(), now() + self._cluster.patience
         while any(thread is not me for thread in list(self._asking.values())) and now() < deadline:
             time.sleep(_LOOK)
+
+    def _end_terms(self) -> None:
+        """Tell those who lead to stop, and wait for their work; what has not ended by its kill
+        deadline keeps its lock, which expires."""
+        elections: list[Election] = list(self.elections)
+        until = {election: election.close() for election in elections}
+        while any(election.leased is not None and now() < at for election, at in until.items()):
+            time.sleep(_LOOK)
+        for election in elections:
+            holding = election.leased
+            _, handle = self._leases.get(id(holding), (None, None))
+            lease = handle() if handle is not None else None
+            if lease is not None:
+                self._let_go(lease, "this Redlock was closed under its work")
 
     def _release_all(self) -> None:
         """Give all leases back. Whoever holds one in another thread hears of it before anybody

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options"),
     ("redlock.base", "redlock.initialise"),
+    ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded", "redlock.supervise"),
     ("redlock",),
     ("redlock.demo",),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redlock.core.admission import Standing, State
-from redlock.core.commands import Greet, Peek
+from redlock.core.commands import Canvass, Greet, Peek
 from redlock.core.effects import Failure, Flow, Reply, Request, Wait
-from redlock.core.quorum import Tally
+from redlock.core.quorum import Kind, Tally
 from redlock.core.rounds import Cluster, Round, collect, meet
 
-__all__ = ["Inspection", "inspect_nodes", "peek"]
+__all__ = ["Inspection", "inspect_nodes", "peek", "who_leads"]
 
 
 def peek(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Tally]:
@@ -18,6 +18,27 @@ def peek(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Ta
     round = Round(cluster, Peek(lock_key, fence_key), now, now + cluster.patience, verb="answered")
     yield from collect(round, lambda tally: tally.pending == 0, round.requests)
     return round.tally
+
+
+def who_leads(cluster: Cluster, lock_key: str, fence_key: str, now: float) -> Flow[Tally]:
+    """What the nodes that may vote say of a lock, until a majority says the same, or nobody else
+    can; at most the node timeout."""
+    if not cluster.met:
+        now = yield from meet(cluster, now, float("inf"))
+    round = Round(
+        cluster, Canvass(lock_key, fence_key), now, now + cluster.patience, verb="answered"
+    )
+    yield from collect(round, _agreed, round.requests)
+    return round.tally
+
+
+def _agreed(tally: Tally) -> bool:
+    holders = [vote.holder for vote in tally.votes if vote and vote.kind is Kind.BUSY]
+    return (
+        tally.pending == 0
+        or tally.free >= tally.needed
+        or any(holders.count(holder) >= tally.needed for holder in holders)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,22 @@ import os
 import time
 from collections.abc import Iterator
 
-__all__ = ["Entropy", "now"]
+__all__ = ["Entropy", "now", "suspended_for"]
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_AWAKE = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
+"""A clock that stands still while the machine is suspended."""
 _POOL = 4096
 
 
 def now() -> float:
     """Seconds on the lease clock."""
     return time.clock_gettime(_CLOCK)
+
+
+def suspended_for() -> float:
+    """Seconds for which this machine has been suspended since it started; it only ever grows."""
+    return time.clock_gettime(_CLOCK) - time.clock_gettime(_AWAKE)
 
 
 class Entropy:

@@ -1,0 +1,394 @@
+"""What blocking and asyncio elections have in common: what was asked for, terms as values, and what
+a candidacy says.
+
+Nothing here waits. Who campaigns when, and in which order things happen in a term, is
+`redlock.core.election`; the two APIs do its steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from redlock.base import CoordinatorBase
+from redlock.core.acquire import Acquisition
+from redlock.core.candidate import Candidate, Leader, leader_of
+from redlock.core.effects import Flow
+from redlock.core.election import Candidacy, Script, State, lead
+from redlock.core.events import TermRecord
+from redlock.core.lease import Holding
+from redlock.core.look import who_leads
+from redlock.core.names import keys_of
+from redlock.core.policy import DURATION_MAX, check_callback, check_duration
+from redlock.core.quorum import Tally
+from redlock.core.term import Mandate, Reason, TermWatch
+from redlock.core.timings import ElectionTimings
+from redlock.errors import (
+    AcquireError,
+    ConfigurationError,
+    LeadershipLost,
+    LeaseLost,
+    LeaseReleased,
+    LockInUse,
+    QuorumUnavailable,
+    RedlockError,
+)
+from redlock.options import acquire_timeout
+from redlock.transport.clock import now, suspended_for
+
+__all__ = [
+    "HARD_STOP_STATUS",
+    "LOOK_EVERY",
+    "ElectionBase",
+    "ElectionOptions",
+    "HardStop",
+    "TermBase",
+]
+
+HARD_STOP_STATUS = 6
+"""Exit status of a process whose work did not stop in time; the same as that of `redlock elect`."""
+LOOK_EVERY = 0.2
+"""Seconds between two looks of an observer: a change is news for as long, and costs each node
+five small reads a second."""
+_HARD_STOP_LOOKS = 0.25
+"""At most this long between looks: timers sleep through a suspend, the lease clock does not."""
+
+T = TypeVar("T", bound="TermBase")
+_log = logging.getLogger("redlock")
+
+
+class ElectionOptions(NamedTuple):
+    """What `Redlock.election` was given; see there."""
+
+    candidate: str | None = None
+    info: Mapping[str, Any] | None = None
+    ttl: float | None = None
+    timings: ElectionTimings | None = None
+    eligible: Callable[[], Any] | None = None
+    priority: float = 0.0
+    lock_delay: float = 0.0
+    stall_timeout: float | None = None
+    hard_stop: str | None = None
+    on_started: Callable[[Any], Any] | None = None
+    on_stopped: Callable[[Any, Reason], Any] | None = None
+
+    def checked(self, coordinator: CoordinatorBase[Any]) -> ElectionOptions:
+        """The same with what is derived filled in; raises ConfigurationError for what cannot
+        work."""
+        policy = coordinator._policy
+        timings = self.timings
+        if timings is None:
+            timings = ElectionTimings(ttl=policy.ttl if self.ttl is None else self.ttl)
+        elif not isinstance(timings, ElectionTimings):
+            raise ConfigurationError(f"timings={timings!r} must be ElectionTimings, or None")
+        elif self.ttl is not None and self.ttl != timings.ttl:
+            raise ConfigurationError(
+                f"ttl={self.ttl!r} is not the ttl={timings.ttl:g} of the timings: give one of them"
+            )
+        timings = timings.under(policy)
+        policy.check_ttl(timings.ttl, policy.max_ttl)
+        for name, value, most in (
+            ("priority", self.priority, timings.ttl),
+            ("lock_delay", self.lock_delay, DURATION_MAX),
+        ):
+            if value != 0 or isinstance(value, bool):
+                check_duration(name, value)
+            if value > most:
+                raise ConfigurationError(
+                    f"{name}={value:g} seconds must be at most {most:g}, the ttl"
+                    if name == "priority"
+                    else f"{name}={value:g} seconds must be at most {most:g}"
+                )
+        if self.stall_timeout is not None:
+            check_duration("stall_timeout", self.stall_timeout)
+        if self.hard_stop not in (None, "exit"):
+            raise ConfigurationError(f"hard_stop={self.hard_stop!r} must be None or 'exit'")
+        for name in ("eligible", "on_started", "on_stopped"):
+            check_callback(name, getattr(self, name))
+        name = _own_name() if self.candidate is None else self.candidate
+        candidate = Candidate(name, {} if self.info is None else self.info)
+        return self._replace(timings=timings, candidate=candidate.name, info=candidate.info)
+
+
+def _own_name() -> str:
+    """A name that no other process has: host, process, and a few random digits."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+class TermBase:
+    """A term of leadership as a value: who leads, until when. Reads the clock, never the
+    network."""
+
+    __slots__ = ("__weakref__", "_candidacy", "_mandate")
+
+    def __init__(self, candidacy: Candidacy, mandate: Mandate) -> None:
+        self._candidacy = candidacy
+        self._mandate = mandate
+
+    @property
+    def fencing_token(self) -> int:
+        """Larger than that of every term before; see `Lease.fencing_token`. Give it to whatever
+        the work writes to."""
+        return self._mandate.holding.token
+
+    @property
+    def candidate(self) -> str:
+        """Who leads."""
+        return self._candidacy.candidate
+
+    @property
+    def valid_until(self) -> float:
+        """Instant on the lease clock (CLOCK_BOOTTIME) before which nobody else can lead, as far
+        as renewed; see `Lease.valid_until` for what it assumes."""
+        return self._mandate.holding.valid_until
+
+    @property
+    def stop_at(self) -> float:
+        """From here on nobody leads by this term, unless it is renewed before; lease clock."""
+        return self._mandate.stop_at
+
+    @property
+    def kill_at(self) -> float:
+        """By then the work must have ended; lease clock."""
+        return self._mandate.kill_at
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the term ended; None while it has not."""
+        return self._mandate.reason
+
+    def is_leader(self) -> bool:
+        """Whether to act as the leader at this moment. Reads the clock every time, and is False
+        from the stop deadline on, which is before anybody else can lead."""
+        at = now()
+        # Whoever looks finds the end of a term, also where the thread that renews does not live.
+        return self._mandate.leads(at) or self._candidacy.look(self._mandate, at)
+
+    def remaining(self) -> float:
+        """Seconds until the stop deadline, or until the work is taken for stalled; 0.0 once the
+        term has ended."""
+        return self._mandate.remaining(now())
+
+    def ensure_leader(self) -> None:
+        """Return if this candidate leads at this moment; raise LeadershipLost with the reason."""
+        if not self.is_leader():
+            raise self._lost()
+
+    def tick(self) -> None:
+        """Say that the work goes on: with `stall_timeout`, a term whose work does not say so is
+        ended. Costs nothing, so call it in every round."""
+        self._mandate.progress_at = now()
+
+    def _lost(self) -> LeadershipLost:
+        mandate, reason = self._mandate, self._mandate.reason
+        why = mandate.holding.reason
+        return LeadershipLost(
+            f"the term of {self.candidate!r} in {mandate.holding.resource!r} with fencing token"
+            f" {mandate.holding.token} has ended: {reason}{f' ({why})' if why else ''}",
+            reason,
+        )
+
+    def _lost_unasked(self) -> LeadershipLost | None:
+        """The error for leaving a block whose term ended otherwise than by its own candidate."""
+        own = (Reason.RESIGNED, Reason.WORK_ENDED)
+        return None if self._mandate.reason in own else self._lost()
+
+    def _told_stop(self) -> None:
+        """The term has ended: tell the work. Must not wait."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        left = self.remaining()
+        state = f"{left:.3g} s to the stop deadline" if left else str(self.reason or "ended")
+        return (
+            f"<{type(self).__name__} of {self.candidate!r} in {self._mandate.holding.resource!r},"
+            f" token {self.fencing_token}, {state}>"
+        )
+
+
+class ElectionBase(Generic[T]):
+    """One candidate in one election: what both APIs share of it."""
+
+    def __init__(
+        self,
+        coordinator: CoordinatorBase[Any],
+        name: str,
+        options: ElectionOptions,
+        guard: contextlib.AbstractContextManager[Any] | None,
+    ) -> None:
+        self._keys = keys_of(coordinator._policy.key_prefix, name)
+        options = options.checked(coordinator)
+        assert options.timings is not None and options.candidate is not None
+        self._base = coordinator
+        self._name = name
+        self._options = options
+        self._timings = options.timings
+        self._candidate = Candidate(options.candidate, options.info or {})
+        self._guard = guard
+        self._forks = coordinator.forks
+        self._set_up()
+        coordinator.elections.add(self)
+
+    def _set_up(self) -> None:
+        options = self._options
+        self._candidacy = Candidacy(
+            self._name,
+            self._candidate.name,
+            self._timings,
+            self,
+            guard=self._guard,
+            slept=suspended_for,
+            checks=options.eligible is not None,
+            lock_delay=options.lock_delay,
+            stall_timeout=options.stall_timeout,
+        )
+        self._busy = False
+        self._term: T | None = None
+        """The term whose steps are being done; a campaign's own, while its block has not ended, is
+        known by its handle alone."""
+
+    @property
+    def name(self) -> str:
+        """What is led: the resource of the lock behind it."""
+        return self._name
+
+    @property
+    def candidate(self) -> str:
+        """The name that this candidate stands under."""
+        return self._candidate.name
+
+    @property
+    def state(self) -> State:
+        """Where the candidate stands. To decide whether to act, ask the term."""
+        return self._candidacy.state
+
+    @property
+    def timings(self) -> ElectionTimings:
+        """The times inside a term; `budget()` has the margins."""
+        return self._timings
+
+    def __repr__(self) -> str:
+        return f"<Election {self._name!r}, candidate {self.candidate!r}: {self.state}>"
+
+    # Voice
+
+    def record(self, record: TermRecord) -> None:
+        """Into the event stream."""
+        try:
+            self._base._cluster.note(record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            # A SystemExit of an observer; it must not keep a renewal from going on.
+            _log.exception("on_event failed for %s", type(record).__name__)
+
+    def stop(self, mandate: Mandate) -> None:
+        """Set the term's events, and have its work cancelled where it can be."""
+        raise NotImplementedError
+
+    def ask_fitness(self, mandate: Mandate) -> None:
+        """Ask `eligible`, without waiting."""
+        raise NotImplementedError
+
+    # For both
+
+    def _begin(self, timeout: float | None, *, again: float | None) -> Script:
+        """The script of a campaign. Raises LockInUse if one is under way."""
+        wait, once = acquire_timeout(True, timeout, None)
+        if self._busy:
+            raise LockInUse(
+                f"the election {self._name!r} is being run already by this object; make one"
+                " Election for each candidate"
+            )
+        self._base.check_open()
+        self._busy = True
+        campaign = partial(self._ask, wait, once=once)
+        return lead(self._candidacy, campaign, now(), again=again)
+
+    def _ask(self, timeout: float | None, *, once: bool) -> Acquisition:
+        ttl, cluster = self._timings.ttl, self._base._cluster
+        cluster.longest_ttl = max(cluster.longest_ttl, ttl)
+        give_up_at = float("inf") if once or timeout is None else now() + timeout
+        return Acquisition(
+            self._name,
+            *self._keys,
+            ttl,
+            give_up_at,
+            once,
+            note=self._candidate.note,
+            looked=self._candidacy.predecessor.saw,
+            stand_back=self._options.priority,
+        )
+
+    def _watch_for(self, mandate: Mandate) -> TermWatch:
+        return TermWatch(
+            mandate,
+            self._lapsed,
+            partial(self._candidacy.look, mandate),
+            partial(self._candidacy.renewing, mandate),
+            now(),
+        )
+
+    def _lapsed(self, holding: Holding) -> None:
+        """The term is not renewed any more; from here on the lease alone is watched, to its end."""
+        raise NotImplementedError
+
+    def _looking(self, at: float) -> Flow[Tally]:
+        return who_leads(self._base._cluster, *self._keys, at)
+
+    def _leader(self, tally: Tally) -> Leader | None:
+        if tally.unavailable:
+            raise QuorumUnavailable(tally, self._name)
+        return leader_of(tally)
+
+    def _unconfirmed(self, term: TermBase, error: BaseException) -> BaseException:
+        """What `Term.verify` raises where the lease's raised *error*."""
+        if isinstance(error, LeaseLost | LeaseReleased):
+            self._candidacy.end(term._mandate, Reason.CONTENDED, now())
+            return term._lost()
+        if isinstance(error, AcquireError) and not term.is_leader():
+            return term._lost()
+        return error
+
+    def _after_fork(self) -> None:
+        """In the child: the term is the parent's."""
+        mandate, term = self._candidacy.mandate, self._term
+        if mandate is not None and mandate.reason is None:
+            mandate.end(Reason.CLOSED, now(), now())
+        if term is not None:
+            term._told_stop()
+        self._set_up()
+
+
+class HardStop:
+    """Ends this process when a term's work has not ended by its kill deadline.
+
+    A thread of its own for each term, that waits for nothing but the clock: it stands in where an
+    event loop is blocked, or a thread works on and looks at nothing. Code that keeps the
+    interpreter itself from running is beyond it; `redlock elect` has a process for that.
+    """
+
+    def __init__(self, mandate: Mandate) -> None:
+        self._mandate = mandate
+        thread = threading.Thread(target=self._wait, name="redlock-hard-stop", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError, OSError) as error:
+            raise RedlockError(f"no term without its hard stop, and no thread: {error}") from error
+
+    def _wait(self) -> None:
+        mandate = self._mandate
+        while mandate.drained_at is None:
+            left = mandate.kill_at - now()
+            if left <= 0:
+                # Nothing that could wait: neither a lock of the interpreter's exit, nor a log.
+                os._exit(HARD_STOP_STATUS)
+            time.sleep(min(left, _HARD_STOP_LOOKS))
