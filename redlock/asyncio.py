@@ -19,10 +19,11 @@ import functools
 import inspect
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from redlock.asyncio_election import Election, Term
 from redlock.base import (
     CoordinatorBase,
     LeaseBase,
@@ -31,18 +32,25 @@ from redlock.base import (
     not_acquired,
     weakly,
 )
-from redlock.core.acquire import acquire
+from redlock.core.acquire import Acquisition, acquire
 from redlock.core.admission import Admission
+from redlock.core.candidate import Leader
 from redlock.core.effects import Flow
+from redlock.core.election import State
 from redlock.core.events import Event
 from redlock.core.lease import Holding
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.policy import Policy
+from redlock.core.quorum import Tally
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
+from redlock.core.term import Reason
+from redlock.core.timings import ElectionTimings
+from redlock.electing import ElectionOptions
 from redlock.errors import (
     AcquireError,
+    CandidateUnfit,
     ConfigurationError,
     LeadershipLost,
     LeaseError,
@@ -64,7 +72,11 @@ from redlock.transport.dial import NodeSpec
 # Long: the whole of one API; what it has in common with the other is in `base` and below.
 __all__ = [
     "AcquireError",
+    "CandidateUnfit",
     "ConfigurationError",
+    "Election",
+    "ElectionTimings",
+    "Leader",
     "LeadershipLost",
     "Lease",
     "LeaseError",
@@ -78,9 +90,12 @@ __all__ = [
     "NodeReport",
     "NodeUnreachable",
     "QuorumUnavailable",
+    "Reason",
     "Redlock",
     "RedlockError",
     "ResourceStatus",
+    "State",
+    "Term",
 ]
 
 P = ParamSpec("P")
@@ -409,6 +424,53 @@ class Redlock(CoordinatorBase[Lease]):
         )
         return Lock(self, options)
 
+    def election(
+        self,
+        name: str,
+        *,
+        candidate: str | None = None,
+        info: Mapping[str, Any] | None = None,
+        ttl: float | None = None,
+        timings: ElectionTimings | None = None,
+        eligible: Callable[[], object] | None = None,
+        priority: float = 0.0,
+        lock_delay: float = 0.0,
+        stall_timeout: float | None = None,
+        hard_stop: str | None = None,
+        on_started: Callable[[Term], object] | None = None,
+        on_stopped: Callable[[Term, Reason], object] | None = None,
+    ) -> Election:
+        """One candidate in the election *name*; nothing is sent yet. Its lock is that of the
+        resource *name*.
+
+        *candidate*: a name; None: made of host and process. *info*: what others should know of it,
+        at most 512 bytes as JSON, and no secret. *ttl*, or *timings* for all of them: see
+        `ElectionTimings`. *eligible()*: asked before campaigning and at every renewal; False ends
+        the term. *priority*: seconds that others have for a vacancy before this candidate tries, at
+        most the ttl; a leader is never ousted. *lock_delay*: seconds between the grant and the work
+        where the one before did not release, for resources that cannot check tokens.
+        *stall_timeout*: seconds after which work that does not call `Term.tick` is taken for
+        stalled. *hard_stop*: "exit" ends this process (status 6) when work has not ended by the
+        kill deadline, also where the loop is blocked; None lets it run on, as a zombie, while the
+        lease expires. *on_started(term)* and *on_stopped(term, reason)* are called before and after
+        the work, exactly paired. All callbacks may be coroutine functions. Raises
+        ConfigurationError for what cannot work.
+        """
+        options = ElectionOptions(
+            candidate,
+            info,
+            ttl,
+            timings,
+            eligible,
+            priority,
+            lock_delay,
+            stall_timeout,
+            hard_stop,
+            on_started,
+            on_stopped,
+        )
+        return Election(self, self, name, options)
+
     async def status(self, resource: str) -> ResourceStatus:
         """Who holds *resource*, as a majority sees it, with every node's answer. Informational."""
         lock_key, fence_key = keys_of(self._policy.key_prefix, resource)
@@ -461,13 +523,56 @@ class Redlock(CoordinatorBase[Lease]):
     ) -> None:
         await self.close()
 
+    def check_open(self) -> None:
+        if self._driver.closing:
+            raise RedlockError("this Redlock is closed")
+
+    # For Election and Term
+
+    async def _campaign(self, ask: Acquisition) -> Lease:
+        return await self._take(ask)
+
+    def _watch_term(self, watch: Watch) -> None:
+        self._driver.renewals.add(watch)
+
+    def _watch_lost(self, lease: Lease) -> None:
+        if lease._watch is None:
+            self._watch(lease, auto_extend=False)
+
+    def _let_expire(self, lease: Lease, why: str) -> None:
+        holding = lease._holding
+        held = holding.held(now())
+        holding.lose(why)
+        if held:
+            self._tell_lapsed(holding)
+        self.forget(holding)
+
+    async def _look(self, start: Callable[[float], Flow[Tally]]) -> Tally:
+        return await self._driver.run(start)
+
+    def _term_over(self) -> None:
+        if self._driver.closing:
+            self._given_back.set()
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._driver.closing
+
     # For Lock and Lease
 
     async def _acquire(
         self, options: LockOptions[Lease], timeout: float | None, *, once: bool
     ) -> Lease:
         ask = self._ask(options, timeout, once=once)
-        auto_extend, on_lost = options.auto_extend, options.on_lost
+        return await self._take(ask, auto_extend=options.auto_extend, on_lost=options.on_lost)
+
+    async def _take(
+        self,
+        ask: Acquisition,
+        *,
+        auto_extend: bool = False,
+        on_lost: Callable[[Lease], object] | None = None,
+    ) -> Lease:
         self._asking += 1
         try:
             holding = await self._driver.run(
@@ -483,7 +588,7 @@ class Redlock(CoordinatorBase[Lease]):
             # Closed, or a cancel that landed after the winning vote, before this task ran: nobody
             # would ever know of this lease.
             if isinstance(error, AcquireError):
-                error.about(options.resource)
+                error.about(ask.resource)
             if ask.granted is not None and not ask.granted.freed:
                 self.forget(ask.granted)
                 self._driver.write(abandon(self._cluster, ask.granted, now()))
@@ -529,8 +634,11 @@ class Redlock(CoordinatorBase[Lease]):
 
     async def _close(self) -> None:
         try:
+            for election in self._candidates():
+                election.close(self._closers)
             self._tell_holders()
             await self._await_acquires()
+            await self._await_terms()
             await self._release_free()
             await self._await_bodies()
             await self._await_callbacks()
@@ -548,8 +656,29 @@ class Redlock(CoordinatorBase[Lease]):
 
     def _in_body(self, lease: Lease | None) -> bool:
         """Whether a body runs under *lease* that is not the one which closes."""
+        if lease is not None and any(
+            election.leased is lease._holding for election in self._candidates()
+        ):
+            return True  # Work of a term has not ended: nothing is released under it.
         return (
             lease is not None and lease._body is not _Body.IDLE and lease._task not in self._closers
+        )
+
+    def _candidates(self) -> list[Election]:
+        return list(self.elections)
+
+    async def _await_terms(self) -> None:
+        """Until the work of those who lead has ended and given the lock back, at most until its
+        kill deadline."""
+        await self._until(
+            lambda: max(
+                (
+                    election.needed_until(self._closers) - now()
+                    for election in self._candidates()
+                    if election.leased is not None
+                ),
+                default=0.0,
+            )
         )
 
     def _tell_holders(self) -> None:
@@ -558,6 +687,8 @@ class Redlock(CoordinatorBase[Lease]):
         for holding, lease in self._held():
             if lease is None or not holding.held(now()):
                 continue
+            if any(election.leased is holding for election in self._candidates()):
+                continue  # Told as a term; and released by itself, if its work ends in time.
             holder = lease._task if lease._task is not None else lease._taker and lease._taker()
             if holder not in self._closers:
                 holding.lose("this Redlock was closed")

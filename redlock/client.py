@@ -500,7 +500,7 @@ class Redlock(CoordinatorBase[Lease]):
         if lease._watch is None:
             self._watch(lease, auto_extend=False)
 
-    def _let_go(self, lease: Lease, why: str) -> None:
+    def _let_expire(self, lease: Lease, why: str) -> None:
         holding = lease._holding
         held = holding.held(now())
         holding.lose(why)
@@ -662,7 +662,7 @@ class Redlock(CoordinatorBase[Lease]):
             _, handle = self._leases.get(id(holding), (None, None))
             lease = handle() if handle is not None else None
             if lease is not None:
-                self._let_go(lease, "this Redlock was closed under its work")
+                self._let_expire(lease, "this Redlock was closed under its work")
 
     def _release_all(self) -> None:
         """Give all leases back. Whoever holds one in another thread hears of it before anybody

@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -51,6 +52,7 @@ __all__ = [
     "ElectionOptions",
     "HardStop",
     "TermBase",
+    "differs",
 ]
 
 HARD_STOP_STATUS = 6
@@ -251,9 +253,8 @@ class ElectionBase(Generic[T]):
             stall_timeout=options.stall_timeout,
         )
         self._busy = False
-        self._term: T | None = None
-        """The term whose steps are being done; a campaign's own, while its block has not ended, is
-        known by its handle alone."""
+        self._handles: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
+        """Terms by the identity of their mandates. Whoever drops a term has ended it."""
 
     @property
     def name(self) -> str:
@@ -291,8 +292,10 @@ class ElectionBase(Generic[T]):
             _log.exception("on_event failed for %s", type(record).__name__)
 
     def stop(self, mandate: Mandate) -> None:
-        """Set the term's events, and have its work cancelled where it can be."""
-        raise NotImplementedError
+        """Tell the work of its term to stop."""
+        term = self._term_of(mandate)
+        if term is not None:
+            term._told_stop()
 
     def ask_fitness(self, mandate: Mandate) -> None:
         """Ask `eligible`, without waiting."""
@@ -303,6 +306,12 @@ class ElectionBase(Generic[T]):
     def _begin(self, timeout: float | None, *, again: float | None) -> Script:
         """The script of a campaign. Raises LockInUse if one is under way."""
         wait, once = acquire_timeout(True, timeout, None)
+        mandate = self._candidacy.mandate
+        if mandate is not None and self._term_of(mandate) is None:
+            # Its term was dropped by whoever had it: the lease expires by itself.
+            self._candidacy.end(mandate, Reason.RESIGNED, now())
+            self._candidacy.ended(mandate, now(), released=False, error="dropped")
+            self._busy = False
         if self._busy:
             raise LockInUse(
                 f"the election {self._name!r} is being run already by this object; make one"
@@ -339,7 +348,24 @@ class ElectionBase(Generic[T]):
 
     def _lapsed(self, holding: Holding) -> None:
         """The term is not renewed any more; from here on the lease alone is watched, to its end."""
+        mandate = self._candidacy.mandate
+        if mandate is not None and mandate.holding is holding:
+            term = self._term_of(mandate)
+            if term is not None:
+                self._watch_to_the_end(term)
+
+    def _watch_to_the_end(self, term: T) -> None:
+        """Tell when the lease behind *term* is lost."""
         raise NotImplementedError
+
+    def _term_of(self, mandate: Mandate) -> T | None:
+        return self._handles.get(id(mandate))
+
+    @property
+    def leased(self) -> Holding | None:
+        """The lease of a term that has not ended; for the coordinator."""
+        mandate = self._candidacy.mandate
+        return mandate.holding if mandate is not None else None
 
     def _looking(self, at: float) -> Flow[Tally]:
         return who_leads(self._base._cluster, *self._keys, at)
@@ -360,11 +386,11 @@ class ElectionBase(Generic[T]):
 
     def _after_fork(self) -> None:
         """In the child: the term is the parent's."""
-        mandate, term = self._candidacy.mandate, self._term
-        if mandate is not None and mandate.reason is None:
-            mandate.end(Reason.CLOSED, now(), now())
-        if term is not None:
-            term._told_stop()
+        mandate = self._candidacy.mandate
+        if mandate is not None:
+            if mandate.reason is None:
+                mandate.end(Reason.CLOSED, now(), now())
+            self.stop(mandate)
         self._set_up()
 
 
@@ -392,3 +418,9 @@ class HardStop:
                 # Nothing that could wait: neither a lock of the interpreter's exit, nor a log.
                 os._exit(HARD_STOP_STATUS)
             time.sleep(min(left, _HARD_STOP_LOOKS))
+
+
+def differs(before: Leader | None, after: Leader | None) -> bool:
+    """Whether another term is meant."""
+    tokens = [leader.fencing_token if leader is not None else 0 for leader in (before, after)]
+    return tokens[0] != tokens[1]

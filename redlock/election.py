@@ -11,7 +11,6 @@ import contextlib
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
@@ -37,7 +36,7 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Tally
 from redlock.core.renewal import Watch
 from redlock.core.term import Mandate, Reason
-from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop, TermBase
+from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop, TermBase, differs
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now
 
@@ -107,7 +106,7 @@ class Coordinator(Protocol):
     def _watch_term(self, watch: Watch) -> None:
         """Renew a lease, and tell when its term has ended."""
 
-    def _let_go(self, lease: Any, why: str) -> None:
+    def _let_expire(self, lease: Any, why: str) -> None:
         """The lease is over for everybody here, and is not given back: it expires by itself."""
 
     def _watch_lost(self, lease: Any) -> None:
@@ -218,7 +217,6 @@ class Election(ElectionBase[Term]):
     def _set_up(self) -> None:
         super()._set_up()
         self._runner: threading.Thread | None = None
-        self._handles: weakref.WeakValueDictionary[int, Term] = weakref.WeakValueDictionary()
 
     def campaign(self, timeout: float | None = None) -> Term:
         """Wait until elected, at most *timeout* seconds, and lead. Leave the term as a `with`
@@ -281,7 +279,7 @@ class Election(ElectionBase[Term]):
                     if self._host._is_closing:
                         return
                     raise
-                if known is None or _differs(known[0], leader):
+                if known is None or differs(known[0], leader):
                     known = (leader,)
                     yield leader
             time.sleep(LOOK_EVERY)
@@ -297,27 +295,7 @@ class Election(ElectionBase[Term]):
             return float("-inf")
         return mandate.kill_at
 
-    @property
-    def leased(self) -> Holding | None:
-        """The lease of a term that has not ended."""
-        mandate = self._candidacy.mandate
-        return mandate.holding if mandate is not None else None
-
-    def _begin(self, timeout: float | None, *, again: float | None) -> Script:
-        mandate = self._candidacy.mandate
-        if mandate is not None and self._term_of(mandate) is None:
-            # Its term was dropped by whoever had it: the lease expires by itself.
-            self._candidacy.end(mandate, Reason.RESIGNED, now())
-            self._candidacy.ended(mandate, now(), released=False, error="dropped")
-            self._busy = False
-        return super()._begin(timeout, again=again)
-
     # Voice
-
-    def stop(self, mandate: Mandate) -> None:
-        term = self._term_of(mandate)
-        if term is not None:
-            term._told_stop()
 
     def ask_fitness(self, mandate: Mandate) -> None:
         self._host._aside(partial(self._ask_fitness, mandate))
@@ -335,14 +313,8 @@ class Election(ElectionBase[Term]):
             _log.exception("eligible failed for %r, which is taken for unfit", self.candidate)
             return False
 
-    def _lapsed(self, holding: Holding) -> None:
-        mandate = self._candidacy.mandate
-        term = self._term_of(mandate) if mandate is not None else None
-        if term is not None and mandate is not None and mandate.holding is holding:
-            self._host._watch_lost(term._lease)
-
-    def _term_of(self, mandate: Mandate) -> Term | None:
-        return self._handles.get(id(mandate))
+    def _watch_to_the_end(self, term: Term) -> None:
+        self._host._watch_lost(term._lease)
 
     # The end
 
@@ -514,13 +486,7 @@ class _Run:
             released = mandate.may_release and self._release()
             candidacy.ended(mandate, now(), released=released, error="interrupted")
         if term is not None and not term._lease._holding.freed:
-            election._host._let_go(term._lease, "its work did not stop in time")
+            election._host._let_expire(term._lease, "its work did not stop in time")
         self._term = None
         election._runner = None
         election._busy = False
-
-
-def _differs(before: Leader | None, after: Leader | None) -> bool:
-    """Whether another term is meant."""
-    tokens = [leader.fencing_token if leader is not None else 0 for leader in (before, after)]
-    return tokens[0] != tokens[1]
