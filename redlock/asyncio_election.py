@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
@@ -408,6 +409,8 @@ class _Run:
         self._work = work
         self._term: Term | None = None
         self._interrupt: BaseException | None = None
+        self._begun = False
+        """Whether `on_started` was called, and `on_stopped` was not."""
         election._runner = asyncio.current_task()
         election._wake.clear()
 
@@ -470,6 +473,7 @@ class _Run:
             case Pause(until):
                 return await self._pause(until)
             case Begin():
+                self._begun = True
                 return await self._call(election._options.on_started)
             case Work():
                 return await self._call(self._work)
@@ -490,7 +494,8 @@ class _Run:
             holding = lease._holding
             mandate = candidacy.granted(holding, now())
             term = Term(election, candidacy, mandate, lease)
-            election._handles[id(mandate)] = self._term = term
+            self._term = term
+            election._handle = weakref.ref(term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
                 HardStop(mandate)
@@ -566,6 +571,7 @@ class _Run:
                 term.is_leader()  # Also where the timers of this loop were late.
 
     async def _finished(self, reason: Reason) -> None:
+        self._begun = False
         on_stopped, term = self._election._options.on_stopped, self._term
         if on_stopped is None or term is None:
             return
@@ -590,6 +596,8 @@ class _Run:
         if mandate is not None:
             # An exception struck between two steps, in this task, whose work does not run.
             candidacy.end(mandate, Reason.RESIGNED, now())
+            if self._begun:
+                await self._finished(mandate.reason or Reason.RESIGNED)
             mandate.drained(now())
             released = mandate.may_release and await self._release()
             candidacy.ended(mandate, now(), released=released, error="interrupted")

@@ -189,8 +189,10 @@ class ElectionBase(Generic[T]):
             stall_timeout=options.stall_timeout,
         )
         self._busy = False
-        self._handles: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
-        """Terms by the identity of their mandates. Whoever drops a term has ended it."""
+        # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed and
+        # forgotten.
+        self._handle: weakref.ref[T] | None = None
+        """The term that is under way. Whoever drops a term has ended it."""
 
     @property
     def name(self) -> str:
@@ -295,7 +297,8 @@ class ElectionBase(Generic[T]):
         raise NotImplementedError
 
     def _term_of(self, mandate: Mandate) -> T | None:
-        return self._handles.get(id(mandate))
+        term = self._handle() if self._handle is not None else None
+        return term if term is not None and term._mandate is mandate else None
 
     @property
     def leased(self) -> Holding | None:

@@ -212,7 +212,8 @@ def test_a_ctrl_c_at_a_random_moment_of_an_election_leaves_nothing(nodes: Nodes)
             )
             for _ in range(60):
                 with contextlib.suppress(KeyboardInterrupt):
-                    signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0005, 0.012))
+                    # Again after half a second: Python forgets one that strikes in a `__del__`.
+                    signal.setitimer(signal.ITIMER_REAL, dice.uniform(0.0005, 0.012), 0.5)
                     election.run(lambda term: term.stop.wait(0.004))
                 signal.setitimer(signal.ITIMER_REAL, 0.0)
             with locks.lock("scheduler", timeout=2.0):  # Well before the ttl of any.
