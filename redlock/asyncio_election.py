@@ -299,7 +299,9 @@ class Election(ElectionBase[Term]):
         It campaigns again after every loss and every return. Work that raises is reported and
         counts as a resignation from that term; the candidate comes back after a pause that grows.
         At the stop deadline, or as soon as the term has ended otherwise, the work is cancelled; it
-        is waited for, however long that takes. A cancel of this resigns, in order.
+        is waited for, however long that takes. A cancel of this resigns, in order. What the work
+        began elsewhere, as by `asyncio.to_thread`, is not cancelled with it, and not waited for:
+        let the work wait for that, shielded, before it ends.
         """
         if not callable(work):
             raise TypeError(f"work={work!r} must be a coroutine function of the term")
@@ -308,7 +310,8 @@ class Election(ElectionBase[Term]):
 
     async def resign(self) -> bool:
         """End the term and campaign no more: the work is cancelled, waited for, and only then the
-        lock is given back. Nothing happens where nothing is under way.
+        lock is given back. Where nothing is under way, the next campaign or run ends at once: a
+        signal may come early.
 
         True: nothing of it runs any more. Waits until the kill deadline; where the work itself
         calls this, it only tells, and the rest follows when the work has ended.
@@ -540,7 +543,7 @@ class _Run:
                 return self._interrupt
             return asyncio.CancelledError()
         error = task.exception()
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not term.caused(error):
             _log.error(
                 "the work of %r in %r raised, and its term ends",
                 self._candidacy.candidate,

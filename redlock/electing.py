@@ -20,9 +20,9 @@ from redlock.base import CoordinatorBase
 from redlock.core.acquire import Acquisition
 from redlock.core.candidate import Candidate, Leader, leader_of
 from redlock.core.effects import Flow
-from redlock.core.election import Candidacy, Script, State, lead
+from redlock.core.election import Candidacy, Move, Script, State, lead
 from redlock.core.events import TermRecord
-from redlock.core.lease import Holding
+from redlock.core.lease import Holding, Status
 from redlock.core.look import who_leads
 from redlock.core.names import keys_of
 from redlock.core.quorum import Tally
@@ -125,6 +125,10 @@ class TermBase:
         ended. Costs nothing, so call it in every round."""
         self._mandate.progress_at = now()
 
+    def caused(self, error: BaseException) -> bool:
+        """Whether *error* says no more than that this term has ended."""
+        return self.reason is not None and isinstance(error, LeadershipLost)
+
     def _lost(self) -> LeadershipLost:
         mandate, reason = self._mandate, self._mandate.reason
         why = mandate.holding.reason
@@ -189,8 +193,8 @@ class ElectionBase(Generic[T]):
             stall_timeout=options.stall_timeout,
         )
         self._busy = False
-        # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed and
-        # forgotten.
+        # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed
+        # and forgotten.
         self._handle: weakref.ref[T] | None = None
         """The term that is under way. Whoever drops a term has ended it."""
 
@@ -208,6 +212,12 @@ class ElectionBase(Generic[T]):
     def state(self) -> State:
         """Where the candidate stands. To decide whether to act, ask the term."""
         return self._candidacy.state
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a `run` or a campaign is under way, or a term of one: if not, this candidate
+        does not even stand by."""
+        return self._busy
 
     @property
     def timings(self) -> ElectionTimings:
@@ -246,10 +256,7 @@ class ElectionBase(Generic[T]):
         wait, once = acquire_timeout(True, timeout, None)
         mandate = self._candidacy.mandate
         if mandate is not None and self._term_of(mandate) is None:
-            # Its term was dropped by whoever had it: the lease expires by itself.
-            self._candidacy.end(mandate, Reason.RESIGNED, now())
-            self._candidacy.ended(mandate, now(), released=False, error="dropped")
-            self._busy = False
+            self._forsaken(mandate, now())
         if self._busy:
             raise LockInUse(
                 f"the election {self._name!r} is being run already by this object; make one"
@@ -279,10 +286,24 @@ class ElectionBase(Generic[T]):
         return TermWatch(
             mandate,
             self._lapsed,
-            partial(self._candidacy.look, mandate),
+            partial(self._look, mandate),
             partial(self._candidacy.renewing, mandate),
             now(),
         )
+
+    def _look(self, mandate: Mandate, at: float) -> bool:
+        if self._candidacy.mandate is mandate and self._term_of(mandate) is None:
+            self._forsaken(mandate, at)
+        return self._candidacy.look(mandate, at)
+
+    def _forsaken(self, mandate: Mandate, at: float) -> None:
+        """Its term was dropped by whoever had it: the lease expires by itself."""
+        if mandate.reason is None:
+            mandate.end(Reason.RESIGNED, at, at)
+            self._candidacy.move(Move.END)
+        self._candidacy.ended(mandate, at, released=False, error="it was dropped")
+        self._candidacy.rest()
+        self._busy = False
 
     def _lapsed(self, holding: Holding) -> None:
         """The term is not renewed any more; from here on the lease alone is watched, to its end."""
@@ -353,7 +374,8 @@ class HardStop:
         mandate = self._mandate
         while mandate.drained_at is None:
             left = mandate.kill_at - now()
-            if left <= 0:
+            # A lease that was lost may be somebody else's by now, whatever time it had left.
+            if left <= 0 or mandate.holding.status is Status.LOST:
                 # Nothing that could wait: neither a lock of the interpreter's exit, nor a log.
                 os._exit(HARD_STOP_STATUS)
             time.sleep(min(left, _HARD_STOP_LOOKS))

@@ -251,7 +251,8 @@ class Election(ElectionBase[Term]):
 
     def resign(self) -> bool:
         """End the term and campaign no more: the work is told to stop, waited for, and only then
-        the lock is given back. Nothing happens where nothing is under way.
+        the lock is given back. Where nothing is under way, the next campaign or run ends at once: a
+        signal may come early.
 
         True: nothing of it runs any more. Waits for work in another thread until its kill deadline;
         where this is called by the work itself, or by a signal's handler above it, it only tells,
@@ -462,7 +463,7 @@ class _Run:
         try:
             function(self._term)
         except BaseException as error:
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and not self._term.caused(error):
                 _log.exception(
                     "the work of %r in %r raised, and its term ends",
                     self._candidacy.candidate,

@@ -1,5 +1,4 @@
-"""One candidate: its states, the one table of what moves it and what is said to whom, and the order
-of things in a term.
+"""One candidate: what ends its term, what is said of it, and the order of things in a term.
 
 Pure, as the flows are. `lead` is a script of steps, in which whatever a candidate does stands in
 its order: it asks whether it is fit, campaigns, begins, works, has ended, tells, and only then
@@ -14,7 +13,6 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from enum import Enum, StrEnum
 from typing import Any, Protocol
 
 from redlock.core.acquire import Acquisition
@@ -29,10 +27,11 @@ from redlock.core.events import (
     TermStopping,
 )
 from redlock.core.lease import Holding
-from redlock.core.quorum import Kind, Tally
+from redlock.core.predecessor import Predecessor
+from redlock.core.states import ROWS, TABLE, Move, Row, Say, State
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import MARGIN_MIN, ElectionTimings
-from redlock.errors import CandidateUnfit
+from redlock.errors import CandidateUnfit, LeadershipLost
 
 __all__ = [
     "TABLE",
@@ -55,74 +54,6 @@ __all__ = [
 BACK_OFF_MAX = 32
 """A candidate whose work raises comes back after a pause that doubles, to so many times the first
 one: an error that stays must not make the fleet change its leader ten times a second."""
-
-
-class State(StrEnum):
-    """Where a candidate stands."""
-
-    FOLLOWER = "follower"
-    """It does not campaign."""
-    CANDIDATE = "candidate"
-    """It campaigns, or has the lock and does not lead yet."""
-    LEADER = "leader"
-    JEOPARDY = "jeopardy"
-    """It leads, and has not been able to renew for too long."""
-    STEPPING_DOWN = "stepping_down"
-    """It does not lead any more, and its work has not ended yet."""
-    CLOSED = "closed"
-
-
-class Move(Enum):
-    """What happens to a candidate."""
-
-    CAMPAIGN = "campaigns"
-    GIVE_UP = "gives up, or was lost before it began"
-    ELECTED = "is elected"
-    OVERDUE = "no renewal until the jeopardy deadline"
-    RENEWED = "is renewed"
-    END = "the term ends, for a reason"
-    DRAINED = "the work has ended and was told so"
-    CLOSE = "the coordinator is closed"
-
-    __hash__ = object.__hash__
-
-
-class Say(Enum):
-    """What is said, and to whom."""
-
-    STARTED = "ledger: started; on_started(term), then the work"
-    JEOPARDY = "ledger: in jeopardy"
-    SAFE = "ledger: safe again"
-    STOP = "the work: stop is set, a task is cancelled; ledger: stopping"
-    ENDED = "the lock is released, or left to expire; ledger: ended"
-
-    __hash__ = object.__hash__
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """In *state*, *move* leads to *next*, and *says* so."""
-
-    state: State
-    move: Move
-    next: State
-    says: Say | None = None
-
-
-TABLE = (
-    Row(State.FOLLOWER, Move.CAMPAIGN, State.CANDIDATE),
-    Row(State.CANDIDATE, Move.GIVE_UP, State.FOLLOWER),
-    Row(State.CANDIDATE, Move.ELECTED, State.LEADER, Say.STARTED),
-    Row(State.LEADER, Move.OVERDUE, State.JEOPARDY, Say.JEOPARDY),
-    Row(State.JEOPARDY, Move.RENEWED, State.LEADER, Say.SAFE),
-    Row(State.LEADER, Move.END, State.STEPPING_DOWN, Say.STOP),
-    Row(State.JEOPARDY, Move.END, State.STEPPING_DOWN, Say.STOP),
-    Row(State.STEPPING_DOWN, Move.DRAINED, State.FOLLOWER, Say.ENDED),
-    Row(State.FOLLOWER, Move.CLOSE, State.CLOSED),
-    Row(State.CANDIDATE, Move.CLOSE, State.CLOSED),
-)
-"""All that can happen; what has no row here does not."""
-_ROWS = {(row.state, row.move): row for row in TABLE}
 
 
 # What a script yields. A driver answers with the instant after it, and a value.
@@ -239,7 +170,7 @@ class Candidacy:
 
     def move(self, move: Move) -> Row | None:
         """Change the state as the table says; None: nothing follows from *move* here."""
-        row = _ROWS.get((self.state, move))
+        row = ROWS.get((self.state, move))
         if row is not None:
             self.state = row.next
         return row
@@ -328,7 +259,8 @@ class Candidacy:
         self.speak()
 
     def resign(self, now: float, reason: Reason = Reason.RESIGNED) -> None:
-        """End what is under way, and campaign no more."""
+        """End what is under way, and campaign no more; where nothing is, the next campaign ends at
+        once."""
         self.resigning = True
         ask, mandate = self.ask, self.mandate
         if ask is not None:
@@ -341,6 +273,10 @@ class Candidacy:
         self._closed = True
         self.resign(now, Reason.CLOSED)
         self.move(Move.CLOSE)
+
+    def rest(self) -> None:
+        """Nothing is under way any more: a resignation has been heard."""
+        self.resigning = self._closed
 
     def speak(self) -> None:
         """Hand on what is to be said, in its order; the guard is not held. Whoever comes meanwhile
@@ -390,96 +326,59 @@ class Candidacy:
         self._unsaid.append(record)
 
 
-class Predecessor:
-    """Whether who led before us gave the lock back, as far as this candidate saw it, or how long to
-    wait.
-
-    A release leaves a fence one past the token. Who saw a majority hold a token, and then a
-    majority free behind fences of exactly that, knows; nobody else does, and waits *lock_delay*.
-    A leader who came after one that was not seen to release may have been one for a moment only:
-    so its own release counts once the delay since then is over.
-    """
-
-    __slots__ = ("_delay", "_doubt_at", "_released", "_token")
-
-    def __init__(self, lock_delay: float) -> None:
-        self._delay = lock_delay
-        self._token = 0
-        self._released = False
-        self._doubt_at = NEVER
-
-    def saw(self, tally: Tally, now: float) -> None:
-        """Note what a look said: who holds the lock, and the fences where it is free."""
-        votes = [vote for vote in tally.votes if vote is not None]
-        tokens = [_token(vote.holder) for vote in votes if vote.kind is Kind.BUSY]
-        for token in set(tokens):
-            if token != self._token and tokens.count(token) >= tally.needed:
-                if not self._released:
-                    self._doubt_at = now
-                self._token, self._released = token, False
-        if tally.free >= tally.needed:
-            fences = [vote.fence for vote in votes if vote.kind is Kind.FREE]
-            released = fences.count(self._token + 1) >= tally.needed
-            self._released = released or fences.count(0) >= tally.needed
-
-    def led(self, token: int) -> None:
-        """It was this candidate itself."""
-        self._token, self._released = token, False
-
-    def delay(self, now: float) -> float:
-        """Seconds for which work may still be on its way that no token stops."""
-        since = self._doubt_at if self._released else now
-        return max(0.0, since + self._delay - now)
-
-
-def _token(holder: str) -> int:
-    """The token in what a node shows of a lock; -1 where there is none."""
-    token = [*holder.split(":"), ""][1]
-    return int(token) if token.isdecimal() else -1
-
-
-# Long: the order of a candidate's life, which is the point of this module, from top to bottom.
 def lead(
     candidacy: Candidacy, campaign: Callable[[], Acquisition], now: float, *, again: float | None
 ) -> Script:
     """Campaign, and lead for a term. *campaign* makes what is asked for; *again*: seconds after
     which the next campaign begins, for ever until `resign`; None: one term.
 
+    A resignation from before counts: whoever asked for it would not know that it came too early.
     Raises what a campaign raises; and, behind the release, what the work raised if that is no
     `Exception`: a Ctrl-C, or a cancel.
     """
     pause = again or 0.0
-    candidacy.resigning = candidacy.state is State.CLOSED
-    while True:
-        candidacy.move(Move.CAMPAIGN)
-        try:
-            mandate, now = yield from _elected(candidacy, campaign(), now)
-        finally:
-            candidacy.ask = None
-            candidacy.move(Move.GIVE_UP)
-        if mandate is None:
-            return
-        now, error = yield Begin(mandate)
-        if error is None and candidacy.look(mandate, now):
-            now, error = yield Work(mandate)
-        # The first reason stands: work that ends because it was told to has not ended the term.
-        candidacy.end(mandate, Reason.RESIGNED if error else Reason.WORK_ENDED, now)
-        candidacy.stopped(mandate, now)
-        now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)
-        # Drained before released: nothing of the term runs any more, or nothing is released.
-        mandate.drained(now)
-        released = False
-        if mandate.may_release:
-            now, released = yield Release(mandate)
-        candidacy.ended(mandate, now, released=released, error=repr(error) if error else "")
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        if again is None or candidacy.resigning:
-            return
-        pause = min(2 * pause, BACK_OFF_MAX * again) if error is not None else again
-        now, _ = yield Pause(now + pause)
-        if candidacy.resigning:
-            return
+    try:
+        while not candidacy.resigning:
+            candidacy.move(Move.CAMPAIGN)
+            try:
+                mandate, now = yield from _elected(candidacy, campaign(), now)
+            finally:
+                candidacy.ask = None
+                candidacy.move(Move.GIVE_UP)
+            if mandate is None:
+                return
+            error, now = yield from _term(candidacy, mandate)
+            if error is not None and not isinstance(error, Exception):
+                raise error
+            if again is None or candidacy.resigning:
+                return
+            pause = min(2 * pause, BACK_OFF_MAX * again) if error is not None else again
+            now, _ = yield Pause(now + pause)
+    finally:
+        candidacy.rest()
+
+
+def _term(
+    candidacy: Candidacy, mandate: Mandate
+) -> Generator[Step, tuple[float, Any], tuple[BaseException | None, float]]:
+    """One term, from top to bottom. Gives what its work raised, if the term did not end before."""
+    now, error = yield Begin(mandate)
+    if error is None and candidacy.look(mandate, now):
+        now, error = yield Work(mandate)
+    if mandate.reason is not None and isinstance(error, LeadershipLost):
+        error = None  # Its own `ensure_leader`: it stopped because it was told to.
+    # The first reason stands: work that ends because it was told to has not ended the term.
+    candidacy.end(mandate, Reason.RESIGNED if error else Reason.WORK_ENDED, now)
+    candidacy.stopped(mandate, now)
+    now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)
+    # Drained before released: nothing of the term runs any more, or nothing is released.
+    mandate.drained(now)
+    released = False
+    if mandate.may_release:
+        now, released = yield Release(mandate)
+    raised = repr(error) if isinstance(error, Exception) else ""
+    candidacy.ended(mandate, now, released=released, error=raised)
+    return error, now
 
 
 def _elected(

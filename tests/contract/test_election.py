@@ -704,3 +704,41 @@ async def test_a_cancel_at_any_step_keeps_the_callbacks_paired(
                 await asyncio.wait_for(task, 10.0)
             assert [told[0] for told in story.told] in ([], ["started", "stopped"])
     assert await until(ASYNCIO, lambda: not servers.lock_keys())
+
+
+async def test_a_resignation_that_comes_early_is_heard(api: Api, nodes: Nodes) -> None:
+    """Before the run had begun, as a signal at a service's start may: it ends at once, and the
+    next one does not."""
+    async with api.redlock(nodes.urls, ttl=TTL) as locks:
+        election = locks.election("scheduler")
+
+        async def work(term: Any) -> None:
+            pytest.fail("it led")
+
+        assert await election.resign()
+        await api.join(api.spawn(election.run(work)))
+        assert not election.is_running
+        async with election.campaign(timeout=10.0) as term:
+            assert term.is_leader()
+            assert election.is_running
+
+
+async def test_work_that_leaves_by_ensure_leader_has_not_failed(
+    api: Api, nodes: Nodes, servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It found out itself that its term had ended: nothing is reported, and nothing backs off."""
+    journal = Journal(api)
+    async with api.redlock(nodes.urls, ttl=1.0, on_event=journal) as locks:
+        election = locks.election("scheduler", stall_timeout=0.2)
+
+        async def work(term: Any) -> None:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await api.sleep(0.02)
+                term.ensure_leader()
+
+        async with running(api, election, work):
+            assert await until(api, lambda: len(journal.of(TermEnded)) > 1)
+        assert all(not record.error for record in journal.of(TermEnded))
+        assert {record.reason for record in journal.of(TermEnded)[:2]} == {"stalled"}
+    assert "raised" not in caplog.text

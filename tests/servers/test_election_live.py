@@ -192,6 +192,8 @@ def test_a_stop_event_wakes_whoever_waits() -> None:
     assert event.wait()
 
 
+# One that strikes in a `__del__` of redis-py, of a connection that was given up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_ctrl_c_at_a_random_moment_of_an_election_leaves_nothing(nodes: Nodes) -> None:
     """Whether it campaigned, worked, or told: what was begun is ended, and another can lead at
     once."""
