@@ -53,17 +53,18 @@ class Crew:
         self._threads.append(thread)
         return process.pid
 
-    def hear(self, pattern: str, *, after: int = 0) -> tuple[int, int]:
-        """Wait for the first line that has *pattern*, of those behind the first *after*: who said
-        it, and how many lines there are up to it."""
+    def hear(self, pattern: str, *, after: int = 0, but: int = 0) -> tuple[int, int]:
+        """Wait for the first line that has *pattern*, of those behind the first *after* and not
+        said by *but*: who said it, and how many lines there are up to it."""
         with self._heard:
             seen = after
 
             def found() -> bool:
                 nonlocal seen
                 while seen < len(self.said):
+                    who, line = self.said[seen]
                     seen += 1
-                    if re.search(pattern, self.said[seen - 1][1]):
+                    if who != but and re.search(pattern, line):
                         return True
                 return False
 

@@ -82,13 +82,13 @@ def test_nothing_is_missed_or_done_twice_when_leaders_die_and_stand_still(
         crew.tell(killed, signal.SIGKILL)
         crew.end(killed)
         gone[killed] = now()
-        _, heard = crew.hear("leads with token", after=len(crew.said))
+        _, heard = crew.hear("leads with token", after=heard, but=killed)
         _, heard = crew.hear(" done", after=heard)
         zombie, heard = crew.hear(" begins", after=heard)
         crew.tell(zombie, signal.SIGSTOP)
         gone[zombie] = now()
-        _, heard = crew.hear("leads with token", after=heard)
-        _, heard = crew.hear(" done", after=heard)
+        _, heard = crew.hear("leads with token", after=heard, but=zombie)
+        _, heard = crew.hear(" done", after=heard, but=zombie)
         crew.tell(zombie, signal.SIGCONT)
         # By its hard stop, unless it finds out for itself first; then it is a candidate again.
         while crew.processes[zombie].poll() is None and "led with" not in crew.told():
