@@ -45,6 +45,7 @@ class Crew:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # Ends with all that it has forked.
         )
         self.processes[process.pid] = process
         assert process.stdout is not None
@@ -106,7 +107,8 @@ class Crew:
         trace: TracebackType | None,
     ) -> None:
         for process in self.processes.values():
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         for thread in self._threads:
             thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -13,6 +15,7 @@ from examples.migrate import STEPS, Database, StaleToken
 from redlock.embedded import Nodes
 
 from .crew import Crew
+from .replicas import COUNT
 
 
 def test_ten_replicas_migrate_once_though_the_one_that_does_is_killed(
@@ -22,13 +25,16 @@ def test_ten_replicas_migrate_once_though_the_one_that_does_is_killed(
     nine see it done and end well."""
     path = tmp_path / "app.db"
     with Crew(nodes.urls) as crew:
-        pids = [crew.start("examples/migrate.py", str(path), "--ttl", "2") for _ in range(10)]
-        killed, _ = crew.hear("made version 1")
-        crew.tell(killed, signal.SIGKILL)
-        assert [crew.end(pid) for pid in pids if pid != killed] == [0] * 9, crew.told()
-        assert crew.end(killed) == -signal.SIGKILL
+        starter = crew.start("tests/examples/replicas.py", str(path), "--ttl", "2")
+        _, heard = crew.hear("made version 1")
+        killed = int(crew.said[heard - 1][1].split()[0])
+        os.kill(killed, signal.SIGKILL)
+        assert crew.end(starter) == 0
     told = crew.told()
-    assert told.count(f"starts, on version {len(STEPS)}") == 9, told
+    ends = dict(re.findall(r"(\d+) ended with (\S+)", told))
+    assert ends.pop(str(killed)) == str(-signal.SIGKILL), told
+    assert list(ends.values()) == ["0"] * (COUNT - 1), told
+    assert told.count(f"starts, on version {len(STEPS)}") == COUNT - 1, told
     with closing(sqlite3.connect(path)) as db:
         steps = db.execute("SELECT version, token, pid FROM steps ORDER BY rowid").fetchall()
         users = db.execute("SELECT name, email FROM users").fetchall()
