@@ -125,6 +125,7 @@ def main() -> None:
     )
     parser.add_argument("--ledger", help="a file for the record of who led when")
     options = parser.parse_args()
+    scheduler = Scheduler(Store(options.store))
     nodes = os.environ["REDLOCK_NODES"].replace(",", " ").split()
     on_event = Ledger(options.ledger) if options.ledger else None
     with Redlock(nodes, on_event=on_event) as locks:
@@ -141,7 +142,7 @@ def main() -> None:
         # Tells the work to stop, and gives the lock back behind it: the next one need not wait.
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda *_: election.resign())
-        election.run(Scheduler(Store(options.store)).lead)
+        election.run(scheduler.lead)
 
 
 if __name__ == "__main__":

@@ -143,10 +143,11 @@ class App:
             try:
                 yield
             finally:
-                # The job is cancelled, waited for, and only then the lock is given back, so that
-                # another worker leads at once.
-                await self.election.resign()
-                await self.candidate
+                # This resigns: the job is cancelled, waited for, and only then the lock is given
+                # back, so that another worker leads at once.
+                self.candidate.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.candidate
 
     async def answer(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
         """Any page: what this worker knows. Every worker serves, whether it leads or not."""

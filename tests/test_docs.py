@@ -18,7 +18,7 @@ TEXT = DOCUMENT.read_text("utf-8")
 def test_what_is_rendered_is_current() -> None:
     """The table of states, its picture and the budget; `python -m docs.render` writes them."""
     assert set(re.findall(r"<!-- (\w+): by docs/render.py -->", TEXT)) == set(PARTS)
-    assert rendered(TEXT) == TEXT
+    assert rendered(TEXT) == TEXT, "python -m docs.render"
 
 
 def test_an_old_table_is_found() -> None:

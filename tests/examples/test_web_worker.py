@@ -21,7 +21,7 @@ from redlock import Redlock
 from redlock.embedded import Nodes
 
 from .crew import PATIENCE, Crew
-from .serve import Server
+from .serve import START, STOP, Server
 
 Digest = tuple[float, float, int, int]
 PERIOD = 0.5
@@ -121,6 +121,27 @@ def test_a_lifespan_leaves_nothing_behind(nodes: Nodes) -> None:
     asyncio.run(live())
     with Redlock(nodes.urls) as locks:
         assert locks.status("digest").holder is None
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_server_that_stops_at_once_is_not_kept() -> None:
+    """Its shutdown may be there before the candidate has had a turn."""
+
+    async def live() -> list[str]:
+        told = iter((START, STOP))
+        said: list[str] = []
+
+        async def receive() -> dict[str, Any]:
+            return next(told)
+
+        async def send(message: dict[str, Any]) -> None:
+            said.append(message["type"])
+
+        async with asyncio.timeout(PATIENCE / 2):
+            await App()({"type": "lifespan"}, receive, send)
+        return said
+
+    assert asyncio.run(live()) == [f"{each['type']}.complete" for each in (START, STOP)]
 
 
 @pytest.mark.usefixtures("environment")
