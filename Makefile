@@ -28,7 +28,7 @@ demo: $(READY)
 
 # The rules, the flows as transcripts, links and parser on bytes, and what the source must keep to. No server is started, and no
 # model explored: some 40 s of one processor, and for mypy as much once more when it reads everything for the first time.
-QUICK := tests/core tests/test_tidy.py tests/bench/test_figures.py \
+QUICK := tests/core tests/test_tidy.py tests/test_docs.py tests/bench/test_figures.py \
 	$(addprefix tests/transport/test_,clock.py guarded.py link.py run.py wire.py)
 
 quick: $(READY)

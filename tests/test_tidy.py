@@ -299,7 +299,7 @@ def test_what_is_public_has_a_docstring(module: str) -> None:
     assert not list(unexplained(tree.body, None, module))
 
 
-CITING = ("redlock", "chaos", "tests", "benchmarks", "deploy", "docs")
+CITING = ("redlock", "chaos", "tests", "benchmarks", "deploy", "docs", "examples")
 PROTOCOL, FAILURES = "docs/protocol.md", "docs/failure-modes.md"
 _FAILURE = re.compile(r"\bF\d{1,2}\b")
 _PROPERTY = re.compile(r"\bI\d{1,2}\b")
