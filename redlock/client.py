@@ -391,6 +391,7 @@ class Redlock(CoordinatorBase[Lease]):
         )
         return Lock(self, options)
 
+    # Long: what a candidate may ask for, each with its sentence.
     def election(
         self,
         name: str,

@@ -1,7 +1,8 @@
 """Seeing what happens: the event records, and how they reach `on_event` and the loggers.
 
 Loggers: `redlock` (this library's own troubles), `redlock.node` (admission and connections),
-`redlock.lease` (grants, renewals, losses). An exception of an observer is logged and harms nobody.
+`redlock.lease` (grants, renewals, losses), `redlock.term` (leadership). An exception of an observer
+is logged and harms nobody.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from redlock.core.events import (
     NodeMemoryChanged,
     NodeQuarantined,
     NodeRejected,
+    TermEnded,
+    TermInJeopardy,
+    TermRecord,
+    TermSafe,
+    TermStarted,
+    TermStopped,
+    TermStopping,
     TryFailed,
     TryStarted,
 )
@@ -40,6 +48,13 @@ __all__ = [
     "NodeQuarantined",
     "NodeRejected",
     "Observer",
+    "TermEnded",
+    "TermInJeopardy",
+    "TermRecord",
+    "TermSafe",
+    "TermStarted",
+    "TermStopped",
+    "TermStopping",
     "TryFailed",
     "TryStarted",
 ]
@@ -48,6 +63,7 @@ _log = logging.getLogger("redlock")
 _log.addHandler(logging.NullHandler())
 _nodes = logging.getLogger("redlock.node")
 _leases = logging.getLogger("redlock.lease")
+_terms = logging.getLogger("redlock.term")
 
 
 class Observer:
@@ -97,5 +113,37 @@ def _write_log(event: Event) -> None:
                 token,
                 votes,
             )
+        case events.TermRecord():
+            _write_term(event)
         case _:
             _leases.debug("%r", event)
+
+
+def _write_term(event: TermRecord) -> None:
+    name, who, token = event.election, event.candidate, event.fencing_token
+    match event:
+        case TermStarted():
+            _terms.info("%r leads %r with fencing token %d", who, name, token)
+        case TermInJeopardy(stop_at=stop_at):
+            left = stop_at - event.at
+            _terms.warning("%r leads %r for %.3g s more unless it can renew", who, name, left)
+        case TermSafe():
+            _terms.info("%r leads %r, and is renewed again", who, name)
+        case TermStopping(reason=reason, lag=lag):
+            _terms.log(
+                logging.INFO if reason in ("resigned", "work_ended", "closed") else logging.WARNING,
+                "%r does not lead %r any more: %s, told %.3g s after it was due",
+                who,
+                name,
+                reason,
+                lag,
+            )
+        case TermStopped(margin=margin) if margin < 0:
+            _terms.error(
+                "the work of %r in %r ran on for %.3g s after somebody else might lead",
+                who,
+                name,
+                -margin,
+            )
+        case _:
+            _terms.debug("%r", event)

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.errors",),
     ("redlock.core",),
     ("redlock.transport",),
-    ("redlock.observe", "redlock.fencing", "redlock.options"),
+    ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
     ("redlock.base", "redlock.initialise"),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded"),
