@@ -36,10 +36,12 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Tally
 from redlock.core.renewal import Watch
 from redlock.core.term import Mandate, Reason
-from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop, TermBase, differs
+from redlock.electing import LOOK_EVERY, ElectionBase, HardStop, TermBase, differs
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
+from redlock.options import ElectionOptions
 from redlock.transport.clock import now
 
+# Long: the steps as a thread does them, and the handles; the order is the core's.
 __all__ = ["Coordinator", "Election", "StopEvent", "Term"]
 
 _SLICE = 0.02
@@ -383,8 +385,9 @@ class _Run:
             answer = self._do(step)
         except BaseException as error:
             if isinstance(step, Finish | Release):
-                # The rest of the term goes on; what struck comes out behind it.
+                # The rest of the term goes on, and no other; what struck comes out behind it.
                 self._interrupt = self._interrupt or error
+                self._candidacy.resigning = True
                 answer = False
             elif isinstance(step, Begin | Work):
                 answer = error

@@ -11,6 +11,7 @@ from typing import Any
 from chaos.checker import Violation, check
 from chaos.history import Broken, Called, Record, Refused, Seen
 from chaos.sim.client import SimClient
+from chaos.sim.elect import SimCandidate, Turns
 from chaos.sim.faults import FAULTS
 from chaos.sim.plan import Plan, Player
 from chaos.sim.workloads import QUIET, WORKLOADS, Actor, Store, errand, last_word, orphan
@@ -158,7 +159,11 @@ class Stage:
         ]
         # Clocks far apart may fit no token for a while.
         promised = self.plan.assumptions.timing and self.plan.assumptions.memory
-        if self.plan.workload and fit and promised:
+        candidates = [each for client in self.clients.values() for each in client.candidates]
+        if candidates:
+            standing = [each for each in candidates if isinstance(each, SimCandidate)]
+            Turns(self.world, standing, promised=promised)
+        elif self.plan.workload and fit and promised:
             fit[self.plan.seed % len(fit)].last = last_word
 
     def end(self) -> Outcome:
@@ -302,8 +307,12 @@ class Stage:
         for node in world.nodes:
             # What keeps a late TAKE out is the fence, which a node that forgets unseen has lost.
             for owner, line in node.orphans.items() if self.plan.assumptions.memory else ():
+                # With threads a renewal goes by a set of its own, where no release follows it: one that
+                # is late may find an older lock gone that the release had to leave alone.
+                renewal = line.way == 0 and self.clients[line.client].sets.threads
                 if (
                     owner not in kept
+                    and not renewal
                     and not (line.closed_by_client or line.closed_by_node)
                     and asked.get(owner) not in dead
                 ):
@@ -385,6 +394,8 @@ class Stage:
                 event = record.event
                 if isinstance(event, events.TryStarted):
                     covered["second rounds"] += event.round > 1
+                elif isinstance(event, events.TermStopping):
+                    covered[f"terms ended: {event.reason}"] += 1
                 elif isinstance(event, events.TryFailed):
                     covered[
                         "late grants" if "validity was over" in event.votes else "failed tries"
@@ -418,4 +429,7 @@ _NAMES: dict[type[events.Event], str] = {
     events.LeaseLapsed: "losses",
     events.NodeQuarantined: "quarantines",
     events.NodeRejected: "rejections",
+    events.TermStarted: "terms",
+    events.TermInJeopardy: "terms in jeopardy",
+    events.TermSafe: "terms safe again",
 }

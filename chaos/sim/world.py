@@ -58,6 +58,7 @@ class Connection:
         "serve",
         "swallowed",
         "up_at",
+        "way",
         "world",
     )
 
@@ -69,7 +70,10 @@ class Connection:
         serve: Serve,
         received: Callable[[Connection, Any], None],
         closed: Callable[[Connection, str], None],
+        way: int = 0,
     ) -> None:
+        self.way = way
+        """Which of the client's sets it is of; the first renews leases, and brings what is owed."""
         self.world = world
         self.client = client
         self.node = node
@@ -204,6 +208,8 @@ class World:
         self.split_votes = 0
         self.owners: dict[str, str] = {}
         """By owner of a try, whose it is."""
+        self.tokens: dict[tuple[str, int], set[str]] = {}
+        """By resource and token, who asked for it."""
         self.broken_at = -math.inf
         """When a fault began or ended last."""
         self.lasting = 0
@@ -289,7 +295,7 @@ class World:
             elif (client, index, UP) in self.cuts or (client, index, DOWN) in self.cuts:
                 self.at(self.now + DIAL_TIMEOUT, done, None)
             else:
-                connection = Connection(self, client, node, serve, received, closed)
+                connection = Connection(self, client, node, serve, received, closed, way)
                 self._connections = [other for other in self._connections if not other.over]
                 self._connections.append(connection)
                 done(connection)
