@@ -16,7 +16,6 @@ from redlock.cli.statuses import CONTENDED, UNAVAILABLE
 from redlock.errors import LeaseLost, LockContended, QuorumUnavailable
 from redlock.observe import Event, LeaseInJeopardy
 from redlock.supervise import (
-    GUARD_SHARE,
     LOST,
     TTL_MIN,
     Child,
@@ -28,6 +27,7 @@ from redlock.supervise import (
     say_if_heard,
     supervise,
 )
+from redlock.tenure import Leased
 
 _STATUSES = """\b
 Exit status:
@@ -66,8 +66,9 @@ def lock(
 ) -> int:
     """Run CMD while holding the lock on RESOURCE.
 
-    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN and
-    the resource in REDLOCK_RESOURCE, and should give the token to whatever it writes to.
+    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN, and
+    should give it to whatever it writes to; the resource in REDLOCK_RESOURCE; and in
+    REDLOCK_DEADLINE by when it would be killed if no renewal came, in seconds on CLOCK_BOOTTIME.
 
     CMD runs in a process group of its own, and signals are forwarded to that group. If the lease
     cannot be renewed, the group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left,
@@ -109,8 +110,8 @@ def _run(
     with (
         contextlib.suppress(Interrupted),
         signals,
-        Guard(margin=ttl * GUARD_SHARE) as guard,
-        Child(command, resource) as child,
+        Guard() as guard,
+        Child(command, {"REDLOCK_RESOURCE": resource}) as child,
     ):
         signals.check()
         try:
@@ -119,7 +120,7 @@ def _run(
                 locks.lock(resource, timeout=timeout, auto_extend=True) as lease,
             ):
                 signals.hold()
-                return supervise(child, lease, signals, guard, jeopardy)
+                return supervise(child, Leased(lease), signals, guard, jeopardy=jeopardy).status
         except LockContended as error:
             say(f"{resource!r} is somebody else's: {error}")
             return CONTENDED
