@@ -18,15 +18,19 @@ from redlock.core import events
 
 __all__ = [
     "Accepted",
+    "Answered",
     "Believed",
     "Broken",
     "Called",
     "Healed",
+    "Hook",
+    "Led",
     "NodeSeen",
     "Note",
     "Record",
     "Refused",
     "Seen",
+    "Stood",
     "Stopped",
     "from_events",
     "from_json",
@@ -67,6 +71,46 @@ class Believed(Record):
     resource: str
     token: int
     left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stood(Record):
+    """A candidate stands for election from now on. *lock_delay*: seconds that it waits after a
+    leader which was not seen to release."""
+
+    resource: str
+    candidate: str
+    lock_delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Led(Record):
+    """At *at* a candidate asked its term, and was told that it leads. *left*: seconds until the
+    next deadline at which that ends, by its own clock."""
+
+    resource: str
+    token: int
+    left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hook(Record):
+    """What a candidate does in its term began, or is *over*. *call*: "on_started", "work" or
+    "on_stopped"."""
+
+    resource: str
+    token: int
+    call: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Record):
+    """A candidate was asked in its term whether it is fit for it, and the answer came."""
+
+    resource: str
+    token: int
+    fit: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from chaos.history import Called, Seen
 from chaos.sim.links import MODES
@@ -56,6 +56,17 @@ old to matter."""
 _LOOK = 0.002
 """Between two looks of a close at what is still under way, as in both drivers."""
 _EPOCH_US = 1_800_000_000_000_000
+
+
+class Candidate(Protocol):
+    """As much of a candidate as a close looks at."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is waited for any more."""
+
+    def close(self) -> None:
+        """End what is under way, for good."""
 
 
 class SimSource:
@@ -182,6 +193,10 @@ class SimClient:
         self._nap: tuple[int, float] | None = None
         self._close_began_at = 0.0
         self._closed_at: float | None = None
+        self.candidates: list[Candidate] = []
+        """Who of its threads or tasks stands for election."""
+        self.leaving = False
+        """Whether `close` was called, and its candidates are to end first."""
         self.mode = mode
         self._sets_max = sets
         self._seed = seed
@@ -228,7 +243,7 @@ class SimClient:
     @property
     def gone(self) -> bool:
         """Whether it was killed or closed."""
-        return self.dead or self.closing
+        return self.dead or self.closing or self.leaving
 
     @property
     def acquainted(self) -> bool:
@@ -498,6 +513,10 @@ class SimClient:
 
     # Renewals
 
+    def watch_term(self, watch: Watch) -> None:
+        """Keep an eye on a term; its candidate hears of its end by itself."""
+        self._renewals.add(watch)
+
     def watch(self, holding: Holding, *, renew: bool) -> None:
         """Say when the lease is lost, and *renew* it until then."""
         self.watched.append(holding)
@@ -590,8 +609,27 @@ class SimClient:
     def close(self) -> None:
         """As `Redlock.close`: refuse new work, end what runs but for releases, tell holders,
         give back, hear of it, and close."""
-        if self.closing or self.dead:
+        if self.gone:
             return
+        if self.candidates:
+            self.leaving = True
+            self.when_awake(self._close_candidates)
+        else:
+            self._close()
+
+    def _close_candidates(self) -> None:
+        for candidate in self.candidates:
+            candidate.close()
+        self._await_candidates()
+
+    def _await_candidates(self) -> None:
+        """Work that has not ended in time is not waited for, and its lock not given back."""
+        if all(candidate.over for candidate in self.candidates):
+            self._close()
+        else:
+            self.world.at(self.world.now + _LOOK, self.when_awake, self._await_candidates)
+
+    def _close(self) -> None:
         self.closing = True
         self._close_began_at = self.world.now
         self._renewals.closed = True
@@ -697,6 +735,7 @@ class SimClient:
         self.world.history.append(Seen(now, self.name, kind(now, *values)))
         if kind is events.TryStarted:
             self.world.owners[values[1]] = self.name
+            self.world.tokens.setdefault((values[0], values[2]), set()).add(self.name)
         elif kind is LeaseGranted:
             self.world.granted(self.name, values[1], values[2], len(self.nodes))
         elif kind is events.TryFailed:
@@ -710,11 +749,14 @@ def _fields(kind: type[events.Event]) -> tuple[list[str], list[int]]:
     """The names of all fields but the first, and which of them are instants."""
     names = [field.name for field in fields(kind)][1:]
     return names, [
-        place for place, name in enumerate(names) if name in ("sent_at", "valid_until", "until")
+        place
+        for place, name in enumerate(names)
+        if name in ("sent_at", "valid_until", "until", "stop_at")
     ]
 
 
-_FIELDS = {kind: _fields(kind) for kind in events.Event.__subclasses__()}
+_KINDS = [*events.Event.__subclasses__(), *events.TermRecord.__subclasses__()]
+_FIELDS = {kind: _fields(kind) for kind in _KINDS}
 
 
 class _Handle:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chaos.sim.elect import SimCandidate
 from chaos.sim.node import marked
 from chaos.sim.operator import Operator
 from chaos.sim.workloads import CALLS
@@ -539,6 +540,44 @@ def _fork(stage: Stage, client: str) -> None:
     stage.fork(client)
 
 
+def _candidates(stage: Stage, client: str, what: str, lasts: float = 0.0) -> list[SimCandidate]:
+    """The candidates of a client, to whom *what* is done."""
+    found = stage.clients[client].candidates
+    if found:
+        stage.lasting("election", f"{client} {what}", lasts, _nothing, clients=(client,))
+    return [candidate for candidate in found if isinstance(candidate, SimCandidate)]
+
+
+def _resign(stage: Stage, client: str) -> None:
+    """A client's candidates resign."""
+    for candidate in _candidates(stage, client, "resigns"):
+        candidate.resign()
+
+
+def _ineligible(stage: Stage, client: str, lasts: float) -> None:
+    """Whoever asks whether they are fit is told that they are not."""
+    for candidate in _candidates(stage, client, f"is not eligible for {lasts:.3f} s", lasts):
+        candidate.unfit_until = stage.world.now + lasts
+
+
+def _mute(stage: Stage, client: str, lasts: float) -> None:
+    """Whoever asks whether they are fit is told nothing."""
+    for candidate in _candidates(stage, client, f"is not told for {lasts:.3f} s", lasts):
+        candidate.mute_until = stage.world.now + lasts
+
+
+def _hang(stage: Stage, client: str, lasts: float) -> None:
+    """The work of a client's candidates does nothing, and hears nothing."""
+    for candidate in _candidates(stage, client, f"hangs for {lasts:.3f} s", lasts):
+        candidate.hung_until = stage.world.now + lasts
+
+
+def _fail(stage: Stage, client: str, how: str) -> None:
+    """The work of a client's candidates ends, by an "error", an "interrupt", or a "return"."""
+    for candidate in _candidates(stage, client, f"ends its work: {how}"):
+        candidate.fail(how)
+
+
 def _call(call: str) -> Callable[..., None]:
     def make(stage: Stage, client: str, *arguments: Any) -> None:
         name, _, actor = client.partition(":")
@@ -590,6 +629,11 @@ FAULTS: dict[str, Callable[..., None]] = {
     "close": _close,
     "starve": _starve,
     "fork": _fork,
+    "resign": _resign,
+    "ineligible": _ineligible,
+    "mute": _mute,
+    "hang": _hang,
+    "fail": _fail,
     **{call: _call(call) for call in CALLS},
 }
 """By word, what a step does; `stage.py` plays them."""

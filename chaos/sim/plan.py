@@ -24,6 +24,8 @@ SPANS = (3.0, 5.0, 8.0)
 """Seconds within which faults begin: about as long as the clients are busy."""
 HEALED_FOR = 40.0
 """Long enough for every quarantine to end and every waiter to have its turn."""
+TURNS_FOR = 40.0
+"""More of it where every candidate is to lead once."""
 DRIFT_KEPT = 0.004
 """Clock rates within this of true time differ by less than the drift factor of 1 %."""
 ASTRAY = 3.0
@@ -179,6 +181,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         retry_delay=source.choice(_RETRY_DELAYS),
         steps=_steps(
             source,
+            workload,
             nodes,
             players,
             assumptions,
@@ -186,7 +189,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
             span,
         ),
         healed_at=span,
-        ends_at=span + HEALED_FOR,
+        ends_at=span + HEALED_FOR + (TURNS_FOR if workload == "elect" else 0.0),
     )
 
 
@@ -289,6 +292,7 @@ class _Promises:
 
 def _steps(
     source: random.Random,
+    workload: str,
     nodes: int,
     players: list[Player],
     assumptions: Assumptions,
@@ -314,6 +318,8 @@ def _steps(
             kinds += [_replicate, _replicate, _back_up, _unmaster]
         if promises.marked:
             kinds += [_replace]
+    if workload == "elect":
+        kinds += _ELECTING * 3
     names = [player.name for player in players if player.name != "x"]
     steps = []
     for _ in range(source.choice([0, 1, 2, 4, 8])):
@@ -404,6 +410,26 @@ def _close(source: random.Random, nodes: int, names: list[str], lasts: float) ->
 def _starve(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     hungry = tuple([name for name in names if source.random() < 0.5]) or (names[0],)
     return ("starve", hungry, source.choice(["threads", "descriptors"]), lasts)
+
+
+def _resign(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("resign", source.choice(names))
+
+
+def _ineligible(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("ineligible", source.choice(names), lasts)
+
+
+def _mute(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("mute", source.choice(names), lasts)
+
+
+def _hang(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("hang", source.choice(names), lasts)
+
+
+def _fail(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    return ("fail", source.choice(names), source.choice(["error", "error", "interrupt", "return"]))
 
 
 def _fork(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
@@ -584,3 +610,4 @@ _FORGETFUL: list[_Draw] = [
     _pressure,
     _misname,
 ]
+_ELECTING: list[_Draw] = [_resign, _resign, _fail, _ineligible, _hang, _mute]

@@ -11,6 +11,7 @@ from typing import Any
 from chaos.checker import Violation, check
 from chaos.history import Broken, Called, Record, Refused, Seen
 from chaos.sim.client import SimClient
+from chaos.sim.elect import SimCandidate, Turns
 from chaos.sim.faults import FAULTS
 from chaos.sim.plan import Plan, Player
 from chaos.sim.workloads import QUIET, WORKLOADS, Actor, Store, errand, last_word, orphan
@@ -158,7 +159,11 @@ class Stage:
         ]
         # Clocks far apart may fit no token for a while.
         promised = self.plan.assumptions.timing and self.plan.assumptions.memory
-        if self.plan.workload and fit and promised:
+        candidates = [each for client in self.clients.values() for each in client.candidates]
+        if candidates:
+            standing = [each for each in candidates if isinstance(each, SimCandidate)]
+            Turns(self.world, standing, promised=promised)
+        elif self.plan.workload and fit and promised:
             fit[self.plan.seed % len(fit)].last = last_word
 
     def end(self) -> Outcome:
@@ -385,6 +390,8 @@ class Stage:
                 event = record.event
                 if isinstance(event, events.TryStarted):
                     covered["second rounds"] += event.round > 1
+                elif isinstance(event, events.TermStopping):
+                    covered[f"terms ended: {event.reason}"] += 1
                 elif isinstance(event, events.TryFailed):
                     covered[
                         "late grants" if "validity was over" in event.votes else "failed tries"
@@ -418,4 +425,7 @@ _NAMES: dict[type[events.Event], str] = {
     events.LeaseLapsed: "losses",
     events.NodeQuarantined: "quarantines",
     events.NodeRejected: "rejections",
+    events.TermStarted: "terms",
+    events.TermInJeopardy: "terms in jeopardy",
+    events.TermSafe: "terms safe again",
 }

@@ -8,15 +8,19 @@ from dataclasses import fields
 from chaos.checker import Violation
 from chaos.history import (
     Accepted,
+    Answered,
     Believed,
     Broken,
     Called,
     Healed,
+    Hook,
+    Led,
     NodeSeen,
     Note,
     Record,
     Refused,
     Seen,
+    Stood,
     Stopped,
 )
 from redlock.core import events
@@ -70,6 +74,17 @@ def _what(record: Record) -> str:
                 f"{record.call} of {record.resource} returns after {record.took:.4f} s:"
                 f" {record.outcome}{token}"
             )
+        case Stood():
+            return f"stands for {record.resource} as {record.candidate}"
+        case Led():
+            return (
+                f"is told that it leads {record.resource} with token {record.token}, for"
+                f" {record.left:.4f} s more"
+            )
+        case Hook():
+            return f"token {record.token}: {record.call} {'is over' if record.over else 'begins'}"
+        case Answered():
+            return f"is {'fit' if record.fit else 'not fit'} for token {record.token}"
         case Stopped():
             return f"stops holding token {record.token} of {record.resource}: {record.why}"
         case Accepted():
@@ -123,6 +138,27 @@ def _event(event: Event) -> str:
             return f"LOST {event.resource}, token {event.fencing_token}: {event.reason}"
         case LeaseReleasing():
             return f"RELEASES {event.resource}, token {event.fencing_token}"
+        case events.TermStarted():
+            return (
+                f"LEADS {event.election} as {event.candidate}, token {event.fencing_token}, until"
+                f" {event.stop_at:.4f} of {event.valid_until:.4f}"
+            )
+        case events.TermInJeopardy() | events.TermSafe():
+            how = "safe again" if isinstance(event, events.TermSafe) else "in jeopardy"
+            return f"token {event.fencing_token} is {how}: it leads until {event.stop_at:.4f}"
+        case events.TermStopping():
+            return (
+                f"STOPS leading with token {event.fencing_token}: {event.reason}, {event.lag:.4f} s"
+                f" late, {event.margin:.4f} s before its end"
+            )
+        case events.TermStopped():
+            return (
+                f"its work has ended, token {event.fencing_token}, {event.margin:.4f} s before the"
+                " end"
+            )
+        case events.TermEnded():
+            how = "released" if event.released else "left to expire"
+            return f"its term has ended, token {event.fencing_token}, {how} {event.error}"
         case events.NodeAdmitted():
             return f"admits {event.node} (run {event.run_id[:8]})"
         case events.NodeQuarantined() | events.NodeRejected():

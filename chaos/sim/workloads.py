@@ -29,7 +29,19 @@ from redlock.errors import (
     RedlockError,
 )
 
-__all__ = ["CALLS", "QUIET", "WORKLOADS", "Actor", "Store", "errand", "last_word", "orphan"]
+__all__ = [
+    "CALLS",
+    "QUIET",
+    "WORKLOADS",
+    "Actor",
+    "Call",
+    "Doze",
+    "Script",
+    "Store",
+    "errand",
+    "last_word",
+    "orphan",
+]
 
 Script = Generator[Any, Any, None]
 
@@ -54,6 +66,14 @@ class Call:
     prefer: SimSet | None = None
     give_up_at: float = float("inf")
     final: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Doze:
+    """Wait until *until* on the lease clock, or, if it *breaks*, until `Actor.wake`."""
+
+    until: float
+    breaks: bool = True
 
 
 class Store:
@@ -108,6 +128,9 @@ class Actor:
         """What it does when its script is over."""
         self.brief = False
         """Whether its client is there for one thing, and is closed after it."""
+        self.interrupt: Callable[[], bool] | None = None
+        """Asked first when its caller goes away; True: that was seen to."""
+        self._doze: Doze | None = None
         self._script: Script | None = None
         self._run: SimRun | None = None
         self.last_run: SimRun | None = None
@@ -139,6 +162,8 @@ class Actor:
     def cancel(self, events: int) -> None:
         """The caller goes away after so many more events of the flow under way, or of the next
         one."""
+        if self.interrupt is not None and self.interrupt():
+            return
         run = self._run
         if run is None or run.done:
             if run is not None and not self.finished and events == 0 and self._ask is not None:
@@ -148,6 +173,23 @@ class Actor:
             run.fuse = events
         else:
             self.client.cancel(run)
+
+    def wake(self) -> None:
+        """What it waits for has come, if it waits for anything but the time."""
+        doze = self._doze
+        if doze is not None and doze.breaks:
+            self._doze = None
+            self.client.world.at(self.client.world.now, self.client.when_awake, self._go_on, None)
+
+    def _end_doze(self, doze: Doze) -> None:
+        if self._doze is doze:
+            self._doze = None
+            self._go_on(None)
+
+    def give_up(self) -> None:
+        """The flow under way is wanted no more: its caller gets `Cancelled`."""
+        if self._run is not None and not self._run.done:
+            self.client.cancel(self._run)
 
     def _abandon(self, ask: Acquisition) -> None:
         """A cancel that lands after the winning vote, before the caller has the lease: give it
@@ -173,6 +215,10 @@ class Actor:
         world = self.client.world
         if isinstance(wanted, float):
             world.at(world.now + wanted, self.client.when_awake, self._go_on, None)
+        elif isinstance(wanted, Doze):
+            self._doze = wanted
+            if wanted.until < float("inf"):
+                self.client.arm(wanted.until, self._end_doze, wanted)
         else:
             fuse, self._fuse = -1 if self.healed else self._fuse, -1
             call = wanted if isinstance(wanted, Call) else Call(wanted)
@@ -216,26 +262,20 @@ class Actor:
         ttl = client.policy.ttl
         once = timeout == 0
         began_at, paused_for = world.now, client.paused_for
+        holding: Holding | None
         try:
             keys = keys_of(client.policy.key_prefix, resource)
             give_up_at = float("inf") if once or timeout is None else client.clock() + timeout
-            self._ask = ask = Acquisition(resource, *keys, ttl, give_up_at, once, max_hold)
-            holding: Holding = yield Call(
-                lambda at: acquire(client.cluster, ask, at), give_up_at=give_up_at
+            holding = yield from self.take(
+                Acquisition(resource, *keys, ttl, give_up_at, once, max_hold)
             )
-            # The caller went away when it was granted, and had not been told yet.
-            if holding.freed:
-                raise Cancelled
-            client.remember(holding, self.last_run)
         except (RedlockError, Cancelled) as error:
             self._called("acquire", resource, began_at, _outcome(error))
-            holding = None  # type: ignore[assignment]
+            holding = None
             if isinstance(error, AcquireError) and not _says_why(error, resource):
                 self.wrongs.append(
                     (world.now, "E: an error names the lock, and each node's reason", f"{error}")
                 )
-        finally:
-            self._ask = None
         if timeout:
             allowed = (
                 (timeout + client.cluster.patience) / client.rate
@@ -251,8 +291,24 @@ class Actor:
                 self.wrongs.append((world.now, "I10: acquire returns in time", text))
         if holding is not None:
             self._called("acquire", resource, began_at, "granted", holding.token)
-            self.held.append(holding)
-            self.kept.add(holding.owner)
+        return holding
+
+    def take(self, ask: Acquisition) -> Generator[Any, Any, Holding]:
+        """Get the lock as *ask* says, or raise what the flow raises."""
+        client = self.client
+        self._ask = ask
+        try:
+            holding: Holding = yield Call(
+                lambda at: acquire(client.cluster, ask, at), give_up_at=ask.give_up_at
+            )
+            # The caller went away when it was granted, and had not been told yet.
+            if holding.freed:
+                raise Cancelled
+            client.remember(holding, self.last_run)
+        finally:
+            self._ask = None
+        self.held.append(holding)
+        self.kept.add(holding.owner)
         return holding
 
     def _called(
@@ -265,10 +321,10 @@ class Actor:
             )
         )
 
-    def release(self, holding: Holding) -> Generator[Any, Any, None]:
-        """Give it back."""
+    def release(self, holding: Holding) -> Generator[Any, Any, bool]:
+        """Give it back; whether a majority confirmed."""
         client, began_at = self.client, self.client.world.now
-        self._forget(holding)
+        self.forget(holding)
         self.kept.discard(holding.owner)
         prefer = client.set_of(holding)
         outcome = "unconfirmed"
@@ -287,15 +343,17 @@ class Actor:
         client.forget(holding)
         self._called("release", holding.resource, began_at, outcome, holding.token)
         self.believe(holding)
+        return outcome == "ok"
 
     def drop(self, holding: Holding) -> None:
         """Let go of the handle without a release: nobody renews it any more."""
-        self._forget(holding)
+        self.forget(holding)
         self.client.forget(holding)
         self.client.dropped.add(holding)
         holding.lose("it was dropped without being released")
 
-    def _forget(self, holding: Holding) -> None:
+    def forget(self, holding: Holding) -> None:
+        """It has it in hand no more."""
         if holding in self.held:
             self.held.remove(holding)
 

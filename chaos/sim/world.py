@@ -204,6 +204,8 @@ class World:
         self.split_votes = 0
         self.owners: dict[str, str] = {}
         """By owner of a try, whose it is."""
+        self.tokens: dict[tuple[str, int], set[str]] = {}
+        """By resource and token, who asked for it."""
         self.broken_at = -math.inf
         """When a fault began or ended last."""
         self.lasting = 0

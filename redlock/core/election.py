@@ -31,7 +31,7 @@ from redlock.core.events import (
 from redlock.core.lease import Holding
 from redlock.core.quorum import Kind, Tally
 from redlock.core.term import Mandate, Reason
-from redlock.core.timings import ElectionTimings
+from redlock.core.timings import MARGIN_MIN, ElectionTimings
 from redlock.errors import CandidateUnfit
 
 __all__ = [
@@ -233,6 +233,7 @@ class Candidacy:
         self._slept = slept
         self._checks = checks
         self._asking = False
+        self._asked_at = NEVER
         self._unsaid: deque[TermRecord] = deque()
         self._saying = False
 
@@ -293,12 +294,12 @@ class Candidacy:
         """A renewal is due: whether it may be tried. Has the candidate's fitness asked anew."""
         if not self.look(mandate, now):
             return False
-        if self._checks:
-            if self._asking:
-                self.end(mandate, Reason.UNFIT, now)
-                return False
-            self._asking = True
+        if self._checks and not self._asking:
+            self._asking, self._asked_at = True, now
             self._voice.ask_fitness(mandate)
+        # One that failed is tried again at once, which leaves nobody the time to answer.
+        elif self._checks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:
+            self.end(mandate, Reason.UNFIT, now)
         return mandate.leads(now)
 
     def fitness(self, mandate: Mandate, fit: bool, now: float) -> None:
@@ -448,7 +449,7 @@ def lead(
     `Exception`: a Ctrl-C, or a cancel.
     """
     pause = again or 0.0
-    candidacy.resigning = False
+    candidacy.resigning = candidacy.state is State.CLOSED
     while True:
         candidacy.move(Move.CAMPAIGN)
         try:
@@ -488,6 +489,8 @@ def _elected(
     candidacy.ask = ask
     while not candidacy.resigning:
         now, fit = yield Eligible()
+        if candidacy.resigning:
+            break
         if not fit:
             if now >= ask.give_up_at or ask.once:
                 raise CandidateUnfit(f"{candidacy.candidate!r} is not eligible")

@@ -51,7 +51,8 @@ class Mandate:
     *slept*: gives the seconds that this machine was ever suspended. *reason*: why it ended, None
     while nothing is known to have ended it. *stop_due_at*: when it had to be told to stop,
     *stopping_at*: when it was, *drained_at*: when its work had ended and everything was told.
-    *failing*: the last renewal failed. *progress_at*: when the work last said that it goes on.
+    *failing*: the last renewal failed. *progress_at*: when the work last said that it goes on;
+    infinity before it began.
     """
 
     __slots__ = (
@@ -80,7 +81,8 @@ class Mandate:
         self.holding = holding
         self.timings = timings
         self.stall_timeout = float("inf") if stall_timeout is None else stall_timeout
-        self.progress_at = now
+        # Before it begins there is no work that could stall, however long it waits for that.
+        self.progress_at = float("inf")
         self.reason: Reason | None = None
         self.failing = False
         self.stop_due_at = self.stopping_at = float("inf")

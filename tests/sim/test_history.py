@@ -12,15 +12,19 @@ from chaos import history
 from chaos.checker import Assumptions, beliefs, check
 from chaos.history import (
     Accepted,
+    Answered,
     Believed,
     Broken,
     Called,
     Healed,
+    Hook,
+    Led,
     NodeSeen,
     Note,
     Record,
     Refused,
     Seen,
+    Stood,
     Stopped,
     from_events,
     from_json,
@@ -46,6 +50,10 @@ EACH = [
     Called(2.0, "a", "r", "verify", 1.5, "ok", 7),
     NodeSeen(2.0, "", 3, "paused", "o", 7),
     Stopped(2.0, "a", "r", 7, "killed"),
+    Stood(0.1, "a", "r", "a:0", 1.5),
+    Led(1.0, "a", "r", 7, 0.1 + 0.2),
+    Hook(1.0, "a", "r", 7, "on_started", True),
+    Answered(1.0, "a", "r", 7, False),
     Note(2.0, "", "weather", "über 1 s"),
 ]
 
