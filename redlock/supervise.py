@@ -1,11 +1,11 @@
-"""Running a command under a lease: it is stopped before the lease ends, whatever happens to whoever
-supervises it.
+"""Running a command under a lease or a term of leadership: it is stopped before that ends, whatever
+happens to whoever supervises it.
 
-The decision to stop reads the lease's clock and waits for nothing. A second process, the guard,
+The decision to stop reads the lease clock and waits for nothing. A second process, the guard,
 knows the deadline too, and stands in when the supervisor is killed or stopped. So that there is no
 instant at which a command runs and the guard does not know it, the command's process exists before:
 it waits at a gate, which is opened only once the guard was told, and by nobody when the supervisor
-is dead.
+is dead. And what the command ran under is not given back before the whole of its group is gone.
 """
 
 from __future__ import annotations
@@ -21,25 +21,28 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from redlock.base import LeaseBase
+from redlock.tenure import Tenure
 from redlock.transport.clock import now
 
 # Long: supervisor and guard are two ends of one pipe, and are read together.
 __all__ = [
     "CANNOT_RUN",
-    "GUARD_SHARE",
     "LOST",
     "MISUSED",
     "NOT_FOUND",
     "OK",
     "TTL_MIN",
     "Child",
+    "Ending",
     "Guard",
     "Interrupted",
+    "Phase",
     "Signals",
     "cannot_run",
     "say",
@@ -52,19 +55,17 @@ __all__ = [
 OK, MISUSED, LOST = 0, 2, 6
 CANNOT_RUN, NOT_FOUND = 126, 127  # As env(1), nice(1) and timeout(1) have it.
 
-STOP_SHARE = 0.3
-"""SIGTERM when less than this share of the ttl is left: renewals begin with two thirds left, so
-ten have failed by then."""
-KILL_SHARE = 0.1
-"""SIGKILL then: late enough to end in order, early enough for a busy machine to do it in time."""
-GUARD_SHARE = 0.05
-"""The guard kills then: only if its supervisor, which should have done so at KILL_SHARE, is dead
-or stopped."""
 TTL_MIN = 0.5
-"""Seconds; below this the shares above are shorter than a busy machine keeps a process waiting."""
+"""Seconds; below this the deadlines lie closer together than a busy machine keeps a process
+waiting."""
 _LOOK_AGAIN = 0.25
-"""At most this long between looks at the lease: timers sleep through a suspend, the lease clock
+"""At most this long between looks at the deadlines: timers sleep through a suspend, the lease clock
 does not."""
+_DRAIN_LOOKS = 0.005
+"""Seconds between looks at what is left of a group that was killed; doubles up to _LOOK_AGAIN."""
+_DRAIN_SILENT = 2.0
+"""Seconds; a killed group that is still there then is said to be: some process of it hangs in the
+kernel, or is another user's."""
 _TOO_LATE = -1
 _FORWARDED = (
     signal.SIGTERM,
@@ -74,72 +75,100 @@ _FORWARDED = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""Whoever sends these wants an end, and not only this command's."""
 
 
 class Interrupted(BaseException):
     """A signal came while nothing was running yet."""
 
 
+class Phase(Enum):
+    """How far a command has come, for whoever watches its supervisor."""
+
+    RUNS = "runs"
+    STOPPING = "was asked to stop, as what it runs under ends"
+    ENDING = "was sent a signal that asks for an end"
+
+
+class Ending(NamedTuple):
+    """How a supervised command ended. *status*: the exit status for it. *lost*: it was stopped, or
+    never begun, as what it ran under ended. *sent*: a signal ended it, or asked it to end, that
+    somebody sent to its supervisor."""
+
+    status: int
+    lost: bool = False
+    sent: bool = False
+
+
 # Long: what is begun here must end here, whatever comes in between.
 def supervise(
-    child: Child, lease: LeaseBase, signals: Signals, guard: Guard, jeopardy: Sequence[str] = ()
-) -> int:
-    """Run the command of *child* to its end, or stop it before the lease ends; give the exit
-    status."""
-    stop_at, kill_at = lease.ttl * STOP_SHARE, lease.ttl * KILL_SHARE
+    child: Child,
+    tenure: Tenure,
+    signals: Signals,
+    guard: Guard,
+    *,
+    jeopardy: Sequence[str] = (),
+    beat: Callable[[Phase], object] = lambda phase: None,
+) -> Ending:
+    """Run the command of *child* to its end, or stop it before its tenure ends; come back when
+    nothing of its group is left.
+
+    *beat* is called at every look, four times a second at least, and must not wait. *jeopardy*:
+    what is said besides when the command has to stop.
+    """
     asked = killed = heard = False
+    forwarded: set[int] = set()
     try:
         # The guard first: from here on whatever befalls this process, the command is stopped, or
         # never begins.
-        if not guard.tell(child.pid, lease.valid_until):
-            return cannot_run(child.name, found=True, reason="its guard does not hear")
-        child.begin(lease.fencing_token, lease.valid_until - kill_at)
+        ends = tenure.deadlines()
+        if not guard.tell(child.pid, ends.guard_at):
+            return Ending(cannot_run(child.name, found=True, reason="its guard does not hear"))
+        child.begin(tenure.fencing_token, ends.kill_at)
         while not child.ended():
-            if not guard.tell(child.pid, lease.valid_until) and not heard:
+            ends = tenure.deadlines()
+            if not guard.tell(child.pid, ends.guard_at) and not heard:
                 heard = True
                 say_if_heard(
                     "the guard does not hear: nobody would stop the command if redlock were"
                     " killed now"
                 )
             for signum in signals.take():
+                forwarded.add(signum)
                 signal_group(child.pid, signum)
-            left = lease.remaining()
-            if left <= kill_at and not killed:
+            at = now()
+            left = max(0.0, ends.valid_until - at)
+            if at >= ends.kill_at and not killed:
                 asked = killed = True
                 signal_group(child.pid, signal.SIGKILL)
-                say_if_heard(
-                    f"the lease on {lease.resource!r} ends in {left:.2g} s: killed the command"
-                )
-            elif left <= stop_at and not asked:
+                say_if_heard(f"{tenure.name} ends in {left:.2g} s: killed the command")
+            elif at >= ends.stop_at and not asked:
                 asked = True
                 signal_group(child.pid, signal.SIGTERM)
                 # A stopped process would not see the SIGTERM.
                 signal_group(child.pid, signal.SIGCONT)
-                what = (
-                    f"cannot renew the lease on {lease.resource!r}, {left:.2g} s left: stopping the"
-                    " command"
-                )
+                what = f"{tenure.why()}, {left:.2g} s left: stopping the command"
                 say_if_heard("; ".join([what, *jeopardy]))
-            due_in = left - (kill_at if asked else stop_at)
+            ending = not forwarded.isdisjoint(_ENDING)
+            beat(Phase.ENDING if ending else Phase.STOPPING if asked else Phase.RUNS)
+            due_in = (ends.kill_at if asked else ends.stop_at) - now()
             signals.wait(_LOOK_AGAIN if killed else min(max(due_in, 0.001), _LOOK_AGAIN))
     finally:
-        # Whatever is left of the group would work on without the lock.
         guarded_until = guard.kills_at
-        signal_group(child.pid, signal.SIGKILL)
-        code = child.wait()
+        code = child.drain()
         guard.tell(0, 0.0)
+    sent = not forwarded.isdisjoint((*_ENDING, -code))
     trouble = child.trouble()
     if asked or trouble == _TOO_LATE:
-        return LOST
+        return Ending(LOST, lost=True, sent=sent)
     if code == -signal.SIGKILL and guarded_until <= now():
-        say_if_heard(
-            f"stopped until the lease on {lease.resource!r} was about to end: the guard killed the"
-            " command"
-        )
-        return LOST
+        say_if_heard(f"stopped until {tenure.name} was about to end: the guard killed the command")
+        return Ending(LOST, lost=True, sent=sent)
     if trouble:
-        return cannot_run(child.name, found=trouble != errno.ENOENT, reason=os.strerror(trouble))
-    return code if code >= 0 else 128 - code
+        found = trouble != errno.ENOENT
+        return Ending(cannot_run(child.name, found=found, reason=os.strerror(trouble)), sent=sent)
+    return Ending(code if code >= 0 else 128 - code, sent=sent)
 
 
 def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
@@ -171,11 +200,55 @@ def signal_group(group: int, signum: int) -> bool:
     return True
 
 
+def drain(group: int) -> None:
+    """Kill a group, and come back when none of its processes is left: what is, would work on with
+    the lock somebody else's. Waits for ever for what cannot be killed."""
+    pause, since, told = _DRAIN_LOOKS, now(), False
+    while signal_group(group, signal.SIGKILL) and _is_left(group):
+        if now() - since > _DRAIN_SILENT and not told:
+            told = True
+            say_if_heard("waiting for processes of the command that do not end, though killed")
+        time.sleep(pause)
+        pause = min(2 * pause, _LOOK_AGAIN)
+
+
+def _is_left(group: int) -> bool:
+    """Whether a process of a group is left that may still do something."""
+    # Orphans of it are ours to bury where this is the first process of a container.
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # Elsewhere they are somebody's who may never do it, and a zombie is a member of its group.
+    states = list(_states(group))
+    return bool(states) if Path("/proc/self/stat").exists() else True
+
+
+def _states(group: int) -> Iterator[str]:
+    """Of each process of a group that is more than a zombie, its state."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):  # It has ended meanwhile.
+            # Behind the name, which may have blanks and brackets: state, parent, group.
+            state, _, its_group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) != group:
+                continue
+            # The first thread may have ended before others.
+            if state not in "ZX" or len(list((entry / "task").iterdir())) > 1:
+                yield state
+
+
 class Signals:
     """Signals to this process: they end the wait for a lock, and are kept for the command once
     there is a lease.
 
-    `wait` returns early for them, and when a child ends.
+    `wait` returns early for them, when a child ends, and for `wake`.
     """
 
     def __init__(self) -> None:
@@ -207,6 +280,19 @@ class Signals:
         before."""
         self._holding = True
         self.check()
+
+    def release(self) -> None:
+        """There is no command any more: signals are for this process again. Raises if one came
+        that no command had."""
+        self._holding = False
+        if self._caught and not self.interrupted:
+            self.interrupted = 128 + self._caught[0]
+        self.check()
+
+    def wake(self) -> None:
+        """End the `wait` that is under way, or the next one; from any thread."""
+        with contextlib.suppress(OSError):  # Full of what wakes as well, or closed already.
+            self._writer.send(b"\0")
 
     def check(self) -> None:
         """Raise if a signal came unheard: what a handler raises in a hook of the interpreter is
@@ -251,10 +337,12 @@ class Child:
     _GO = struct.Struct("=qd")
     _TOLD = struct.Struct("=i")
 
-    def __init__(self, command: Sequence[str], resource: str) -> None:
+    def __init__(self, command: Sequence[str], words: Mapping[str, str]) -> None:
+        """*words*: for the environment of the command, besides what this process has, its fencing
+        token and its deadline."""
         self.name = command[0]
         self._command = command
-        self._resource = resource
+        self._words = words
         self._code: int | None = None
 
     def __enter__(self) -> Child:
@@ -278,8 +366,8 @@ class Child:
         os.close(self._report)
 
     def begin(self, token: int, until: float) -> None:
-        """Open the gate: become the command, if that is before *until* on the lease clock.
-        Returns at once."""
+        """Open the gate: become the command, if that is before *until*, the deadline, on the lease
+        clock. Returns at once."""
         with contextlib.suppress(BrokenPipeError):  # Somebody killed it; its status will tell.
             os.write(self._gate, self._GO.pack(token, until))
 
@@ -292,6 +380,14 @@ class Child:
         self._reap(0)
         assert self._code is not None
         return self._code
+
+    def drain(self) -> int:
+        """Kill it with all of its group; give its exit status, as `wait`, when nobody of the group
+        is left."""
+        signal_group(self.pid, signal.SIGKILL)
+        code = self.wait()
+        drain(self.pid)
+        return code
 
     def trouble(self) -> int:
         """Of one that has ended: the errno with which it could not become the command,
@@ -333,7 +429,8 @@ class Child:
                 if now() < until:
                     words = {
                         "REDLOCK_FENCING_TOKEN": str(token),
-                        "REDLOCK_RESOURCE": self._resource,
+                        "REDLOCK_DEADLINE": f"{until:.6f}",
+                        **self._words,
                     }
                     os.execvpe(self.name, list(self._command), {**os.environ, **words})
                 trouble = _TOO_LATE
@@ -356,8 +453,7 @@ class Guard:
 
     _MESSAGE = struct.Struct("=qd")
 
-    def __init__(self, *, margin: float) -> None:
-        self._margin = margin
+    def __init__(self) -> None:
         self._told: tuple[int, float] | None = None
 
     def __enter__(self) -> Guard:
@@ -379,17 +475,17 @@ class Guard:
     @property
     def kills_at(self) -> float:
         """When it kills the command, as far as it was told; on the lease clock."""
-        return self._told[1] - self._margin if self._told is not None else math.inf
+        return self._told[1] if self._told is not None else math.inf
 
-    def tell(self, group: int, valid_until: float) -> bool:
+    def tell(self, group: int, kill_at: float) -> bool:
         """The group to stop, 0 for none, and the deadline. Never blocks. False if the guard
         cannot hear it."""
-        if self._told != (group, valid_until):
+        if self._told != (group, kill_at):
             try:
-                os.write(self._pipe, self._MESSAGE.pack(group, valid_until))
+                os.write(self._pipe, self._MESSAGE.pack(group, kill_at))
             except (BlockingIOError, BrokenPipeError):
                 return False
-            self._told = (group, valid_until)
+            self._told = (group, kill_at)
         return True
 
     def _stand(self, reader: int) -> NoReturn:
@@ -420,8 +516,7 @@ class Guard:
                 told = os.read(reader, self._MESSAGE.size * 256)
                 if not told:
                     break
-                group, valid_until = self._MESSAGE.unpack(told[-self._MESSAGE.size :])
-                kill_at = valid_until - self._margin
+                group, kill_at = self._MESSAGE.unpack(told[-self._MESSAGE.size :])
             elif group and now() >= kill_at:
                 signal_group(group, signal.SIGKILL)
                 return

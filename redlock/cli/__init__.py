@@ -1,7 +1,8 @@
-"""The command line: `redlock lock`, `status`, `nodes`, `init` and `demo`, a file for each.
+"""The command line: `redlock lock`, `elect`, `leader`, `status`, `nodes`, `init` and `demo`, a file
+for each.
 
-Thin: every command calls the public API once and shows what it says. The one part with rules of its
-own is the supervisor behind `lock`, which must have stopped the command before the lease's validity
+Thin: every command calls the public API and shows what it says. The one part with rules of its own
+is the supervisor behind `lock` and `elect`, which must have stopped the command before the validity
 ends. It decides by the lease clock alone and never waits for I/O. Credentials are never printed:
 nodes go by their names, error texts are scrubbed.
 

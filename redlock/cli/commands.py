@@ -9,7 +9,9 @@ import click
 
 import redlock
 from redlock.cli.demo import demo
+from redlock.cli.elect import elect
 from redlock.cli.init import init
+from redlock.cli.leader import leader
 from redlock.cli.lock import lock
 from redlock.cli.nodes import nodes
 from redlock.cli.status import status
@@ -19,11 +21,11 @@ from redlock.cli.status import status
 @click.version_option(redlock.__version__, message="redlock %(version)s")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to stderr.")
 def commands(verbose: bool) -> None:
-    """Quorum locks on N independent Redis or Valkey masters."""
+    """Quorum locks and leader election on N independent Redis or Valkey masters."""
     if verbose:
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
         logging.getLogger("redlock").setLevel(logging.DEBUG)
 
 
-for _command in (lock, status, nodes, init, demo):
+for _command in (lock, elect, leader, status, nodes, init, demo):
     commands.add_command(_command)

@@ -16,7 +16,6 @@ from redlock.cli.statuses import CONTENDED, UNAVAILABLE
 from redlock.errors import LeaseLost, LockContended, QuorumUnavailable
 from redlock.observe import Event, LeaseInJeopardy
 from redlock.supervise import (
-    GUARD_SHARE,
     LOST,
     TTL_MIN,
     Child,
@@ -28,6 +27,7 @@ from redlock.supervise import (
     say_if_heard,
     supervise,
 )
+from redlock.tenure import Leased
 
 _STATUSES = """\b
 Exit status:
@@ -109,8 +109,8 @@ def _run(
     with (
         contextlib.suppress(Interrupted),
         signals,
-        Guard(margin=ttl * GUARD_SHARE) as guard,
-        Child(command, resource) as child,
+        Guard() as guard,
+        Child(command, {"REDLOCK_RESOURCE": resource}) as child,
     ):
         signals.check()
         try:
@@ -119,7 +119,7 @@ def _run(
                 locks.lock(resource, timeout=timeout, auto_extend=True) as lease,
             ):
                 signals.hold()
-                return supervise(child, lease, signals, guard, jeopardy)
+                return supervise(child, Leased(lease), signals, guard, jeopardy=jeopardy).status
         except LockContended as error:
             say(f"{resource!r} is somebody else's: {error}")
             return CONTENDED

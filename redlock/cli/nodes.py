@@ -51,11 +51,11 @@ def nodes(urls: tuple[str, ...], as_json: bool, wait: float) -> int:
 def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
     until = now() + wait
     with redlock.Redlock(nodes) as locks, _waiting(enabled=wait > 0) as tell:
-        reports = _look(locks)
+        reports = look(locks)
         while not all(report.votes for report in reports) and now() < until:
             tell(reports, until - now())
             time.sleep(min(0.5, max(0.0, until - now())))
-            reports = _look(locks)
+            reports = look(locks)
     needed, votes = majority(len(reports)), sum(report.votes for report in reports)
     if as_json:
         listed = [dataclasses.asdict(report) for report in reports]
@@ -70,7 +70,8 @@ def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
     return OK if votes >= needed else NO_MAJORITY
 
 
-def _look(locks: redlock.Redlock) -> list[redlock.NodeReport]:
+def look(locks: redlock.Redlock) -> list[redlock.NodeReport]:
+    """What every node says of itself, misfits too."""
     try:
         return locks.nodes()
     except ConfigurationError:

@@ -16,6 +16,7 @@ from redlock import supervise
 from redlock.base import LeaseBase
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding
+from redlock.tenure import Leased
 from redlock.transport.clock import now
 
 
@@ -25,8 +26,8 @@ def main() -> int:
     supervise._LOOK_AGAIN = float(sys.argv[3])
     signals = supervise.Signals()
     with (
-        supervise.Guard(margin=ttl * supervise.GUARD_SHARE) as guard,
-        supervise.Child(sys.argv[4:], "job") as child,
+        supervise.Guard() as guard,
+        supervise.Child(sys.argv[4:], {}) as child,
         signals,
     ):
         at = now()
@@ -36,7 +37,7 @@ def main() -> int:
         grant = Grant("job", "job", "job:fence", "0" * 32, 7, 600.0)
         lease = LeaseBase(nobody, Holding(grant, ttl, at, at + left, frozenset()))
         signals.hold()
-        return supervise.supervise(child, lease, signals, guard)
+        return supervise.supervise(child, Leased(lease), signals, guard).status
 
 
 if __name__ == "__main__":

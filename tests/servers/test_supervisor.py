@@ -25,7 +25,8 @@ from redlock.base import LeaseBase
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding
 from redlock.embedded import Nodes
-from redlock.supervise import Guard, _ready, say, say_if_heard, scrubbed, supervise
+from redlock.supervise import Ending, Guard, _ready, say, say_if_heard, scrubbed, supervise
+from redlock.tenure import Leased
 from redlock.transport.clock import now
 from tests.servers.test_cli import BEAT, environment, run
 
@@ -370,7 +371,7 @@ import sys
 from redlock.supervise import Child
 from redlock.transport.clock import now
 for late in (0.0, -60.0):
-    with Child(["echo", "began"], "job") as child:
+    with Child(["echo", "began"], {}) as child:
         child.begin(7, now() - late)
         print(child.wait(), child.trouble(), flush=True)
 """
@@ -380,17 +381,14 @@ for late in (0.0, -60.0):
     assert ended.stdout.splitlines() == ["126 -1", "began", "0 0"]
 
 
-def test_the_gate_is_opened_for_as_long_as_the_command_may_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_gate_is_opened_for_as_long_as_the_command_may_run() -> None:
     """A supervisor may be stopped between its look at the lease and the gate: what it writes
     there says until when it counts."""
-    monkeypatch.setattr("redlock.supervise.signal_group", lambda group, signum: False)
-    child = Mock(**{"ended.return_value": True, "wait.return_value": 0, "trouble.return_value": 0})
+    child = Mock(**{"ended.return_value": True, "drain.return_value": 0, "trouble.return_value": 0})
     at = now()
     grant = Grant("job", "job", "job:fence", "0" * 32, 7, 600.0)
     lease = LeaseBase(Mock(), Holding(grant, 10.0, at, at + 8.0, frozenset()))
-    assert supervise(child, lease, Mock(), Mock()) == 0
+    assert supervise(child, Leased(lease), Mock(), Mock()) == Ending(0)
     child.begin.assert_called_once_with(7, lease.valid_until - 1.0)
 
 
@@ -399,7 +397,7 @@ def test_a_child_whose_gate_is_never_opened_leaves_nothing_behind() -> None:
     program = """
 import os
 from redlock.supervise import Child
-with Child(["echo", "began"], "job") as child:
+with Child(["echo", "began"], {}) as child:
     pass
 try:
     os.kill(child.pid, 0)
@@ -499,7 +497,7 @@ def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(
     for group, valid_until in ((101, 0.0), (102, 0.0), (103, now() + TIMEOUT)):
         os.write(writer, Guard._MESSAGE.pack(group, valid_until))
     os.close(writer)  # The supervisor's end, which tells the guard that it died.
-    Guard(margin=0.0)._watch(reader)
+    Guard()._watch(reader)
     os.close(reader)
     assert signalled == [(103, signal.SIGTERM)]
 
@@ -507,7 +505,7 @@ def test_a_guard_that_slept_goes_by_the_last_of_what_it_was_told(
 def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
     """It was asleep, and its pipe full: the deadline counts as told when it is in the pipe, and
     not before."""
-    guard = Guard(margin=0.0)
+    guard = Guard()
     reader, guard._pipe = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(guard._pipe, False)
@@ -531,7 +529,7 @@ def test_a_guard_that_hears_nothing_keeps_no_supervisor_waiting() -> None:
     program = """
 import itertools, os, signal, sys
 from redlock.supervise import Guard
-with Guard(margin=0.0) as guard:
+with Guard() as guard:
     def end(*_):
         os.kill(guard._pid, signal.SIGCONT)
         sys.exit("it waits for its guard")
