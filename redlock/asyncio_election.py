@@ -40,6 +40,7 @@ from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now
 
+# Long: the steps as a task does them, and the handles; the order is the core's.
 __all__ = ["Coordinator", "Election", "Term"]
 
 _LOOK_AGAIN = 1.0
@@ -514,11 +515,14 @@ class _Run:
         term = self._term
         if function is None or term is None:
             return None
-        task = asyncio.ensure_future(_awaited(function, term))
-        term._work = self._election._worker = task
-        if term.reason is not None:
-            task.cancel()
+        task = self._election._worker = asyncio.ensure_future(_awaited(function, term))
         try:
+            # A task that is cancelled before its first step never calls anything, and `on_stopped`
+            # would have no partner.
+            await self._cancelled_later(asyncio.sleep(0))
+            term._work = task
+            if term.reason is not None:
+                task.cancel()
             await self._until_done(task, term)
         finally:
             term._work = self._election._worker = None
@@ -538,6 +542,15 @@ class _Run:
             )
         return error or self._interrupt
 
+    async def _cancelled_later(self, moment: Awaitable[None]) -> None:
+        try:
+            await moment
+        except asyncio.CancelledError as error:
+            self._interrupt = self._interrupt or error
+            mandate = self._candidacy.mandate
+            if mandate is not None:
+                self._candidacy.end(mandate, Reason.RESIGNED, now())
+
     async def _until_done(self, task: asyncio.Task[Any], term: Term | None) -> None:
         """Wait for *task*. A cancel of ours ends the term, whose work is cancelled, and waits on
         until the kill deadline."""
@@ -545,12 +558,7 @@ class _Run:
             mandate = self._candidacy.mandate
             if self._interrupt is not None and mandate is not None and now() >= mandate.kill_at:
                 return
-            try:
-                await asyncio.wait({task}, timeout=_LOOK_AGAIN)
-            except asyncio.CancelledError as error:
-                self._interrupt = self._interrupt or error
-                if mandate is not None:
-                    self._candidacy.end(mandate, Reason.RESIGNED, now())
+            await self._cancelled_later(_moment(task))
             if term is not None:
                 term.is_leader()  # Also where the timers of this loop were late.
 
@@ -588,6 +596,10 @@ class _Run:
         election._runner = None
         election._busy = False
         election._host._term_over()
+
+
+async def _moment(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait({task}, timeout=_LOOK_AGAIN)
 
 
 async def _awaited(function: Callable[..., object], *arguments: Any) -> Any:

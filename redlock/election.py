@@ -40,6 +40,7 @@ from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now
 
+# Long: the steps as a thread does them, and the handles; the order is the core's.
 __all__ = ["Coordinator", "Election", "StopEvent", "Term"]
 
 _SLICE = 0.02

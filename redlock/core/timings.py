@@ -35,7 +35,8 @@ class ElectionTimings:
     """When a leader renews, worries, stops and is stopped. Seconds; all but *ttl* derived from it.
 
     *ttl*: how long a leader that crashed keeps others from leading. *renewal*: from one renewal to
-    the next. *node_timeout*: how long a renewal waits for a node that is silent. Before the
+    the next. *node_timeout*: how long a renewal waits for a node that is silent, at least what the
+    coordinator waits. Before the
     validity ends, in this order: *jeopardy* seconds of warning, in which renewals are still tried;
     then the work is asked to stop, and has *stop* seconds for that; then it is stopped by force,
     *kill* seconds before the end. *slack*: how late a thread or a signal of this machine may be.
@@ -93,17 +94,12 @@ class ElectionTimings:
             )
 
     def under(self, policy: Policy) -> ElectionTimings:
-        """The same for the drift and the node timeout of a coordinator; checked again."""
-        waits = policy.node_timeout_for(self.ttl)
-        if self.node_timeout < waits and policy.node_timeout is not None:
-            raise ConfigurationError(
-                f"node_timeout={self.node_timeout:g} of the timings is below the"
-                f" coordinator's node_timeout={waits:g}, which renewals wait for"
-            )
+        """The same for a coordinator, which may allow for more drift and wait longer for a node;
+        checked again."""
         return replace(
             self,
             drift_factor=max(policy.drift_factor, self.drift_factor),
-            node_timeout=max(self.node_timeout, waits),
+            node_timeout=max(policy.node_timeout_for(self.ttl), self.node_timeout),
         )
 
     @property

@@ -15,7 +15,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,12 @@ from redlock.transport.clock import now
 PATIENCE = 20.0
 """Seconds after which a test stops waiting for what must come: long, because the machine may be
 busy."""
-_WAITING = frozenset({"acquire", "release", "extend", "verify", "status", "nodes", "close"})
+_WAITING = frozenset(
+    {
+        *("acquire", "release", "extend", "verify", "status", "nodes", "close"),
+        *("leader", "resign", "end"),
+    }
+)
 
 Body = Coroutine[Any, Any, Any]
 
@@ -51,6 +56,20 @@ class Spelled:
             return waiting
         if name == "lock":
             return lambda *args, **kwargs: Spelled(attribute(*args, **kwargs))
+        if name == "election":
+            return lambda *args, **kwargs: Spelled(
+                attribute(*args, **{key: _plain(value) for key, value in kwargs.items()})
+            )
+        if name == "campaign":
+            return lambda *args, **kwargs: _Campaign(lambda: attribute(*args, **kwargs))
+        if name == "run":
+
+            async def running(work: Any) -> None:
+                attribute(_plain(work))
+
+            return running
+        if name == "observe":
+            return functools.partial(_observed, attribute)
         return attribute
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,12 +95,48 @@ class Spelled:
         return self.real.__exit__(*error)
 
 
+_SPELLED = redlock.Redlock | redlock.Lock | redlock.Lease | redlock.Election | redlock.Term
+
+
 def _spelled(value: Any) -> Any:
-    return (
-        Spelled(value)
-        if isinstance(value, redlock.Redlock | redlock.Lock | redlock.Lease)
-        else value
-    )
+    return Spelled(value) if isinstance(value, _SPELLED) else value
+
+
+class _Campaign:
+    """A blocking campaign as asyncio has it: awaited, or entered."""
+
+    def __init__(self, begin: Callable[[], redlock.Term]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Any:
+        return self._term().__await__()
+
+    async def _term(self) -> Spelled:
+        return Spelled(self._begin())
+
+    async def __aenter__(self) -> Any:
+        self._entered = await self
+        return await self._entered.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._entered.__aexit__(*error)
+
+
+def _plain(function: Any) -> Any:
+    """A coroutine function that never suspends, as a plain function of spelled arguments."""
+    if not inspect.iscoroutinefunction(function):
+        return function
+
+    @functools.wraps(function)
+    def plain(*args: Any) -> Any:
+        return drive(function(*map(_spelled, args)))
+
+    return plain
+
+
+async def _observed(observe: Callable[[], Iterator[Any]]) -> AsyncIterator[Any]:
+    for seen in observe():
+        yield seen
 
 
 def drive(body: Body) -> Any:
