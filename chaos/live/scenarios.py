@@ -1,4 +1,5 @@
-"""The table: scenarios S01 to S61 and the controls, as data.
+"""The table: scenarios S01 to S61 and the controls, as data; those of elections stand in
+`electorate`.
 
 Who takes part, what is broken, and what must come of it. Most are clients at work while something
 is broken (`Steady`); the others have a script in `directed`. Letters behind a number are variants:
@@ -15,6 +16,7 @@ from chaos.checker import Assumptions
 from chaos.live import directed
 from chaos.live.backend import Ability, Data, Persistence, Setup
 from chaos.live.campaign import one_round
+from chaos.live.electorate import ELECTION_CONTROLS, ELECTIONS
 from chaos.live.nemesis import (
     Busy,
     ClientPaused,
@@ -718,10 +720,12 @@ _TABLE = (
     *_CLIENTS,
     *_CLOCKS,
     *_STATES,
+    *ELECTIONS,
     *_RANDOM,
     *_AVAILABILITY,
     *_INJECTION,
     *_CONTROLS,
+    *ELECTION_CONTROLS,
 )
 
 SCENARIOS = {scenario.id: scenario for scenario in _TABLE}

@@ -16,6 +16,7 @@ from typing import Any
 
 from chaos.history import Believed, Note
 from chaos.live import worker
+from chaos.live.candidates import elect
 from chaos.live.program import Held, Locks, Refusal
 from chaos.live.shortages import Shortage
 from chaos.live.store import StoreClient
@@ -343,4 +344,5 @@ WORKLOADS: dict[str, Workload] = {
     "herd": herd,
     "cancel": cancel,
     "puppet": puppet,
+    "elect": elect,
 }
