@@ -1,4 +1,4 @@
-"""The part of the table that is about elections, as data: S39b, S80 to S90, and their controls.
+"""The part of the table that is about elections, as data: S38, S39, S80 to S90, and controls.
 
 What befalls a leader, what its ledger must say of that, and whether it may give the lock back.
 """
@@ -15,6 +15,7 @@ __all__ = ["ELECTIONS", "ELECTION_CONTROLS"]
 SAFE, UNSAFE, MUST_FAIL = Expected.SAFE, Expected.UNSAFE, Expected.MUST_FAIL
 STANDING = {"stands": False}
 ELECTORATE = tuple(Role("elect", api, STANDING) for api in ("blocking", "asyncio", "blocking"))
+SUPERVISED = (Role("supervise", "blocking", {"way": "ignores"}), Role("elect", "asyncio", STANDING))
 
 
 def electorate(id: str, title: str, expected: Expected, script: Script, **how: object) -> Scenario:
@@ -32,6 +33,22 @@ def electorate(id: str, title: str, expected: Expected, script: Script, **how: o
 IGNORING = directed.misbehaves("ignore", "work that ignores the stop")
 
 ELECTIONS = (
+    electorate(
+        "S38",
+        "kill -9 of the supervisor, whose command ignores SIGTERM",
+        SAFE,
+        directed.killed_supervisor,
+        ttl=2.0,
+        roles=SUPERVISED,
+    ),
+    electorate(
+        "S39",
+        "a supervisor is cut off, and its command ignores SIGTERM",
+        SAFE,
+        directed.deaf_command,
+        ttl=2.0,
+        roles=SUPERVISED,
+    ),
     electorate(
         "S80",
         "the leader of an election is cut off",

@@ -136,11 +136,6 @@ def broken(*plants: str) -> Sequence[Role]:
     )
 
 
-def not_run(id: str, title: str, expected: Expected, why: str) -> Scenario:
-    """A row that these campaigns do not run."""
-    return Scenario(id=id, title=title, expected=expected, roles=(), script=Steady(), not_run=why)
-
-
 SAFE, DEGRADED, UNAVAILABLE = Expected.SAFE, Expected.DEGRADED, Expected.UNAVAILABLE
 UNSAFE, MUST_FAIL = Expected.UNSAFE, Expected.MUST_FAIL
 
@@ -438,18 +433,6 @@ _CLIENTS = (
     ),
     leaders(
         "S37", "kill -9 of the holder", SAFE, directed.killed_holder, also=frozenset({UNAVAILABLE})
-    ),
-    not_run(
-        "S38",
-        "kill -9 of the supervisor",
-        SAFE,
-        "it needs a supervisor, which no client of a campaign has",
-    ),
-    not_run(
-        "S39",
-        "work ignores the stop signal",
-        SAFE,
-        "it needs a supervisor, which no client of a campaign has",
     ),
 )
 

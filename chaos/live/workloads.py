@@ -20,6 +20,7 @@ from chaos.live.candidates import elect
 from chaos.live.program import Held, Locks, Refusal
 from chaos.live.shortages import Shortage
 from chaos.live.store import StoreClient
+from chaos.live.supervised import supervise
 from chaos.live.worker import Session, client, drive, emit, note, true_now
 
 __all__ = ["WORKLOADS"]
@@ -345,4 +346,5 @@ WORKLOADS: dict[str, Workload] = {
     "cancel": cancel,
     "puppet": puppet,
     "elect": elect,
+    "supervise": supervise,
 }

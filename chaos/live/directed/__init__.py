@@ -54,6 +54,7 @@ from chaos.live.directed.servers import (
     wrong_password,
 )
 from chaos.live.directed.shortages import dead_dials, dead_renewal, no_descriptors, no_threads
+from chaos.live.directed.supervisors import deaf_command, killed_supervisor
 
 __all__ = [
     "amnesia",
@@ -69,6 +70,7 @@ __all__ = [
     "cut_off",
     "dead_dials",
     "dead_renewal",
+    "deaf_command",
     "duplicate_node",
     "evicted",
     "flushed_majority",
@@ -81,6 +83,7 @@ __all__ = [
     "isolated_leader",
     "killed_holder",
     "killed_leader",
+    "killed_supervisor",
     "late_release",
     "late_requests",
     "loses",
@@ -93,8 +96,8 @@ __all__ = [
     "other_list",
     "out_of_memory",
     "quarantined_crowd",
-    "reply_cut",
     "released_early",
+    "reply_cut",
     "resigns",
     "rolling",
     "seen_by_nobody",
