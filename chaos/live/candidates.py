@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from chaos.history import Answered, Called, Hook, Led, Stood
 from chaos.live.program import Locks
 from chaos.live.store import StoreClient
-from chaos.live.worker import Session, client, drive, emit, note, outcome_of, true_now
+from chaos.live.worker import Session, client, drive, emit, leap, note, outcome_of, true_now
 from redlock.errors import RedlockError
 
 __all__ = ["MOODS", "elect"]
@@ -71,6 +72,7 @@ class Candidate:
         self._unfit_until = 0.0
         self._token = 0
         self._heal: Callable[[], object] = lambda: None
+        self._resigned = False
 
     # Its life
 
@@ -114,6 +116,7 @@ class Candidate:
             )
         delay = self._settings.get("election", {}).get("lock_delay", 0.0)
         emit(Stood(true_now(), client(), self._resource, client(), delay))
+        self._resigned = False
         try:
             if self._loop is None:
                 self._election.run(lambda term: drive(self._work(term)))
@@ -124,6 +127,8 @@ class Candidate:
             if not self._closed:
                 raise
             note("stands no more", outcome_of(error))
+        if not (self._resigned or self._closed):
+            note("crashed", "its run came back, and nobody had resigned")
 
     # What it does as the leader
 
@@ -141,10 +146,34 @@ class Candidate:
 
     async def _work(self, term: Any) -> None:
         self._hook(term, "work", over=False)
+        waiting = self._await_stop(term) if self._settings.get("watches") else None
         try:
             await self._rounds(term)
         finally:
+            if waiting is not None and not term.stop.is_set():
+                waiting()
             self._hook(term, "work", over=True)
+
+    def _await_stop(self, term: Any) -> Callable[[], object]:
+        """Report when somebody who waits for the stop hears of it. Gives what ends the wait."""
+        told = str(term.fencing_token)
+        if self._loop is not None:
+
+            async def wait() -> None:
+                await term.stop.wait()
+                note("told to stop", told)
+
+            return asyncio.ensure_future(wait()).cancel
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                if term.stop.wait(0.5):
+                    note("told to stop", told)
+                    return
+
+        threading.Thread(target=watch, name="waits for the stop", daemon=True).start()
+        return over.set
 
     async def _rounds(self, term: Any) -> None:
         while self._leads(term):
@@ -202,6 +231,7 @@ class Candidate:
 
     async def _resign(self, term: Any, mood: Mood, basis: dict[str, Any]) -> bool:
         """From inside the work, which then goes on until it is told to stop."""
+        self._resigned = True
         await _awaited(self._election.resign())
         return False
 
@@ -260,11 +290,13 @@ class Candidate:
             self._stands = False
         while not self._is_out:
             # Again, as one that comes before the run has begun is none.
+            self._resigned = True
             self._call(self._election.resign if self._election is not None else lambda: None)
             self._session.ending.wait(_LOOKS)
 
     def do_resign(self, order: dict[str, Any]) -> str:
         """Resign, and stand again."""
+        self._resigned = True
         return "over" if self._call(self._election.resign) else "told"
 
     def do_close(self, order: dict[str, Any]) -> None:
@@ -288,6 +320,14 @@ class Candidate:
     def do_unfit(self, order: dict[str, Any]) -> None:
         """Be unfit until told to go on."""
         self._unfit_until = float("inf")
+
+    def do_suspend(self, order: dict[str, Any]) -> None:
+        """As if the machine had slept for a while, which no timer has seen."""
+        leap(order["seconds"], (time.CLOCK_BOOTTIME,))
+
+    def do_state(self, order: dict[str, Any]) -> str:
+        """Where it stands."""
+        return "out" if self._is_out else str(self._election.state)
 
     def do_break_renewal(self, order: dict[str, Any]) -> None:
         """What renews in this process lives no more, until `mend_renewal`."""

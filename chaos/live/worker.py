@@ -90,15 +90,17 @@ def seen(event: Event) -> None:
     emit(Seen(event.at, client(), event))
 
 
-def leap(seconds: float) -> None:
-    """Put the lease clock forward, as a suspend does."""
+BOTH = (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
+
+
+def leap(seconds: float, clocks: tuple[int, ...] = BOTH) -> None:
+    """Put the lease clock forward. With CLOCK_BOOTTIME alone among *clocks* it looks as a suspend
+    does; with both, as a process that stood still."""
     real = time.clock_gettime
     _LEAP[0] += seconds
 
     def shifted(which: int) -> float:
-        return real(which) + (
-            seconds if which in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME) else 0.0
-        )
+        return real(which) + (seconds if which in clocks else 0.0)
 
     time.clock_gettime = shifted
 
