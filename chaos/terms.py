@@ -168,15 +168,16 @@ def _rising(terms: Sequence[Term], wrong: Callable[[str, float, str], object]) -
 def _delayed(
     terms: Sequence[Term], reader: _Reader, held: Sequence[Belief], found: list[Violation]
 ) -> None:
-    """E9: counted from the first grant after the lease that nobody gave back, whoever had it."""
+    """E9: counted from the end of the last lease that nobody gave back. The candidate counts from
+    where it saw somebody newer, or from its own grant, which is later."""
     for term in terms:
         delay = reader.delays.get((term.client, term.candidate), 0.0)
         last_at = -NEVER
-        for before, after in pairwise(held):
-            if before.token >= term.token:
+        for belief in held:
+            if belief.token >= term.token:
                 break
-            if reader.released.get((term.election, before.token), NEVER) > term.started_at:
-                last_at = after.since
+            if reader.released.get((term.election, belief.token), NEVER) > term.started_at:
+                last_at = belief.planned
         early = last_at + delay * (1 - RATES) - term.started_at
         if delay and early > 0:
             text = f"{term} began {early:.3f} s too early for its lock_delay of {delay:g} s"
@@ -298,7 +299,7 @@ class _Reader:
             return
         if term.stopped_at == NEVER:
             self.wrong(_RELEASE, at, f"{term} was released before its work had ended")
-        elif any(not over for _, over in self._hooks.get(key, ())[-1:]):
+        elif self._hooks.get(key, _STOPPED)[-1:] != _STOPPED:
             self.wrong(_RELEASE, at, f"{term} was released before on_stopped had ended")
         elif term.late:
             text = f"{term} was released though its work had overrun by {term.late:.3f} s"
@@ -334,5 +335,6 @@ class _Reader:
             self.wrong(_HOOKS, record.at, text)
 
 
+_STOPPED = [("on_stopped", True)]
 _BEFORE = {"on_started": {""}, "work": {"on_started"}, "on_stopped": {"on_started", "work"}}
 """By call, what must have ended before it begins."""

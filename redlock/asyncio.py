@@ -47,7 +47,6 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
-from redlock.electing import ElectionOptions
 from redlock.errors import (
     AcquireError,
     CandidateUnfit,
@@ -64,7 +63,7 @@ from redlock.errors import (
     QuorumUnavailable,
     RedlockError,
 )
-from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
+from redlock.options import OMITTED, ElectionOptions, LockOptions, Omitted, acquire_timeout
 from redlock.transport.aio import FLOWS_MAX, AsyncDriver
 from redlock.transport.clock import now
 from redlock.transport.dial import NodeSpec

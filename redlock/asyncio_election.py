@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
@@ -36,8 +37,9 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Tally
 from redlock.core.renewal import Watch
 from redlock.core.term import Mandate, Reason
-from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop, TermBase, differs
+from redlock.electing import LOOK_EVERY, ElectionBase, HardStop, TermBase, differs
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
+from redlock.options import ElectionOptions
 from redlock.transport.clock import now
 
 # Long: the steps as a task does them, and the handles; the order is the core's.
@@ -407,6 +409,8 @@ class _Run:
         self._work = work
         self._term: Term | None = None
         self._interrupt: BaseException | None = None
+        self._begun = False
+        """Whether `on_started` was called, and `on_stopped` was not."""
         election._runner = asyncio.current_task()
         election._wake.clear()
 
@@ -449,8 +453,9 @@ class _Run:
             answer = await self._do(step)
         except BaseException as error:
             if isinstance(step, Finish | Release):
-                # The rest of the term goes on; what struck comes out behind it.
+                # The rest of the term goes on, and no other; what struck comes out behind it.
                 self._interrupt = self._interrupt or error
+                self._candidacy.resigning = True
                 answer = False
             elif isinstance(step, Begin | Work):
                 answer = error
@@ -468,6 +473,7 @@ class _Run:
             case Pause(until):
                 return await self._pause(until)
             case Begin():
+                self._begun = True
                 return await self._call(election._options.on_started)
             case Work():
                 return await self._call(self._work)
@@ -488,7 +494,8 @@ class _Run:
             holding = lease._holding
             mandate = candidacy.granted(holding, now())
             term = Term(election, candidacy, mandate, lease)
-            election._handles[id(mandate)] = self._term = term
+            self._term = term
+            election._handle = weakref.ref(term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
                 HardStop(mandate)
@@ -547,6 +554,7 @@ class _Run:
             await moment
         except asyncio.CancelledError as error:
             self._interrupt = self._interrupt or error
+            self._candidacy.resigning = True
             mandate = self._candidacy.mandate
             if mandate is not None:
                 self._candidacy.end(mandate, Reason.RESIGNED, now())
@@ -563,6 +571,7 @@ class _Run:
                 term.is_leader()  # Also where the timers of this loop were late.
 
     async def _finished(self, reason: Reason) -> None:
+        self._begun = False
         on_stopped, term = self._election._options.on_stopped, self._term
         if on_stopped is None or term is None:
             return
@@ -587,6 +596,8 @@ class _Run:
         if mandate is not None:
             # An exception struck between two steps, in this task, whose work does not run.
             candidacy.end(mandate, Reason.RESIGNED, now())
+            if self._begun:
+                await self._finished(mandate.reason or Reason.RESIGNED)
             mandate.drained(now())
             released = mandate.may_release and await self._release()
             candidacy.ended(mandate, now(), released=released, error="interrupted")

@@ -32,7 +32,6 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
-from redlock.electing import ElectionOptions
 from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
@@ -43,7 +42,7 @@ from redlock.errors import (
     QuorumUnavailable,
     RedlockError,
 )
-from redlock.options import OMITTED, LockOptions, Omitted, acquire_timeout
+from redlock.options import OMITTED, ElectionOptions, LockOptions, Omitted, acquire_timeout
 from redlock.transport.background import Callbacks
 from redlock.transport.blocking import Driver
 from redlock.transport.clock import now

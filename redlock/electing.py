@@ -10,14 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from redlock.base import CoordinatorBase
 from redlock.core.acquire import Acquisition
@@ -28,13 +25,11 @@ from redlock.core.events import TermRecord
 from redlock.core.lease import Holding
 from redlock.core.look import who_leads
 from redlock.core.names import keys_of
-from redlock.core.policy import DURATION_MAX, check_callback, check_duration
 from redlock.core.quorum import Tally
 from redlock.core.term import Mandate, Reason, TermWatch
 from redlock.core.timings import ElectionTimings
 from redlock.errors import (
     AcquireError,
-    ConfigurationError,
     LeadershipLost,
     LeaseLost,
     LeaseReleased,
@@ -42,14 +37,13 @@ from redlock.errors import (
     QuorumUnavailable,
     RedlockError,
 )
-from redlock.options import acquire_timeout
+from redlock.options import ElectionOptions, acquire_timeout
 from redlock.transport.clock import now, suspended_for
 
 __all__ = [
     "HARD_STOP_STATUS",
     "LOOK_EVERY",
     "ElectionBase",
-    "ElectionOptions",
     "HardStop",
     "TermBase",
     "differs",
@@ -65,64 +59,6 @@ _HARD_STOP_LOOKS = 0.25
 
 T = TypeVar("T", bound="TermBase")
 _log = logging.getLogger("redlock")
-
-
-class ElectionOptions(NamedTuple):
-    """What `Redlock.election` was given; see there."""
-
-    candidate: str | None = None
-    info: Mapping[str, Any] | None = None
-    ttl: float | None = None
-    timings: ElectionTimings | None = None
-    eligible: Callable[[], Any] | None = None
-    priority: float = 0.0
-    lock_delay: float = 0.0
-    stall_timeout: float | None = None
-    hard_stop: str | None = None
-    on_started: Callable[[Any], Any] | None = None
-    on_stopped: Callable[[Any, Reason], Any] | None = None
-
-    def checked(self, coordinator: CoordinatorBase[Any]) -> ElectionOptions:
-        """The same with what is derived filled in; raises ConfigurationError for what cannot
-        work."""
-        policy = coordinator._policy
-        timings = self.timings
-        if timings is None:
-            timings = ElectionTimings(ttl=policy.ttl if self.ttl is None else self.ttl)
-        elif not isinstance(timings, ElectionTimings):
-            raise ConfigurationError(f"timings={timings!r} must be ElectionTimings, or None")
-        elif self.ttl is not None and self.ttl != timings.ttl:
-            raise ConfigurationError(
-                f"ttl={self.ttl!r} is not the ttl={timings.ttl:g} of the timings: give one of them"
-            )
-        timings = timings.under(policy)
-        policy.check_ttl(timings.ttl, policy.max_ttl)
-        for name, value, most in (
-            ("priority", self.priority, timings.ttl),
-            ("lock_delay", self.lock_delay, DURATION_MAX),
-        ):
-            if value != 0 or isinstance(value, bool):
-                check_duration(name, value)
-            if value > most:
-                raise ConfigurationError(
-                    f"{name}={value:g} seconds must be at most {most:g}, the ttl"
-                    if name == "priority"
-                    else f"{name}={value:g} seconds must be at most {most:g}"
-                )
-        if self.stall_timeout is not None:
-            check_duration("stall_timeout", self.stall_timeout)
-        if self.hard_stop not in (None, "exit"):
-            raise ConfigurationError(f"hard_stop={self.hard_stop!r} must be None or 'exit'")
-        for name in ("eligible", "on_started", "on_stopped"):
-            check_callback(name, getattr(self, name))
-        name = _own_name() if self.candidate is None else self.candidate
-        candidate = Candidate(name, {} if self.info is None else self.info)
-        return self._replace(timings=timings, candidate=candidate.name, info=candidate.info)
-
-
-def _own_name() -> str:
-    """A name that no other process has: host, process, and a few random digits."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 class TermBase:
@@ -227,7 +163,7 @@ class ElectionBase(Generic[T]):
         guard: contextlib.AbstractContextManager[Any] | None,
     ) -> None:
         self._keys = keys_of(coordinator._policy.key_prefix, name)
-        options = options.checked(coordinator)
+        options = options.checked(coordinator._policy)
         assert options.timings is not None and options.candidate is not None
         self._base = coordinator
         self._name = name
@@ -253,8 +189,10 @@ class ElectionBase(Generic[T]):
             stall_timeout=options.stall_timeout,
         )
         self._busy = False
-        self._handles: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
-        """Terms by the identity of their mandates. Whoever drops a term has ended it."""
+        # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed and
+        # forgotten.
+        self._handle: weakref.ref[T] | None = None
+        """The term that is under way. Whoever drops a term has ended it."""
 
     @property
     def name(self) -> str:
@@ -359,7 +297,8 @@ class ElectionBase(Generic[T]):
         raise NotImplementedError
 
     def _term_of(self, mandate: Mandate) -> T | None:
-        return self._handles.get(id(mandate))
+        term = self._handle() if self._handle is not None else None
+        return term if term is not None and term._mandate is mandate else None
 
     @property
     def leased(self) -> Holding | None:

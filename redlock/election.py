@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
@@ -36,8 +37,9 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Tally
 from redlock.core.renewal import Watch
 from redlock.core.term import Mandate, Reason
-from redlock.electing import LOOK_EVERY, ElectionBase, ElectionOptions, HardStop, TermBase, differs
+from redlock.electing import LOOK_EVERY, ElectionBase, HardStop, TermBase, differs
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
+from redlock.options import ElectionOptions
 from redlock.transport.clock import now
 
 # Long: the steps as a thread does them, and the handles; the order is the core's.
@@ -343,6 +345,8 @@ class _Run:
         self._work = work
         self._term: Term | None = None
         self._interrupt: BaseException | None = None
+        self._begun = False
+        """Whether `on_started` was called, and `on_stopped` was not."""
         election._runner = threading.current_thread()
 
     def to_the_work(self) -> Term | None:
@@ -371,11 +375,18 @@ class _Run:
                     return term
                 advance = self._did(step)
         except StopIteration:
-            self._over()
+            self._end()
             if self._interrupt is not None:
                 raise self._interrupt from None
             return None
         except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        try:
+            self._over()
+        except BaseException:  # A Ctrl-C in the midst of it; a second one may leave a term behind.
             self._over()
             raise
 
@@ -384,8 +395,9 @@ class _Run:
             answer = self._do(step)
         except BaseException as error:
             if isinstance(step, Finish | Release):
-                # The rest of the term goes on; what struck comes out behind it.
+                # The rest of the term goes on, and no other; what struck comes out behind it.
                 self._interrupt = self._interrupt or error
+                self._candidacy.resigning = True
                 answer = False
             elif isinstance(step, Begin | Work):
                 answer = error
@@ -403,6 +415,7 @@ class _Run:
             case Pause(until):
                 return self._pause(until)
             case Begin():
+                self._begun = True
                 return self._call(election._options.on_started)
             case Work():
                 return self._call(self._work)
@@ -423,7 +436,8 @@ class _Run:
             holding = lease._holding
             mandate = candidacy.granted(holding, now())
             term = Term(election, candidacy, mandate, lease)
-            election._handles[id(mandate)] = self._term = term
+            self._term = term
+            election._handle = weakref.ref(term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
                 HardStop(mandate)
@@ -458,6 +472,7 @@ class _Run:
         return None
 
     def _finished(self, reason: Any) -> None:
+        self._begun = False
         on_stopped = self._election._options.on_stopped
         if on_stopped is None or self._term is None:
             return
@@ -483,6 +498,8 @@ class _Run:
         if mandate is not None:
             # An interrupt struck between two steps, in this thread, which did the work.
             candidacy.end(mandate, Reason.RESIGNED, now())
+            if self._begun:
+                self._finished(mandate.reason or Reason.RESIGNED)
             mandate.drained(now())
             released = mandate.may_release and self._release()
             candidacy.ended(mandate, now(), released=released, error="interrupted")

@@ -1,19 +1,26 @@
-"""What the caller of one lock asked for: checked once, frozen, and handed on as a whole.
+"""What the caller of one lock, or of one election, asked for: checked once, frozen, and handed on
+as a whole.
 
 Nothing here knows a coordinator or a driver. Both APIs write the arguments out where users read
-them, in `Redlock.lock` and `Lock.acquire`, and nowhere below.
+them, in `Redlock.lock`, `Redlock.election` and `Lock.acquire`, and nowhere below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+from redlock.core.candidate import Candidate
 from redlock.core.names import keys_of
 from redlock.core.policy import DURATION_MAX, Policy, check_callback, check_duration
+from redlock.core.term import Reason
+from redlock.core.timings import ElectionTimings
 from redlock.errors import ConfigurationError
 
-__all__ = ["OMITTED", "LockOptions", "Omitted", "acquire_timeout"]
+__all__ = ["OMITTED", "ElectionOptions", "LockOptions", "Omitted", "acquire_timeout"]
 
 L = TypeVar("L")
 
@@ -67,6 +74,63 @@ class LockOptions(NamedTuple, Generic[L]):
         _check_timeout(timeout)
         check_callback("on_lost", on_lost)
         return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost)
+
+
+class ElectionOptions(NamedTuple):
+    """What `Redlock.election` was given; see there."""
+
+    candidate: str | None = None
+    info: Mapping[str, Any] | None = None
+    ttl: float | None = None
+    timings: ElectionTimings | None = None
+    eligible: Callable[[], Any] | None = None
+    priority: float = 0.0
+    lock_delay: float = 0.0
+    stall_timeout: float | None = None
+    hard_stop: str | None = None
+    on_started: Callable[[Any], Any] | None = None
+    on_stopped: Callable[[Any, Reason], Any] | None = None
+
+    def checked(self, policy: Policy) -> ElectionOptions:
+        """The same with what is derived filled in; raises ConfigurationError for what cannot
+        work."""
+        timings = self.timings
+        if timings is None:
+            timings = ElectionTimings(ttl=policy.ttl if self.ttl is None else self.ttl)
+        elif not isinstance(timings, ElectionTimings):
+            raise ConfigurationError(f"timings={timings!r} must be ElectionTimings, or None")
+        elif self.ttl is not None and self.ttl != timings.ttl:
+            raise ConfigurationError(
+                f"ttl={self.ttl!r} is not the ttl={timings.ttl:g} of the timings: give one of them"
+            )
+        timings = timings.under(policy)
+        policy.check_ttl(timings.ttl, policy.max_ttl)
+        for name, value, most in (
+            ("priority", self.priority, timings.ttl),
+            ("lock_delay", self.lock_delay, DURATION_MAX),
+        ):
+            if value != 0 or isinstance(value, bool):
+                check_duration(name, value)
+            if value > most:
+                raise ConfigurationError(
+                    f"{name}={value:g} seconds must be at most {most:g}, the ttl"
+                    if name == "priority"
+                    else f"{name}={value:g} seconds must be at most {most:g}"
+                )
+        if self.stall_timeout is not None:
+            check_duration("stall_timeout", self.stall_timeout)
+        if self.hard_stop not in (None, "exit"):
+            raise ConfigurationError(f"hard_stop={self.hard_stop!r} must be None or 'exit'")
+        for name in ("eligible", "on_started", "on_stopped"):
+            check_callback(name, getattr(self, name))
+        name = _own_name() if self.candidate is None else self.candidate
+        candidate = Candidate(name, {} if self.info is None else self.info)
+        return self._replace(timings=timings, candidate=candidate.name, info=candidate.info)
+
+
+def _own_name() -> str:
+    """A name that no other process has: host, process, and a few random digits."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def acquire_timeout(

@@ -39,11 +39,12 @@ class Edit:
 @dataclass(frozen=True, slots=True)
 class Bug:
     """A rule that is broken, and how. *plan*: name of the regression that finds it where random
-    seeds are too rare."""
+    seeds are too rare; *workload*: the only one whose seeds find it."""
 
     rule: str
     edits: tuple[Edit, ...]
     plan: str | None = None
+    workload: str = ""
 
 
 @contextmanager
@@ -74,6 +75,8 @@ def _plant(where: str, edits: list[Edit], stack: ExitStack) -> None:
 
 
 def _changed(function: Any, edits: list[Edit]) -> Any:
+    if isinstance(function, property):  # Its source has the decorator.
+        function = function.fget
     source = textwrap.dedent(inspect.getsource(function))
     for edit in edits:
         if edit.old is None or edit.old not in source:
@@ -93,12 +96,15 @@ def _changed(function: Any, edits: list[Edit]) -> Any:
 _ACQUIRE = "redlock.core.acquire"
 _ADMISSION = "redlock.core.admission"
 _COMMANDS = "redlock.core.commands"
+_ELECT = "chaos.sim.elect:SimCandidate"
+_ELECTION = "redlock.core.election"
 _EXTEND = "redlock.core.extend"
 _FOUNDING = "redlock.core.founding"
 _LEASE = "redlock.core.lease"
 _LINKSET = "redlock.transport.linkset:LinkSet"
 _NODE = "chaos.sim.node:SimNode"
 _QUARANTINE = "redlock.core.quarantine"
+_TERM = "redlock.core.term"
 
 BUGS: dict[str, Bug] = {
     "majority is half": Bug(
@@ -727,6 +733,190 @@ BUGS: dict[str, Bug] = {
     "nobody looks at the renewals": Bug(
         "a set of links that renews leases is woken when one is due, or over",
         (Edit(f"{_LINKSET}.look_ahead", "if self.renewals is not None:", "if False:"),),
+    ),
+    "released when it is told to stop": Bug(
+        "a release comes behind the end of the work",
+        (
+            Edit(
+                f"{_ELECT}.stop",
+                "self.actor.wake()",
+                "from redlock.core.release import abandon\n"
+                "    self.actor.client.write(abandon(client.cluster, mandate.holding,"
+                " client.clock()))\n"
+                "    self.actor.wake()",
+            ),
+        ),
+        workload="elect",
+    ),
+    "released before on_stopped": Bug(
+        "a release comes behind on_stopped",
+        (
+            Edit(
+                f"{_ELECTION}:lead",
+                "now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)",
+                "mandate.drained(now)\n"
+                "        if mandate.may_release:\n"
+                "            now, released = yield Release(mandate)\n"
+                "        now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)",
+            ),
+        ),
+        workload="elect",
+    ),
+    "released after an overrun": Bug(
+        "the lock of work that overran expires by itself",
+        (
+            Edit(
+                f"{_TERM}:Mandate.may_release",
+                " and self.drained_at < self.kill_at",
+                "",
+            ),
+        ),
+        workload="elect",
+    ),
+    "leads by a flag": Bug(
+        "whether a candidate leads is read from the clock",
+        (
+            Edit(
+                f"{_TERM}:Mandate.leads",
+                "return (\n        self.reason is None\n        and",
+                "return self.reason is None or (\n        self.reason is None\n        and",
+            ),
+        ),
+        workload="elect",
+    ),
+    "stopped when the validity ends": Bug(
+        "the work is told to stop before the validity ends",
+        (Edit(f"{_TERM}:Mandate.stop_at", " - self.timings.stop_before", ""),),
+        workload="elect",
+    ),
+    "on_started is not waited for": Bug(
+        "on_stopped comes when on_started has returned",
+        (
+            Edit(
+                f"{_ELECT}._run",
+                "yield from make(mandate)",
+                "if call == 'on_started':\n"
+                "            over = partial(self._note_hook, mandate, call, over=True)\n"
+                "            self.world.at(self.world.now + self.habits.starts, over)\n"
+                "            return None\n"
+                "        yield from make(mandate)",
+            ),
+        ),
+        workload="elect",
+    ),
+    "no campaign after a loss": Bug(
+        "who lost its term campaigns again",
+        (
+            Edit(
+                f"{_ELECTION}:lead",
+                "if again is None or candidacy.resigning:",
+                "if again is None or candidacy.resigning or not released:",
+            ),
+        ),
+        workload="elect",
+    ),
+    "no campaign after a raise": Bug(
+        "who leads work that raised campaigns again",
+        (
+            Edit(
+                f"{_ELECTION}:lead",
+                "if again is None or candidacy.resigning:",
+                "if again is None or candidacy.resigning or error is not None:",
+            ),
+        ),
+        workload="elect",
+    ),
+    "a lost term revives": Bug(
+        "a term that has ended never leads again, though a renewal succeeds",
+        (
+            Edit(
+                f"{_ELECTION}:Candidacy.look",
+                "if mandate.reason is None:\n        with",
+                "if mandate.reason is Reason.RENEWAL_FAILED and now < mandate.stop_at:\n"
+                "        mandate.reason, self.state = None, State.LEADER\n"
+                "    if mandate.reason is None:\n        with",
+            ),
+        ),
+        workload="elect",
+    ),
+    "who ended believes on": Bug(
+        "nobody leads by a term whose end was told",
+        (Edit(f"{_TERM}:Mandate.leads", "self.reason is None\n        and", ""),),
+        workload="elect",
+    ),
+    "an unfit leader is renewed": Bug(
+        "who is not fit any more ends its term",
+        (Edit(f"{_ELECTION}:Candidacy.fitness", "if not fit:", "if False:"),),
+        workload="elect",
+    ),
+    "no answer is a yes": Bug(
+        "who does not say that it is fit until the next renewal ends its term",
+        (
+            Edit(
+                f"{_ELECTION}:Candidacy.renewing",
+                "elif self._checks and",
+                "elif False and self._checks and",
+            ),
+        ),
+        workload="elect",
+    ),
+    "a retry is the next renewal": Bug(
+        "a renewal that failed is tried again before eligible must have answered",
+        (
+            Edit(
+                f"{_ELECTION}:Candidacy.renewing",
+                "elif self._checks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:",
+                "elif self._checks:",
+            ),
+        ),
+        workload="elect",
+    ),
+    "a stalled leader is renewed": Bug(
+        "work that does not say that it goes on ends its term",
+        (
+            Edit(f"{_TERM}:Mandate.leads", "and now < self.stall_at\n", ""),
+            Edit(f"{_TERM}:Mandate.why", "if now >= self.stall_at:", "if False:"),
+        ),
+        workload="elect",
+    ),
+    "it stalls before it begins": Bug(
+        "what has not begun does not stall",
+        (Edit(f"{_TERM}:Mandate.__init__", 'self.progress_at = float("inf")', "self.progress_at = now"),),
+        workload="elect",
+    ),
+    "a suspend goes unnoticed": Bug(
+        "a machine that slept ends the terms on it",
+        (Edit(f"{_TERM}:Mandate._was_suspended", "return self._slept()", "return 0 * self._slept()"),),
+        workload="elect",
+    ),
+    "no lock_delay": Bug(
+        "after a leader that was not seen to release the next one waits",
+        (Edit(f"{_ELECTION}:Predecessor.delay", "return max(0.0,", "return min(0.0,"),),
+        workload="elect",
+    ),
+    "a term from the reply": Bug(
+        "the deadlines of a term count from before the first write",
+        (
+            Edit(
+                f"{_ACQUIRE}:_Attempt._vote",
+                "until = valid_until(sent_at,",
+                "until = valid_until(now,",
+            ),
+            Edit(
+                f"{_EXTEND}:extend",
+                "holding.renewed(until, ttl)",
+                "holding.renewed(valid_until(now, ttl, cluster.policy.drift_factor), ttl)",
+            ),
+        ),
+        workload="elect",
+    ),
+    "a resignation waits": Bug(
+        "a resignation interrupts a campaign, and every pause",
+        (
+            Edit(f"{_ELECT}._break_off", "if self._campaigning:", "if False:"),
+            Edit(f"{_ELECT}._break_off", "elif self._idle:", "elif False:"),
+        ),
+        workload="elect",
     ),
 }
 """By name."""

@@ -132,6 +132,8 @@ class SimCandidate:
         self._causes = Causes(0.0, 0.0, 0.0)
         self._mandate: Mandate | None = None
         self._holding: Holding | None = None
+        self._asked_at = float("inf")
+        """When it was asked whether it is fit, and has not answered."""
         self._kill_at = 0.0
         """When the work must have ended, as of when it was told to stop."""
         self.candidate = Candidate(self.name, {"client": client.name})
@@ -242,6 +244,7 @@ class SimCandidate:
 
     def ask_fitness(self, mandate: Mandate) -> None:
         """The answer comes in a while, or never."""
+        self._asked_at = self.actor.client.clock()
         if self.world.now < self.mute_until:
             self._causes.unfit = True
             return
@@ -252,6 +255,7 @@ class SimCandidate:
         self.world.at(when, self.actor.client.when_awake, self._answer, mandate)
 
     def _answer(self, mandate: Mandate) -> None:
+        self._asked_at = float("inf")
         fit = self.world.now >= self.unfit_until
         if not fit:
             self._causes.unfit = True
@@ -277,9 +281,11 @@ class SimCandidate:
         client.kill()
 
     def _may_renew(self, mandate: Mandate, now: float) -> bool:
+        unanswered = now > self._asked_at + self.candidacy.timings.renewal
         may = self.candidacy.renewing(mandate, now)
-        if may and self._stalled(now):
-            text = f"{self.name} (token {mandate.holding.token}) was renewed, and its work stalled"
+        if may and (unanswered or self._stalled(now)):
+            why = "nobody said that it is fit" if unanswered else "its work stalled"
+            text = f"{self.name} (token {mandate.holding.token}) was renewed, and {why}"
             self._wrong("E7: who must not lead is not renewed", text)
         return may
 
@@ -449,6 +455,7 @@ class SimCandidate:
         if self.actor.healed:
             self.habits = CALM
         self._causes = Causes(client.slept_for, client.paused_for, self.world.now)
+        self._asked_at = float("inf")
         mandate = candidacy.granted(holding, now)
         client.watch_term(
             TermWatch(

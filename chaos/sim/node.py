@@ -54,6 +54,8 @@ class Line(Protocol):
     freed: set[str]
     closed_by_client: bool
     closed_by_node: bool
+    client: str
+    way: int
 
 
 class SimNode:

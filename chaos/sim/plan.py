@@ -318,12 +318,12 @@ def _steps(
             kinds += [_replicate, _replicate, _back_up, _unmaster]
         if promises.marked:
             kinds += [_replace]
-    if workload == "elect":
-        kinds += _ELECTING * 3
     names = [player.name for player in players if player.name != "x"]
     steps = []
-    for _ in range(source.choice([0, 1, 2, 4, 8])):
-        kind = source.choice(kinds)
+    count = source.choice([0, 1, 2, 4, 8])
+    more = source.choice([0, 1, 2, 4, 8]) if workload == "elect" else 0
+    for number in range(count + more):
+        kind = source.choice(kinds if number < count else _ELECTING)
         lasts = source.random() * source.choice([0.2, 1.0, 5.0])
         step = kind(source, nodes, names, lasts)
         if step[0] in ("crash", "reload") and promises.durable:
@@ -610,4 +610,17 @@ _FORGETFUL: list[_Draw] = [
     _pressure,
     _misname,
 ]
-_ELECTING: list[_Draw] = [_resign, _resign, _fail, _ineligible, _hang, _mute]
+_ELECTING: list[_Draw] = [
+    _resign,
+    _resign,
+    _fail,
+    _fail,
+    _ineligible,
+    _ineligible,
+    _hang,
+    _mute,
+    _freeze,
+    _nap,
+    _suspend,
+    _partition,
+]

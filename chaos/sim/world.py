@@ -58,6 +58,7 @@ class Connection:
         "serve",
         "swallowed",
         "up_at",
+        "way",
         "world",
     )
 
@@ -69,7 +70,10 @@ class Connection:
         serve: Serve,
         received: Callable[[Connection, Any], None],
         closed: Callable[[Connection, str], None],
+        way: int = 0,
     ) -> None:
+        self.way = way
+        """Which of the client's sets it is of; the first renews leases, and brings what is owed."""
         self.world = world
         self.client = client
         self.node = node
@@ -291,7 +295,7 @@ class World:
             elif (client, index, UP) in self.cuts or (client, index, DOWN) in self.cuts:
                 self.at(self.now + DIAL_TIMEOUT, done, None)
             else:
-                connection = Connection(self, client, node, serve, received, closed)
+                connection = Connection(self, client, node, serve, received, closed, way)
                 self._connections = [other for other in self._connections if not other.over]
                 self._connections.append(connection)
                 done(connection)

@@ -82,12 +82,13 @@ def leader_of(tally: Tally) -> Leader | None:
         return None
     _, token, since, text = [*value.split(":", 3), "", "", ""][:4]
     try:
-        name, info = json.loads(text)
-    except ValueError:  # A lock without a note, or a foreign one: nobody leads.
+        noted = json.loads(text)
+    except (ValueError, RecursionError):  # A lock without a note, or a foreign one: nobody leads.
         return None
-    if not (token.isdecimal() and since.isdecimal() and isinstance(name, str)):
-        return None
-    return Leader(name, info if isinstance(info, dict) else {}, int(token), int(since) / 1e6)
+    match noted:
+        case [str(name), dict(info)] if token.isdecimal() and since.isdecimal():
+            return Leader(name, info, int(token), int(since) / 1e6)
+    return None
 
 
 def _json(name: str, value: object) -> bytes:
