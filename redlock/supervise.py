@@ -93,8 +93,8 @@ class Phase(Enum):
 
 class Ending(NamedTuple):
     """How a supervised command ended. *status*: the exit status for it. *lost*: it was stopped, or
-    never begun, as what it ran under ended. *sent*: a signal ended it, or asked it to end, that
-    somebody sent to its supervisor."""
+    never begun, as what it ran under ended, or as nobody guarded it. *sent*: a signal ended it, or
+    asked it to end, that somebody sent to its supervisor."""
 
     status: int
     lost: bool = False
@@ -124,7 +124,8 @@ def supervise(
         # never begins.
         ends = tenure.deadlines()
         if not guard.tell(child.pid, ends.guard_at):
-            return Ending(cannot_run(child.name, found=True, reason="its guard does not hear"))
+            status = cannot_run(child.name, found=True, reason="its guard does not hear")
+            return Ending(status, lost=True)
         child.begin(tenure.fencing_token, ends.kill_at)
         while not child.ended():
             ends = tenure.deadlines()
@@ -160,10 +161,11 @@ def supervise(
         guard.tell(0, 0.0)
     sent = not forwarded.isdisjoint((*_ENDING, -code))
     trouble = child.trouble()
-    if asked or trouble == _TOO_LATE:
-        return Ending(LOST, lost=True, sent=sent)
-    if code == -signal.SIGKILL and guarded_until <= now():
-        say_if_heard(f"stopped until {tenure.name} was about to end: the guard killed the command")
+    guarded = code == -signal.SIGKILL and guarded_until <= now() and not killed
+    if guarded:
+        why = f"{tenure.name} ends" if asked else f"stopped until {tenure.name} was about to end"
+        say_if_heard(f"{why}: the guard killed the command")
+    if asked or guarded or trouble == _TOO_LATE:
         return Ending(LOST, lost=True, sent=sent)
     if trouble:
         found = trouble != errno.ENOENT

@@ -26,7 +26,7 @@ __all__ = ["check"]
 
 _TRIAL_TTL = 4.0
 """Seconds for which the trial's lock is asked: enough for a few looks at slow nodes."""
-_LOOKS = 1.0
+_LOOKS = 0.5
 """Seconds until every node that may do something has done it: a grant needs only a majority."""
 _LOOK_AGAIN = 0.05
 _ALL = "all"
@@ -98,7 +98,7 @@ def _rights(nodes: Sequence[str], name: str, longest: float, *, key_prefix: str)
     # Fences of a name that nobody uses again are soon to be forgotten.
     with redlock.Redlock(nodes, ttl=ttl, key_prefix=key_prefix, fence_ttl=2 * longest) as locks:
         try:
-            lease = locks.lock(trial, timeout=_LOOKS).acquire()
+            lease = locks.lock(trial, timeout=2 * _LOOKS).acquire()
             assert lease is not None  # Nobody else knows its name.
         except AcquireError as error:
             return ["unknown" if vote.granted else vote.reason for vote in error.votes]

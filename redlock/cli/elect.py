@@ -21,8 +21,8 @@ from redlock.cli.fitness import Fitness
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
 from redlock.cli.systemd import Notifier
-from redlock.core.events import Event, LeaseInJeopardy, TermStopping
 from redlock.errors import CandidateUnfit, LeadershipLost, LockContended, QuorumUnavailable
+from redlock.observe import Event, LeaseInJeopardy, TermStopping
 from redlock.supervise import (
     LOST,
     OK,

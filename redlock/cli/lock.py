@@ -66,8 +66,9 @@ def lock(
 ) -> int:
     """Run CMD while holding the lock on RESOURCE.
 
-    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN and
-    the resource in REDLOCK_RESOURCE, and should give the token to whatever it writes to.
+    The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN, and
+    should give it to whatever it writes to; the resource in REDLOCK_RESOURCE; and in
+    REDLOCK_DEADLINE by when it would be killed if no renewal came, in seconds on CLOCK_BOOTTIME.
 
     CMD runs in a process group of its own, and signals are forwarded to that group. If the lease
     cannot be renewed, the group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left,

@@ -59,6 +59,7 @@ class Notifier:
 
     def status(self, status: str) -> None:
         """What it is at, for people."""
+        status = " ".join(status.split())  # A line, whatever name is in it.
         if status != self._status:
             self._status = self._unsent["STATUS"] = status
             self._send()
@@ -83,7 +84,9 @@ class Notifier:
     def _send(self) -> None:
         if self._socket is None:
             return
-        text = "\n".join(f"{name}={value}" for name, value in self._unsent.items())
+        # In one step: the timer's signal may strike at any other, and come here as well.
+        said = list(self._unsent.items())
+        text = "\n".join(f"{name}={value}" for name, value in said)
         # An abstract one begins with a zero byte, which no variable can have.
         address = f"\0{self._address[1:]}" if self._address[0] == "@" else self._address
         with contextlib.suppress(OSError):  # Nobody is there, or does not read.

@@ -314,19 +314,25 @@ def make_certificates(folder: Path) -> None:
 # The unit
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
-    """Read by systemd's own checker, with a program that exists here in place of the server."""
+@pytest.mark.parametrize(
+    ("name", "instance", "program"),
+    [
+        ("redlock-node.service", "redlock-node.service", "/usr/bin/valkey-server"),
+        ("redlock-elect@.service", "redlock-elect@job.service", "/usr/bin/redlock"),
+    ],
+)
+def test_systemd_accepts_the_unit(tmp_path: Path, name: str, instance: str, program: str) -> None:
+    """Read by systemd's own checker, with a program that exists here in place of ours."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd-analyze here to read the unit")
-    text = (DEPLOY / "systemd" / "redlock-node.service").read_text("utf-8")
-    unit = tmp_path / "redlock-node.service"
-    unit.write_text(
-        text.replace("/usr/bin/valkey-server", shutil.which("true") or "/bin/true"), "utf-8"
-    )
+    text = (DEPLOY / "systemd" / name).read_text("utf-8")
+    assert program in text
+    unit = tmp_path / instance
+    unit.write_text(text.replace(program, shutil.which("true") or "/bin/true"), "utf-8")
     done = subprocess.run(
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
     )
-    complaints = [line for line in done.stderr.splitlines() if "redlock-node.service" in line]
+    complaints = [line for line in done.stderr.splitlines() if instance in line]
     assert not complaints
 
 

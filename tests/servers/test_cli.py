@@ -618,7 +618,7 @@ def test_without_its_extra_the_command_line_says_what_to_install() -> None:
     assert "redlock-quorum[cli]" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["lock", "status", "nodes", "init", "demo"])
+@pytest.mark.parametrize("command", ["lock", "elect", "leader", "status", "nodes", "init", "demo"])
 def test_help_is_there_for_every_command(command: str) -> None:
     """And that of `lock` documents its statuses."""
     result = run(None, command, "--help")
