@@ -4,7 +4,7 @@ was told to stop, what validity was left when its work had ended, when the next 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,7 @@ class Reign:
     """One term. *stop_at*, *valid_until*: as last renewed, when its candidate had to be told, and
     when somebody else may lead; *led_at*: when it was last told that it leads; *told_at*: when a
     thread or task of the work that waits for the stop woke; *killed_at*: when its process ended.
-    *spells*: since when it was "leader", "jeopardy", "stepping down"."""
+    *spells*: its states, "leader", "jeopardy" and "stepping" down, each with its beginning."""
 
     client: str
     election: str
@@ -53,6 +53,19 @@ class Reign:
     def over_at(self) -> float | None:
         """When nothing of it ran any more."""
         return self.ended.at if self.ended is not None else self.killed_at
+
+    @property
+    def work_ended_at(self) -> float | None:
+        """When its work had ended, or its process."""
+        return self.stopped.at if self.stopped is not None else self.killed_at
+
+    def states(self, end: float) -> Iterator[tuple[str, float, float]]:
+        """Its candidate's states in it, each with its beginning and its end; *end*: of the
+        history."""
+        last = self.over_at if self.over_at is not None else end
+        for (state, since), (_, until) in pairwise([*self.spells, ("", last)]):
+            if since < until:
+                yield state, since, until
 
     def renewed(self, valid_until: float) -> None:
         """A renewal moves both deadlines."""
@@ -120,7 +133,7 @@ def _hear(
             reign.spells.append(("leader", at))
         case TermStopping():
             reign.stopping = event
-            reign.spells.append(("stepping down", at))
+            reign.spells.append(("stepping", at))
         case TermStopped():
             reign.stopped = event
         case TermEnded():

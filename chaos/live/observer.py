@@ -84,8 +84,9 @@ def _state(identity: Identity) -> str:
 
 
 def _holder(held: bytes | None) -> tuple[str, int]:
-    owner, _, token = (held or b"").decode("utf-8", "replace").rpartition(":")
-    return (owner[:8], int(token)) if token.isdecimal() else (token[:8], 0)
+    text = (held or b"").decode("utf-8", "replace")
+    owner, token = [*text.split(":", 2), ""][:2]  # A candidate's note may follow.
+    return (owner[:8], int(token)) if token.isdecimal() else (text[:8], 0)
 
 
 def _trouble(error: BaseException) -> str:

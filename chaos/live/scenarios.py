@@ -617,7 +617,10 @@ _STATES = (
     ),
 )
 
-_RANDOM = (replace(one_round(7, "S61"), title="random faults, one round of a campaign"),)
+_RANDOM = (
+    replace(one_round(7, "S61"), title="random faults, one round of a campaign"),
+    replace(one_round(5, "S91"), title="random faults in an election, one round of a campaign"),
+)
 
 _AVAILABILITY = tuple(
     Scenario(
