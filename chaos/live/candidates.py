@@ -20,7 +20,7 @@ from chaos.history import Answered, Called, Hook, Led, Stood
 from chaos.live.program import Locks
 from chaos.live.store import StoreClient
 from chaos.live.worker import Session, client, drive, emit, leap, note, outcome_of, true_now
-from redlock.errors import RedlockError
+from redlock.errors import ConfigurationError, RedlockError
 
 __all__ = ["MOODS", "elect"]
 
@@ -123,10 +123,12 @@ class Candidate:
             else:
                 await self._election.run(self._work)
         except RedlockError as error:
-            # Where it was closed; anything else is told as a crash.
-            if not self._closed:
+            # Where it was closed, or a majority refuses it for what is set up there; anything else
+            # is told as a crash.
+            if not (self._closed or isinstance(error, ConfigurationError)):
                 raise
             note("stands no more", outcome_of(error))
+            return
         if not (self._resigned or self._closed):
             note("crashed", "its run came back, and nobody had resigned")
 
@@ -277,7 +279,8 @@ class Candidate:
             note("done", f"{order['number']} {answer}")
         self._heal()
         self._go_on.set()
-        self.do_withdraw({})
+        with contextlib.suppress(RuntimeError):  # Its loop is gone: it has crashed.
+            self.do_withdraw({})
 
     def do_stand(self, order: dict[str, Any]) -> None:
         """Stand for election from now on."""

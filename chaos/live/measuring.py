@@ -25,7 +25,7 @@ from chaos.live.runner import Outcome
 from chaos.live.scenario import Scenario
 from chaos.reigns import Reign, reigns
 
-__all__ = ["elections"]
+__all__ = ["Figure", "Played", "elections", "figures_of"]
 
 LAG_MAX = 0.01
 """Seconds from the stop deadline to the stop signal, 99 times in 100."""
@@ -41,6 +41,12 @@ class Played:
     losses: Sequence[Loss]
     round_trip: float
     reigns: dict[int, Reign]
+
+    @classmethod
+    def of(cls, outcome: Outcome, script: Losses) -> Played:
+        """With the terms of its history, by their tokens."""
+        found = {reign.token: reign for reign in reigns(outcome.history)}
+        return cls(outcome, script.losses, script.round_trip, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def elections(
             for make, count in wanted.items()
             if count
         }
-        figures = list(_figures(played, ttl))
+        figures = list(figures_of(played, ttl))
         _show(figures, played)
         status = theatre.conclude()
     sys.exit(1 if status or not all(figure.holds for figure in figures) else 0)
@@ -101,12 +107,13 @@ def _play(theatre: Stage, make: Make, count: int, ttl: float, seed: int) -> Play
     scenario, script = make(count, ttl, tell)
     outcome = theatre.play(scenario, seed=seed)
     assert outcome is not None  # Server processes can do all it needs.
-    found = {reign.token: reign for reign in reigns(outcome.history)}
-    return Played(outcome, script.losses, script.round_trip, found)
+    return Played.of(outcome, script)
 
 
 # Long: one figure after the other, in the order of the bars.
-def _figures(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
+def figures_of(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
+    """What was measured, by the name of its run: "kills", "resignations", "every_fault",
+    "taken_away"."""
     if killed := played.get("kills"):
         took = [loss.took for loss in killed.losses]
         yield _bounded(
