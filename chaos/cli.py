@@ -19,6 +19,7 @@ PARTS = {
     "run": "chaos.live.command:run",
     "campaign": "chaos.live.command:campaign",
     "replay": "chaos.live.command:replay",
+    "elections": "chaos.live.measuring:elections",
     "memories": "chaos.live.memories.command:memories",
     "report": "chaos.report.command:report",
 }

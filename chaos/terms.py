@@ -224,6 +224,8 @@ class _Reader:
                     term.unfit_at = min(term.unfit_at, record.at)
             elif term is not None:  # The process ended, and its work with it.
                 term.stopped_at = min(term.stopped_at, record.at)
+                # Whoever comes in its place bears its name.
+                self._current.pop((term.client, term.candidate), None)
 
     def _hear_event(self, at: float, client: str, event: object) -> None:
         if isinstance(event, TermStarted):

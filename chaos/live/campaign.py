@@ -46,6 +46,7 @@ from chaos.live.nemesis import (
 )
 from chaos.live.play import Play
 from chaos.live.scenario import Expected, Role, Scenario
+from redlock.core.events import LeaseGranted, LeaseRenewed
 from redlock.core.quarantine import quarantine_span
 
 __all__ = ["ROUND", "Planned", "plan", "rounds"]
@@ -63,6 +64,20 @@ ROLES = (
     Role("probe", "blocking"),
     Role("probe", "asyncio"),
 )
+_MOODS = {"moods": 0.75, "reopens": True}
+ELECTORATE = (
+    Role("elect", "blocking", _MOODS | {"election": {"stall_timeout": 1.0}}),
+    Role("elect", "asyncio", _MOODS | {"election": {"stall_timeout": 1.0}}),
+    Role("elect", "blocking", _MOODS | {"election": {"lock_delay": 0.3}}),
+    Role("elect", "asyncio", _MOODS | {"election": {"priority": 0.1}}),
+    Role("elect", "asyncio", _MOODS),
+    Role("probe", "blocking"),
+    Role("probe", "asyncio"),
+)
+"""Five candidates, whose work misbehaves in most of their terms, and as many clients in all as of
+locks."""
+ELECTIONS = 0.4
+"""The share of rounds that are elections."""
 CLIENTS = tuple(f"c{number}" for number in range(1, len(ROLES) + 1))
 
 
@@ -245,6 +260,7 @@ class _Round:
 
     planned: tuple[Planned, ...]
     seconds: float
+    elects: bool = False
 
     def __call__(self, play: Play) -> None:
         """Break and heal as planned, heal all, and wait until the clients get on."""
@@ -259,8 +275,19 @@ class _Round:
         for name in play.members:
             play.respawn(name)
         play.last(1.0)
-        play.granted(since=since, count=3)
-        play.claim("with everything healed, locks are granted again", True)
+        if self.elects:
+            # A leader that does well has no second grant.
+            for _ in range(3):
+                play.event((LeaseGranted, LeaseRenewed), since=since, where=self._of(play))
+                since = play.here()
+            play.claim("with everything healed, somebody leads again", True)
+        else:
+            play.granted(since=since, count=3)
+            play.claim("with everything healed, locks are granted again", True)
+
+    @staticmethod
+    def _of(play: Play) -> Callable[[LeaseGranted | LeaseRenewed], bool]:
+        return lambda event: event.resource == play.resource
 
     def _break(self, play: Play) -> None:
         began = play.phases[-1].since
@@ -298,12 +325,14 @@ def one_round(seed: int, name: str, seconds: float = ROUND) -> Scenario:
     ttl, durable = dice.choice((0.9, 1.2, 2.0)), dice.random() < 0.3
     draw = _Draw(dice, kind, ttl, durable and kind.name != "nodes forget at will")
     also = {Expected.DEGRADED, Expected.UNAVAILABLE, Expected.UNSAFE}
+    # By dice of its own: the faults of a seed are the same for either.
+    elects = random.Random(f"election {seed}").random() < ELECTIONS
     return Scenario(
         id=name,
-        title=f"random faults: {kind.name}",
+        title=f"random faults{' in an election' if elects else ''}: {kind.name}",
         expected=Expected.SAFE,
-        roles=ROLES,
-        script=_Round(tuple(plan(draw, seconds)), seconds),
+        roles=ELECTORATE if elects else ROLES,
+        script=_Round(tuple(plan(draw, seconds)), seconds, elects),
         setup=Setup(
             persistence=Persistence.ALWAYS if draw.durable else Persistence.NONE, clock=kind.clocks
         ),

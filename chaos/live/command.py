@@ -40,7 +40,7 @@ from chaos.peers.programs import PEERS, PeerMissing
 from chaos.peers.programs import program as peer
 from chaos.peers.scenarios import adapted
 
-__all__ = ["campaign", "list_scenarios", "replay", "run"]
+__all__ = ["Stage", "campaign", "list_scenarios", "new_console", "replay", "run", "set_stage"]
 
 _BACKENDS = {
     "processes": "chaos.live.processes:Processes",
@@ -98,7 +98,7 @@ def list_scenarios(names: tuple[str, ...]) -> None:
             sorted(ability.name.lower() for ability in scenario.abilities)
         )
         table.add_row(scenario.id, scenario.title, str(scenario.expected), clients, needs)
-    _console().print(table)
+    new_console().print(table)
 
 
 @click.command()
@@ -127,7 +127,7 @@ def run(
     """Run scenarios, all of them if none is named."""
     chosen = [scenario for _ in range(repeat) for scenario in _named(names)]
     programs = [_program(kind) for kind in kinds]
-    with _stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
+    with set_stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
         for scenario in chosen:
             for program in programs:
                 stage.play(scenario, seed=_seed_of(seed, scenario), program=program)
@@ -151,7 +151,7 @@ def campaign(
     """Random faults, round after round (S61)."""
     seed = int(time.time_ns() // 10**9) if seed is None else seed
     ends = time.monotonic() + minutes * 60
-    with _stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
+    with set_stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
         for number, scenario in enumerate(rounds(seed), 1):
             if time.monotonic() + ROUND > ends and number > 1:
                 break
@@ -180,7 +180,7 @@ def replay(
     if judge:
         sys.exit(_judge_again(path, found))
     scenario = _scenario(found["scenario"], found["seed"])
-    with _stage(directory, backend, nodes, owned=owned, seed=found["seed"]) as stage:
+    with set_stage(directory, backend, nodes, owned=owned, seed=found["seed"]) as stage:
         stage.play(scenario, seed=found["seed"], program=_program(found["client_kind"]))
     sys.exit(stage.conclude())
 
@@ -188,7 +188,7 @@ def replay(
 # How
 
 
-class _Stage:
+class Stage:
     """A runner, a run directory, and what is shown of both."""
 
     def __init__(
@@ -208,8 +208,8 @@ class _Stage:
         if self._status is not None:
             self._status.update(f"{self._current}  [yellow]{line}")
 
-    def play(self, scenario: Scenario, *, seed: int, program: Program = REDLOCK) -> None:
-        """Run one, and show how it went; or say why it cannot be run."""
+    def play(self, scenario: Scenario, *, seed: int, program: Program = REDLOCK) -> Outcome | None:
+        """Run one, and show how it went; or say why it cannot be run: None."""
         if program.kind != REDLOCK.kind:
             scenario = adapted(scenario)
         why = obstacle(scenario, self._runner.backend, program)
@@ -218,7 +218,7 @@ class _Stage:
             self._console.print(
                 f"[dim]-       {scenario.id:5} {scenario.title}: not run, {why}", soft_wrap=True
             )
-            return
+            return None
         self._current = f"{scenario.id} {scenario.title}"
         with self._status or contextlib.nullcontext():
             self.tell("the stage is set")
@@ -226,6 +226,7 @@ class _Stage:
         self._directory.add(outcome, self._options)
         self._outcomes.append(outcome)
         self._show(outcome)
+        return outcome
 
     def _show(self, outcome: Outcome) -> None:
         mark = "[green]ok    [/]" if outcome.ok else "[bold red]NOT OK[/]"
@@ -262,10 +263,11 @@ class _Stage:
 
 
 @contextlib.contextmanager
-def _stage(
+def set_stage(
     directory: Path | None, backend: str, nodes: Sequence[str], *, owned: bool, seed: int
-) -> Iterator[_Stage]:
-    console = _console()
+) -> Iterator[Stage]:
+    """Servers, proxies, clients and a run directory, until the block ends."""
+    console = new_console()
     toxiproxy = find_server()
     if toxiproxy is None:
         _give_up(HOW_TO_GET_IT)
@@ -281,7 +283,7 @@ def _stage(
             with Runner(_backend(backend, nodes, owned=owned), toxiproxy) as runner:
                 command = shlex.join(["python", "-m", "chaos", *sys.argv[1:]])
                 kept = RunDirectory(path, seed=seed, command=command, versions=runner.versions())
-                yield _Stage(console, runner, kept, options)
+                yield Stage(console, runner, kept, options)
         except KeyboardInterrupt:
             _give_up("interrupted: servers, proxies and clients are gone", 130)
         except (ToxiproxyError, RuntimeError, ValueError, ImportError) as error:
@@ -345,7 +347,7 @@ def _recorded(path: Path) -> dict[str, Any]:
 
 def _judge_again(path: Path, found: dict[str, Any]) -> int:
     """Read the history, show what was broken when, and what the checker says of it now."""
-    console = _console()
+    console = new_console()
     history = list(read_jsonl(path / "history.jsonl"))
     began = history[0].at if history else 0.0
     for record in history:
@@ -390,7 +392,8 @@ def _give_up(why: str, status: int = 2) -> NoReturn:
     sys.exit(status)
 
 
-def _console() -> Console:
+def new_console() -> Console:
+    """Where what is shown goes."""
     console = Console(emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 140

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,6 +49,15 @@ class Journal:
         """All so far, in order of time."""
         with self._changed:
             return sorted(self._records, key=lambda record: record.at)
+
+    def latest(self, wanted: Callable[[Record], object]) -> Iterator[Record]:
+        """Wanted records among those so far, the one that was heard last first."""
+        with self._changed:
+            so_far = len(self._records)
+        # What is there stays there.
+        for place in range(so_far - 1, -1, -1):
+            if wanted(self._records[place]):
+                yield self._records[place]
 
     def __getitem__(self, place: int) -> Record:
         return self._records[place]

@@ -19,7 +19,7 @@ from redlock.core.commands import Look, Nonsense
 from redlock.core.identity import Identity, Marker
 from redlock.transport.clock import now
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "holder"]
 
 _PAUSE = 0.02
 _PATIENCE = 0.25
@@ -59,7 +59,7 @@ class Observer:
                 pipeline.execute_command(*look.words(whole=True))
                 held, told = pipeline.execute()
                 state = _state(Identity.parse(*look.read(told)))
-                owner, token = _holder(held)
+                owner, token = holder(held)
             except (redis.RedisError, OSError, Nonsense) as error:
                 if client is not None:
                     with contextlib.suppress(redis.RedisError, OSError):
@@ -83,9 +83,10 @@ def _state(identity: Identity) -> str:
     return "up" if remembers and identity.unfit is None else "quarantined"
 
 
-def _holder(held: bytes | None) -> tuple[str, int]:
-    owner, _, token = (held or b"").decode("utf-8", "replace").rpartition(":")
-    return (owner[:8], int(token)) if token.isdecimal() else (token[:8], 0)
+def holder(held: bytes | None) -> tuple[str, int]:
+    text = (held or b"").decode("utf-8", "replace")
+    owner, token = [*text.split(":", 2), ""][:2]  # A candidate's note may follow.
+    return (owner[:8], int(token)) if token.isdecimal() else (text[:8], 0)
 
 
 def _trouble(error: BaseException) -> str:

@@ -7,6 +7,7 @@ checker from the same kind of history. A process stays broken until its end.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import Callable, Iterable
@@ -14,10 +15,12 @@ from typing import Any
 
 import redlock.core.acquire
 import redlock.core.quarantine
+from redlock import asyncio_election, election
 from redlock.core import commands
 from redlock.core.commands import FREE, TAKE, Script, Take
 from redlock.core.quorum import Kind, Vote
 from redlock.core.roster import Roster
+from redlock.electing import TermBase
 from redlock.transport.clock import Entropy
 from redlock.transport.greeting import Gate
 from redlock.transport.link import Link
@@ -169,6 +172,32 @@ def _dials_that_tell_nobody() -> None:
     Sockets.arrive = connections_alone  # type: ignore[method-assign]
 
 
+def _released_early() -> None:
+    """The lock is given back as soon as the work is told to stop, and the work is not waited
+    for."""
+    for kind in (election.Term, asyncio_election.Term):
+        _release_when_told(kind)
+
+
+def _release_when_told(kind: Any) -> None:
+    told = kind._told_stop
+
+    def tell_and_release(self: Any) -> None:
+        told(self)
+        release = self._lease.release
+        if hasattr(self, "_loop"):
+            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(release()))
+        else:
+            threading.Thread(target=release, daemon=True).start()
+
+    kind._told_stop = tell_and_release
+
+
+def _believed_flag() -> None:
+    """Whether it leads is what somebody has noted, and no clock is read."""
+    TermBase.is_leader = lambda self: self._mandate.reason is None  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "incr token": _incr_token,
     "non-strict": _non_strict,
@@ -179,6 +208,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "any cluster": _any_cluster,
     "threads that die": _threads_that_die,
     "dials that tell nobody": _dials_that_tell_nobody,
+    "released early": _released_early,
+    "believed flag": _believed_flag,
 }
 
 # The one object whose text the links read; a plant elsewhere would change nothing.

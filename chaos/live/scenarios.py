@@ -1,4 +1,5 @@
-"""The table: scenarios S01 to S61 and the controls, as data.
+"""The table: scenarios S01 to S61 and the controls, as data; those of elections stand in
+`electorate`.
 
 Who takes part, what is broken, and what must come of it. Most are clients at work while something
 is broken (`Steady`); the others have a script in `directed`. Letters behind a number are variants:
@@ -15,6 +16,7 @@ from chaos.checker import Assumptions
 from chaos.live import directed
 from chaos.live.backend import Ability, Data, Persistence, Setup
 from chaos.live.campaign import one_round
+from chaos.live.electorate import ELECTION_CONTROLS, ELECTIONS
 from chaos.live.nemesis import (
     Busy,
     ClientPaused,
@@ -132,11 +134,6 @@ def broken(*plants: str) -> Sequence[Role]:
         Role("puppet", "asyncio", plants=plants),
         Role("puppet", "blocking"),
     )
-
-
-def not_run(id: str, title: str, expected: Expected, why: str) -> Scenario:
-    """A row that these campaigns do not run."""
-    return Scenario(id=id, title=title, expected=expected, roles=(), script=Steady(), not_run=why)
 
 
 SAFE, DEGRADED, UNAVAILABLE = Expected.SAFE, Expected.DEGRADED, Expected.UNAVAILABLE
@@ -437,18 +434,6 @@ _CLIENTS = (
     leaders(
         "S37", "kill -9 of the holder", SAFE, directed.killed_holder, also=frozenset({UNAVAILABLE})
     ),
-    not_run(
-        "S38",
-        "kill -9 of the supervisor",
-        SAFE,
-        "it needs a supervisor, which no client of a campaign has",
-    ),
-    not_run(
-        "S39",
-        "work ignores the stop signal",
-        SAFE,
-        "it needs a supervisor, which no client of a campaign has",
-    ),
 )
 
 _CLOCKS = (
@@ -632,7 +617,10 @@ _STATES = (
     ),
 )
 
-_RANDOM = (replace(one_round(7, "S61"), title="random faults, one round of a campaign"),)
+_RANDOM = (
+    replace(one_round(7, "S61"), title="random faults, one round of a campaign"),
+    replace(one_round(5, "S91"), title="random faults in an election, one round of a campaign"),
+)
 
 _AVAILABILITY = tuple(
     Scenario(
@@ -718,10 +706,12 @@ _TABLE = (
     *_CLIENTS,
     *_CLOCKS,
     *_STATES,
+    *ELECTIONS,
     *_RANDOM,
     *_AVAILABILITY,
     *_INJECTION,
     *_CONTROLS,
+    *ELECTION_CONTROLS,
 )
 
 SCENARIOS = {scenario.id: scenario for scenario in _TABLE}

@@ -12,6 +12,7 @@ from chaos.checker import Belief, Violation, beliefs, check
 from chaos.history import Accepted, Believed, Called, Note, Record, Refused, Seen
 from chaos.live.play import Claim, Injection, Phase
 from chaos.live.scenario import Expected, Scenario
+from chaos.reigns import figures as election_figures
 from redlock.core.events import LeaseInJeopardy, LeaseRenewed, TryStarted
 
 __all__ = ["Verdict", "judge", "metrics"]
@@ -183,6 +184,7 @@ def metrics(
             for record in history
         ),
         "injection_ms": _injected(injections),
+        **election_figures(history),
     }
 
 

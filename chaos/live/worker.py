@@ -83,22 +83,24 @@ def seen(event: Event) -> None:
         moved = {
             field.name: getattr(event, field.name) - _LEAP[0]
             for field in fields(event)
-            if field.name in ("at", "sent_at", "valid_until", "until")
+            if field.name in ("at", "sent_at", "valid_until", "until", "stop_at")
             and getattr(event, field.name) is not None
         }
         event = replace(event, **moved)
     emit(Seen(event.at, client(), event))
 
 
-def leap(seconds: float) -> None:
-    """Put the lease clock forward, as a suspend does."""
+BOTH = (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
+
+
+def leap(seconds: float, clocks: tuple[int, ...] = BOTH) -> None:
+    """Put the lease clock forward. With CLOCK_BOOTTIME alone among *clocks* it looks as a suspend
+    does; with both, as a process that stood still."""
     real = time.clock_gettime
     _LEAP[0] += seconds
 
     def shifted(which: int) -> float:
-        return real(which) + (
-            seconds if which in (time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME) else 0.0
-        )
+        return real(which) + (seconds if which in clocks else 0.0)
 
     time.clock_gettime = shifted
 
@@ -222,11 +224,19 @@ class Session:
         self._orders.put(None)
         self._thread.join()
 
+    def hear(self) -> dict[str, Any] | None:
+        """The next order, waited for in this thread; None at the end."""
+        return self._orders.get()
+
     async def next(self) -> dict[str, Any] | None:
         """The next order for a puppet; None at the end."""
         if self.task.api == "blocking":
-            return self._orders.get()
-        return await asyncio.to_thread(self._orders.get)
+            return self.hear()
+        return await asyncio.to_thread(self.hear)
+
+    def coordinator(self) -> Locks:
+        """One more coordinator, for who has closed the first."""
+        return self._make(self.task)
 
     def _work(self) -> None:
         try:

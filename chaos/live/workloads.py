@@ -16,9 +16,11 @@ from typing import Any
 
 from chaos.history import Believed, Note
 from chaos.live import worker
+from chaos.live.candidates import elect
 from chaos.live.program import Held, Locks, Refusal
 from chaos.live.shortages import Shortage
 from chaos.live.store import StoreClient
+from chaos.live.supervised import supervise
 from chaos.live.worker import Session, client, drive, emit, note, true_now
 
 __all__ = ["WORKLOADS"]
@@ -343,4 +345,6 @@ WORKLOADS: dict[str, Workload] = {
     "herd": herd,
     "cancel": cancel,
     "puppet": puppet,
+    "elect": elect,
+    "supervise": supervise,
 }

@@ -197,8 +197,24 @@ def _clients(step: int) -> list[alt.Chart]:
     marks = _point("marks", shapes, "mark", fill=INK, stroke="var(--page)", strokeWidth=1).encode(
         size=alt.value(3 * step), tooltip=[_tip("mark"), _tip("text", "why"), _seconds("at", "at")]
     )
-    parts = [waits, rests, plans, jeopardy, acts, zombies, ticks, marks]
+    parts = [waits, rests, plans, jeopardy, acts, zombies, ticks, *_terms(), marks]
     return parts if step == STEP_DENSE else [*parts, _ranks()]
+
+
+def _terms() -> list[alt.Chart]:
+    """A candidate's states in its terms, and what was left of its validity when its work had
+    ended."""
+    reigns = _bar("reigns", 0.56, color=_by("state", "state")).encode(
+        tooltip=[_tip("state"), *_token_tips(), *_from_to("from"), _tip("reason", "ended"), _tip("count", "spells in this bar")]
+    )  # fmt: skip
+    margins = _bar("margins", 0.14, color=GOOD, opacity=0.6).encode(
+        tooltip=[_tip("left", "validity"), *_from_to("its work ended", "valid until")]
+    )
+    left = _label("margins", fontSize=9, opacity=_roomy(48)).encode(text="left:N")
+    overruns = _line("overruns", strokeWidth=4, color=BAD).encode(
+        tooltip=[_tip("over", "its work"), *_from_to("valid until", "its work ended")]
+    )
+    return [reigns, margins, left, overruns]
 
 
 def _ranks() -> alt.Chart:

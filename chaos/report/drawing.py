@@ -10,12 +10,13 @@ of its own, up to a bound that is named.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
 from typing import Any
 
+from chaos.reigns import Reign
 from chaos.report.faults import packed, sort_of, whom
 from chaos.report.run import Result
 from chaos.report.story import STRANGER, Access, Hold, Mark, Overlap, Story
@@ -119,6 +120,9 @@ class _Drawer:
             "jeopardy": self._jeopardy_table(),
             "ticks": self._tick_table(),
             "marks": self._mark_table(),
+            "reigns": self._reign_table(),
+            "margins": self._margin_table(),
+            "overruns": self._overrun_table(),
             "owners": self._owner_table(),
             "states": self._state_table(),
             "overlaps": self._overlap_table(),
@@ -145,8 +149,8 @@ class _Drawer:
             min(self._until, until + margin)
         )
 
-    # Lanes: faults at the top, then a lane per client, or per client and resource, then a lane per
-    # node
+    # Lanes: faults at the top, then a lane per client, or per client and resource, and one for the
+    # terms of a candidate, then a lane per node
 
     def _place_lanes(self) -> None:
         self._fault_rows = packed(
@@ -158,6 +162,8 @@ class _Drawer:
         shared = Counter(resource for _, resource in uses)
         main = max(shared, key=lambda resource: shared[resource], default="")
         self._client_lanes: dict[str, dict[str, int]] = defaultdict(dict)
+        self._term_lanes: dict[str, int] = {}
+        leaders = {reign.client for reign in self._story.reigns}
         self._labels: list[tuple[int, str, str]] = [
             (row, "fault", "faults" if row == 0 else "") for row in range(top)
         ]
@@ -169,6 +175,9 @@ class _Drawer:
             for resource in own or [main]:
                 self._client_lanes[client][resource] = len(self._labels)
                 self._labels.append((len(self._labels), "client", _label(client, resource, main)))
+            if client in leaders:
+                self._term_lanes[client] = len(self._labels)
+                self._labels.append((len(self._labels), "term", f"{client} leads"))
         self._node_lanes = {
             node: len(self._labels) + index for index, node in enumerate(self._story.nodes)
         }
@@ -392,6 +401,52 @@ class _Drawer:
         if lane is not None and self._shows(mark.at, mark.at):
             rows.append((lane, self._at(mark.at), mark.kind, mark.text))
 
+    # What candidates did
+
+    def _reign_table(self) -> Table:
+        """The states of a candidate in its terms."""
+        columns = ("lane", "at", "until", "state", "rank", "token", "reason", "count")
+        bars = []
+        for reign in self._story.reigns:
+            lane = self._term_lanes.get(reign.client)
+            for state, since, until in reign.states(self._story.end):
+                if lane is not None and self._shows(since, until):
+                    rest = (state, self._rank(reign), token_text(reign.token), reign.reason)
+                    bars.append(Bar(lane, *self._cut(since, until), rest))
+        return self._bars("reigns", columns, bars)
+
+    def _margin_table(self) -> Table:
+        """Validity that was left when the work of a term had ended, up to the next term of the
+        lane."""
+        bars = []
+        for reign, until in self._ends():
+            lane, ended_at = self._term_lanes.get(reign.client), reign.work_ended_at
+            if lane is None or ended_at is None or not ended_at < until:
+                continue
+            if self._shows(ended_at, until):
+                left = f"{1000 * (reign.valid_until - ended_at):.0f} ms left"
+                bars.append(Bar(lane, *self._cut(ended_at, until), (left,)))
+        return self._bars("margins", ("lane", "at", "until", "left", "count"), bars)
+
+    def _ends(self) -> Iterator[tuple[Reign, float]]:
+        """Each term, and until when its lane shows what was left of it."""
+        following: dict[str, float] = {}
+        for reign in reversed(self._story.reigns):
+            yield reign, min(reign.valid_until, following.get(reign.client, float("inf")))
+            following[reign.client] = reign.started_at
+
+    def _overrun_table(self) -> Table:
+        """Where work went on past the end of its validity."""
+        rows: list[Row] = []
+        for reign in self._story.reigns:
+            lane, ended_at = self._term_lanes.get(reign.client), reign.work_ended_at
+            if lane is None or ended_at is None or not reign.valid_until < ended_at:
+                continue
+            if self._shows(reign.valid_until, ended_at):
+                over = f"{1000 * (ended_at - reign.valid_until):.0f} ms too long"
+                rows.append((lane, *self._cut(reign.valid_until, ended_at), over))
+        return self._bounded("overruns", ("lane", "at", "until", "over"), rows, BAD_MAX)
+
     # What nodes saw
 
     def _owner_table(self) -> Table:
@@ -503,8 +558,9 @@ class _Drawer:
 
     # Thinning
 
-    def _rank(self, hold: Hold) -> int:
-        return self._ranks[hold.resource].get(hold.token, 0)
+    def _rank(self, held: Hold | Reign) -> int:
+        resource = held.resource if isinstance(held, Hold) else held.election
+        return self._ranks[resource].get(held.token, 0)
 
     def _bars(self, name: str, columns: tuple[str, ...], bars: list[Bar]) -> Table:
         drawn = thinned(bars, self._until - self._since)

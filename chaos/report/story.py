@@ -26,6 +26,7 @@ from chaos.history import (
     Seen,
     Stopped,
 )
+from chaos.reigns import Reign, reigns
 from redlock.core.events import LeaseGranted, LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
 
 __all__ = ["Access", "Fault", "Hold", "Mark", "Overlap", "Spell", "Story", "Tick", "Wait", "tell"]
@@ -167,6 +168,8 @@ class Story:
     shadows: list[Mark] = field(default_factory=list)
     """Where a store without tokens would have lost an update."""
     overlaps: list[Overlap] = field(default_factory=list)
+    reigns: list[Reign] = field(default_factory=list)
+    """Terms of elections."""
 
 
 def tell(history: Sequence[Record]) -> Story:
@@ -204,6 +207,7 @@ class _Teller:
                 if note.kind == UNFENCED
             ],
             overlaps=_overlaps(held),
+            reigns=reigns(history),
         )
 
     def _clients(self, faults: Iterable[Fault]) -> tuple[str, ...]:

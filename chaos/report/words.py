@@ -11,15 +11,19 @@ from typing import Any
 
 from chaos.history import (
     Accepted,
+    Answered,
     Believed,
     Broken,
     Called,
     Healed,
+    Hook,
+    Led,
     NodeSeen,
     Note,
     Record,
     Refused,
     Seen,
+    Stood,
     Stopped,
 )
 from chaos.report.run import OURS, Result
@@ -70,9 +74,17 @@ _TITLES = {
     "step_down_lead": "stopped before its validity ended",
     "one_round_share": "grants in one round",
     "injection_ms": "slowest injection",
+    "terms": "terms",
+    "term_reasons": "why terms ended",
+    "least_margin": "validity left when work had stopped, at least",
+    "overrun_terms": "terms whose work overran",
+    "next_leader_max": "longest time without a leader",
 }
 _FIRST = tuple(_TITLES)
-_SECONDS = ("acquire", "extend", "release", "verify", "time_to_next_holder", "step_down_lead")
+_SECONDS = (
+    *("acquire", "extend", "release", "verify", "time_to_next_holder", "step_down_lead"),
+    *("least_margin", "next_leader_max"),
+)
 
 
 def verdict(results: Sequence[Result]) -> str:
@@ -218,6 +230,15 @@ def line(record: Record) -> str:
             )
         case Believed():
             return f"was told that it holds token {record.token}, {duration(record.left)} left"
+        case Stood():
+            return f"{record.candidate} stands for election in {record.resource}"
+        case Led():
+            left = duration(record.left)
+            return f"was told that it leads with token {record.token}, {left} left"
+        case Hook():
+            return f"{'has done' if record.over else 'begins'} {record.call}, token {record.token}"
+        case Answered():
+            return f"is {'fit' if record.fit else 'not fit'} to lead on with token {record.token}"
         case Called():
             return f"{record.call} returned after {duration(record.took)}: {record.outcome}"
         case Stopped():

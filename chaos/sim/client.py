@@ -773,6 +773,7 @@ class _Coordinator:
         self._child = child
         self._leases = leases
         self.forks = 0
+        self.elections: tuple[Any, ...] = ()
         self._entropy = self
 
     def reset(self) -> None:

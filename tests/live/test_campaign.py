@@ -6,8 +6,20 @@ from __future__ import annotations
 import itertools
 import random
 
+import pytest
+
 from chaos.live.backend import Data
-from chaos.live.campaign import CLIENTS, KINDS, NODES, TOGETHER_MAX, Planned, one_round, rounds
+from chaos.live.campaign import (
+    CLIENTS,
+    ELECTORATE,
+    KINDS,
+    NODES,
+    ROLES,
+    TOGETHER_MAX,
+    Planned,
+    one_round,
+    rounds,
+)
 from chaos.live.nemesis import ClockMoved, Flushed, Killed
 from chaos.live.runner import Runner
 from chaos.live.scenario import Scenario
@@ -85,8 +97,17 @@ def test_every_kind_of_round_and_of_fault_is_drawn() -> None:
     assert len(names) >= 25
 
 
-def test_a_short_round_is_safe(runner: Runner) -> None:
-    """A few seconds of random faults: nothing violated, and the clients get on when all is
-    healed."""
-    outcome = runner.run(one_round(3, "S61-001", 6.0), seed=3)
+def test_elections_have_a_fair_share_of_the_rounds() -> None:
+    """Each of the two casts is drawn, and the faults of a seed do not depend on which."""
+    casts = [one_round(seed, "S61-001").roles for seed in range(200)]
+    share = sum(roles == ELECTORATE for roles in casts) / len(casts)
+    assert 0.3 < share < 0.5 and set(casts) == {ROLES, ELECTORATE}
+    assert len(ROLES) == len(ELECTORATE)
+
+
+@pytest.mark.parametrize("seed", [4, 3])
+def test_a_short_round_is_safe(runner: Runner, seed: int) -> None:
+    """A few seconds of random faults, of locks and of an election: nothing violated, and the
+    clients get on when all is healed."""
+    outcome = runner.run(one_round(seed, "S61-001", 6.0), seed=seed)
     assert outcome.ok, f"{outcome.observed}: {outcome.why}\n{outcome.violations}\n{runner.errors()}"

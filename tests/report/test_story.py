@@ -5,13 +5,34 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.history import Accepted, Believed, Broken, Healed, NodeSeen, Note, Record, Refused, Seen
+from chaos.history import (
+    Accepted,
+    Believed,
+    Broken,
+    Healed,
+    NodeSeen,
+    Note,
+    Record,
+    Refused,
+    Seen,
+    Stopped,
+)
 from chaos.report.drawing import draw
 from chaos.report.faults import FAULT_ROWS_MAX, sort_of
 from chaos.report.run import Result
 from chaos.report.story import STRANGER, Fault, tell
 from chaos.report.thin import BARS_MAX
-from redlock.core.events import LeaseInJeopardy, LeaseLapsed, LeaseRenewed, TryStarted
+from redlock.core.events import (
+    LeaseInJeopardy,
+    LeaseLapsed,
+    LeaseRenewed,
+    TermEnded,
+    TermInJeopardy,
+    TermStarted,
+    TermStopped,
+    TermStopping,
+    TryStarted,
+)
 from tests.report.material import (
     a_find,
     a_store_that_believes_everybody,
@@ -305,3 +326,55 @@ def test_a_close_up_has_only_what_is_near() -> None:
             assert all(edges[0] <= row[place] <= edges[1] for row in table.rows), name
     labels = [row[2] for row in drawing.tables["lanes"].rows if row[1] == "client"]
     assert labels == sorted(set(overlap.clients))  # Both may be tasks of one client.
+
+
+def a_term(since: float = 1.0, *, stopped_at: float = 3.0, killed: bool = False) -> list[Record]:
+    """A term of c1 from *since* on: in jeopardy at 2, told to stop at 2.5, valid until 4."""
+    who = ("r", "c1", 7)
+    records: list[Record] = [
+        granted(since, "c1", 7, 4.0),
+        Seen(since, "c1", TermStarted(since, *who, 4.0, 2.5)),
+        Seen(2.0, "c1", TermInJeopardy(2.0, *who, 4.0, 2.5)),
+    ]
+    if killed:
+        return [*records, Stopped(stopped_at, "c1", "r", 7, "killed"), Note(9.0, "", "end", "")]
+    left = 4.0 - stopped_at
+    return [
+        *records,
+        Seen(2.5, "c1", TermStopping(2.5, *who, "renewal_failed", 0.0, 1.5)),
+        Seen(stopped_at, "c1", TermStopped(stopped_at, *who, "renewal_failed", left)),
+        Seen(stopped_at, "c1", TermEnded(stopped_at, *who, "renewal_failed", False, left, "")),
+        Note(9.0, "", "end", ""),
+    ]
+
+
+def test_a_candidate_has_a_lane_of_its_states() -> None:
+    """Leader, jeopardy, stepping down, each from its record to the next; nobody else has one."""
+    drawing = draw(tell([*a_term(), granted(9.0, "c2", 8, 12.0)]), QUIET)
+    lanes = {row[0]: row[2] for row in drawing.tables["lanes"].rows}
+    reigns = drawing.tables["reigns"].rows
+    assert [(row[3], row[1] + 1.0, row[2] + 1.0) for row in reigns] == [
+        ("leader", 1.0, 2.0),
+        ("jeopardy", 2.0, 2.5),
+        ("stepping", 2.5, 3.0),
+    ]
+    assert {lanes[row[0]] for row in reigns} == {"c1 leads"}
+    assert "c2 leads" not in lanes.values()
+    assert {row[6] for row in reigns} == {"renewal_failed"}
+
+
+def test_the_margin_left_is_drawn_and_said() -> None:
+    """From when the work had ended to the end of its validity; also of one that was killed."""
+    for killed in (False, True):
+        drawing = draw(tell(a_term(stopped_at=3.25, killed=killed)), QUIET)
+        ((_, since, until, left, _),) = drawing.tables["margins"].rows
+        assert (since + 1.0, until + 1.0, left) == (3.25, 4.0, "750 ms left")
+        assert not drawing.tables["overruns"].rows
+
+
+def test_work_that_overran_is_drawn_red() -> None:
+    """It leaves no margin, and how long it went on is said."""
+    drawing = draw(tell(a_term(stopped_at=4.5)), QUIET)
+    ((_, since, until, over),) = drawing.tables["overruns"].rows
+    assert (since + 1.0, until + 1.0, over) == (4.0, 4.5, "500 ms too long")
+    assert not drawing.tables["margins"].rows

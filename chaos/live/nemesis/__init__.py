@@ -6,7 +6,13 @@ to stop.
 """
 
 from chaos.live.nemesis.base import Nemesis, World
-from chaos.live.nemesis.clients import Asked, KilledClient, StoppedClient, WallClockStepped
+from chaos.live.nemesis.clients import (
+    Asked,
+    KilledClient,
+    Ordered,
+    StoppedClient,
+    WallClockStepped,
+)
 from chaos.live.nemesis.links import (
     Closed,
     Repointed,
@@ -54,6 +60,7 @@ __all__ = [
     "Killed",
     "KilledClient",
     "Nemesis",
+    "Ordered",
     "OutOfMemory",
     "Password",
     "Paused",

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.history import Stopped
+from chaos.history import Note, Stopped
 from chaos.live.nemesis.base import Nemesis, World, named, slug
 from redlock.transport.clock import now
 
-__all__ = ["Asked", "KilledClient", "StoppedClient", "WallClockStepped"]
+__all__ = ["Asked", "KilledClient", "Ordered", "StoppedClient", "WallClockStepped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,4 +101,47 @@ class Asked(Nemesis):
     def start(self, world: World, fault: str) -> None:
         waits = [world.members[client].order(**self.order) for client in self.clients]
         for wait in waits:
+            wait(30.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered(Nemesis):
+    """Something that clients are ordered to do to themselves, and by *back* to end it when it
+    heals. One that has died meanwhile is not asked. *says*: the note with which it begins; empty:
+    it has begun when it answers."""
+
+    kind: ClassVar[str] = "client fault"
+    label: str
+    order: Mapping[str, Any]
+    back: Mapping[str, Any]
+    says: str = ""
+
+    @property
+    def name(self) -> str:
+        return slug(self.label)
+
+    @property
+    def what(self) -> str:
+        return f"{self.label}: {named((), self.clients)}"
+
+    def start(self, world: World, fault: str) -> None:
+        places = [
+            (world.members[client], len(world.members[client].journal)) for client in self.clients
+        ]
+        self._tell(world, self.order)
+        for member, since in places if self.says else ():
+            member.journal.wait(
+                lambda record, name=member.name: (  # type: ignore[misc]
+                    isinstance(record, Note) and record.client == name and record.kind == self.says
+                ),
+                since=since,
+                what=f"{self.label} of {member.name}",
+            )
+
+    def stop(self, world: World, fault: str) -> None:
+        self._tell(world, self.back)
+
+    def _tell(self, world: World, order: Mapping[str, Any]) -> None:
+        alive = [world.members[client] for client in self.clients if world.members[client].alive]
+        for wait in [member.order(**order) for member in alive]:
             wait(30.0)

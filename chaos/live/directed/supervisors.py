@@ -1,0 +1,84 @@
+"""Supervisors that are killed, or whose command does not listen: the command ends before anybody
+else leads."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from chaos.history import Note
+from chaos.live.directed.common import touched
+from chaos.live.directed.elections import cut_off
+from chaos.live.nemesis import Asked
+from chaos.live.play import Play
+from redlock.core.events import TermStarted
+
+__all__ = ["deaf_command", "killed_supervisor"]
+
+_ENDS_MS = 30_000
+
+
+class _Command:
+    """The command of c1's supervisor, from its beginning on."""
+
+    def __init__(self, play: Play) -> None:
+        since = play.here()
+        play.client("c1").do("stand")
+        self.pid, self.token = map(int, play.note("working", "c1", since=since).text.split())
+        self._descriptor = os.pidfd_open(self.pid)
+        touched(play, "c1", since=since)
+        play.client("c2").do("stand")
+
+    def ends(self, play: Play) -> float:
+        """When it had ended, whoever its parent is."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        ended = bool(poll.poll(_ENDS_MS))
+        at = play.now()
+        os.close(self._descriptor)
+        play.claim("the command ends", ended)
+        return at
+
+
+def killed_supervisor(play: Play) -> None:
+    """S38: kill -9 of the supervisor: its guard asks the command to stop, and kills it before the
+    next one leads."""
+    command = _Command(play)
+    play.enter("before")
+    play.last(0.3)
+    since = play.here()
+    killed = Asked(clients=("c1",), label="killed supervisor", order={"what": "kill"})
+    play.inflict(killed)
+    play.enter("during")
+    asked = play.note("asked to stop", "c1", since=since)
+    _ends_first(play, command, asked, since)
+
+
+def deaf_command(play: Play) -> None:
+    """S39: the supervisor cannot renew, and its command does not listen: it is killed before the
+    next one leads."""
+    command = _Command(play)
+    play.enter("before")
+    play.last(0.3)
+    since = play.here()
+    with play.broken(cut_off("c1")):
+        play.enter("during")
+        asked = play.note("asked to stop", "c1", since=since)
+        told = play.note("supervisor", "c1", since=since)
+        _ends_first(play, command, asked, since)
+    said = "renewal_failed" in told.text or "not renewed" in told.text
+    play.claim("its supervisor says why", said, told.text[:120])
+
+
+def _ends_first(play: Play, command: _Command, asked: Note, since: int) -> None:
+    ended_at = command.ends(play)
+    following: TermStarted = play.event(TermStarted, "c2", since=since)
+    play.enter("after")
+    touched(play, "c2", since=since)
+    left = following.at - ended_at
+    play.claim(
+        "the command has ended before the next one leads",
+        left > 0 and following.fencing_token > command.token,
+        f"asked at once or at its deadline, gone {1000 * (ended_at - asked.at):.0f} ms later, and"
+        f" {1000 * left:.0f} ms before the next term",
+    )
