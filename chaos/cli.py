@@ -20,6 +20,7 @@ PARTS = {
     "campaign": "chaos.live.command:campaign",
     "replay": "chaos.live.command:replay",
     "memories": "chaos.live.memories.command:memories",
+    "electors": "chaos.electors.command:electors",
     "report": "chaos.report.command:report",
 }
 """By name, the module and the command in it."""
