@@ -18,6 +18,7 @@ REQUIREMENTS: dict[str, Sequence[str]] = {
     "multibeat": ("celery-multibeat-scheduler==0.1.0", "celery==5.7.0", "redis==8.1.0"),
     "tooz": ("tooz==9.1.0", "redis==8.1.0"),
     "kubernetes": ("kubernetes==37.0.2",),
+    "kubernetes_asyncio": ("kubernetes_asyncio==36.1.0",),
     "kazoo": ("kazoo==2.11.0",),
 }
 """What each environment is installed from: with the client library that pip chooses today."""
@@ -106,6 +107,15 @@ ELECTORS = {
             4.0,
             **_EXAMPLE,
             timeout=None,
+        ),
+        Elector(
+            "kubernetes-asyncio",
+            "kubernetes_asyncio 36.1.0, as `kubernetes`; elector and work in one event loop",
+            _program("kubernetes_asyncio"),
+            lease_server,
+            8.0,
+            b"PUT ",
+            {**_DEFAULTS, "timeout": 1.0},
         ),
         Elector(
             "kazoo",
