@@ -29,7 +29,7 @@ CANDIDATES = ("c1", "c2", "c3")
 WINDOW = 3.0
 """Leases for which a trial is watched from the fault on: 1.5 for a pause, or 2 of deaf work, and
 what an elector needs to see that it is over."""
-_WINDOW_REST = 1.0
+WINDOW_REST = 1.0
 """Seconds more, for a machine that is busy."""
 _READY_TIMEOUT = 60.0
 _ELECTED_TIMEOUT = 20.0
@@ -167,10 +167,11 @@ class Candidate:
 
 class Stage:
     """The servers of one elector, for any number of trials. A context manager; raises PeerMissing
-    on entry."""
+    on entry. *rest*: seconds for which a trial is watched beside `WINDOW` leases."""
 
-    def __init__(self, elector: Elector) -> None:
+    def __init__(self, elector: Elector, *, rest: float = WINDOW_REST) -> None:
         self.elector = elector
+        self._watched = WINDOW * elector.lease + rest
         self._stack = ExitStack()
         self._words: Sequence[str] = ()
         self._servers: Addresses = []
@@ -200,7 +201,7 @@ class Stage:
             leader, term = _await_leader(candidates)
             broken_at = time.monotonic()
             fault.inflict(leader)
-            watched_until = broken_at + WINDOW * self.elector.lease + _WINDOW_REST
+            watched_until = broken_at + self._watched
             time.sleep(max(0.0, watched_until - time.monotonic()))
             ended = leader.has_ended
             for candidate in candidates:
@@ -241,7 +242,7 @@ class Stage:
         free_at = leader.line.renewed_at(min([*others, *anew, until])) + leader.lease
         lag = stop_lag(stretches, leader.name, term, free_at)
         last = max(one.until for one in stretches if (one.who, one.term) == (leader.name, term))
-        watched_until = broken_at + WINDOW * leader.lease + _WINDOW_REST
+        watched_until = broken_at + self._watched
         return Trial(
             elector=self.elector.name,
             fault=fault.name,
@@ -253,7 +254,7 @@ class Stage:
             gap=gap(stretches, broken_at, watched_until),
             taken_over=bool(others),
             ended=ended,
-            watched=watched_until - broken_at,
+            watched=self._watched,
         )
 
 

@@ -25,13 +25,13 @@ def elector(name: str, *, careful: bool) -> Elector:
 
 @pytest.fixture(scope="module")
 def careful() -> Iterator[Stage]:
-    with Stage(elector("careful", careful=True)) as stage:
+    with Stage(elector("careful", careful=True), rest=0.3) as stage:
         yield stage
 
 
 def test_two_leaders_are_found_where_a_flag_says_who_leads() -> None:
     """The old leader works on to the end beside the new one, and that it would have is told."""
-    with Stage(elector("flag", careful=False)) as stage:
+    with Stage(elector("flag", careful=False), rest=0.3) as stage:
         trial = stage.play(FAULTS["stopped"])
     assert trial.taken_over and trial.endless and not trial.ended
     assert trial.overlap > LEASE / 4
