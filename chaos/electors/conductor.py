@@ -79,6 +79,8 @@ class Candidate:
         self.name = name
         self.lease = elector.lease
         self.line = line
+        self.broken_at = float("inf")
+        """When the fault began, which is just after a renewal."""
         self._signs = folder / f"{name}.signs"
         self._errors = folder / f"{name}.errors"
         self._ready = threading.Event()
@@ -110,6 +112,7 @@ class Candidate:
         """See `Leader`. Raises TrialFailed if it does not renew."""
         if not self.line.after_renewal(flow, 2 * self.lease):
             raise TrialFailed(f"candidate {self.name} led and did not renew: {self.last_words}")
+        self.broken_at = time.monotonic()
 
     def signal(self, sign: signal.Signals) -> None:
         """See `Leader`."""
@@ -199,15 +202,16 @@ class Stage:
             for candidate in candidates:
                 candidate.await_ready()
             leader, term = _await_leader(candidates)
-            broken_at = time.monotonic()
+            # Its first renewal may fail, for a script that the server does not know yet.
+            leader.after_renewal()
             fault.inflict(leader)
-            watched_until = broken_at + self._watched
+            watched_until = leader.broken_at + self._watched
             time.sleep(max(0.0, watched_until - time.monotonic()))
             ended = leader.has_ended
             for candidate in candidates:
                 candidate.end()
             stretches = [one for candidate in candidates for one in candidate.stretches()]
-            return self._measure(fault, number, leader, term, stretches, broken_at, ended)
+            return self._measure(fault, number, leader, term, stretches, ended)
 
     def _candidate(self, name: str, folder: Path, stack: ExitStack) -> Candidate:
         line = self._network.line(self._servers, self.elector.renewal)
@@ -230,9 +234,9 @@ class Stage:
         leader: Candidate,
         term: int,
         stretches: Sequence[Stretch],
-        broken_at: float,
         ended: bool,
     ) -> Trial:
+        broken_at = leader.broken_at
         until = max((one.until for one in stretches), default=broken_at)
         others = [
             one.since for one in stretches if one.who != leader.name and one.until > broken_at
