@@ -29,8 +29,9 @@ CANDIDATES = ("c1", "c2", "c3")
 WINDOW = 3.0
 """Leases for which a trial is watched from the fault on: 1.5 for a pause, or 2 of deaf work, and
 what an elector needs to see that it is over."""
-WINDOW_REST = 1.0
-"""Seconds more, for a machine that is busy."""
+WINDOW_REST = 4.0
+"""Seconds more, for a machine that is busy, and for a client library's own retries, which no lease
+scales: redis-py's take up to six seconds."""
 _READY_TIMEOUT = 60.0
 _ELECTED_TIMEOUT = 20.0
 """Seconds beside six leases; imports and the first connection are behind it then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.electors.measure import gap, overlap, stop_lag
@@ -32,6 +32,7 @@ def workers(stretches: list[Stretch], tick: int) -> set[str]:
     return {one.who for one in stretches if one.since <= tick and tick + 1 <= one.until}
 
 
+@settings(deadline=None)
 @given(worked())
 def test_overlap_is_the_time_in_which_two_work(stretches: list[Stretch]) -> None:
     """Three at once are no more than two."""
@@ -39,6 +40,7 @@ def test_overlap_is_the_time_in_which_two_work(stretches: list[Stretch]) -> None
     assert overlap(stretches) == counted
 
 
+@settings(deadline=None)
 @given(worked(), st.integers(0, TICKS), st.integers(0, TICKS))
 def test_gap_is_the_longest_run_of_ticks_without_work(
     stretches: list[Stretch], one: int, other: int
@@ -52,6 +54,7 @@ def test_gap_is_the_longest_run_of_ticks_without_work(
     assert gap(stretches, since, until) == longest
 
 
+@settings(deadline=None)
 @given(worked(), st.sampled_from(["c1", "c2", "c3"]), st.integers(1, 3), st.integers(0, TICKS))
 def test_stop_lag_is_the_last_tick_of_that_term(
     stretches: list[Stretch], who: str, term: int, free_at: int
@@ -71,6 +74,7 @@ def test_a_single_sign_is_no_overlap() -> None:
     assert overlap([Stretch("c1", 1, 0.0, 9.0), Stretch("c2", 1, 5.0, 5.0)]) == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 5 * GAP_MAX)), min_size=1))
 def test_signs_make_stretches(steps: list[tuple[bool, float]]) -> None:
     """Signs are one stretch while the term is the same and each follows the last one closely."""
