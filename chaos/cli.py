@@ -21,6 +21,7 @@ PARTS = {
     "replay": "chaos.live.command:replay",
     "elections": "chaos.live.measuring:elections",
     "memories": "chaos.live.memories.command:memories",
+    "electors": "chaos.electors.command:electors",
     "report": "chaos.report.command:report",
 }
 """By name, the module and the command in it."""
