@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def _program(environment_name: str) -> Callable[[], Sequence[str]]:
     return start
 
 
+def _ours() -> Sequence[str]:
+    """Our own program, in the environment of this process."""
+    return sys.executable, str(Path(__file__).with_name("programs") / "redlock.py")
+
+
+def _redlock(name: str, text: str, *, in_loop: bool) -> Elector:
+    five = partial(redis_servers, 5)
+    # The mode of a TAKE that extends.
+    return Elector(name, text, _ours, five, 2.0, b"$6\r\nextend\r\n", {"asyncio": in_loop})
+
+
 def _kubernetes(name: str, text: str, lease: float, **settings: float | None) -> Elector:
     return Elector(name, text, _program("kubernetes"), lease_server, lease, b"PUT ", settings)
 
@@ -67,6 +79,16 @@ _EXAMPLE = {"renew_deadline": 15 * 4 / 17, "retry_period": 5 * 4 / 17}
 ELECTORS = {
     one.name: one
     for one in (
+        _redlock(
+            "redlock",
+            "this library on five servers, ttl 2 s, hard_stop='exit', threads",
+            in_loop=False,
+        ),
+        _redlock(
+            "redlock-asyncio",
+            "the same for asyncio; elector and work in one event loop",
+            in_loop=True,
+        ),
         Elector(
             "multibeat",
             "celery-multibeat-scheduler 0.1.0, its defaults scaled to a lease of 2 s",

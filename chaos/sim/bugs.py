@@ -881,12 +881,24 @@ BUGS: dict[str, Bug] = {
     ),
     "it stalls before it begins": Bug(
         "what has not begun does not stall",
-        (Edit(f"{_TERM}:Mandate.__init__", 'self.progress_at = float("inf")', "self.progress_at = now"),),
+        (
+            Edit(
+                f"{_TERM}:Mandate.__init__",
+                'self.progress_at = float("inf")',
+                "self.progress_at = now",
+            ),
+        ),
         workload="elect",
     ),
     "a suspend goes unnoticed": Bug(
         "a machine that slept ends the terms on it",
-        (Edit(f"{_TERM}:Mandate._was_suspended", "return self._slept()", "return 0 * self._slept()"),),
+        (
+            Edit(
+                f"{_TERM}:Mandate._was_suspended",
+                "return self._slept()",
+                "return 0 * self._slept()",
+            ),
+        ),
         workload="elect",
     ),
     "no lock_delay": Bug(
