@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 
-from redlock import Redlock, cli
+from redlock import Reason, Redlock, cli
 from redlock.cli.fitness import Fitness
 from redlock.cli.systemd import Notifier
 from redlock.embedded import Nodes
 from redlock.supervise import drain
+from redlock.tenure import Leading
 from redlock.transport.clock import now
 from tests.servers import survival
 from tests.servers.test_cli import BEAT, CLI, TIMEOUT, beats, environment, line, run, status_of
@@ -210,9 +212,16 @@ def test_a_signal_ends_the_campaign(
 
 
 def test_nothing_is_forked_beside_a_thread(nodes: Nodes, start: Start, tmp_path: Path) -> None:
-    """Nor beside a connection: the threads of one term have ended before the next begins."""
+    """Nor beside a connection: the threads of one term have ended before the next begins, also
+    one that a close does not wait for."""
     program = f"""
-import os
+import os, threading, time
+from redlock import Redlock
+close = Redlock.close
+def closed(self):
+    close(self)
+    threading.Thread(target=time.sleep, args=(0.3,), daemon=True).start()
+Redlock.close = closed
 def count():
     links = (os.readlink(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd")[:-1])
     sockets = [link for link in links if link.startswith("socket")]
@@ -298,8 +307,8 @@ def test_a_candidate_that_is_unfit_does_not_lead(
 ) -> None:
     """Before it campaigns, and from the next renewal on."""
     fit = tmp_path / "fit"
-    words = ["--once", "--ttl", "2", "--eligible", f"test -e {fit}", "--", "sh", "-c", OBEDIENT]
-    process = start(own_nodes, "elect", "job", *words)
+    words = ["--once", "--ttl", "12", "--renewal", "0.5", "--eligible", f"test -e {fit}"]
+    process = start(own_nodes, "elect", "job", *words, "--", "sh", "-c", OBEDIENT)
     with Redlock(own_nodes.urls) as locks:
         watch = locks.election("job")
         until = now() + 0.7
@@ -309,7 +318,9 @@ def test_a_candidate_that_is_unfit_does_not_lead(
         assert line(process).startswith("leads")
         assert watch.leader() is not None
         fit.unlink()
+        unfit_at = now()
         assert line(process) == "stopped"
+        assert now() < unfit_at + 7.0  # And not at the stop deadline, 8 s after a renewal.
         assert process.wait(TIMEOUT) == 6
         # Given back, as its work had ended in time.
         assert watch.leader() is None
@@ -569,16 +580,22 @@ def test_no_ping_comes_from_a_loop_that_stands_still(
         with Notifier() as notifier:
             assert hear(end, "WATCHDOG") == ["WATCHDOG=1"]
             notifier.waiting = False
-            time.sleep(0.1)
-            end.settimeout(0.1)
-            with contextlib.suppress(TimeoutError):
+            end.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
                 while True:  # What was sent before.
                     end.recv(4096)
+            until = now() + 0.2
+            while now() < until:
+                time.sleep(0.02)  # Which the timer's signal interrupts.
+            with pytest.raises(BlockingIOError):
+                end.recv(4096)
+            end.settimeout(TIMEOUT)
             notifier.beat()
             assert hear(end, "WATCHDOG") == ["WATCHDOG=1"]
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         monkeypatch.setenv("WATCHDOG_USEC", "20000")
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
+        end.settimeout(0.2)
         with Notifier(), pytest.raises(TimeoutError):
             end.recv(4096)
         assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
@@ -606,3 +623,22 @@ def test_help_documents_the_statuses(here: Here, command: str) -> None:
     assert done.returncode == 0
     statuses = (2, 4, 5, 6, 7, 126, 127) if command == "elect" else (0, 1, 2, 5, 130)
     assert all(f"{status}  " in done.stdout for status in statuses)
+
+
+@pytest.mark.parametrize(
+    ("left", "reason", "stop_at", "kill_at"),
+    [
+        (1.0, None, 7.0, 8.0),
+        (0.0, None, float("-inf"), 8.0),
+        (0.0, Reason.UNFIT, float("-inf"), 8.0),
+        (0.0, Reason.CONTENDED, float("-inf"), float("-inf")),
+    ],
+)
+def test_the_deadlines_are_those_of_the_term(
+    left: float, reason: Reason | None, stop_at: float, kill_at: float
+) -> None:
+    """The stop comes at once when the term has ended, and the kill when the lock may be somebody
+    else's already. The guard knows the same one: the slack covers one lateness, and no two."""
+    term = Mock(reason=reason, stop_at=7.0, kill_at=8.0, valid_until=9.0)
+    term.remaining.return_value = left
+    assert Leading(term, "job").deadlines() == (stop_at, kill_at, kill_at, 9.0)
