@@ -185,6 +185,7 @@ class Candidate:
                 self._mood = None
                 if await getattr(self, f"_{mood.kind}")(term, mood, basis):
                     return
+                continue  # What was read is old, and what rests on it may be written.
             if "refused" not in basis and self._leads(term):
                 self._store.write(self._resource, term.fencing_token, basis)
             term.tick()

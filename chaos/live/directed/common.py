@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
+import signal
 from collections.abc import Iterable
 
 from chaos.history import Accepted, Record, Seen
 from chaos.live.backend import side_client
-from chaos.live.crew import Timeout
+from chaos.live.crew import PATIENCE, Timeout
 from chaos.live.play import Play
 from redlock.core.events import LeaseGranted, TryStarted
 
 __all__ = [
     "NODES",
+    "Watched",
     "asked_at",
     "granted",
     "holds",
@@ -103,6 +107,26 @@ def asked_at(play: Play, granted: Seen) -> float:
         and isinstance(record.event, TryStarted)
         and record.event.owner == granted.event.owner
     )
+
+
+class Watched:
+    """A process that is to end, whoever its parent is. Wait for that once."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def ends(self, play: Play, what: str) -> float:
+        """When it had ended. One that does not is killed, and *what* is a claim that does not
+        hold."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        ended = bool(poll.poll(PATIENCE * 1000))
+        at = play.now()
+        if not ended:
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+        os.close(self._descriptor)
+        play.claim(what, ended)
+        return at
 
 
 def nothing_left(play: Play, what: str = "no key is left once the clients are done") -> None:

@@ -3,12 +3,11 @@ its ledger says, when the next one leads, and what a late write of its work come
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
 from chaos.history import Seen, Stopped
-from chaos.live.directed.common import NODES, touched
+from chaos.live.directed.common import NODES, Watched, touched
 from chaos.live.nemesis import (
     KilledClient,
     Nemesis,
@@ -275,13 +274,13 @@ def _stops_hard(play: Play, leader: str) -> None:
         play.last(0.3)
     since = play.here()
     process = play.client(leader).process
+    watched = Watched(process.pid)
     ignoring = misbehaves("ignore", "work that ignores the stop")(leader)
     with play.broken(ignoring), play.broken(cut_off(leader)):
         if len(play.phases) == 1:
             play.enter("during")
         stopping: TermStopping = play.event(TermStopping, leader, since=since)
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        ended_at = play.now()
+        ended_at = watched.ends(play, "its process ends")
         process.wait()
         stopped = Stopped(ended_at, leader, play.resource, term.fencing_token, "hard stop")
         play.stopped(stopped)
@@ -291,9 +290,7 @@ def _stops_hard(play: Play, leader: str) -> None:
         )
     left = valid_until(play, term.fencing_token) - ended_at
     play.claim("it was told to stop", stopping.reason == "renewal_failed", stopping.reason)
-    play.claim(
-        "its process ends by the hard stop", process.returncode == 6, str(process.returncode)
-    )
+    play.claim("by the hard stop", process.returncode == 6, str(process.returncode))
     play.claim("while its lock is valid", left > 0, f"{1000 * left:.0f} ms were left")
     _in_time(play, following, valid_until(play, term.fencing_token))
     play.respawn(leader)

@@ -3,19 +3,14 @@ else leads."""
 
 from __future__ import annotations
 
-import os
-import select
-
 from chaos.history import Note
-from chaos.live.directed.common import touched
+from chaos.live.directed.common import Watched, touched
 from chaos.live.directed.elections import cut_off
 from chaos.live.nemesis import Asked
 from chaos.live.play import Play
 from redlock.core.events import TermStarted
 
 __all__ = ["deaf_command", "killed_supervisor"]
-
-_ENDS_MS = 30_000
 
 
 class _Command:
@@ -24,20 +19,10 @@ class _Command:
     def __init__(self, play: Play) -> None:
         since = play.here()
         play.client("c1").do("stand")
-        self.pid, self.token = map(int, play.note("working", "c1", since=since).text.split())
-        self._descriptor = os.pidfd_open(self.pid)
+        pid, self.token = map(int, play.note("working", "c1", since=since).text.split())
+        self.process = Watched(pid)
         touched(play, "c1", since=since)
         play.client("c2").do("stand")
-
-    def ends(self, play: Play) -> float:
-        """When it had ended, whoever its parent is."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        ended = bool(poll.poll(_ENDS_MS))
-        at = play.now()
-        os.close(self._descriptor)
-        play.claim("the command ends", ended)
-        return at
 
 
 def killed_supervisor(play: Play) -> None:
@@ -71,7 +56,7 @@ def deaf_command(play: Play) -> None:
 
 
 def _ends_first(play: Play, command: _Command, asked: Note, since: int) -> None:
-    ended_at = command.ends(play)
+    ended_at = command.process.ends(play, "the command ends")
     following: TermStarted = play.event(TermStarted, "c2", since=since)
     play.enter("after")
     touched(play, "c2", since=since)
