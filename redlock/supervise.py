@@ -470,6 +470,9 @@ class Guard:
 
     def __exit__(self, *exception: object) -> None:
         os.close(self._pipe)
+        # There is nothing to guard any more, and one that somebody stopped would be waited for.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
         # The program that started us may have had SIGCHLD ignored.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)

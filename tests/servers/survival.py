@@ -23,6 +23,7 @@ from typing import NamedTuple
 from redlock import Redlock
 from redlock.core.quorum import majority
 from redlock.embedded import Nodes
+from redlock.supervise import LOST
 from redlock.transport.clock import now
 
 TTL = 2.0
@@ -114,6 +115,7 @@ class Listener(threading.Thread):
         self._process = process
         self.beats: list[float] = []
         self.groups: list[int] = []
+        self.guard: int | None = None
         self.began = threading.Event()
         self.start()
 
@@ -150,6 +152,10 @@ def elected(
     finally:
         process.kill()
         process.wait()
+        if listener.guard is not None:  # Stopped, and its supervisor did not outlive it.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(listener.guard, signal.SIGKILL)
+            os.close(listener.guard)
         for group in listener.groups:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
@@ -187,7 +193,9 @@ def cut_off(
     time.sleep(chance.uniform(0.0, 1.0))
     if fault.guard:
         below = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(below[0]), fault.guard)
+        # By a descriptor, which leads to no other process when this one has ended.
+        listener.guard = os.pidfd_open(int(below[0]))
+        signal.pidfd_send_signal(listener.guard, fault.guard)
     for node in nodes[: majority(len(nodes))]:
         node.pause()
 
@@ -227,6 +235,8 @@ def survive(nodes: Nodes, fault: Fault, seed: int) -> Outcome:
                 process.send_signal(signal.SIGCONT)
             time.sleep(LEADS)
             over_at = now()
+        if not fault.signum:  # It outlived what befell it, and says what became of the term.
+            assert process.wait(TIMEOUT) == LOST
         seen = [at for at in listener.beats if at < over_at]
         last = max(seen, default=float("-inf"))
         return Outcome(fault, began, free - last, last > min(free, led_at))

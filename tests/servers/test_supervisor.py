@@ -523,6 +523,22 @@ def test_a_deadline_that_the_guard_did_not_hear_is_told_again() -> None:
     os.close(guard._pipe)
 
 
+def test_a_guard_that_was_stopped_keeps_no_supervisor_from_its_end() -> None:
+    """Nothing is left to guard then; another term would never begin."""
+    program = """
+import os, signal
+from redlock.supervise import Guard
+signal.alarm(30)
+with Guard() as guard:
+    os.kill(guard._pid, signal.SIGSTOP)
+print("gone")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert ended.stdout == "gone\n"
+
+
 def test_a_guard_that_hears_nothing_keeps_no_supervisor_waiting() -> None:
     """It was stopped, and its pipe is full: a supervisor that waited for room would not stop the
     command in time."""
