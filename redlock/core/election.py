@@ -419,8 +419,9 @@ class Predecessor:
                 self._token, self._released = token, False
         if tally.free >= tally.needed:
             fences = [vote.fence for vote in votes if vote.kind is Kind.FREE]
-            released = fences.count(self._token + 1) >= tally.needed
-            self._released = released or fences.count(0) >= tally.needed
+            # A resource that nobody ever held shows no fence; nodes that forgot one do neither.
+            fence = self._token + 1 if self._token else 0
+            self._released = self._token >= 0 and fences.count(fence) >= tally.needed
 
     def led(self, token: int) -> None:
         """It was this candidate itself."""
@@ -501,9 +502,10 @@ def _elected(
         mandate = candidacy.mandate
         if holding is None or mandate is None:
             break
-        delay = candidacy.predecessor.delay(now)
-        if delay:  # The lock is ours meanwhile, and is renewed.
-            now, _ = yield Pause(now + delay)
+        until = now + candidacy.predecessor.delay(now)
+        # The lock is ours meanwhile, and is renewed. Whatever else wakes a driver changes nothing.
+        while now < until and mandate.leads(now) and not candidacy.resigning:
+            now, _ = yield Pause(until)
         # Perhaps it has waited for days.
         if now - asked_at > candidacy.timings.renewal and mandate.leads(now):
             now, fit = yield Eligible()

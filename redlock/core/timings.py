@@ -100,9 +100,13 @@ class ElectionTimings:
                 f"node_timeout={self.node_timeout:g} of the timings is below the"
                 f" coordinator's node_timeout={waits:g}, which renewals wait for"
             )
+        # A lease is judged by the coordinator's drift. Where that of the timings is larger, all
+        # that counts from the end of the validity begins so much earlier.
+        earlier = max(validity(self.ttl, policy.drift_factor) - self.validity, 0.0)
         return replace(
             self,
-            drift_factor=max(policy.drift_factor, self.drift_factor),
+            drift_factor=policy.drift_factor,
+            kill=self.kill + earlier,
             node_timeout=max(self.node_timeout, waits),
         )
 
