@@ -387,8 +387,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 "redlock.core.renewal:Renewal.add",
-                "if renews else holding.valid_until",
-                "if renews else float('inf') if watch.renewing else holding.valid_until",
+                "if watch.renews else ends_at",
+                "if watch.renews else float('inf') if watch.renewing else ends_at",
             ),
         ),
         plan="deadline",
@@ -651,7 +651,7 @@ BUGS: dict[str, Bug] = {
     "granted after the close": Bug(
         "a close refuses new work, and cancels what runs",
         (
-            Edit("chaos.sim.client:SimClient.close", "if not run.vital:", "if False:"),
+            Edit("chaos.sim.client:SimClient._close", "if not run.vital:", "if False:"),
             Edit("chaos.sim.client:SimClient.remember", "if self.closing:", "if False:"),
         ),
         plan="closed",
@@ -771,7 +771,7 @@ BUGS: dict[str, Bug] = {
                 "",
             ),
         ),
-        workload="elect",
+        plan="leader-overran",
     ),
     "leads by a flag": Bug(
         "whether a candidate leads is read from the clock",
@@ -782,7 +782,7 @@ BUGS: dict[str, Bug] = {
                 "return self.reason is None or (\n        self.reason is None\n        and",
             ),
         ),
-        workload="elect",
+        plan="leads-asleep",
     ),
     "stopped when the validity ends": Bug(
         "the work is told to stop before the validity ends",
@@ -813,7 +813,7 @@ BUGS: dict[str, Bug] = {
                 "if again is None or candidacy.resigning or not released:",
             ),
         ),
-        workload="elect",
+        plan="leader-cut-off",
     ),
     "no campaign after a raise": Bug(
         "who leads work that raised campaigns again",
@@ -837,7 +837,7 @@ BUGS: dict[str, Bug] = {
                 "    if mandate.reason is None:\n        with",
             ),
         ),
-        workload="elect",
+        plan="term-revives",
     ),
     "who ended believes on": Bug(
         "nobody leads by a term whose end was told",
@@ -847,7 +847,7 @@ BUGS: dict[str, Bug] = {
     "an unfit leader is renewed": Bug(
         "who is not fit any more ends its term",
         (Edit(f"{_ELECTION}:Candidacy.fitness", "if not fit:", "if False:"),),
-        workload="elect",
+        plan="leader-unfit",
     ),
     "no answer is a yes": Bug(
         "who does not say that it is fit until the next renewal ends its term",
@@ -858,7 +858,7 @@ BUGS: dict[str, Bug] = {
                 "elif False and self._checks and",
             ),
         ),
-        workload="elect",
+        plan="leader-mute",
     ),
     "a retry is the next renewal": Bug(
         "a renewal that failed is tried again before eligible must have answered",
@@ -869,30 +869,47 @@ BUGS: dict[str, Bug] = {
                 "elif self._checks:",
             ),
         ),
-        workload="elect",
+        plan="eligible-slow",
     ),
     "a stalled leader is renewed": Bug(
         "work that does not say that it goes on ends its term",
         (
             Edit(f"{_TERM}:Mandate.leads", "and now < self.stall_at\n", ""),
             Edit(f"{_TERM}:Mandate.why", "if now >= self.stall_at:", "if False:"),
+            Edit(
+                f"{_TERM}:TermWatch.ends_at",
+                "min(mandate.stop_at, mandate.stall_at)",
+                "mandate.stop_at",
+            ),
         ),
-        workload="elect",
+        plan="leader-stalled",
     ),
     "it stalls before it begins": Bug(
         "what has not begun does not stall",
-        (Edit(f"{_TERM}:Mandate.__init__", 'self.progress_at = float("inf")', "self.progress_at = now"),),
-        workload="elect",
+        (
+            Edit(
+                f"{_TERM}:Mandate.__init__",
+                'self.progress_at = float("inf")',
+                "self.progress_at = now",
+            ),
+        ),
+        plan="delay-before-stall",
     ),
     "a suspend goes unnoticed": Bug(
         "a machine that slept ends the terms on it",
-        (Edit(f"{_TERM}:Mandate._was_suspended", "return self._slept()", "return 0 * self._slept()"),),
-        workload="elect",
+        (
+            Edit(
+                f"{_TERM}:Mandate._was_suspended",
+                "return self._slept()",
+                "return 0 * self._slept()",
+            ),
+        ),
+        plan="leader-suspended",
     ),
     "no lock_delay": Bug(
         "after a leader that was not seen to release the next one waits",
         (Edit(f"{_ELECTION}:Predecessor.delay", "return max(0.0,", "return min(0.0,"),),
-        workload="elect",
+        plan="leader-killed",
     ),
     "a term from the reply": Bug(
         "the deadlines of a term count from before the first write",
@@ -908,7 +925,23 @@ BUGS: dict[str, Bug] = {
                 "holding.renewed(valid_until(now, ttl, cluster.policy.drift_factor), ttl)",
             ),
         ),
-        workload="elect",
+        plan="term-from-the-reply",
+    ),
+    "a late renewal gives more time": Bug(
+        "when the work must have ended is settled when it is told to stop",
+        (Edit(f"{_TERM}:Mandate.end", "self._kill_at = self.kill_at", "pass"),),
+        plan="late-renewal",
+    ),
+    "woken too early": Bug(
+        "a lock_delay is over when its time is",
+        (
+            Edit(
+                f"{_ELECTION}:_elected",
+                "while now < until and mandate.leads(now) and not candidacy.resigning:",
+                "if now < until:",
+            ),
+        ),
+        plan="woken-too-early",
     ),
     "a resignation waits": Bug(
         "a resignation interrupts a campaign, and every pause",
@@ -916,7 +949,7 @@ BUGS: dict[str, Bug] = {
             Edit(f"{_ELECT}._break_off", "if self._campaigning:", "if False:"),
             Edit(f"{_ELECT}._break_off", "elif self._idle:", "elif False:"),
         ),
-        workload="elect",
+        plan="resigned-while-waiting",
     ),
 }
 """By name."""

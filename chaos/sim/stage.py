@@ -307,8 +307,8 @@ class Stage:
         for node in world.nodes:
             # What keeps a late TAKE out is the fence, which a node that forgets unseen has lost.
             for owner, line in node.orphans.items() if self.plan.assumptions.memory else ():
-                # With threads a renewal goes by a set of its own, where no release follows it: one that
-                # is late may find an older lock gone that the release had to leave alone.
+                # With threads a renewal goes by a set of its own, where no release follows it: one
+                # that is late may find an older lock gone that the release had to leave alone.
                 renewal = line.way == 0 and self.clients[line.client].sets.threads
                 if (
                     owner not in kept
