@@ -98,6 +98,7 @@ _ADMISSION = "redlock.core.admission"
 _COMMANDS = "redlock.core.commands"
 _ELECT = "chaos.sim.elect:SimCandidate"
 _ELECTION = "redlock.core.election"
+_PREDECESSOR = "redlock.core.predecessor"
 _EXTEND = "redlock.core.extend"
 _FOUNDING = "redlock.core.founding"
 _LEASE = "redlock.core.lease"
@@ -387,8 +388,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 "redlock.core.renewal:Renewal.add",
-                "if renews else holding.valid_until",
-                "if renews else float('inf') if watch.renewing else holding.valid_until",
+                "if watch.renews else ends_at",
+                "if watch.renews else float('inf') if watch.renewing else ends_at",
             ),
         ),
         plan="deadline",
@@ -651,7 +652,7 @@ BUGS: dict[str, Bug] = {
     "granted after the close": Bug(
         "a close refuses new work, and cancels what runs",
         (
-            Edit("chaos.sim.client:SimClient.close", "if not run.vital:", "if False:"),
+            Edit("chaos.sim.client:SimClient._close", "if not run.vital:", "if False:"),
             Edit("chaos.sim.client:SimClient.remember", "if self.closing:", "if False:"),
         ),
         plan="closed",
@@ -752,12 +753,12 @@ BUGS: dict[str, Bug] = {
         "a release comes behind on_stopped",
         (
             Edit(
-                f"{_ELECTION}:lead",
+                f"{_ELECTION}:_term",
                 "now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)",
                 "mandate.drained(now)\n"
-                "        if mandate.may_release:\n"
-                "            now, released = yield Release(mandate)\n"
-                "        now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)",
+                "    if mandate.may_release:\n"
+                "        now, released = yield Release(mandate)\n"
+                "    now, _ = yield Finish(mandate, mandate.reason or Reason.WORK_ENDED)",
             ),
         ),
         workload="elect",
@@ -771,7 +772,7 @@ BUGS: dict[str, Bug] = {
                 "",
             ),
         ),
-        workload="elect",
+        plan="leader-overran",
     ),
     "leads by a flag": Bug(
         "whether a candidate leads is read from the clock",
@@ -782,7 +783,7 @@ BUGS: dict[str, Bug] = {
                 "return self.reason is None or (\n        self.reason is None\n        and",
             ),
         ),
-        workload="elect",
+        plan="leads-asleep",
     ),
     "stopped when the validity ends": Bug(
         "the work is told to stop before the validity ends",
@@ -810,10 +811,10 @@ BUGS: dict[str, Bug] = {
             Edit(
                 f"{_ELECTION}:lead",
                 "if again is None or candidacy.resigning:",
-                "if again is None or candidacy.resigning or not released:",
+                "if again is None or candidacy.resigning or mandate.failing:",
             ),
         ),
-        workload="elect",
+        plan="leader-cut-off",
     ),
     "no campaign after a raise": Bug(
         "who leads work that raised campaigns again",
@@ -837,7 +838,7 @@ BUGS: dict[str, Bug] = {
                 "    if mandate.reason is None:\n        with",
             ),
         ),
-        workload="elect",
+        plan="term-revives",
     ),
     "who ended believes on": Bug(
         "nobody leads by a term whose end was told",
@@ -847,7 +848,7 @@ BUGS: dict[str, Bug] = {
     "an unfit leader is renewed": Bug(
         "who is not fit any more ends its term",
         (Edit(f"{_ELECTION}:Candidacy.fitness", "if not fit:", "if False:"),),
-        workload="elect",
+        plan="leader-unfit",
     ),
     "no answer is a yes": Bug(
         "who does not say that it is fit until the next renewal ends its term",
@@ -858,7 +859,7 @@ BUGS: dict[str, Bug] = {
                 "elif False and self._checks and",
             ),
         ),
-        workload="elect",
+        plan="leader-mute",
     ),
     "a retry is the next renewal": Bug(
         "a renewal that failed is tried again before eligible must have answered",
@@ -869,15 +870,20 @@ BUGS: dict[str, Bug] = {
                 "elif self._checks:",
             ),
         ),
-        workload="elect",
+        plan="eligible-slow",
     ),
     "a stalled leader is renewed": Bug(
         "work that does not say that it goes on ends its term",
         (
             Edit(f"{_TERM}:Mandate.leads", "and now < self.stall_at\n", ""),
             Edit(f"{_TERM}:Mandate.why", "if now >= self.stall_at:", "if False:"),
+            Edit(
+                f"{_TERM}:TermWatch.ends_at",
+                "min(mandate.stop_at, mandate.stall_at)",
+                "mandate.stop_at",
+            ),
         ),
-        workload="elect",
+        plan="leader-stalled",
     ),
     "it stalls before it begins": Bug(
         "what has not begun does not stall",
@@ -888,7 +894,7 @@ BUGS: dict[str, Bug] = {
                 "self.progress_at = now",
             ),
         ),
-        workload="elect",
+        plan="delay-before-stall",
     ),
     "a suspend goes unnoticed": Bug(
         "a machine that slept ends the terms on it",
@@ -899,12 +905,12 @@ BUGS: dict[str, Bug] = {
                 "return 0 * self._slept()",
             ),
         ),
-        workload="elect",
+        plan="leader-suspended",
     ),
     "no lock_delay": Bug(
         "after a leader that was not seen to release the next one waits",
-        (Edit(f"{_ELECTION}:Predecessor.delay", "return max(0.0,", "return min(0.0,"),),
-        workload="elect",
+        (Edit(f"{_PREDECESSOR}:Predecessor.delay", "return max(0.0,", "return min(0.0,"),),
+        plan="leader-killed",
     ),
     "a term from the reply": Bug(
         "the deadlines of a term count from before the first write",
@@ -920,7 +926,23 @@ BUGS: dict[str, Bug] = {
                 "holding.renewed(valid_until(now, ttl, cluster.policy.drift_factor), ttl)",
             ),
         ),
-        workload="elect",
+        plan="term-from-the-reply",
+    ),
+    "a late renewal gives more time": Bug(
+        "when the work must have ended is settled when it is told to stop",
+        (Edit(f"{_TERM}:Mandate.end", "self._kill_at = self.kill_at", "pass"),),
+        plan="late-renewal",
+    ),
+    "woken too early": Bug(
+        "a lock_delay is over when its time is",
+        (
+            Edit(
+                f"{_ELECTION}:_elected",
+                "while now < until and mandate.leads(now) and not candidacy.resigning:",
+                "if now < until:",
+            ),
+        ),
+        plan="woken-too-early",
     ),
     "a resignation waits": Bug(
         "a resignation interrupts a campaign, and every pause",
@@ -928,7 +950,7 @@ BUGS: dict[str, Bug] = {
             Edit(f"{_ELECT}._break_off", "if self._campaigning:", "if False:"),
             Edit(f"{_ELECT}._break_off", "elif self._idle:", "elif False:"),
         ),
-        workload="elect",
+        plan="resigned-while-waiting",
     ),
 }
 """By name."""

@@ -203,6 +203,7 @@ class SimCandidate:
             self._returns = True
         else:
             self._fails = RuntimeError("the work failed") if how == "error" else Interrupt()
+        # Also where there is no work, and it waits for something else.
         self.actor.client.when_awake(self.actor.wake)
 
     def _interrupt(self) -> bool:
@@ -307,7 +308,7 @@ class SimCandidate:
             Reason.UNFIT: causes.unfit or not led or paused,  # Or the answer came no further.
             Reason.STALLED: self._stalled(now),
             Reason.SUSPENDED: slept,
-            Reason.EXPIRED: paused,
+            Reason.EXPIRED: paused or not led,
             Reason.RENEWAL_FAILED: bool(troubled),
             Reason.CONTENDED: world.broken_at > 0.0,
         }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redlock.core.acquire import Acquisition
@@ -29,6 +28,17 @@ from redlock.core.events import (
 from redlock.core.lease import Holding
 from redlock.core.predecessor import Predecessor
 from redlock.core.states import ROWS, TABLE, Move, Row, Say, State
+from redlock.core.steps import (
+    Begin,
+    Campaign,
+    Eligible,
+    Finish,
+    Pause,
+    Release,
+    Script,
+    Step,
+    Work,
+)
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import MARGIN_MIN, ElectionTimings
 from redlock.errors import CandidateUnfit, LeadershipLost
@@ -54,63 +64,6 @@ __all__ = [
 BACK_OFF_MAX = 32
 """A candidate whose work raises comes back after a pause that doubles, to so many times the first
 one: an error that stays must not make the fleet change its leader ten times a second."""
-
-
-# What a script yields. A driver answers with the instant after it, and a value.
-
-
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """Ask whether the candidate is fit. Answer: a bool."""
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """Take the lock, as *ask* says. Answer: the `Holding`, watched as the candidacy's mandate;
-    None: the candidate resigned meanwhile."""
-
-    ask: Acquisition
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait until *until*, or until something ends the wait: a resignation, the end of the term."""
-
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Call `on_started`. Answer: what it raised, or None."""
-
-    mandate: Mandate
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Do the work, and come back when it has ended, however long that takes. Answer: what it
-    raised, or None."""
-
-    mandate: Mandate
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Call `on_stopped`."""
-
-    mandate: Mandate
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Give the lock back. Answer: whether a majority confirmed."""
-
-    mandate: Mandate
-
-
-Step = Eligible | Campaign | Pause | Begin | Work | Finish | Release
-Script = Generator[Step, tuple[float, Any], None]
 
 
 class Voice(Protocol):
@@ -400,9 +353,10 @@ def _elected(
         mandate = candidacy.mandate
         if holding is None or mandate is None:
             break
-        delay = candidacy.predecessor.delay(now)
-        if delay:  # The lock is ours meanwhile, and is renewed.
-            now, _ = yield Pause(now + delay)
+        until = now + candidacy.predecessor.delay(now)
+        # The lock is ours meanwhile, and is renewed. Whatever else wakes a driver changes nothing.
+        while now < until and mandate.leads(now) and not candidacy.resigning:
+            now, _ = yield Pause(until)
         # Perhaps it has waited for days.
         if now - asked_at > candidacy.timings.renewal and mandate.leads(now):
             now, fit = yield Eligible()

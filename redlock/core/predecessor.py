@@ -37,8 +37,9 @@ class Predecessor:
                 self._token, self._released = token, False
         if tally.free >= tally.needed:
             fences = [vote.fence for vote in votes if vote.kind is Kind.FREE]
-            released = fences.count(self._token + 1) >= tally.needed
-            self._released = released or fences.count(0) >= tally.needed
+            # A resource that nobody ever held shows no fence; nodes that forgot one do neither.
+            fence = self._token + 1 if self._token else 0
+            self._released = self._token >= 0 and fences.count(fence) >= tally.needed
 
     def led(self, token: int) -> None:
         """It was this candidate itself."""

@@ -56,6 +56,7 @@ class Mandate:
     """
 
     __slots__ = (
+        "_kill_at",
         "_slept",
         "_slept_before",
         "drained_at",
@@ -87,6 +88,7 @@ class Mandate:
         self.failing = False
         self.stop_due_at = self.stopping_at = float("inf")
         self.drained_at: float | None = None
+        self._kill_at: float | None = None
         self._slept = slept
         self._slept_before = slept()
 
@@ -102,7 +104,10 @@ class Mandate:
 
     @property
     def kill_at(self) -> float:
-        """By then its work must have ended, or be stopped by force."""
+        """By then its work must have ended, or be stopped by force. It stands once the work was
+        told to stop: a renewal that was on its way then gives it no more time."""
+        if self._kill_at is not None:
+            return self._kill_at
         return self.holding.valid_until - self.timings.kill_before
 
     @property
@@ -145,6 +150,7 @@ class Mandate:
 
     def end(self, reason: Reason, due_at: float, now: float) -> None:
         """Nobody leads by it any more, for ever."""
+        self._kill_at = self.kill_at
         self.reason, self.stop_due_at, self.stopping_at = reason, due_at, now
 
     def drained(self, now: float) -> None:

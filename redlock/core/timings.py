@@ -94,11 +94,15 @@ class ElectionTimings:
             )
 
     def under(self, policy: Policy) -> ElectionTimings:
-        """The same for a coordinator, which may allow for more drift and wait longer for a node;
-        checked again."""
+        """The same for a coordinator, which judges a lease by its own drift and may wait longer for
+        a node; checked again."""
+        # Where the drift of the timings is larger, all that counts from the end of the validity
+        # begins so much earlier.
+        earlier = max(validity(self.ttl, policy.drift_factor) - self.validity, 0.0)
         return replace(
             self,
-            drift_factor=max(policy.drift_factor, self.drift_factor),
+            drift_factor=policy.drift_factor,
+            kill=self.kill + earlier,
             node_timeout=max(policy.node_timeout_for(self.ttl), self.node_timeout),
         )
 

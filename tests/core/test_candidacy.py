@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from redlock.core.acquire import Acquisition
-from redlock.core.election import Candidacy, Eligible, State, lead
+from redlock.core.election import Begin, Campaign, Candidacy, Eligible, Pause, State, lead
 from redlock.core.events import TermRecord
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding
+from redlock.core.policy import Policy
+from redlock.core.quorum import Kind, Tally, Vote
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import ElectionTimings
 
@@ -100,3 +102,64 @@ def test_nobody_campaigns_on_a_coordinator_that_is_closed() -> None:
         next(lead(stands, ask, 0.0, again=1.0))
     assert stands.state is State.CLOSED
     assert isinstance(next(lead(candidacy(), ask, 0.0, again=1.0)), Eligible)
+
+
+def test_a_candidate_that_is_woken_too_early_waits_on() -> None:
+    """What a driver waits for may come for another reason: a lock_delay is over when it is over."""
+    stands = candidacy(lock_delay=3.0)
+    stands.predecessor.led(3)
+    script = lead(stands, ask, 0.0, again=1.0)
+    next(script)
+    campaign = script.send((0.0, True))
+    assert isinstance(campaign, Campaign)
+    stands.granted(holding(TIMINGS.validity), 0.0)
+    assert script.send((0.0, stands.mandate)) == Pause(3.0)
+    assert script.send((2.9, None)) == Pause(3.0)
+    assert isinstance(script.send((3.0, None)), Begin)
+
+
+def test_a_renewal_that_comes_after_the_end_gives_the_work_no_more_time() -> None:
+    """It was told by when it must have ended, and what ended later has overrun: it may have been
+    stopped by force."""
+    stands = candidacy()
+    mandate = elected(stands)
+    stands.end(mandate, Reason.RESIGNED, 5.0)
+    kill_at = mandate.kill_at
+    mandate.holding.renewed(TIMINGS.validity + 5.0, TIMINGS.ttl)
+    assert mandate.kill_at == kill_at
+    mandate.drained(kill_at)
+    assert not mandate.may_release
+
+
+def looked(*votes: Vote) -> Tally:
+    tally = Tally(("a", "b", "c"))
+    for node, vote in enumerate(votes):
+        tally.cast(node, vote)
+    return tally
+
+
+def test_nodes_that_forgot_a_leader_do_not_show_that_it_released() -> None:
+    """No fence at all is what a resource shows that was never held; who saw it held knows better."""
+    stands = candidacy(lock_delay=5.0)
+    predecessor, free = stands.predecessor, Vote(Kind.FREE)
+    predecessor.saw(looked(free, free), 1.0)
+    assert predecessor.delay(1.0) == 0.0
+    held = Vote(Kind.BUSY, 7, 1.0, "owner:7:x")
+    predecessor.saw(looked(held, held), 2.0)
+    predecessor.saw(looked(free, free), 3.0)
+    assert predecessor.delay(3.0) == 5.0
+    released = Vote(Kind.FREE, 8)
+    predecessor.saw(looked(released, released), 4.0)
+    assert predecessor.delay(4.0) == 0.0
+
+
+def test_a_larger_drift_of_the_timings_makes_every_deadline_earlier() -> None:
+    """A lease is judged by the coordinator's drift; the deadlines of a term by the larger one."""
+    wide = ElectionTimings(ttl=15.0, drift_factor=0.05)
+    under = wide.under(Policy(ttl=15.0, drift_factor=0.01))
+    valid_until = 14.848
+    assert under.validity == pytest.approx(valid_until)
+    for name in ("kill_before", "stop_before", "jeopardy_before"):
+        stops_after = wide.validity - getattr(wide, name)
+        assert valid_until - getattr(under, name) == pytest.approx(stops_after)
+    assert TIMINGS.under(Policy(ttl=15.0, drift_factor=0.02)).drift_factor == 0.02

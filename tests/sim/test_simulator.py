@@ -90,7 +90,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
             )
             return
         for seed in range(SEEDS_FOR_A_BUG):
-            for workload in WORKLOADS:
+            for workload in [bug.workload] if bug.workload else WORKLOADS:
                 if simulate(seed, workload).violations:
                     return
     pytest.fail(f"{name!r} was not found in {SEEDS_FOR_A_BUG} seeds of {len(WORKLOADS)} workloads")
