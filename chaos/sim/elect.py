@@ -333,7 +333,8 @@ class SimCandidate:
     def lead(self) -> Steps:
         """One call of `run`: do the steps of the shipped script to their end."""
         client = self.actor.client
-        self._resigned_at = None
+        if self._resigned_at is not None:  # Before it stood, and that is heard.
+            self._resigned_at = self.world.now
         stood = Stood(self.world.now, client.name, ELECTION, self.name, self.stand.lock_delay)
         self.world.history.append(stood)
         script = lead(self.candidacy, self._ask, client.clock(), again=self.stand.again)
