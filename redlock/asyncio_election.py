@@ -316,9 +316,10 @@ class Election(ElectionBase[Term]):
         True: nothing of it runs any more. Waits until the kill deadline; where the work itself
         calls this, it only tells, and the rest follows when the work has ended.
         """
+        run = self._runs
         self._candidacy.resign(now())
         self._wake.set()
-        return await self._await_end()
+        return await self._await_end(run)
 
     async def leader(self) -> Leader | None:
         """Who leads, as a majority says; None: nobody does, or no majority agrees. Informational.
@@ -388,9 +389,9 @@ class Election(ElectionBase[Term]):
 
     # The end
 
-    async def _await_end(self) -> bool:
+    async def _await_end(self, run: int) -> bool:
         me = asyncio.current_task()
-        while self._busy:
+        while self._goes_on(run):
             if me in (self._runner, self._worker):
                 return False
             mandate = self._candidacy.mandate

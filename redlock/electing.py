@@ -193,6 +193,8 @@ class ElectionBase(Generic[T]):
             stall_timeout=options.stall_timeout,
         )
         self._busy = False
+        self._runs = 0
+        """Campaigns so far, to tell one from the next."""
         # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed
         # and forgotten.
         self._handle: weakref.ref[T] | None = None
@@ -263,9 +265,15 @@ class ElectionBase(Generic[T]):
                 " Election for each candidate"
             )
         self._base.check_open()
+        self._runs += 1
         self._busy = True
         campaign = partial(self._ask, wait, once=once)
         return lead(self._candidacy, campaign, now(), again=again)
+
+    def _goes_on(self, run: int) -> bool:
+        """Whether what was under way when *run* was the last one has not ended yet. Whoever ran it
+        may have begun the next one already, which nobody need have resigned."""
+        return self._busy and (self._runs == run or self._candidacy.resigning)
 
     def _ask(self, timeout: float | None, *, once: bool) -> Acquisition:
         ttl, cluster = self._timings.ttl, self._base._cluster

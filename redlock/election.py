@@ -258,8 +258,9 @@ class Election(ElectionBase[Term]):
         where this is called by the work itself, or by a signal's handler above it, it only tells,
         and the rest follows when the work has returned.
         """
+        run = self._runs
         self._candidacy.resign(now())
-        return self._await_end()
+        return self._await_end(run)
 
     def leader(self) -> Leader | None:
         """Who leads, as a majority says; None: nobody does, or no majority agrees. Informational.
@@ -322,9 +323,9 @@ class Election(ElectionBase[Term]):
 
     # The end
 
-    def _await_end(self) -> bool:
+    def _await_end(self, run: int) -> bool:
         me = threading.current_thread()
-        while self._busy:
+        while self._goes_on(run):
             if self._runner is me:
                 return False
             mandate = self._candidacy.mandate

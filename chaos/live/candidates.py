@@ -116,7 +116,6 @@ class Candidate:
             )
         delay = self._settings.get("election", {}).get("lock_delay", 0.0)
         emit(Stood(true_now(), client(), self._resource, client(), delay))
-        self._resigned = False
         try:
             if self._loop is None:
                 self._election.run(lambda term: drive(self._work(term)))
@@ -129,7 +128,9 @@ class Candidate:
                 raise
             note("stands no more", outcome_of(error))
             return
-        if not (self._resigned or self._closed):
+        # One that came between two runs ends the next.
+        resigned, self._resigned = self._resigned, False
+        if not (resigned or self._closed):
             note("crashed", "its run came back, and nobody had resigned")
 
     # What it does as the leader

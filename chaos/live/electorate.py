@@ -143,16 +143,19 @@ ELECTIONS = (
         SAFE,
         directed.loses(directed.closed, reason="closed", releases=True),
     ),
-    electorate(
-        "S39b",
-        "work in the leader's process ignores the stop: a hard stop",
-        SAFE,
-        directed.hard_stop,
-        ttl=2.0,
-        roles=tuple(
-            replace(role, settings={**STANDING, "election": {"hard_stop": "exit"}})
-            for role in ELECTORATE
-        ),
+    *(
+        electorate(
+            id,
+            f"{what} work ignores the stop: a hard stop of its process",
+            SAFE,
+            directed.hard_stop(leader),
+            ttl=2.0,
+            roles=tuple(
+                replace(role, settings={**STANDING, "election": {"hard_stop": "exit"}})
+                for role in ELECTORATE
+            ),
+        )
+        for id, what, leader in (("S39b", "blocking", "c1"), ("S39c", "asyncio", "c2"))
     ),
 )
 

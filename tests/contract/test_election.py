@@ -323,6 +323,32 @@ async def test_run_campaigns_again_after_a_return_and_after_an_error(
         assert pauses[1] > pauses[0] > 0.1  # It backs off while its work fails.
 
 
+async def test_a_resignation_does_not_wait_for_the_run_after_it(api: Api, nodes: Nodes) -> None:
+    """Whoever runs an election again as soon as it came back keeps nobody from hearing that the
+    term which was to end has ended."""
+    async with api.redlock(nodes.urls, ttl=TTL) as locks:
+        election = locks.election("scheduler")
+        led: list[int] = []
+        over = False
+
+        async def work(term: Any) -> None:
+            led.append(term.fencing_token)
+            await api.wait(term.stop)
+
+        async def run_again_and_again() -> None:
+            while not over:
+                await election.run(work)
+
+        other = api.spawn(run_again_and_again())
+        assert await until(api, lambda: led)
+        resigning = api.spawn(election.resign())
+        assert await api.join(resigning)
+        assert await until(api, lambda: len(led) == 2)
+        over = True
+        assert await election.resign()
+        await api.join(other)
+
+
 async def test_a_candidate_that_waits_can_resign(api: Api, nodes: Nodes) -> None:
     """It ends within a moment, though it would have waited for ever."""
     async with (

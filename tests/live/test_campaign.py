@@ -98,10 +98,10 @@ def test_every_kind_of_round_and_of_fault_is_drawn() -> None:
 
 
 def test_elections_have_a_fair_share_of_the_rounds() -> None:
-    """Each of the two casts is drawn, and the faults of a seed do not depend on which."""
+    """Two rounds in five, and all others are of locks."""
     casts = [one_round(seed, "S61-001").roles for seed in range(200)]
-    share = sum(roles == ELECTORATE for roles in casts) / len(casts)
-    assert 0.3 < share < 0.5 and set(casts) == {ROLES, ELECTORATE}
+    assert all(roles in (ROLES, ELECTORATE) for roles in casts)
+    assert 0.3 < sum(roles == ELECTORATE for roles in casts) / len(casts) < 0.5
     assert len(ROLES) == len(ELECTORATE)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chaos.history import Led, Note, Record, Seen, Stopped
-from chaos.live.elections import KINDS, Kind, Loss, Losses, every_fault, kills, resignations
+from chaos.live.elections import KINDS, Kind, Loss, Losses, every_fault, resignations
 from chaos.live.measuring import Figure, Played, figures_of
 from chaos.live.observer import holder
 from chaos.live.program import REDLOCK
@@ -165,8 +165,8 @@ def test_a_next_leader_that_is_late_is_found(run: str, took: float, figure: str)
 
 @pytest.mark.parametrize(
     ("make", "count"),
-    [(resignations, 3), (kills, 1), (every_fault, 3)],
-    ids=lambda it: str(it)[:14],
+    [(resignations, 3), (every_fault, 4)],
+    ids=["resignations", "every fault"],
 )
 def test_a_short_measurement_comes_to_its_end(
     runner: Runner,

@@ -258,27 +258,28 @@ def killed_leader(play: Play) -> None:
     touched(play, "c2", "c3", since=play.here())
 
 
-def hard_stop(play: Play) -> None:
+def hard_stop(leader: str) -> Script:
     """S39b: work looks at nothing and hears nothing: its process ends before the next leader comes,
     and the lock is not given back."""
-    for leader in ("c1", "c2"):
+
+    def script(play: Play) -> None:
         _stops_hard(play, leader)
-    play.enter("after")
-    touched(play, *play.members, since=play.here())
+        play.enter("after")
+        touched(play, *play.members, since=play.here())
+
+    return script
 
 
 def _stops_hard(play: Play, leader: str) -> None:
     term = crown(play, leader)
-    if not play.phases:
-        play.enter("before")
-        play.last(0.3)
+    play.enter("before")
+    play.last(0.3)
     since = play.here()
     process = play.client(leader).process
     watched = Watched(process.pid)
     ignoring = misbehaves("ignore", "work that ignores the stop")(leader)
     with play.broken(ignoring), play.broken(cut_off(leader)):
-        if len(play.phases) == 1:
-            play.enter("during")
+        play.enter("during")
         stopping: TermStopping = play.event(TermStopping, leader, since=since)
         ended_at = watched.ends(play, "its process ends")
         process.wait()
