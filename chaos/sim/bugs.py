@@ -855,8 +855,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ELECTION}:Candidacy.renewing",
-                "elif self._checks and",
-                "elif False and self._checks and",
+                "elif asks and",
+                "elif False and",
             ),
         ),
         plan="leader-mute",
@@ -866,8 +866,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ELECTION}:Candidacy.renewing",
-                "elif self._checks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:",
-                "elif self._checks:",
+                "elif asks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:",
+                "elif asks:",
             ),
         ),
         plan="eligible-slow",
