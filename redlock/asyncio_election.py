@@ -37,8 +37,9 @@ from redlock.core.lease import Holding
 from redlock.core.quorum import Tally
 from redlock.core.renewal import Watch
 from redlock.core.term import Mandate, Reason
-from redlock.electing import LOOK_EVERY, ElectionBase, HardStop, TermBase, differs
+from redlock.electing import LOOK_EVERY, ElectionBase, TermBase, differs
 from redlock.errors import AcquireError, LockInUse, QuorumUnavailable, RedlockError
+from redlock.hardstop import HardStop
 from redlock.options import ElectionOptions
 from redlock.transport.clock import now
 
@@ -298,6 +299,8 @@ class Election(ElectionBase[Term]):
 
         It campaigns again after every loss and every return. Work that raises is reported and
         counts as a resignation from that term; the candidate comes back after a pause that grows.
+        Nodes that refuse what they let in before are asked again likewise; ConfigurationError comes
+        out only where they never did.
         At the stop deadline, or as soon as the term has ended otherwise, the work is cancelled; it
         is waited for, however long that takes. A cancel of this resigns, in order. What the work
         began elsewhere, as by `asyncio.to_thread`, is not cancelled with it, and not waited for:

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import threading
-import time
 import weakref
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -22,7 +19,7 @@ from redlock.core.candidate import Candidate, Leader, leader_of
 from redlock.core.effects import Flow
 from redlock.core.election import Candidacy, Move, Script, State, lead
 from redlock.core.events import TermRecord
-from redlock.core.lease import Holding, Status
+from redlock.core.lease import Holding
 from redlock.core.look import who_leads
 from redlock.core.names import keys_of
 from redlock.core.quorum import Tally
@@ -35,27 +32,20 @@ from redlock.errors import (
     LeaseReleased,
     LockInUse,
     QuorumUnavailable,
-    RedlockError,
 )
 from redlock.options import ElectionOptions, acquire_timeout
 from redlock.transport.clock import now, suspended_for
 
 __all__ = [
-    "HARD_STOP_STATUS",
     "LOOK_EVERY",
     "ElectionBase",
-    "HardStop",
     "TermBase",
     "differs",
 ]
 
-HARD_STOP_STATUS = 6
-"""Exit status of a process whose work did not stop in time; the same as that of `redlock elect`."""
 LOOK_EVERY = 0.2
 """Seconds between two looks of an observer: a change is news for as long, and costs each node
 five small reads a second."""
-_HARD_STOP_LOOKS = 0.25
-"""At most this long between looks: timers sleep through a suspend, the lease clock does not."""
 
 T = TypeVar("T", bound="TermBase")
 _log = logging.getLogger("redlock")
@@ -241,6 +231,15 @@ class ElectionBase(Generic[T]):
             # A SystemExit of an observer; it must not keep a renewal from going on.
             _log.exception("on_event failed for %s", type(record).__name__)
 
+    def report(self, error: Exception) -> None:
+        """For whoever is on call: nobody waits for an answer of a run."""
+        _log.error(
+            "the campaign of %r in %r failed, and is tried again: %s",
+            self.candidate,
+            self._name,
+            error,
+        )
+
     def stop(self, mandate: Mandate) -> None:
         """Tell the work of its term to stop."""
         term = self._term_of(mandate)
@@ -360,33 +359,6 @@ class ElectionBase(Generic[T]):
                 mandate.end(Reason.CLOSED, now(), now())
             self.stop(mandate)
         self._set_up()
-
-
-class HardStop:
-    """Ends this process when a term's work has not ended by its kill deadline.
-
-    A thread of its own for each term, that waits for nothing but the clock: it stands in where an
-    event loop is blocked, or a thread works on and looks at nothing. Code that keeps the
-    interpreter itself from running is beyond it; `redlock elect` has a process for that.
-    """
-
-    def __init__(self, mandate: Mandate) -> None:
-        self._mandate = mandate
-        thread = threading.Thread(target=self._wait, name="redlock-hard-stop", daemon=True)
-        try:
-            thread.start()
-        except (RuntimeError, MemoryError, OSError) as error:
-            raise RedlockError(f"no term without its hard stop, and no thread: {error}") from error
-
-    def _wait(self) -> None:
-        mandate = self._mandate
-        while mandate.drained_at is None:
-            left = mandate.kill_at - now()
-            # A lease that was lost may be somebody else's by now, whatever time it had left.
-            if left <= 0 or mandate.holding.status is Status.LOST:
-                # Nothing that could wait: neither a lock of the interpreter's exit, nor a log.
-                os._exit(HARD_STOP_STATUS)
-            time.sleep(min(left, _HARD_STOP_LOOKS))
 
 
 def differs(before: Leader | None, after: Leader | None) -> bool:

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
     ("redlock.base", "redlock.initialise"),
+    ("redlock.hardstop",),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded"),
     ("redlock.tenure",),

@@ -233,6 +233,10 @@ class SimCandidate:
             self.retired = True
             self._resign()
 
+    def report(self, error: Exception) -> None:
+        """Into the trace."""
+        self.world.note(self.name, "Failed", str(error))
+
     def stop(self, mandate: Mandate) -> None:
         """The work is told; and whether that was due, and in time, is noted."""
         client, causes = self.actor.client, self._causes

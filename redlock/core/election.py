@@ -41,7 +41,7 @@ from redlock.core.steps import (
 )
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import MARGIN_MIN, ElectionTimings
-from redlock.errors import CandidateUnfit, LeadershipLost
+from redlock.errors import CandidateUnfit, ConfigurationError, LeadershipLost
 
 __all__ = [
     "TABLE",
@@ -74,6 +74,9 @@ class Voice(Protocol):
 
     def stop(self, mandate: Mandate) -> None:
         """Tell the work to stop: at once, and without waiting for anything."""
+
+    def report(self, error: Exception) -> None:
+        """A campaign failed, and is tried again."""
 
     def ask_fitness(self, mandate: Mandate) -> None:
         """Have `eligible` asked, without waiting; `Candidacy.fitness` hears the answer."""
@@ -226,6 +229,10 @@ class Candidacy:
         self.resign(now, Reason.CLOSED)
         self.move(Move.CLOSE)
 
+    def report(self, error: Exception) -> None:
+        """A campaign failed, and is tried again."""
+        self._voice.report(error)
+
     def rest(self) -> None:
         """Nothing is under way any more: a resignation has been heard."""
         self.resigning = self._closed
@@ -283,8 +290,8 @@ def lead(
     which the next campaign begins, for ever until `resign`; None: one term.
 
     A resignation from before counts: whoever asked for it would not know that it came too early.
-    Raises what a campaign raises; and, behind the release, what the work raised if that is no
-    `Exception`: a Ctrl-C, or a cancel.
+    Raises what a campaign raises, but for what the nodes refuse now and did not before; and, behind
+    the release, what the work raised if that is no `Exception`: a Ctrl-C, or a cancel.
     """
     pause = again or 0.0
     try:
@@ -292,6 +299,16 @@ def lead(
             candidacy.move(Move.CAMPAIGN)
             try:
                 mandate, now = yield from _elected(candidacy, campaign(), now)
+            except ConfigurationError as refused:
+                # Of a user whom the nodes never let in. Those that once did may do so again: a
+                # password is changed on one after the other, and the whole fleet would stand down.
+                if again is None or not candidacy.predecessor.looked:
+                    raise
+                candidacy.report(refused)
+                now, _ = yield Pause(NEVER)
+                pause = min(2 * pause, BACK_OFF_MAX * again)
+                now, _ = yield Pause(now + pause)
+                continue
             finally:
                 candidacy.ask = None
                 candidacy.move(Move.GIVE_UP)

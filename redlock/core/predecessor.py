@@ -18,16 +18,19 @@ class Predecessor:
     so its own release counts once the delay since then is over.
     """
 
-    __slots__ = ("_delay", "_doubt_at", "_released", "_token")
+    __slots__ = ("_delay", "_doubt_at", "_released", "_token", "looked")
 
     def __init__(self, lock_delay: float) -> None:
         self._delay = lock_delay
+        self.looked = False
+        """Whether a majority ever answered."""
         self._token = 0
         self._released = False
         self._doubt_at = NEVER
 
     def saw(self, tally: Tally, now: float) -> None:
         """Note what a look said: who holds the lock, and the fences where it is free."""
+        self.looked = self.looked or tally.answered >= tally.needed
         votes = [vote for vote in tally.votes if vote is not None]
         tokens = [_token(vote.holder) for vote in votes if vote.kind is Kind.BUSY]
         for token in set(tokens):

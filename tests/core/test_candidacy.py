@@ -32,6 +32,9 @@ class Voice:
     def stop(self, mandate: Mandate) -> None:
         """The work would hear of it here."""
 
+    def report(self, error: Exception) -> None:
+        """Nobody asks for it."""
+
     def ask_fitness(self, mandate: Mandate) -> None:
         self.asked += 1
 

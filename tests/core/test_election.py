@@ -43,7 +43,7 @@ from redlock.core.predecessor import Predecessor
 from redlock.core.quorum import Kind, Tally, Vote
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import ElectionTimings
-from redlock.errors import CandidateUnfit
+from redlock.errors import CandidateUnfit, ConfigurationError
 
 TIMINGS = ElectionTimings(ttl=10.0, jeopardy=1.0, stop=2.0, kill=1.0, slack=0.5)
 """Jeopardy at 5.898, stop at 6.898, kill at 8.898, end at 9.898."""
@@ -57,6 +57,7 @@ class Ear:
         self.records: list[TermRecord] = []
         self.stopped: list[Mandate] = []
         self.asked: list[Mandate] = []
+        self.reported: list[Exception] = []
 
     def record(self, record: TermRecord) -> None:
         self.records.append(record)
@@ -66,6 +67,9 @@ class Ear:
 
     def ask_fitness(self, mandate: Mandate) -> None:
         self.asked.append(mandate)
+
+    def report(self, error: Exception) -> None:
+        self.reported.append(error)
 
     @property
     def kinds(self) -> list[type]:
@@ -317,6 +321,27 @@ def test_a_resignation_ends_a_campaign_and_a_pause() -> None:
     assert candidacy.ask.give_up_at == float("-inf")
     assert played.answer(0.2, None) is None
     assert candidacy.state is State.FOLLOWER
+
+
+def test_nodes_that_refuse_who_they_let_in_before_are_asked_again() -> None:
+    """For a moment no password of the fleet is right: whoever runs for ever goes on, after a
+    pause. Who was never let in is told at once."""
+    ear = Ear()
+    candidacy = Candidacy("r", "c", TIMINGS, ear)
+    played = Played(candidacy, again=0.1)
+    assert isinstance(played.answer(0.0, True), Campaign)
+    with pytest.raises(ConfigurationError):
+        played.script.throw(ConfigurationError("wrong password"))
+    candidacy.predecessor.saw(look((FREE, 0), (FREE, 0), (FREE, 0)), 0.0)
+    played = Played(candidacy, again=0.1)
+    for number in range(3):
+        assert isinstance(played.answer(float(number), True), Campaign)
+        assert isinstance(played.script.throw(ConfigurationError("wrong password")), Pause)
+        step = played.answer(float(number))
+        assert step == Pause(number + 0.1 * 2 ** (number + 1))
+        assert isinstance(played.answer(number + 1.0), Eligible)
+    assert len(ear.reported) == 3
+    assert candidacy.state is State.CANDIDATE
 
 
 def test_an_unfit_candidate_gives_up_at_its_time() -> None:

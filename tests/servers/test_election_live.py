@@ -18,9 +18,9 @@ import pytest
 
 import redlock
 from redlock import Redlock
-from redlock.electing import HARD_STOP_STATUS
 from redlock.election import StopEvent
 from redlock.embedded import Nodes
+from redlock.hardstop import HARD_STOP_STATUS
 from redlock.ledger import Ledger, read
 from redlock.transport.clock import now
 
