@@ -854,8 +854,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ELECTION}:Candidacy.renewing",
-                "elif self._checks and",
-                "elif False and self._checks and",
+                "elif asks and",
+                "elif False and",
             ),
         ),
         plan="leader-mute",
@@ -865,8 +865,8 @@ BUGS: dict[str, Bug] = {
         (
             Edit(
                 f"{_ELECTION}:Candidacy.renewing",
-                "elif self._checks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:",
-                "elif self._checks:",
+                "elif asks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:",
+                "elif asks:",
             ),
         ),
         plan="eligible-slow",

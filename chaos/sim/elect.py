@@ -31,7 +31,7 @@ from redlock.core.election import (
     Work,
     lead,
 )
-from redlock.core.events import TermRecord
+from redlock.core.events import TermRecord, TermStarted
 from redlock.core.lease import Holding
 from redlock.core.look import peek
 from redlock.core.names import keys_of
@@ -62,7 +62,7 @@ class Interrupt(BaseException):
 class Stand:
     """How a candidate stands. *timings*: those of its `ElectionTimings` that are not derived;
     *timeout*: of a campaign, 0: a single try; *kills*: what overran is stopped by ending the
-    process."""
+    process; *shy*: it resigns for good as soon as its ledger says that it leads."""
 
     again: float | None = 0.1
     timings: tuple[tuple[str, float], ...] = ()
@@ -72,6 +72,7 @@ class Stand:
     stall_timeout: float | None = None
     checks: bool = True
     kills: bool = True
+    shy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,9 @@ class SimCandidate:
     def record(self, record: TermRecord) -> None:
         """Into the ledger."""
         self.actor.client._note(record)
+        if self.stand.shy and isinstance(record, TermStarted):
+            self.retired = True
+            self._resign()
 
     def stop(self, mandate: Mandate) -> None:
         """The work is told; and whether that was due, and in time, is noted."""
@@ -235,7 +239,10 @@ class SimCandidate:
         self._judge_reason(mandate, causes)
         self._kill_at = mandate.holding.valid_until - self.candidacy.timings.kill_before
         late = self.world.now - max(self._stop_due(mandate), client.paused_until)
-        allowed = TOLD_WITHIN + (LOOK_AGAIN if client.slept_for > causes.slept_for else 0.0)
+        # Also where the wake that comes first was set before it slept, and its term began later.
+        recent = client.slept_for > 0 and causes.began_at < client.paused_until + LOOK_AGAIN
+        slept = recent or client.slept_for > causes.slept_for
+        allowed = TOLD_WITHIN + (LOOK_AGAIN if slept else 0.0)
         if late > allowed:
             text = f"{self.name} (token {mandate.holding.token}) was told {late:.3f} s late"
             self._wrong("E2: a leader is told in time", text)

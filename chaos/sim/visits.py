@@ -208,6 +208,31 @@ VISITS: dict[str, Plan] = {
             (6.0, "release", "A"),
         ),
     ),
+    "a coordinator is closed while its candidate leads": Plan(
+        steps=((0.1, "lead", "A"), (0.2, "lead", "B"), (1.0, "close", "A"))
+    ),
+    "a candidate resigns while it is told that it leads": Plan(
+        steps=((0.1, "lead", "A", (("shy", True),)), (0.2, "lead", "B"))
+    ),
+    "a candidate resigns between two campaigns": Plan(
+        steps=(
+            (0.1, "lead", "A", (("again", 2.0),)),
+            (1.0, "fail", "A", "return"),
+            (1.5, "resign", "A"),
+        )
+    ),
+    "a candidate that tries once is not eligible": Plan(
+        steps=(
+            (0.1, "lead", "A", (("timeout", 0.0),)),
+            (0.11, "ineligible", "A", 2.0),
+            (0.2, "observe", "B"),
+        )
+    ),
+    "a leader whose lock was taken from it": Plan(
+        assumptions=Assumptions(memory=False),
+        steps=((0.1, "lead", "A"), (1.0, "evict", _ALL, "lock"), (1.0, "foreign", _ALL, 3.0)),
+    ),
+    "a leader is cancelled": Plan(steps=((0.1, "lead", "A"), (1.0, "cancel", "A", 0))),
     "a process that ends in the middle of a try": Plan(
         steps=(
             (0.1, "acquire", "A", 1.0, "s"),

@@ -292,13 +292,12 @@ class Candidacy:
 
     def renewing(self, mandate: Mandate, now: float) -> bool:
         """A renewal is due: whether it may be tried. Has the candidate's fitness asked anew."""
-        if not self.look(mandate, now):
-            return False
-        if self._checks and not self._asking:
+        asks = self.look(mandate, now) and self._checks
+        if asks and not self._asking:
             self._asking, self._asked_at = True, now
             self._voice.ask_fitness(mandate)
         # One that failed is tried again at once, which leaves nobody the time to answer.
-        elif self._checks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:
+        elif asks and now >= self._asked_at + self.timings.renewal - MARGIN_MIN:
             self.end(mandate, Reason.UNFIT, now)
         return mandate.leads(now)
 
@@ -383,10 +382,8 @@ class Candidacy:
             case Say.STOP:
                 lag = max(0.0, now - mandate.stop_due_at)
                 record = TermStopping(now, *who, reason, lag, margin)
-            case Say.ENDED:
+            case _:  # Say.ENDED: no row that is said says less.
                 record = TermEnded(now, *who, reason, released, margin, error)
-            case None:
-                return
         self._unsaid.append(record)
 
 
