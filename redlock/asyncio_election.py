@@ -319,7 +319,7 @@ class Election(ElectionBase[Term]):
         True: nothing of it runs any more. Waits until the kill deadline; where the work itself
         calls this, it only tells, and the rest follows when the work has ended.
         """
-        run = self._runs
+        run = self._current
         self._candidacy.resign(now())
         self._wake.set()
         return await self._await_end(run)
@@ -392,7 +392,7 @@ class Election(ElectionBase[Term]):
 
     # The end
 
-    async def _await_end(self, run: int) -> bool:
+    async def _await_end(self, run: object | None) -> bool:
         me = asyncio.current_task()
         while self._goes_on(run):
             if me in (self._runner, self._worker):
@@ -418,13 +418,21 @@ class _Run:
         self._interrupt: BaseException | None = None
         self._begun = False
         """Whether `on_started` was called, and `on_stopped` was not."""
-        election._runner = asyncio.current_task()
-        election._wake.clear()
+        self._running: asyncio.Task[Any] | None = None
+        """The last task of the caller's code."""
 
     async def to_the_work(self) -> Term | None:
         """Do the steps up to the work, where that is a block of the caller's; otherwise to the
         end."""
-        return await self._go(lambda: next(self._script))
+        return await self._go(self._first)
+
+    def _first(self) -> Step:
+        # Not before the steps are under way, which give it back: an interrupt may come at any
+        # moment.
+        self._election._claim(self)
+        self._election._runner = asyncio.current_task()
+        self._election._wake.clear()
+        return next(self._script)
 
     async def finish(self, term: Term, error: BaseException | None) -> None:
         """The block of *term* has ended, perhaps by *error*, which goes on by itself."""
@@ -529,7 +537,9 @@ class _Run:
         term = self._term
         if function is None or term is None:
             return None
-        task = self._election._worker = asyncio.ensure_future(_awaited(function, term))
+        task = self._running = self._election._worker = asyncio.ensure_future(
+            _awaited(function, term)
+        )
         try:
             # A task that is cancelled before its first step never calls anything, and `on_stopped`
             # would have no partner.
@@ -590,7 +600,9 @@ class _Run:
             )
 
     async def _release(self) -> bool:
-        if self._term is None:
+        running = self._running
+        # An exception of an event loop that ends may have struck while the work went on.
+        if self._term is None or (running is not None and not running.done()):
             return False
         task = asyncio.ensure_future(self._term._lease.release())
         await self._until_done(task, None)
@@ -599,6 +611,8 @@ class _Run:
     async def _over(self) -> None:
         """Nothing of this is under way any more."""
         election, candidacy = self._election, self._candidacy
+        if election._current is not self:
+            return
         term, mandate = self._term, candidacy.mandate
         if mandate is not None:
             # An exception struck between two steps, in this task, whose work does not run.
@@ -612,7 +626,7 @@ class _Run:
             election._host._let_expire(term._lease, "its work did not stop in time")
         self._term = None
         election._runner = None
-        election._busy = False
+        election._current = None
         election._host._term_over()
 
 

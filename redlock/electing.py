@@ -154,7 +154,7 @@ class ElectionBase(Generic[T]):
         coordinator: CoordinatorBase[Any],
         name: str,
         options: ElectionOptions,
-        guard: contextlib.AbstractContextManager[Any] | None,
+        guard: contextlib.AbstractContextManager[Any],
     ) -> None:
         self._keys = keys_of(coordinator._policy.key_prefix, name)
         options = options.checked(coordinator._policy)
@@ -182,9 +182,8 @@ class ElectionBase(Generic[T]):
             lock_delay=options.lock_delay,
             stall_timeout=options.stall_timeout,
         )
-        self._busy = False
-        self._runs = 0
-        """Campaigns so far, to tell one from the next."""
+        self._current: object | None = None
+        """What does the steps of the campaign, or run, that is under way."""
         # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed
         # and forgotten.
         self._handle: weakref.ref[T] | None = None
@@ -209,7 +208,7 @@ class ElectionBase(Generic[T]):
     def is_running(self) -> bool:
         """Whether a `run` or a campaign is under way, or a term of one: if not, this candidate
         does not even stand by."""
-        return self._busy
+        return self._current is not None
 
     @property
     def timings(self) -> ElectionTimings:
@@ -253,26 +252,31 @@ class ElectionBase(Generic[T]):
     # For both
 
     def _begin(self, timeout: float | None, *, again: float | None) -> Script:
-        """The script of a campaign. Raises LockInUse if one is under way."""
+        """The script of a campaign; nothing is under way yet."""
         wait, once = acquire_timeout(True, timeout, None)
         mandate = self._candidacy.mandate
         if mandate is not None and self._term_of(mandate) is None:
             self._forsaken(mandate, now())
-        if self._busy:
-            raise LockInUse(
-                f"the election {self._name!r} is being run already by this object; make one"
-                " Election for each candidate"
-            )
         self._base.check_open()
-        self._runs += 1
-        self._busy = True
         campaign = partial(self._ask, wait, once=once)
         return lead(self._candidacy, campaign, now(), again=again)
 
-    def _goes_on(self, run: int) -> bool:
-        """Whether what was under way when *run* was the last one has not ended yet. Whoever ran it
-        may have begun the next one already, which nobody need have resigned."""
-        return self._busy and (self._runs == run or self._candidacy.resigning)
+    def _claim(self, run: object) -> None:
+        """From here on *run* is under way, until it is not `_current` any more. Raises LockInUse if
+        another one is."""
+        with self._guard:
+            if self._current is not None:
+                raise LockInUse(
+                    f"the election {self._name!r} is being run already by this object; make one"
+                    " Election for each candidate"
+                )
+            self._current = run
+
+    def _goes_on(self, run: object | None) -> bool:
+        """Whether *run*, which was under way, has not ended yet. Whoever ran it may have begun the
+        next one already, which nobody need have resigned."""
+        current = self._current
+        return current is not None and (current is run or self._candidacy.resigning)
 
     def _ask(self, timeout: float | None, *, once: bool) -> Acquisition:
         ttl, cluster = self._timings.ttl, self._base._cluster
@@ -310,7 +314,7 @@ class ElectionBase(Generic[T]):
             self._candidacy.move(Move.END)
         self._candidacy.ended(mandate, at, released=False, error="it was dropped")
         self._candidacy.rest()
-        self._busy = False
+        self._current = None
 
     def _lapsed(self, holding: Holding) -> None:
         """The term is not renewed any more; from here on the lease alone is watched, to its end."""

@@ -261,7 +261,7 @@ class Election(ElectionBase[Term]):
         where this is called by the work itself, or by a signal's handler above it, it only tells,
         and the rest follows when the work has returned.
         """
-        run = self._runs
+        run = self._current
         self._candidacy.resign(now())
         return self._await_end(run)
 
@@ -326,7 +326,7 @@ class Election(ElectionBase[Term]):
 
     # The end
 
-    def _await_end(self, run: int) -> bool:
+    def _await_end(self, run: object | None) -> bool:
         me = threading.current_thread()
         while self._goes_on(run):
             if self._runner is me:
@@ -352,12 +352,18 @@ class _Run:
         self._interrupt: BaseException | None = None
         self._begun = False
         """Whether `on_started` was called, and `on_stopped` was not."""
-        election._runner = threading.current_thread()
 
     def to_the_work(self) -> Term | None:
         """Do the steps up to the work, where that is a block of the caller's; otherwise to the
         end."""
-        return self._go(lambda: next(self._script))
+        return self._go(self._first)
+
+    def _first(self) -> Step:
+        # Not before the steps are under way, which give it back: an interrupt may come at any
+        # moment.
+        self._election._claim(self)
+        self._election._runner = threading.current_thread()
+        return next(self._script)
 
     def finish(self, term: Term, error: BaseException | None) -> None:
         """The block of *term* has ended, perhaps by *error*, which goes on by itself."""
@@ -499,6 +505,8 @@ class _Run:
     def _over(self) -> None:
         """Nothing of this is under way any more."""
         election, candidacy = self._election, self._candidacy
+        if election._current is not self:
+            return
         term, mandate = self._term, candidacy.mandate
         if mandate is not None:
             # An interrupt struck between two steps, in this thread, which did the work.
@@ -512,4 +520,4 @@ class _Run:
             election._host._let_expire(term._lease, "its work did not stop in time")
         self._term = None
         election._runner = None
-        election._busy = False
+        election._current = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -61,15 +62,14 @@ async def task(urls: list[str], way: str) -> None:
             say("leads", term.fencing_token, term.valid_until)
             if way == "ignores-blocked":
                 time.sleep(60.0)  # noqa: ASYNC251
+            while way == "ignores-cancel":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60.0)
             try:
                 while term.is_leader():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
+            finally:
                 say("ended", term.reason, now() < term.valid_until)
-            except asyncio.CancelledError:
-                say("ended", term.reason, now() < term.valid_until)
-                if way == "ignores-cancel":
-                    await asyncio.sleep(60.0)
-                raise
 
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGTERM, lambda: asyncio.ensure_future(election.resign())
