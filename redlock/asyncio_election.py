@@ -280,9 +280,10 @@ class Election(ElectionBase[Term]):
         `async with term`. Leaving the block ends the term, calls `on_stopped` and gives the lock
         back.
 
-        None waits for ever, 0 tries once. Raises LockContended when somebody else leads,
-        QuorumUnavailable when no majority answers, CandidateUnfit, LockInUse when this object
-        campaigns already, RedlockError when the coordinator is closed or the candidate resigned.
+        None waits for ever, 0 tries once; a `lock_delay` comes behind that. Raises LockContended
+        when somebody else leads, QuorumUnavailable when no majority answers, CandidateUnfit,
+        LockInUse when this object campaigns already, RedlockError when the coordinator is closed or
+        the candidate resigned.
         """
         return _Campaign(partial(self._campaign, timeout))
 

@@ -226,9 +226,10 @@ class Election(ElectionBase[Term]):
         """Wait until elected, at most *timeout* seconds, and lead. Leave the term as a `with`
         block: that ends it, calls `on_stopped` and gives the lock back.
 
-        None waits for ever, 0 tries once. Raises LockContended when somebody else leads,
-        QuorumUnavailable when no majority answers, CandidateUnfit, LockInUse when this object
-        campaigns already, RedlockError when the coordinator is closed or the candidate resigned.
+        None waits for ever, 0 tries once; a `lock_delay` comes behind that. Raises LockContended
+        when somebody else leads, QuorumUnavailable when no majority answers, CandidateUnfit,
+        LockInUse when this object campaigns already, RedlockError when the coordinator is closed or
+        the candidate resigned.
         """
         run = _Run(self, self._begin(timeout, again=None), None)
         term = run.to_the_work()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from redlock.core.commands import TOKEN_MAX
 from redlock.core.policy import check_text
 from redlock.core.quorum import Kind, Tally
 from redlock.errors import ConfigurationError
@@ -82,13 +83,18 @@ def leader_of(tally: Tally) -> Leader | None:
         return None
     _, token, since, text = [*value.split(":", 3), "", "", ""][:4]
     try:
-        noted = json.loads(text)
+        noted = json.loads(text, parse_constant=int)
     except (ValueError, RecursionError):  # A lock without a note, or a foreign one: nobody leads.
         return None
     match noted:
-        case [str(name), dict(info)] if token.isdecimal() and since.isdecimal():
+        case [str(name), dict(info)] if _is_number(token) and _is_number(since):
             return Leader(name, info, int(token), int(since) / 1e6)
     return None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is one that we write: a token, or microseconds since the epoch."""
+    return text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= TOKEN_MAX
 
 
 def _json(name: str, value: object) -> bytes:
