@@ -84,8 +84,9 @@ def _state(identity: Identity) -> str:
 
 
 def _holder(held: bytes | None) -> tuple[str, int]:
-    owner, _, token = (held or b"").decode("utf-8", "replace").rpartition(":")
-    return (owner[:8], int(token)) if token.isdecimal() else (token[:8], 0)
+    value = (held or b"").decode("utf-8", "replace")
+    owner, token = [*value.split(":"), ""][:2]  # Behind them, what a candidate told of itself.
+    return (owner[:8], int(token)) if token.isdecimal() else (value[:8], 0)
 
 
 def _trouble(error: BaseException) -> str:

@@ -62,7 +62,7 @@ def _standing(world: World, index: int) -> tuple[str, str, int]:
     value, expires = node.data.get(LOCK, ("", None))
     if expires is not None and node.wall_us(world.now) / 1000 > expires:
         value = ""
-    owner, _, token = value.partition(":")
+    owner, token = [*value.split(":"), "", ""][:2]  # Behind them, what a candidate told of itself.
     return state, owner, int(token or 0)
 
 
