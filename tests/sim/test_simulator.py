@@ -22,6 +22,8 @@ from chaos.sim.stage import COVERED, play
 from chaos.sim.workloads import WORKLOADS
 
 SEEDS = {"plain": 80, "wire": 30}
+LOCKING = [workload for workload in WORKLOADS if workload != "elect"]
+"""Those that find what breaks a lock sooner than an election does, which is much more to play."""
 SEEDS_FOR_A_BUG = 150
 SEEDS_FOR_AN_ASSUMPTION = 1600
 
@@ -90,10 +92,10 @@ def test_a_planted_bug_is_found(name: str) -> None:
             )
             return
         for seed in range(SEEDS_FOR_A_BUG):
-            for workload in [bug.workload] if bug.workload else WORKLOADS:
+            for workload in [bug.workload] if bug.workload else LOCKING:
                 if simulate(seed, workload).violations:
                     return
-    pytest.fail(f"{name!r} was not found in {SEEDS_FOR_A_BUG} seeds of {len(WORKLOADS)} workloads")
+    pytest.fail(f"{name!r} was not found in {SEEDS_FOR_A_BUG} seeds of each workload")
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -130,7 +132,7 @@ def test_without_an_assumption_a_violation_is_found(assumption: str) -> None:
     promises is not for free."""
     wanted, is_removed = REMOVED[assumption]
     for seed in range(SEEDS_FOR_AN_ASSUMPTION):
-        for workload in WORKLOADS:
+        for workload in LOCKING:
             plan = draw(seed, workload)
             if not is_removed(plan.assumptions):
                 continue
