@@ -33,11 +33,17 @@ from redlock.core.election import (
 )
 from redlock.core.events import TermRecord, TermStarted
 from redlock.core.lease import Holding
-from redlock.core.look import peek
+from redlock.core.look import who_leads
 from redlock.core.names import keys_of
 from redlock.core.term import SUSPEND_MIN, Mandate, Reason, TermWatch
 from redlock.core.timings import ElectionTimings
-from redlock.errors import AcquireError, CandidateUnfit, ConfigurationError, RedlockError
+from redlock.errors import (
+    AcquireError,
+    CandidateUnfit,
+    ConfigurationError,
+    LeadershipLost,
+    RedlockError,
+)
 
 __all__ = ["Habits", "SimCandidate", "Stand", "Turns", "elect"]
 
@@ -558,6 +564,8 @@ class SimCandidate:
             self._raise("work" if client.clock() >= ends_at else "")
             if self._returns or client.clock() >= ends_at:
                 return
+        if token % 2:  # As by `ensure_leader`, which others do not call.
+            raise LeadershipLost("the term has ended")
         self._claim(mandate)
         left = max(self.hung_until - self.world.now, 0.0)
         yield Doze(client.clock() + left * client.rate + self.habits.winds, breaks=False)
@@ -666,7 +674,7 @@ def observe(actor: Actor) -> Script:
     while not actor.healed and not client.gone:
         yield actor.draw() * client.policy.ttl
         try:
-            tally = yield lambda at: peek(client.cluster, *keys, at)
+            tally = yield lambda at: who_leads(client.cluster, *keys, at)
         except (RedlockError, Cancelled):
             continue
         leader = leader_of(tally)

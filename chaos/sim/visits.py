@@ -232,6 +232,16 @@ VISITS: dict[str, Plan] = {
         assumptions=Assumptions(memory=False),
         steps=((0.1, "lead", "A"), (1.0, "evict", _ALL, "lock"), (1.0, "foreign", _ALL, 3.0)),
     ),
+    "nodes refuse a candidate that they let in before": Plan(
+        steps=(
+            (0.1, "lead", "A"),
+            (0.2, "lead", "B"),
+            (0.9, "unfit", (0,), "evicting", 5.0),
+            (1.0, "unfit", (1,), "clustered", 5.0),
+            (1.1, "unfit", (2,), "evicting", 5.0),
+            (1.2, "cancel", "A", 0),
+        )
+    ),
     "a leader is cancelled": Plan(steps=((0.1, "lead", "A"), (1.0, "cancel", "A", 0))),
     "a process that ends in the middle of a try": Plan(
         steps=(

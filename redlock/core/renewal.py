@@ -136,7 +136,7 @@ class Renewal:
             holding = watch.holding
             if due_at != watch.due_at or holding.status is Status.RELEASED:
                 continue
-            if not self._stands(watch, now):
+            if not watch.stands(now):
                 lost.append(watch)
                 # Once: a retry that falls past the deadline has an entry of the same instant.
                 watch.due_at = NEVER
@@ -154,13 +154,6 @@ class Renewal:
             if watch.stands(now):
                 extend.append(watch)
         return extend, lost
-
-    def _stands(self, watch: Watch, now: float) -> bool:
-        try:
-            return watch.stands(now)
-        except BaseException:  # Of whoever was told: it must not be lost out of sight.
-            self.add(watch)
-            raise
 
     def extended(self, watch: Watch, error: BaseException | None, now: float) -> bool:
         """An extension ended. True if the lease is lost by it."""
