@@ -271,6 +271,8 @@ class Election(ElectionBase[Term]):
         super()._set_up()
         self._runner: asyncio.Task[Any] | None = None
         self._worker: asyncio.Task[Any] | None = None
+        self._unfinished: asyncio.Task[Any] | None = None
+        """Work that goes on though its run was cancelled, and its term is over."""
         self._wake = asyncio.Event()
         self._asked: set[asyncio.Task[Any]] = set()
 
@@ -384,6 +386,14 @@ class Election(ElectionBase[Term]):
         try:
             fit = eligible()
             return bool(await fit if inspect.isawaitable(fit) else fit)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is not None and me.cancelling():
+                raise
+            _log.exception(
+                "eligible was cancelled for %r, which is taken for unfit", self.candidate
+            )
+            return False
         except Exception:
             _log.exception("eligible failed for %r, which is taken for unfit", self.candidate)
             return False
@@ -395,11 +405,12 @@ class Election(ElectionBase[Term]):
 
     async def _await_end(self, run: object | None) -> bool:
         me = asyncio.current_task()
+        until = now() + self._timings.ttl
         while self._goes_on(run):
             if me in (self._runner, self._worker):
                 return False
             mandate = self._candidacy.mandate
-            if mandate is not None and now() >= mandate.kill_at:
+            if now() >= (until if mandate is None else mandate.kill_at):
                 return False
             await asyncio.sleep(0.005)
         return True
@@ -430,6 +441,11 @@ class _Run:
     def _first(self) -> Step:
         # Not before the steps are under way, which give it back: an interrupt may come at any
         # moment.
+        unfinished = self._election._unfinished
+        if unfinished is not None and not unfinished.done():
+            raise LockInUse(
+                f"work of {self._candidacy.candidate!r} that was cancelled has not ended yet"
+            )
         self._election._claim(self)
         self._election._runner = asyncio.current_task()
         self._election._wake.clear()
@@ -517,7 +533,9 @@ class _Run:
                 HardStop(mandate)
             return holding
         except BaseException:
-            candidacy.mandate = None
+            begun, candidacy.mandate = candidacy.mandate, None
+            if begun is not None:
+                begun.drained(now())  # A hard stop may wait for it already.
             await lease.release()
             raise
 
@@ -552,11 +570,15 @@ class _Run:
         finally:
             term._work = self._election._worker = None
         if not task.done():  # Cancelled ourselves, and it has not ended by the kill deadline.
+            self._election._unfinished = task
             return self._interrupt
         if task.cancelled():
             if self._interrupt is not None or term.reason is not None:
                 return self._interrupt
-            return asyncio.CancelledError()
+            # Of something else that it awaited: work that raised, and not the end of the run.
+            told = "was cancelled, and not by its election"
+            _log.error("the work of %r in %r %s", term.candidate, self._candidacy.election, told)
+            return RuntimeError(f"the work {told}")
         error = task.exception()
         if isinstance(error, Exception) and not term.caused(error):
             _log.error(
@@ -593,8 +615,14 @@ class _Run:
         on_stopped, term = self._election._options.on_stopped, self._term
         if on_stopped is None or term is None:
             return
-        task = asyncio.ensure_future(_awaited(on_stopped, term, reason))
-        await self._until_done(task, None)
+        # Known as ours: it may resign, or close, and must not wait for itself.
+        task = self._running = self._election._worker = asyncio.ensure_future(
+            _awaited(on_stopped, term, reason)
+        )
+        try:
+            await self._until_done(task, None)
+        finally:
+            self._election._worker = None
         if task.done() and not task.cancelled() and task.exception() is not None:
             _log.error(
                 "on_stopped failed for %r", self._candidacy.candidate, exc_info=task.exception()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import weakref
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -132,6 +133,10 @@ class TermBase:
         """The error for leaving a block whose term ended otherwise than by its own candidate."""
         own = (Reason.RESIGNED, Reason.WORK_ENDED)
         return None if self._mandate.reason in own else self._lost()
+
+    def _orphaned(self) -> None:
+        """In a forked child: the term is the parent's."""
+        self._told_stop()
 
     def _told_stop(self) -> None:
         """The term has ended: tell the work. Must not wait."""
@@ -312,6 +317,8 @@ class ElectionBase(Generic[T]):
         if mandate.reason is None:
             mandate.end(Reason.RESIGNED, at, at)
             self._candidacy.move(Move.END)
+        # Nobody works under it, as far as anybody can know: no hard stop waits for that.
+        mandate.drained(float("inf"))
         self._candidacy.ended(mandate, at, released=False, error="it was dropped")
         self._candidacy.rest()
         self._current = None
@@ -361,7 +368,11 @@ class ElectionBase(Generic[T]):
         if mandate is not None:
             if mandate.reason is None:
                 mandate.end(Reason.CLOSED, now(), now())
-            self.stop(mandate)
+            term = self._term_of(mandate)
+            if term is not None:
+                term._orphaned()
+        # Another thread of the parent may have held it.
+        self._guard = threading.RLock()
         self._set_up()
 
 

@@ -73,6 +73,10 @@ class StopEvent(threading.Event):
         with self._waiting:
             self._waiting.notify_all()
 
+    def _at_fork_reinit(self) -> None:
+        """As `threading` does with its own: a thread that the child does not have may be in it."""
+        self._waiting = threading.Condition(threading.RLock())
+
     def clear(self) -> None:
         """Nothing: what has ended does not begin again."""
 
@@ -195,6 +199,10 @@ class Term(TermBase):
         if finish is not None:
             finish(self, error)
 
+    def _orphaned(self) -> None:
+        self._stop._at_fork_reinit()
+        self._stop.set()
+
     def _told_stop(self) -> None:
         self._stop.set()
 
@@ -258,7 +266,8 @@ class Election(ElectionBase[Term]):
         the lock is given back. Where nothing is under way, the next campaign or run ends at once: a
         signal may come early.
 
-        True: nothing of it runs any more. Waits for work in another thread until its kill deadline;
+        True: nothing of it runs any more. Waits for work in another thread until its kill deadline,
+        and at most a ttl for an `eligible` that does not answer;
         where this is called by the work itself, or by a signal's handler above it, it only tells,
         and the rest follows when the work has returned.
         """
@@ -329,11 +338,13 @@ class Election(ElectionBase[Term]):
 
     def _await_end(self, run: object | None) -> bool:
         me = threading.current_thread()
+        until = now() + self._timings.ttl
         while self._goes_on(run):
-            if self._runner is me:
+            # Also a thread of ours, which calls an observer: other terms are renewed by it.
+            if self._runner is me or me.name.startswith("redlock-"):
                 return False
             mandate = self._candidacy.mandate
-            if mandate is not None and now() >= mandate.kill_at:
+            if now() >= (until if mandate is None else mandate.kill_at):
                 return False
             time.sleep(_SLICE / 4)
         return True
@@ -455,7 +466,9 @@ class _Run:
                 HardStop(mandate)
             return holding
         except BaseException:
-            candidacy.mandate = None
+            begun, candidacy.mandate = candidacy.mandate, None
+            if begun is not None:
+                begun.drained(now())  # A hard stop may wait for it already.
             lease.release()
             raise
 

@@ -86,7 +86,8 @@ class Habits:
     """What a candidate does in one term, in seconds. *asks*: what `eligible` takes; *starts*,
     *stops*: the callbacks; *acts*: from one thing that the work does to the next; *works*: until it
     returns by itself; *winds*: from the stop until it ends, *deaf*: and hears of it no sooner;
-    *ticks*: whether it says that it goes on. *fails*: which of "on_started", "work", "on_stopped"
+    *ticks*: whether it says that it goes on. *ensures*: whether it leaves by `ensure_leader`.
+    *fails*: which of "on_started", "work", "on_stopped"
     raises."""
 
     asks: float = 0.0
@@ -97,6 +98,7 @@ class Habits:
     winds: float = 0.02
     ticks: bool = True
     fails: str = ""
+    ensures: bool = False
 
 
 CALM = Habits(asks=0.002, starts=0.002, stops=0.002, acts=0.05)
@@ -564,7 +566,7 @@ class SimCandidate:
             self._raise("work" if client.clock() >= ends_at else "")
             if self._returns or client.clock() >= ends_at:
                 return
-        if token % 2:  # As by `ensure_leader`, which others do not call.
+        if self.habits.ensures:
             raise LeadershipLost("the term has ended")
         self._claim(mandate)
         left = max(self.hung_until - self.world.now, 0.0)

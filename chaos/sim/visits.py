@@ -209,7 +209,11 @@ VISITS: dict[str, Plan] = {
         ),
     ),
     "a coordinator is closed while its candidate leads": Plan(
-        steps=((0.1, "lead", "A"), (0.2, "lead", "B"), (1.0, "close", "A"))
+        steps=(
+            (0.1, "lead", "A", (), (("ensures", True),)),
+            (0.2, "lead", "B"),
+            (1.0, "close", "A"),
+        )
     ),
     "a candidate resigns while it is told that it leads": Plan(
         steps=((0.1, "lead", "A", (("shy", True),)), (0.2, "lead", "B"))

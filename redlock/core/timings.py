@@ -22,6 +22,8 @@ stop has as long as `redlock lock` gives a command."""
 SLACK_SHARE, SLACK_MAX = 0.05, 0.5
 """Of the ttl, and seconds: a thread that waits longer for a processor is on a machine that is
 ill."""
+RENEWAL_MIN = 0.01
+"""Seconds: a few round trips."""
 MARGIN_MIN = 0.001
 """Seconds between the end of the last leader's work and the first instant of the next term: what
 clocks are read to."""
@@ -77,6 +79,10 @@ class ElectionTimings:
         self._check()
 
     def _check(self) -> None:
+        if self.renewal < RENEWAL_MIN:
+            raise ConfigurationError(
+                f"renewal={self.renewal:g} must be at least {RENEWAL_MIN:g} seconds: less is a spin"
+            )
         if self.margin < MARGIN_MIN:
             raise ConfigurationError(
                 f"a leader may still be stopping {self.stopped_after:.4g} s after its last renewal"

@@ -199,6 +199,7 @@ async def test_a_lock_that_is_somebody_elses_ends_the_term(
                         assert not term.is_leader()
                         assert await until(api, term.lost.is_set)
         assert caught.value.reason == Reason.CONTENDED
+        assert await until(api, lambda: journal.of(TermStopping))
         (stopping,) = journal.of(TermStopping)
         assert stopping.margin > 0.5
 
@@ -233,6 +234,7 @@ async def test_work_that_stalls_is_not_renewed(api: Api, nodes: Nodes) -> None:
                 assert term.is_leader()
                 await api.wait(term.stop)
         assert caught.value.reason == Reason.STALLED
+        assert await until(api, lambda: journal.of(TermStopping))  # Another thread told it.
         (stopping,) = journal.of(TermStopping)
         assert stopping.at >= last + 0.4
         assert stopping.margin > 0
@@ -769,3 +771,49 @@ async def test_work_that_leaves_by_ensure_leader_has_not_failed(
         assert all(not record.error for record in journal.of(TermEnded))
         assert {record.reason for record in journal.of(TermEnded)[:2]} == {"stalled"}
     assert "raised" not in caplog.text
+
+
+async def test_a_dropped_term_is_nobodys_to_stop_by_force(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work has ended with it: the process goes on."""
+    ends: list[int] = []
+    monkeypatch.setattr("redlock.hardstop.os._exit", ends.append)
+    async with api.redlock(nodes.urls, ttl=1.0) as locks:
+        election = locks.election("scheduler", hard_stop="exit")
+        with pytest.warns(ResourceWarning, match="dropped"):
+            await election.campaign(timeout=10.0)
+        assert await until(api, lambda: not election.is_running)
+        await api.sleep(1.2)
+    assert ends == []
+
+
+async def test_on_stopped_may_resign_and_the_lock_is_given_back(api: Api, nodes: Nodes) -> None:
+    """It does not wait for itself until the kill deadline."""
+    journal, told = Journal(api), []
+    async with api.redlock(nodes.urls, ttl=4.0, on_event=journal) as locks:
+
+        async def stopped(term: Any, reason: Reason) -> None:
+            told.append(await election.resign())
+
+        election = locks.election("scheduler", on_stopped=stopped)
+        async with election.campaign(timeout=10.0):
+            pass
+    assert told == [False]
+    assert journal.of(TermEnded)[0].released
+
+
+async def test_work_that_is_cancelled_by_others_does_not_end_the_run(nodes: Nodes) -> None:
+    """Something that it awaited was cancelled: that is an error of the work, and reported."""
+    journal, terms = Journal(ASYNCIO), []
+    async with ASYNCIO.redlock(nodes.urls, ttl=TTL, on_event=journal) as locks:
+
+        async def work(term: Any) -> None:
+            terms.append(term)
+            if len(terms) == 1:
+                raise asyncio.CancelledError
+            await asyncio.sleep(10.0)
+
+        async with running(ASYNCIO, locks.election("scheduler"), work):
+            assert await until(ASYNCIO, lambda: len(terms) == 2)
+        assert "cancelled" in journal.of(TermEnded)[0].error
