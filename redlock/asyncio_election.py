@@ -530,7 +530,7 @@ class _Run:
             election._handle = weakref.ref(term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
-                HardStop(mandate)
+                HardStop(mandate, election._handle)
             return holding
         except BaseException:
             begun, candidacy.mandate = candidacy.mandate, None

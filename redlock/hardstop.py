@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from redlock.core.lease import Status
 from redlock.core.term import Mandate
@@ -28,8 +29,10 @@ class HardStop:
     interpreter itself from running is beyond it; `redlock elect` has a process for that.
     """
 
-    def __init__(self, mandate: Mandate) -> None:
+    def __init__(self, mandate: Mandate, term: Callable[[], object | None]) -> None:
         self._mandate = mandate
+        # A weak reference: whoever drops a term works under it no more.
+        self._term = term
         thread = threading.Thread(target=self._wait, name="redlock-hard-stop", daemon=True)
         try:
             thread.start()
@@ -38,7 +41,7 @@ class HardStop:
 
     def _wait(self) -> None:
         mandate = self._mandate
-        while mandate.drained_at is None:
+        while mandate.drained_at is None and self._term() is not None:
             left = mandate.kill_at - now()
             # A lease that was lost may be somebody else's by now, whatever time it had left.
             if left <= 0 or mandate.holding.status is Status.LOST:
