@@ -251,9 +251,7 @@ class SimCandidate:
         self._judge_reason(mandate, causes)
         self._kill_at = mandate.holding.valid_until - self.candidacy.timings.kill_before
         late = self.world.now - max(self._stop_due(mandate), client.paused_until)
-        # Also where the wake that comes first was set before it slept, and its term began later.
-        recent = client.slept_for > 0 and causes.began_at < client.paused_until + LOOK_AGAIN
-        slept = recent or client.slept_for > causes.slept_for
+        slept = client.slept_for > causes.slept_for or self._slept_before(causes)
         allowed = TOLD_WITHIN + (LOOK_AGAIN if slept else 0.0)
         if late > allowed:
             text = f"{self.name} (token {mandate.holding.token}) was told {late:.3f} s late"
@@ -313,6 +311,12 @@ class SimCandidate:
         limit = self.stand.stall_timeout
         return limit is not None and now >= self._causes.progress_at + limit
 
+    def _slept_before(self, causes: Causes) -> bool:
+        """Whether its machine slept just before the term: the wake that renews may have been set
+        before that, and is late by as much as every other."""
+        client = self.actor.client
+        return client.slept_for > 0 and causes.began_at < client.paused_until + LOOK_AGAIN
+
     def _judge_reason(self, mandate: Mandate, causes: Causes) -> None:
         """E8: the reason is one of those that there were."""
         client, reason, now = self.actor.client, mandate.reason, self.actor.client.clock()
@@ -327,7 +331,7 @@ class SimCandidate:
             Reason.UNFIT: causes.unfit or not led or paused,  # Or the answer came no further.
             Reason.STALLED: self._stalled(now),
             Reason.SUSPENDED: slept,
-            Reason.EXPIRED: paused or not led,
+            Reason.EXPIRED: paused or not led or self._slept_before(causes),
             Reason.RENEWAL_FAILED: bool(troubled),
             Reason.CONTENDED: world.broken_at > 0.0,
         }

@@ -23,9 +23,10 @@ __all__ = ["DIAL_TIMEOUT", "Connection", "CutOff", "World"]
 
 STEPS_MAX = 200_000
 DIAL_TIMEOUT = 0.5
-DIALS_MAX = 60
-"""To one node in a second: a link waits 0.02 s after a dial that failed, so fifty, and a few
-more."""
+DIALS_MAX = 120
+"""To one node in a second: a link waits 0.02 s after a dial that failed, so fifty; and several
+candidates on one set look at the lock ten times a second each, and dial twice for every look where
+a connection breaks at that."""
 UP, DOWN = "up", "down"
 
 Serve = Callable[[Any, float], Any]
