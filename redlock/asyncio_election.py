@@ -122,9 +122,7 @@ class Term(TermBase):
         self._body: asyncio.Task[Any] | None = None
         self._cancels = 0
         self._cut = False
-        self._finish: Callable[[Term, BaseException | None], Coroutine[Any, Any, None]] | None = (
-            None
-        )
+        self._finish: _Finish | None = None
 
     @property
     def stop(self) -> asyncio.Event:
@@ -271,8 +269,6 @@ class Election(ElectionBase[Term]):
         super()._set_up()
         self._runner: asyncio.Task[Any] | None = None
         self._worker: asyncio.Task[Any] | None = None
-        self._unfinished: asyncio.Task[Any] | None = None
-        """Work that goes on though its run was cancelled, and its term is over."""
         self._wake = asyncio.Event()
         self._asked: set[asyncio.Task[Any]] = set()
 
@@ -430,8 +426,8 @@ class _Run:
         self._interrupt: BaseException | None = None
         self._begun = False
         """Whether `on_started` was called, and `on_stopped` was not."""
-        self._running: asyncio.Task[Any] | None = None
-        """The last task of the caller's code."""
+        self._tasks: list[asyncio.Task[Any]] = []
+        """Those of the caller's code in this term; nothing is released while one of them runs."""
 
     async def to_the_work(self) -> Term | None:
         """Do the steps up to the work, where that is a block of the caller's; otherwise to the
@@ -441,11 +437,6 @@ class _Run:
     def _first(self) -> Step:
         # Not before the steps are under way, which give it back: an interrupt may come at any
         # moment.
-        unfinished = self._election._unfinished
-        if unfinished is not None and not unfinished.done():
-            raise LockInUse(
-                f"work of {self._candidacy.candidate!r} that was cancelled has not ended yet"
-            )
         self._election._claim(self)
         self._election._runner = asyncio.current_task()
         self._election._wake.clear()
@@ -556,9 +547,7 @@ class _Run:
         term = self._term
         if function is None or term is None:
             return None
-        task = self._running = self._election._worker = asyncio.ensure_future(
-            _awaited(function, term)
-        )
+        task = self._begin_task(function, term)
         try:
             # A task that is cancelled before its first step never calls anything, and `on_stopped`
             # would have no partner.
@@ -568,10 +557,8 @@ class _Run:
                 task.cancel()
             await self._until_done(task, term)
         finally:
-            term._work = self._election._worker = None
-        if not task.done():  # Cancelled ourselves, and it has not ended by the kill deadline.
-            self._election._unfinished = task
-            return self._interrupt
+            self._election._worker = None
+            term._work = None if task.done() else task  # Still to be cancelled, whatever struck.
         if task.cancelled():
             if self._interrupt is not None or term.reason is not None:
                 return self._interrupt
@@ -589,6 +576,11 @@ class _Run:
             )
         return error or self._interrupt
 
+    def _begin_task(self, function: Callable[..., object], *arguments: Any) -> asyncio.Task[Any]:
+        task = self._election._worker = asyncio.ensure_future(_awaited(function, *arguments))
+        self._tasks = [*(other for other in self._tasks if not other.done()), task]
+        return task
+
     async def _cancelled_later(self, moment: Awaitable[None]) -> None:
         try:
             await moment
@@ -600,12 +592,9 @@ class _Run:
                 self._candidacy.end(mandate, Reason.RESIGNED, now())
 
     async def _until_done(self, task: asyncio.Task[Any], term: Term | None) -> None:
-        """Wait for *task*. A cancel of ours ends the term, whose work is cancelled, and waits on
-        until the kill deadline."""
+        """Wait for *task*, however long that takes. A cancel of ours ends the term, whose work is
+        cancelled, and comes out behind it."""
         while not task.done():
-            mandate = self._candidacy.mandate
-            if self._interrupt is not None and mandate is not None and now() >= mandate.kill_at:
-                return
             await self._cancelled_later(_moment(task))
             if term is not None:
                 term.is_leader()  # Also where the timers of this loop were late.
@@ -616,26 +605,23 @@ class _Run:
         if on_stopped is None or term is None:
             return
         # Known as ours: it may resign, or close, and must not wait for itself.
-        task = self._running = self._election._worker = asyncio.ensure_future(
-            _awaited(on_stopped, term, reason)
-        )
+        task = self._begin_task(on_stopped, term, reason)
         try:
             await self._until_done(task, None)
         finally:
             self._election._worker = None
-        if task.done() and not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and task.exception() is not None:
             _log.error(
                 "on_stopped failed for %r", self._candidacy.candidate, exc_info=task.exception()
             )
 
     async def _release(self) -> bool:
-        running = self._running
-        # An exception of an event loop that ends may have struck while the work went on.
-        if self._term is None or (running is not None and not running.done()):
+        # Whatever struck here while the work went on, nothing is released under it.
+        if self._term is None or not all(task.done() for task in self._tasks):
             return False
         task = asyncio.ensure_future(self._term._lease.release())
         await self._until_done(task, None)
-        return task.done() and not task.cancelled() and task.exception() is None and task.result()
+        return not task.cancelled() and task.exception() is None and task.result()
 
     async def _over(self) -> None:
         """Nothing of this is under way any more."""
@@ -643,20 +629,22 @@ class _Run:
         if election._current is not self:
             return
         term, mandate = self._term, candidacy.mandate
-        if mandate is not None:
-            # An exception struck between two steps, in this task, whose work does not run.
-            candidacy.end(mandate, Reason.RESIGNED, now())
-            if self._begun:
-                await self._finished(mandate.reason or Reason.RESIGNED)
-            mandate.drained(now())
-            released = mandate.may_release and await self._release()
-            candidacy.ended(mandate, now(), released=released, error="interrupted")
-        if term is not None and not term._lease._holding.freed:
-            election._host._let_expire(term._lease, "its work did not stop in time")
-        self._term = None
-        election._runner = None
-        election._current = None
-        election._host._term_over()
+        try:
+            if mandate is not None:
+                # An exception struck between two steps.
+                candidacy.end(mandate, Reason.RESIGNED, now())
+                if self._begun:
+                    await self._finished(mandate.reason or Reason.RESIGNED)
+                mandate.drained(now())
+                released = mandate.may_release and await self._release()
+                candidacy.ended(mandate, now(), released=released, error="interrupted")
+        finally:
+            if term is not None and not term._lease._holding.freed:
+                election._host._let_expire(term._lease, "its work did not stop in time")
+            self._term = None
+            election._runner = None
+            election._current = None
+            election._host._term_over()
 
 
 async def _moment(task: asyncio.Task[Any]) -> None:

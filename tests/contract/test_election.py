@@ -817,3 +817,71 @@ async def test_work_that_is_cancelled_by_others_does_not_end_the_run(nodes: Node
         async with running(ASYNCIO, locks.election("scheduler"), work):
             assert await until(ASYNCIO, lambda: len(terms) == 2)
         assert "cancelled" in journal.of(TermEnded)[0].error
+
+
+async def test_work_that_swallows_a_cancel_of_its_run_is_waited_for(
+    nodes: Nodes, servers: Servers
+) -> None:
+    """However long: the ledger tells its end when it has ended, nothing is released under it, and
+    then the cancel goes on."""
+    journal, ends = Journal(ASYNCIO), []
+    async with ASYNCIO.redlock(nodes.urls, ttl=1.0, on_event=journal) as locks:
+
+        async def work(term: Any) -> None:
+            until_at = term.valid_until + 0.5
+            while now() < until_at:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.02)
+            ends.append(now())
+
+        election = locks.election("scheduler")
+        task = asyncio.ensure_future(election.run(work))
+        assert await until(ASYNCIO, lambda: journal.of(TermStarted))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ends
+        (stopped,) = journal.of(TermStopped)
+        assert stopped.at >= ends[0]
+        assert journal.of(LeaseReleasing) == []
+        assert not election.is_running
+    assert await until(ASYNCIO, lambda: not servers.lock_keys())
+
+
+async def test_nothing_is_released_under_work_whatever_strikes_who_waits_for_it(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in the waiting itself leaves the work running: its lock expires."""
+    journal, go = Journal(ASYNCIO), asyncio.Event()
+    seen: list[str] = []
+
+    async def struck(run: Any, task: Any, term: Any) -> None:
+        if term is not None and seen:
+            raise MemoryError
+        await asyncio.wait({task})
+
+    monkeypatch.setattr("redlock.asyncio_election._Run._until_done", struck)
+    async with ASYNCIO.redlock(nodes.urls, ttl=1.0, on_event=journal) as locks:
+
+        async def stopped(term: Any, reason: Reason) -> None:
+            return
+
+        async def work(term: Any) -> None:
+            seen.append("begun")
+            with contextlib.suppress(asyncio.CancelledError):
+                await go.wait()
+            seen.append("told")
+            await go.wait()
+
+        election = locks.election("scheduler", on_stopped=stopped)
+        other = asyncio.ensure_future(election.run(work))
+        assert await until(ASYNCIO, lambda: journal.of(TermEnded))
+        assert seen == ["begun", "told"]
+        assert not journal.of(TermEnded)[0].released
+        assert journal.of(LeaseReleasing) == []
+        await election.resign()
+        go.set()
+        await ASYNCIO.join(other)
