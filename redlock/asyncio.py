@@ -635,7 +635,7 @@ class Redlock(CoordinatorBase[Lease]):
     async def _close(self) -> None:
         try:
             for election in self._candidates():
-                election.close(self._closers)
+                election._close(self._closers)
             self._tell_holders()
             await self._await_acquires()
             await self._await_terms()
@@ -657,7 +657,7 @@ class Redlock(CoordinatorBase[Lease]):
     def _in_body(self, lease: Lease | None) -> bool:
         """Whether a body runs under *lease* that is not the one which closes."""
         if lease is not None and any(
-            election.leased is lease._holding for election in self._candidates()
+            election._leased is lease._holding for election in self._candidates()
         ):
             return True  # Work of a term has not ended: nothing is released under it.
         return (
@@ -673,9 +673,9 @@ class Redlock(CoordinatorBase[Lease]):
         await self._until(
             lambda: max(
                 (
-                    election.needed_until(self._closers) - now()
+                    election._needed_until(self._closers) - now()
                     for election in self._candidates()
-                    if election.leased is not None
+                    if election._leased is not None
                 ),
                 default=0.0,
             )
@@ -687,7 +687,7 @@ class Redlock(CoordinatorBase[Lease]):
         for holding, lease in self._held():
             if lease is None or not holding.held(now()):
                 continue
-            if any(election.leased is holding for election in self._candidates()):
+            if any(election._leased is holding for election in self._candidates()):
                 continue  # Told as a term; and released by itself, if its work ends in time.
             holder = lease._task if lease._task is not None else lease._taker and lease._taker()
             if holder not in self._closers:

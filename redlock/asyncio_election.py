@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import logging
 import threading
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
@@ -297,13 +296,12 @@ class Election(ElectionBase[Term]):
         or until `resign`.
 
         It campaigns again after every loss and every return. Work that raises is reported and
-        counts as a resignation from that term; the candidate comes back after a pause that grows.
-        Nodes that refuse what they let in before are asked again likewise; ConfigurationError comes
-        out only where they never did.
-        At the stop deadline, or as soon as the term has ended otherwise, the work is cancelled; it
-        is waited for, however long that takes. A cancel of this resigns, in order. What the work
-        began elsewhere, as by `asyncio.to_thread`, is not cancelled with it, and not waited for:
-        let the work wait for that, shielded, before it ends.
+        counts as a resignation from that term; the candidate comes back after a pause that grows,
+        as it does where nodes refuse what they let in before: ConfigurationError comes out only
+        where they never did. At the stop deadline, or as soon as the term has ended otherwise, the
+        work is cancelled; it is waited for, however long that takes. A cancel of this resigns, in
+        order. What the work began elsewhere, as by `asyncio.to_thread`, is not cancelled with it,
+        and not waited for: let the work wait for that, shielded, before it ends.
         """
         if not callable(work):
             raise TypeError(f"work={work!r} must be a coroutine function of the term")
@@ -352,12 +350,12 @@ class Election(ElectionBase[Term]):
 
     # For the coordinator
 
-    def close(self, closers: set[asyncio.Task[Any] | None]) -> None:
+    def _close(self, closers: set[asyncio.Task[Any] | None]) -> None:
         """The coordinator is closed, by *closers*."""
         self._candidacy.close(now())
         self._wake.set()
 
-    def needed_until(self, closers: set[asyncio.Task[Any] | None]) -> float:
+    def _needed_until(self, closers: set[asyncio.Task[Any] | None]) -> float:
         """The instant until which work may still need the lock; minus infinity where none runs, or
         where it is what closes."""
         mandate = self._candidacy.mandate
@@ -365,9 +363,7 @@ class Election(ElectionBase[Term]):
             return float("-inf")
         return mandate.kill_at
 
-    # Voice
-
-    def ask_fitness(self, mandate: Mandate) -> None:
+    def _begin_asking(self, mandate: Mandate) -> None:
         asking = asyncio.ensure_future(self._ask_fitness(mandate))
         self._asked.add(asking)
         asking.add_done_callback(self._asked.discard)
@@ -516,12 +512,11 @@ class _Run:
         try:
             holding = lease._holding
             mandate = candidacy.granted(holding, now())
-            term = Term(election, candidacy, mandate, lease)
-            self._term = term
-            election._handle = weakref.ref(term)
+            self._term = term = Term(election, candidacy, mandate, lease)
+            handle = election._hand(mandate, term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
-                HardStop(mandate, election._handle)
+                HardStop(mandate, handle)
             return holding
         except BaseException:
             begun, candidacy.mandate = candidacy.mandate, None
@@ -567,7 +562,7 @@ class _Run:
             _log.error("the work of %r in %r %s", term.candidate, self._candidacy.election, told)
             return RuntimeError(f"the work {told}")
         error = task.exception()
-        if isinstance(error, Exception) and not term.caused(error):
+        if isinstance(error, Exception) and not term._caused(error):
             _log.error(
                 "the work of %r in %r raised, and its term ends",
                 self._candidacy.candidate,

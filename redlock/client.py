@@ -654,11 +654,11 @@ class Redlock(CoordinatorBase[Lease]):
         """Tell those who lead to stop, and wait for their work; what has not ended by its kill
         deadline keeps its lock, which expires."""
         elections: list[Election] = list(self.elections)
-        until = {election: election.close() for election in elections}
-        while any(election.leased is not None and now() < at for election, at in until.items()):
+        until = {election: election._close() for election in elections}
+        while any(election._leased is not None and now() < at for election, at in until.items()):
             time.sleep(_LOOK)
         for election in elections:
-            holding = election.leased
+            holding = election._leased
             _, handle = self._leases.get(id(holding), (None, None))
             lease = handle() if handle is not None else None
             if lease is not None:

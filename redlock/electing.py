@@ -116,7 +116,7 @@ class TermBase:
         ended. Costs nothing, so call it in every round."""
         self._mandate.progress_at = now()
 
-    def caused(self, error: BaseException) -> bool:
+    def _caused(self, error: BaseException) -> bool:
         """Whether *error* says no more than that this term has ended."""
         return self.reason is not None and isinstance(error, LeadershipLost)
 
@@ -151,6 +151,16 @@ class TermBase:
         )
 
 
+class _Voice:
+    """What a candidacy says goes to its election, whose own names are for callers."""
+
+    def __init__(self, election: ElectionBase[Any]) -> None:
+        self.record = election._record
+        self.report = election._report
+        self.stop = election._tell_stop
+        self.ask_fitness = election._begin_asking
+
+
 class ElectionBase(Generic[T]):
     """One candidate in one election: what both APIs share of it."""
 
@@ -170,7 +180,6 @@ class ElectionBase(Generic[T]):
         self._timings = options.timings
         self._candidate = Candidate(options.candidate, options.info or {})
         self._guard = guard
-        self._forks = coordinator.forks
         self._set_up()
         coordinator.elections.add(self)
 
@@ -180,7 +189,7 @@ class ElectionBase(Generic[T]):
             self._name,
             self._candidate.name,
             self._timings,
-            self,
+            _Voice(self),
             guard=self._guard,
             slept=suspended_for,
             checks=options.eligible is not None,
@@ -192,7 +201,9 @@ class ElectionBase(Generic[T]):
         # Without a callback, which a weak dictionary has: a Ctrl-C that strikes in one is printed
         # and forgotten.
         self._handle: weakref.ref[T] | None = None
-        """The term that is under way. Whoever drops a term has ended it."""
+        """The term that is under way."""
+        self._handed: Mandate | None = None
+        """Whose term has a handle, or had one. Whoever drops a term has ended it."""
 
     @property
     def name(self) -> str:
@@ -223,10 +234,9 @@ class ElectionBase(Generic[T]):
     def __repr__(self) -> str:
         return f"<Election {self._name!r}, candidate {self.candidate!r}: {self.state}>"
 
-    # Voice
+    # Heard of the candidacy
 
-    def record(self, record: TermRecord) -> None:
-        """Into the event stream."""
+    def _record(self, record: TermRecord) -> None:
         try:
             self._base._cluster.note(record)
         except KeyboardInterrupt:
@@ -235,7 +245,7 @@ class ElectionBase(Generic[T]):
             # A SystemExit of an observer; it must not keep a renewal from going on.
             _log.exception("on_event failed for %s", type(record).__name__)
 
-    def report(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         """For whoever is on call: nobody waits for an answer of a run."""
         _log.error(
             "the campaign of %r in %r failed, and is tried again: %s",
@@ -244,14 +254,13 @@ class ElectionBase(Generic[T]):
             error,
         )
 
-    def stop(self, mandate: Mandate) -> None:
-        """Tell the work of its term to stop."""
+    def _tell_stop(self, mandate: Mandate) -> None:
         term = self._term_of(mandate)
         if term is not None:
             term._told_stop()
 
-    def ask_fitness(self, mandate: Mandate) -> None:
-        """Ask `eligible`, without waiting."""
+    def _begin_asking(self, mandate: Mandate) -> None:
+        """Have `eligible` asked, without waiting."""
         raise NotImplementedError
 
     # For both
@@ -260,7 +269,7 @@ class ElectionBase(Generic[T]):
         """The script of a campaign; nothing is under way yet."""
         wait, once = acquire_timeout(True, timeout, None)
         mandate = self._candidacy.mandate
-        if mandate is not None and self._term_of(mandate) is None:
+        if mandate is not None and self._was_dropped(mandate):
             self._forsaken(mandate, now())
         self._base.check_open()
         campaign = partial(self._ask, wait, once=once)
@@ -308,7 +317,7 @@ class ElectionBase(Generic[T]):
         )
 
     def _look(self, mandate: Mandate, at: float) -> bool:
-        if self._candidacy.mandate is mandate and self._term_of(mandate) is None:
+        if self._candidacy.mandate is mandate and self._was_dropped(mandate):
             self._forsaken(mandate, at)
         return self._candidacy.look(mandate, at)
 
@@ -335,12 +344,21 @@ class ElectionBase(Generic[T]):
         """Tell when the lease behind *term* is lost."""
         raise NotImplementedError
 
+    def _hand(self, mandate: Mandate, term: T) -> weakref.ref[T]:
+        """A term has its handle."""
+        self._handle = weakref.ref(term)
+        self._handed = mandate  # Not before: until then nobody can have dropped it.
+        return self._handle
+
+    def _was_dropped(self, mandate: Mandate) -> bool:
+        return self._handed is mandate and self._term_of(mandate) is None
+
     def _term_of(self, mandate: Mandate) -> T | None:
         term = self._handle() if self._handle is not None else None
         return term if term is not None and term._mandate is mandate else None
 
     @property
-    def leased(self) -> Holding | None:
+    def _leased(self) -> Holding | None:
         """The lease of a term that has not ended; for the coordinator."""
         mandate = self._candidacy.mandate
         return mandate.holding if mandate is not None else None

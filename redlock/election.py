@@ -11,7 +11,6 @@ import contextlib
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
@@ -249,12 +248,11 @@ class Election(ElectionBase[Term]):
         """Call `work(term)` each time this candidate is elected, in this thread, for ever or until
         `resign`.
 
-        It campaigns again after every loss and every return. Work that raises is reported and
-        counts as a resignation from that term; the candidate comes back after a pause that grows.
-        Nodes that refuse what they let in before are asked again likewise; ConfigurationError comes
-        out only where they never did.
-        Work must return when `term.stop` is set. What it raises that is no `Exception` (a Ctrl-C)
-        ends the term in order, and comes out here.
+        It campaigns again after every loss and every return. Work must return when `term.stop` is
+        set. Work that raises is reported and counts as a resignation from that term; the candidate
+        comes back after a pause that grows, as it does where nodes refuse what they let in before:
+        ConfigurationError comes out only where they never did. What the work raises that is no
+        `Exception` (a Ctrl-C) ends the term in order, and comes out here.
         """
         if not callable(work):
             raise TypeError(f"work={work!r} must be a function of the term")
@@ -267,9 +265,9 @@ class Election(ElectionBase[Term]):
         signal may come early.
 
         True: nothing of it runs any more. Waits for work in another thread until its kill deadline,
-        and at most a ttl for an `eligible` that does not answer;
-        where this is called by the work itself, or by a signal's handler above it, it only tells,
-        and the rest follows when the work has returned.
+        and at most a ttl for an `eligible` that does not answer. Where this is called by the work
+        itself, by a signal's handler above it or by an observer, it only tells, and the rest
+        follows when the work has returned.
         """
         run = self._current
         self._candidacy.resign(now())
@@ -304,7 +302,7 @@ class Election(ElectionBase[Term]):
 
     # For the coordinator
 
-    def close(self) -> float:
+    def _close(self) -> float:
         """The coordinator is closed. Gives the instant until which the work may still need the
         lock; minus infinity where none runs, or where it is this very thread's."""
         self._candidacy.close(now())
@@ -313,9 +311,7 @@ class Election(ElectionBase[Term]):
             return float("-inf")
         return mandate.kill_at
 
-    # Voice
-
-    def ask_fitness(self, mandate: Mandate) -> None:
+    def _begin_asking(self, mandate: Mandate) -> None:
         self._host._aside(partial(self._ask_fitness, mandate))
 
     def _ask_fitness(self, mandate: Mandate) -> None:
@@ -458,12 +454,11 @@ class _Run:
         try:
             holding = lease._holding
             mandate = candidacy.granted(holding, now())
-            term = Term(election, candidacy, mandate, lease)
-            self._term = term
-            election._handle = weakref.ref(term)
+            self._term = term = Term(election, candidacy, mandate, lease)
+            handle = election._hand(mandate, term)
             election._host._watch_term(election._watch_for(mandate))
             if election._options.hard_stop:
-                HardStop(mandate, election._handle)
+                HardStop(mandate, handle)
             return holding
         except BaseException:
             begun, candidacy.mandate = candidacy.mandate, None
@@ -487,7 +482,7 @@ class _Run:
         try:
             function(self._term)
         except BaseException as error:
-            if isinstance(error, Exception) and not self._term.caused(error):
+            if isinstance(error, Exception) and not self._term._caused(error):
                 _log.exception(
                     "the work of %r in %r raised, and its term ends",
                     self._candidacy.candidate,

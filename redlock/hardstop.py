@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from redlock.core.lease import Status
-from redlock.core.term import Mandate
+from redlock.core.term import Mandate, Reason
 from redlock.errors import RedlockError
 from redlock.transport.clock import now
 
@@ -43,8 +42,8 @@ class HardStop:
         mandate = self._mandate
         while mandate.drained_at is None and self._term() is not None:
             left = mandate.kill_at - now()
-            # A lease that was lost may be somebody else's by now, whatever time it had left.
-            if left <= 0 or mandate.holding.status is Status.LOST:
+            # Somebody else may lead by now, whatever time was left.
+            if left <= 0 or mandate.reason is Reason.CONTENDED:
                 # Nothing that could wait: neither a lock of the interpreter's exit, nor a log.
                 os._exit(HARD_STOP_STATUS)
             time.sleep(min(left, _LOOK_AGAIN))

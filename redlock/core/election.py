@@ -66,6 +66,11 @@ BACK_OFF_MAX = 32
 one: an error that stays must not make the fleet change its leader ten times a second."""
 
 
+UNSAID_MAX = 1024
+"""Records kept for an observer that does not come back: the oldest are lost, and what is done goes
+on."""
+
+
 class Voice(Protocol):
     """Who does what a candidacy says."""
 
@@ -121,7 +126,7 @@ class Candidacy:
         self._checks = checks
         self._asking = False
         self._asked_at = NEVER
-        self._unsaid: deque[TermRecord] = deque()
+        self._unsaid: deque[TermRecord] = deque(maxlen=UNSAID_MAX)
         self._saying = False
 
     def move(self, move: Move) -> Row | None:

@@ -26,7 +26,7 @@ from redlock.observe import (
     TermStopping,
 )
 from redlock.transport.clock import now
-from tests.contract.api import ASYNCIO, Api, Journal, Servers, majority, paused, until
+from tests.contract.api import ASYNCIO, PATIENCE, Api, Journal, Servers, majority, paused, until
 
 TTL = 2.0
 """Long enough for the sums of a term to have room on a busy machine."""
@@ -885,3 +885,79 @@ async def test_nothing_is_released_under_work_whatever_strikes_who_waits_for_it(
         await election.resign()
         go.set()
         await ASYNCIO.join(other)
+
+
+async def test_a_second_run_does_not_end_a_term_that_is_only_just_granted(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the grant and the handle of its term nobody can have dropped it: who comes just then
+    is refused, and the first goes on."""
+    place = "redlock.election" if api.name == "blocking" else "redlock.asyncio_election"
+    refused: list[BaseException] = []
+    async with api.redlock(nodes.urls, ttl=TTL) as locks:
+        election = locks.election("scheduler")
+        real = getattr(election, "real", election)
+
+        class Late(api.module.Term):  # type: ignore[misc, name-defined]
+            __slots__ = ()
+
+            def __init__(self, *arguments: Any) -> None:
+                real._begin(None, again=None).close()
+                try:
+                    real._claim(object())
+                except LockInUse as error:
+                    refused.append(error)
+                super().__init__(*arguments)
+
+        monkeypatch.setattr(f"{place}.Term", Late)
+        async with election.campaign(timeout=10.0) as term:
+            assert term.is_leader()
+            assert election.is_running
+        assert len(refused) == 1
+        assert term.reason is Reason.WORK_ENDED
+
+
+async def test_a_close_by_the_work_itself_is_no_reason_for_a_hard_stop(
+    api: Api, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can lead before the lease ends, so it has until its kill deadline, as ever."""
+    ends: list[int] = []
+    monkeypatch.setattr("redlock.hardstop.os._exit", ends.append)
+    locks = api.redlock(nodes.urls, ttl=4.0)
+
+    async def work(term: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await locks.close()
+        until_at = now() + 0.6
+        while now() < until_at:
+            with contextlib.suppress(asyncio.CancelledError):
+                await api.sleep(0.02)
+
+    await locks.election("scheduler", hard_stop="exit").run(work)
+    assert ends == []
+
+
+async def test_a_resignation_waits_at_most_a_ttl_for_a_fitness_that_hangs(
+    api: Api, nodes: Nodes
+) -> None:
+    """Nothing is led, so nothing has to be waited for; the candidate stands no more once it is
+    answered."""
+    asked, go = api.event(), api.event()
+
+    async def eligible() -> bool:
+        asked.set()
+        await api.wait(go)
+        return True
+
+    async def work(term: Any) -> None:
+        pytest.fail("it led")
+
+    async with api.redlock(nodes.urls, ttl=1.0) as locks:
+        election = locks.election("scheduler", eligible=eligible)
+        other = api.spawn(election.run(work))
+        assert await api.wait(asked)
+        began_at = now()
+        assert not await election.resign()
+        assert now() - began_at < PATIENCE
+        go.set()
+        await api.join(other)

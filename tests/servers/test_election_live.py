@@ -17,10 +17,13 @@ from pathlib import Path
 import pytest
 
 import redlock
-from redlock import Redlock
+from redlock import ElectionTimings, Redlock
+from redlock.core.grant import Grant
+from redlock.core.lease import Holding
+from redlock.core.term import Mandate
 from redlock.election import StopEvent
 from redlock.embedded import Nodes
-from redlock.hardstop import HARD_STOP_STATUS
+from redlock.hardstop import HARD_STOP_STATUS, HardStop
 from redlock.ledger import Ledger, read
 from redlock.transport.clock import now
 
@@ -148,6 +151,65 @@ def test_a_term_is_not_its_childs(nodes: Nodes) -> None:
             assert os.waitstatus_to_exitcode(status) == 0
             assert term.is_leader()
             term.verify()
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_hard_stop_is_for_a_term_that_somebody_has(dropped: bool) -> None:
+    """Also where nobody has found out yet that it was dropped: what renews may not live any
+    more."""
+    pid = os.fork()
+    if pid == 0:  # Which it ends, or not.
+        timings = ElectionTimings(ttl=1.0)
+        grant = Grant("r", "r", "r:fence", "o", 7, 60.0)
+        holding = Holding(grant, 1.0, now(), now() + timings.kill_before + 0.1, frozenset({0}))
+        HardStop(Mandate(holding, timings, now()), lambda: None if dropped else holding)
+        time.sleep(1.0)
+        os._exit(0)
+    assert ended(pid) == (0 if dropped else HARD_STOP_STATUS)
+
+
+def ended(pid: int) -> int:
+    """The exit status of a child, which may hang; it is killed then."""
+    until = now() + PATIENCE
+    while now() < until:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_fork_while_another_thread_looks_leaves_the_child_free(nodes: Nodes) -> None:
+    """What that thread held is nobody's in the child, which has no such thread."""
+    with Redlock(nodes.urls, ttl=5.0) as locks:
+        election = locks.election("scheduler")
+        held, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with election._guard, term._stop._waiting:
+                held.set()
+                go.wait(PATIENCE)
+
+        with election.campaign(timeout=10.0) as term:
+            thread = threading.Thread(target=hold)
+            thread.start()
+            held.wait(PATIENCE)
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                with contextlib.suppress(BaseException):
+                    assert term.stop.is_set()
+                    with contextlib.suppress(redlock.LockContended):
+                        election.campaign(timeout=0)
+                        os._exit(2)
+                    status = 0
+                os._exit(status)
+            try:
+                assert ended(pid) == 0
+            finally:
+                go.set()
+                thread.join()
 
 
 def test_a_handler_may_resign_whatever_its_thread_is_at(nodes: Nodes) -> None:
