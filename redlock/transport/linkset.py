@@ -288,8 +288,8 @@ class LinkSet:
 
     def tick(self) -> None:
         """It is `next_at`, or later: go on with what waited for the time."""
-        now = self._clock()
         try:
+            now = self._clock()
             self._end_waits(now)
             if self.renewals is not None and self.renewals.next_at <= now:
                 self.renewals.tick(now)

@@ -124,7 +124,8 @@ class Streams:
 
     def wake_at(self, instant: float) -> None:
         """Tick at *instant*, or a second from now: `_tick` looks again."""
-        if instant >= self._timer_at or self.loop is None or self.closed:
+        lost = clock() > self._timer_at + _LOOK_AGAIN  # By a Ctrl-C on the way to `_tick`.
+        if (instant >= self._timer_at and not lost) or self.loop is None or self.closed:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -134,11 +135,13 @@ class Streams:
         )
 
     def _tick(self) -> None:
-        self._timer, self._timer_at = None, math.inf
         try:
+            self._timer, self._timer_at = None, math.inf
             self.linkset.tick()
         except BaseException:
             self.linkset.interrupted()
+            if self._timer is None:  # It struck before anybody looked ahead.
+                self.linkset.look_ahead()
             raise
 
     # From connections

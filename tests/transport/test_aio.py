@@ -368,3 +368,38 @@ def test_an_exception_that_tears_through_costs_one_connection_and_no_node(
             await released(asyncio.create_task(locks.lock("orders").acquire()))
 
     asyncio.run(run())
+
+
+def test_a_timer_that_ctrl_c_strikes_is_set_again(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first line of the tick: whoever waits for the time, now or later, would do so for
+    ever."""
+    struck: list[AsyncDriver] = []
+    tick = LinkSet.tick
+
+    def strikes(linkset: LinkSet) -> None:
+        if struck and linkset is struck[0].linkset:
+            struck.clear()
+            raise KeyboardInterrupt
+        tick(linkset)
+
+    async def waits(locks: redlock.asyncio.Redlock) -> None:
+        assert await locks.lock("held", timeout=0.5).acquire() is None
+
+    monkeypatch.setattr(LinkSet, "tick", strikes)
+    with asyncio.Runner() as runner:
+        holder = redlock.asyncio.Redlock(nodes.urls, ttl=60.0)
+        locks = redlock.asyncio.Redlock(nodes.urls, ttl=60.0)
+        lease = runner.run(holder.lock("held").acquire())
+        assert lease is not None
+        runner.run(waits(locks))
+        waiting = runner.get_loop().create_task(waits(locks))
+        struck.append(locks._driver)
+        with pytest.raises(KeyboardInterrupt):
+            runner.get_loop().run_until_complete(waiting)
+        runner.run(asyncio.wait_for(waiting, PATIENCE))
+        runner.run(asyncio.wait_for(waits(locks), PATIENCE))
+        assert runner.run(lease.release())
+        runner.run(locks.close())
+        runner.run(holder.close())
