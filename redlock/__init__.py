@@ -30,6 +30,7 @@ from redlock.errors import (
     NodeError,
     NodeRefused,
     NodeUnreachable,
+    QueueFull,
     QuorumUnavailable,
     RedlockError,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "NodeRefused",
     "NodeReport",
     "NodeUnreachable",
+    "QueueFull",
     "QuorumUnavailable",
     "Reason",
     "Redlock",

@@ -60,6 +60,7 @@ from redlock.errors import (
     NodeError,
     NodeRefused,
     NodeUnreachable,
+    QueueFull,
     QuorumUnavailable,
     RedlockError,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "NodeRefused",
     "NodeReport",
     "NodeUnreachable",
+    "QueueFull",
     "QuorumUnavailable",
     "Reason",
     "Redlock",
@@ -347,7 +349,8 @@ class Redlock(CoordinatorBase[Lease]):
 
     As `redlock.Redlock`. The constructor does no I/O and needs no running loop; the first use binds
     the coordinator to its loop, and another loop is refused. One connection per node serves all
-    tasks. *on_event* is called on the loop, and must return at once.
+    tasks, and one more listens for the end of a wait. *on_event* is called on the loop, and must
+    return at once.
     """
 
     _let_go: weakref.finalize[..., Redlock] | None = None
@@ -365,6 +368,7 @@ class Redlock(CoordinatorBase[Lease]):
         durable: bool | None = None,
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
+        fair: bool = True,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -377,6 +381,7 @@ class Redlock(CoordinatorBase[Lease]):
             durable=durable,
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
+            fair=fair,
         )
         super().__init__(nodes, policy, on_event=on_event, admission=Admission)
 

@@ -8,6 +8,7 @@ Nothing here waits. Both APIs run the same flows of `redlock.core`; they differ 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import warnings
@@ -23,6 +24,7 @@ from redlock.core.effects import Flow, Source
 from redlock.core.events import Event, LeaseLapsed
 from redlock.core.extend import extend, verify
 from redlock.core.lease import Holding
+from redlock.core.line import Lines
 from redlock.core.look import Inspection
 from redlock.core.policy import Policy, check_callback, warn_about_nodes
 from redlock.core.quorum import Kind, Tally
@@ -182,6 +184,7 @@ class CoordinatorBase(Generic[L]):
         *,
         on_event: Callable[[Event], object] | None,
         admission: type[Admission],
+        guard: Callable[[], contextlib.AbstractContextManager[Any]] | None = None,
     ) -> None:
         self._policy = policy
         check_callback("on_event", on_event)
@@ -191,6 +194,7 @@ class CoordinatorBase(Generic[L]):
         """How many forks lie between the process that made this and the present one."""
         self._observer = Observer(on_event)
         self._admission_class = admission
+        self._guard = guard
         self._entropy = Entropy()
         self._cluster = self._make_cluster(self._entropy)
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
@@ -217,8 +221,16 @@ class CoordinatorBase(Generic[L]):
         )
         emit = self._observer if self._observer.wants_all else None
         longest = max(policy.ttl, policy.max_ttl or 0.0)
+        lines = Lines(source.owner()[:16], self._guard() if self._guard is not None else None)
         return Cluster(
-            names, policy, source, admission, note=self._observer, emit=emit, longest_ttl=longest
+            names,
+            policy,
+            source,
+            admission,
+            note=self._observer,
+            emit=emit,
+            lines=lines,
+            longest_ttl=longest,
         )
 
     def __repr__(self) -> str:

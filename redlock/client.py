@@ -314,9 +314,10 @@ class Redlock(CoordinatorBase[Lease]):
     A lock is held only after a majority granted it within the drift-adjusted validity; otherwise it
     is given back everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments;
     each a master of its own. All times in seconds. *max_ttl* and *durable* belong to the cluster:
-    None adopts what its nodes say. *on_event* hears every event where it happens, also in the
-    thread that renews leases, and must return at once: whatever it waits for, they wait for. The
-    constructor does no I/O.
+    None adopts what its nodes say. *fair*: who waits is served in the order of coming, over all
+    threads and processes; False: whoever asks at the right moment. *on_event* hears every event
+    where it happens, also in the thread that renews leases, and must return at once: whatever it
+    waits for, they wait for. The constructor does no I/O.
 
     Raises ConfigurationError for what cannot work, from here for what the arguments show, from the
     first acquire for what the nodes show.
@@ -335,6 +336,7 @@ class Redlock(CoordinatorBase[Lease]):
         durable: bool | None = None,
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
+        fair: bool = True,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -347,8 +349,15 @@ class Redlock(CoordinatorBase[Lease]):
             durable=durable,
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
+            fair=fair,
         )
-        super().__init__(nodes, policy, on_event=on_event, admission=GuardedAdmission)
+        super().__init__(
+            nodes,
+            policy,
+            on_event=on_event,
+            admission=GuardedAdmission,
+            guard=threading.RLock,
+        )
 
     def _set_up(self) -> None:
         self._driver = Driver(self._cluster, self._endpoints)

@@ -305,6 +305,7 @@ class ElectionBase(Generic[T]):
             note=self._candidate.note,
             looked=self._candidacy.predecessor.saw,
             stand_back=self._options.priority,
+            label=self._candidate.name,
         )
 
     def _watch_for(self, mandate: Mandate) -> TermWatch:

@@ -4,6 +4,7 @@ RedlockError
     AcquireError            carries the votes, node by node
         LockContended       a majority answered, and somebody else holds the lock: normal
         QuorumUnavailable   no majority answered in time: page somebody
+        QueueFull           as many wait for the lock as may: nothing was asked for
     LeaseError
         LeaseLost           the lease ended while its holder still wanted it
         LeaseReleased       the holder gave it back itself
@@ -37,6 +38,7 @@ __all__ = [
     "NodeError",
     "NodeRefused",
     "NodeUnreachable",
+    "QueueFull",
     "QuorumUnavailable",
     "RedlockError",
     "Votes",
@@ -84,6 +86,10 @@ class LockContended(AcquireError):
 
 class QuorumUnavailable(AcquireError):
     """No majority of the nodes answered in time; whether somebody holds the lock is unknown."""
+
+
+class QueueFull(AcquireError):
+    """As many wait for this lock as may: 4096 in one coordinator, or 1024 coordinators."""
 
 
 class LeaseError(RedlockError):

@@ -3,26 +3,29 @@ bottom.
 
 One *try*: a fresh owner, a proposed token, TAKE to all nodes, decided at the q-th answer. Too small
 a token on a majority: a second round with the same owner and a larger one. No majority: FREE
-everywhere, back off, and look read-only before the next try, so that waiters neither disturb the
-holder nor split the vote.
+everywhere, back off, and look before the next try, so that waiters neither disturb the holder nor
+split the vote. Who waits stands in a queue (`redlock.core.line`) that the nodes keep: a try enters
+it where it cannot take the lock, and only whoever is first there may take it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from redlock.core.ballot import outbid, propose
-from redlock.core.commands import Canvass, Repair
+from redlock.core.commands import Canvass, Leave, Repair
 from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
+from redlock.core.line import LOOK_MAX, LOOK_MIN, Place, look_after
 from redlock.core.policy import ROUND_SHARE
-from redlock.core.quorum import Kind, Tally
+from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
-from redlock.errors import LockContended, QuorumUnavailable
+from redlock.errors import LockContended, QueueFull, QuorumUnavailable
 
 __all__ = ["Acquisition", "acquire"]
 
@@ -42,7 +45,8 @@ class Acquisition:
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
-    *stand_back*: seconds that others have for a lock that is free before this one tries.
+    *stand_back*: seconds that others have for a lock that is free before this one tries;
+    *label*: shown to whoever asks who waits.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -57,71 +61,207 @@ class Acquisition:
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
     stand_back: float = 0.0
+    label: str = ""
     granted: Holding | None = None
 
 
-# Long: one try after another, in the order of the algorithm.
 def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
-    """Hold the lock, or raise: LockContended, QuorumUnavailable, ConfigurationError."""
+    """Hold the lock, or raise: LockContended, QuorumUnavailable, QueueFull, ConfigurationError."""
     began_at = now
     if not cluster.met:
         now = yield from meet(cluster, now, ask.give_up_at)
         refuse_misfits(cluster, now)
         cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
         cluster.met = cluster.admission.met(now)
-    verdict: Tally | None = None
-    pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
-    look_first = ask.looked is not None
-    free_since = NEVER
-    while True:
-        round: Round | None = None
-        stand_until = NEVER
-        if look_first:
-            round, now = yield from _canvass(cluster, ask, now)
-            if round.tally.free < round.tally.needed:
-                free_since = NEVER
+    search = _Search(cluster, ask, began_at, now)
+    place = search.place
+    if place is None:
+        return (yield from search.run(now))
+    try:
+        return (yield from search.run(now))
+    except GeneratorExit:
+        raise
+    except BaseException:
+        # The next one is to have its turn at once, and not when our place has expired.
+        yield Wait(NEVER, search.leaving())
+        raise
+    finally:
+        cluster.lines.leave(place)
+
+
+class _Search:
+    """One call of acquire: tries, looks between them, and its place in the queue if it has one."""
+
+    __slots__ = (
+        "_ask",
+        "_began_at",
+        "_cluster",
+        "_entered",
+        "_failed",
+        "_free_since",
+        "_look_first",
+        "_pause",
+        "_verdict",
+        "place",
+    )
+
+    def __init__(self, cluster: Cluster, ask: Acquisition, began_at: float, now: float) -> None:
+        self._cluster = cluster
+        self._ask = ask
+        self._began_at = began_at
+        self._look_first = ask.looked is not None
+        self._free_since = NEVER
+        self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
+        self._failed = 0
+        """Tries in a row that failed though it was our turn."""
+        self._entered = False
+        self._verdict: Tally | None = None
+        self.place: Place | None = None
+        # Who stands back for others cannot stand in front of them.
+        if cluster.policy.fair and not (ask.once or ask.stand_back):
+            self.place = cluster.lines.join(ask.lock_key, cluster.ticket(now), now, ask.label)
+            if self.place is None:
+                raise QueueFull(
+                    _unasked(cluster, "as many wait for this lock as may"), ask.resource
+                )
+
+    def leaving(self) -> tuple[Request, ...]:
+        """Give up the place, on every node that may know it."""
+        if not self._entered or self.place is None:
+            return ()
+        leave = Leave(self._ask.lock_key, self.place.name)
+        # Not for long: the place would have expired by itself.
+        return tuple(
+            [Request(node, leave, self.place.due_at + 1.0) for node in self._cluster.everyone]
+        )
+
+    # Long: one try after another, in the order of the algorithm.
+    def run(self, now: float) -> Flow[Holding]:
+        """Hold the lock, or raise."""
+        cluster, ask, place = self._cluster, self._ask, self.place
+        while True:
+            if place is not None and not cluster.lines.is_first(place, now):
+                now = yield from self._stand(place, now)
+                self._look_first = True
+                continue
+            round: Round | None = None
+            stand_until = NEVER
+            told = self._answer_bell()
+            if self._look_first and not told:
+                round, now = yield from self._canvass(now)
+                if round.tally.free < round.tally.needed:
+                    self._free_since = NEVER
+                else:
+                    self._free_since = now if self._free_since == NEVER else self._free_since
+                    stand_until = NEVER if ask.once else self._free_since + ask.stand_back
+            if round is None or (self._free_since != NEVER and now >= stand_until):
+                attempt = _Attempt(cluster, ask, self._place_text(), freed=told)
+                self._entered = place is not None
+                round, now = yield from attempt.run(now)
+                if ask.granted is not None:
+                    return ask.granted
+                self._failed += self._look_first
             else:
-                free_since = now if free_since == NEVER else free_since
-                stand_until = NEVER if ask.once else free_since + ask.stand_back
-        if round is None or (free_since != NEVER and now >= stand_until):
-            attempt = _Attempt(cluster, ask)
-            round, now = yield from attempt.run(now)
-            if ask.granted is not None:
-                return ask.granted
-        verdict = _judge(round, verdict, ask, now)
-        if verdict.unavailable:
-            refuse_misfits(cluster, now, since=began_at)
-            cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
-        repairs = _repairs(cluster, ask, round.tally)
-        if not ask.once and now < ask.give_up_at:
-            until, pause = _pause(cluster, round.tally, pause, now)
-            until = min(until, stand_until) if stand_until > now else until
-            event = yield Wait(min(until, ask.give_up_at), repairs, pause=True)
-            now = event.at
-            look_first = True
-        elif repairs:
-            # Also for one who tries once: where everybody does, such a key would stay for ever.
-            yield Wait(NEVER, repairs)
-        if ask.once or now >= ask.give_up_at:
-            verdict.elapsed = now - began_at
-            raise (LockContended if verdict.contended else QuorumUnavailable)(verdict, ask.resource)
+                self._failed = 0
+            self._verdict = _judge(round, self._verdict, ask, now)
+            if self._verdict.unavailable:
+                refuse_misfits(cluster, now, since=self._began_at)
+                cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
+            self._refuse_full(round.tally)
+            repairs = _repairs(cluster, ask, round.tally)
+            if not ask.once and now < ask.give_up_at:
+                until = self._next_at(round.tally, now)
+                until = min(until, stand_until) if stand_until > now else until
+                until = min(until, ask.give_up_at)
+                # A try that failed in our turn is not repeated as fast as we are told again.
+                bell = place if not self._failed else None
+                if place is not None:
+                    place.due_at = until
+                event = yield Wait(until, repairs, pause=True, bell=bell)
+                now = event.at
+                self._look_first = True
+            elif repairs:
+                # Also for one who tries once: where everybody does, such a key would stay for ever.
+                yield Wait(NEVER, repairs)
+            if ask.once or now >= ask.give_up_at:
+                self._give_up(self._verdict, now)
+
+    def _stand(self, place: Place, now: float) -> Flow[float]:
+        """Wait while others of this coordinator are first; they ask the nodes."""
+        if now >= self._ask.give_up_at:
+            # Nobody asked for us yet: one look, for the reasons that the error tells.
+            round, now = yield from _canvass(
+                self._cluster, self._ask, now, now + self._cluster.patience
+            )
+            self._give_up(round.tally, now)
+        place.rung = False
+        until = min(now + LOOK_MAX, self._ask.give_up_at)
+        event = yield Wait(until, pause=True, bell=place)
+        return event.at
+
+    def _answer_bell(self) -> bool:
+        """Whether the lock was said to be free for us."""
+        place = self.place
+        if place is None:
+            return False
+        told, place.told, place.rung = place.told, False, False
+        return told
+
+    def _place_text(self) -> str:
+        if self.place is not None:
+            return self.place.text
+        return "-" if self._cluster.policy.fair and not self._ask.stand_back else ""
+
+    def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
+        place = self.place.text if self.place is not None else ""
+        self._entered = bool(place)
+        until = min(
+            now + self._cluster.policy.node_timeout_for(self._ask.ttl), self._ask.give_up_at
+        )
+        return _canvass(self._cluster, self._ask, now, until, place)
+
+    def _next_at(self, tally: Tally, now: float) -> float:
+        """When to look next, if nothing else comes before."""
+        if self.place is None:
+            until, self._pause = _pause(self._cluster, tally, self._pause, now)
+            return until
+        if self._failed:
+            pause = min(_PAUSE_MIN * 2**self._failed, LOOK_MIN)
+        else:
+            pause = look_after(now - self._began_at)
+        until, _ = _pause(self._cluster, tally, pause, now)
+        return until
+
+    def _refuse_full(self, tally: Tally) -> None:
+        full = sum(vote is not None and vote.full for vote in tally.votes)
+        if full >= tally.needed and self.place is not None:
+            raise QueueFull(tally, self._ask.resource)
+
+    def _give_up(self, verdict: Tally, now: float) -> NoReturn:
+        verdict.elapsed = now - self._began_at
+        raise (LockContended if verdict.contended else QuorumUnavailable)(
+            verdict, self._ask.resource
+        )
 
 
 class _Attempt:
     """One try: the grant it asks for, its rounds, and what must be given back if it fails."""
 
-    __slots__ = ("_ask", "_cluster", "_rounds", "_wanted")
+    __slots__ = ("_ask", "_cluster", "_freed", "_rounds", "_wanted")
 
-    def __init__(self, cluster: Cluster, ask: Acquisition) -> None:
+    def __init__(
+        self, cluster: Cluster, ask: Acquisition, place: str, *, freed: bool = False
+    ) -> None:
         self._cluster = cluster
         self._ask = ask
+        self._freed = freed
         # Fresh for every try: a release of try 1 that arrives late must not delete the lock of try
         # 2 (F17).
         owner = cluster.source.owner()
         token = propose(cluster.source, cluster.fences.last(ask.resource))
         note = ask.note(cluster.source.wall_us()) if ask.note is not None else ""
         keys = ask.resource, ask.lock_key, ask.fence_key
-        self._wanted = Grant(*keys, owner, token, cluster.policy.fence_ttl, note)
+        self._wanted = Grant(*keys, owner, token, cluster.policy.fence_ttl, note, place)
         self._rounds: list[Round] = []
 
     def run(self, now: float) -> Flow[tuple[Round, float]]:
@@ -151,7 +291,8 @@ class _Attempt:
         ends_at = min(now + ask.ttl / ROUND_SHARE, ask.give_up_at)
         while True:
             sent_at, wanted = now, self._wanted
-            round = Round(cluster, wanted.take(ask.ttl), now, min(now + timeout, ends_at))
+            until = min(now + timeout, ends_at)
+            round = Round(cluster, wanted.take(ask.ttl), now, until, freed=self._freed)
             self._rounds.append(round)
             if cluster.emit:
                 cluster.emit(
@@ -224,7 +365,8 @@ class _Attempt:
                 # Also one that was written: a server that lost the script would get it behind its
                 # release.
                 request.withdraw()
-        return self._wanted.releases(nodes, unattended=unattended)
+        # Who has a place keeps it: the next try is in the same turn.
+        return self._wanted.releases(nodes, unattended=unattended, staying=True)
 
 
 def _decided(tally: Tally) -> bool:
@@ -239,15 +381,24 @@ def _classified(tally: Tally) -> bool:
     return tally.contended or tally.unavailable
 
 
-def _canvass(cluster: Cluster, ask: Acquisition, now: float) -> Flow[tuple[Round, float]]:
-    """The pre-vote: ask all nodes whether the lock looks free, and write nothing."""
-    until = min(now + cluster.policy.node_timeout_for(ask.ttl), ask.give_up_at)
-    round = Round(cluster, Canvass(ask.lock_key, ask.fence_key), now, until)
+def _canvass(
+    cluster: Cluster, ask: Acquisition, now: float, until: float, place: str = ""
+) -> Flow[tuple[Round, float]]:
+    """The pre-vote: ask all nodes whether the lock looks free, and write nothing but a *place*."""
+    round = Round(cluster, Canvass(ask.lock_key, ask.fence_key, place=place), now, until)
     now = yield from collect(round, _looked, round.requests)
     cluster.fences.saw(ask.resource, max(round.tally.fences, default=0))
     if ask.looked is not None:
         ask.looked(round.tally, now)
     return round, now
+
+
+def _unasked(cluster: Cluster, why: str) -> Tally:
+    tally = Tally(cluster.names)
+    for node in range(len(cluster.names)):
+        fault = Fault(FaultKind.SATURATED, f"was not asked: {why}")
+        tally.cast(node, Vote(Kind.FAULT, fault=fault))
+    return tally
 
 
 def _looked(tally: Tally) -> bool:

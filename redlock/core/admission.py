@@ -248,6 +248,12 @@ class Admission:
             return stated[self._roster.needed - 1]
         return self._roster.max_ttl
 
+    def clock(self, at: float) -> float:
+        """The middle of the nodes' clocks at *at*, seconds since the epoch; 0 while none is
+        known."""
+        known = sorted(record.clock(at) for record in self._records if record.identity is not None)
+        return known[len(known) // 2] if known else 0.0
+
     @property
     def acquainted(self) -> bool:
         """Whether it has met a node of a cluster, its own or another: who has, takes none for a

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from importlib import resources
 from typing import Any
 
@@ -17,12 +18,14 @@ from redlock.core.quorum import GRANTED, Kind, Vote
 __all__ = [
     "FENCE_SUFFIX",
     "MARKER_KEY",
+    "QUEUE_SUFFIX",
     "SHOWN_MAX",
     "TOKEN_MAX",
     "Canvass",
     "Command",
     "Free",
     "Greet",
+    "Leave",
     "Look",
     "Mark",
     "Nonsense",
@@ -38,6 +41,7 @@ __all__ = [
 
 MARKER_KEY = "redlock:node"
 FENCE_SUFFIX = ":fence"
+QUEUE_SUFFIX = ":lock-queue"
 SHOWN_MAX = 1280
 """Bytes of a lock's value that PEEK shows at most: room for the note of a candidate."""
 TOKEN_MAX = 2**53 - 1
@@ -48,26 +52,32 @@ class Nonsense(Exception):
     """An answer that our script cannot have given."""
 
 
+def _lua(name: str) -> str:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
 class Script:
-    """One Lua file, with the digest under which a server remembers it."""
+    """One Lua file, with what it includes, with the digest under which a server remembers it."""
 
     __slots__ = ("name", "sha", "source")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+        self.source = re.sub(
+            r"^-- include: (\w+)$", lambda match: _lua(match[1]), _lua(name), flags=re.M
+        )
         # The digest EVALSHA asks for; a name for a text, not a protection.
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
 
-TAKE, FREE, PEEK, LOOK, REPAIR, MARK = (
-    Script(name) for name in ("take", "free", "peek", "look", "repair", "mark")
+TAKE, FREE, PEEK, LEAVE, LOOK, REPAIR, MARK = (
+    Script(name) for name in ("take", "free", "peek", "leave", "look", "repair", "mark")
 )
 
 
 def scripts() -> tuple[Script, ...]:
     """The scripts that admission loads on a new connection."""
-    return TAKE, FREE, PEEK, LOOK
+    return TAKE, FREE, PEEK, LEAVE, LOOK
 
 
 def to_ms(seconds: float) -> int:
@@ -119,8 +129,11 @@ class Command:
 
 
 class Take(Command):
-    """Take, extend or verify a lock: see `lua/take.lua`. *note*: kept with the grant, for whoever
-    asks who holds the lock; part of what an extension must find."""
+    """Take, extend or verify a lock: see `lua/take.lua`.
+
+    *note*: kept with the grant, for whoever asks who holds the lock; part of what an extension must
+    find. *place*: in the queue, see `redlock.core.line`.
+    """
 
     __slots__ = ("mode", "owner", "token", "ttl")
     script = TAKE
@@ -136,11 +149,13 @@ class Take(Command):
         ttl: float,
         fence_ttl: float,
         mode: str = "acquire",
+        place: str = "",
         note: str = "",
     ) -> None:
-        arguments = (owner, token, to_ms(ttl), to_ms(fence_ttl), mode)
+        arguments = (owner, token, place, to_ms(ttl), to_ms(fence_ttl), mode)
         super().__init__(
-            (lock_key, fence_key, MARKER_KEY), (*arguments, note) if note else arguments
+            _keys(lock_key, fence_key, MARKER_KEY, queue=bool(place)),
+            (*arguments, note) if note else arguments,
         )
         self.owner = owner
         self.token = token
@@ -157,8 +172,12 @@ class Take(Command):
         match answer:
             case int(token) if token == self.token:
                 return GRANTED
-            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(fence, pttl, holder):
-                return _busy(fence, pttl, holder)
+            case [0, int(fence), int(pttl), bytes(holder), 0 | 1 | 2 as queued] if _can_be_held(
+                fence, pttl, holder
+            ):
+                return _busy(fence, pttl, holder, queued == _FULL)
+            case [5, int(fence), 0 | 1 | 2 as queued] if 0 <= fence <= TOKEN_MAX:
+                return Vote(Kind.BUSY, fence, full=queued == _FULL)
             case [2, int(fence), 0, int(time_us)] if (
                 0 <= fence <= TOKEN_MAX and 0 < time_us <= TOKEN_MAX
             ):
@@ -192,9 +211,13 @@ class Free(Command):
         token: int,
         *,
         fence_ttl: float,
+        place: str = "",
         unattended: bool = False,
     ) -> None:
-        super().__init__((lock_key, fence_key), (owner, token, to_ms(fence_ttl)))
+        super().__init__(
+            _keys(lock_key, fence_key, queue=bool(place)),
+            (owner, token, place, to_ms(fence_ttl)),
+        )
         self.unattended = unattended
 
     def words(self, *, whole: bool = False) -> tuple[str, ...]:
@@ -216,33 +239,59 @@ class Free(Command):
 
 
 class Peek(Command):
-    """Look at a lock without writing: see `lua/peek.lua`."""
+    """Look at a lock, and who waits for it, without writing: see `lua/peek.lua`."""
 
     __slots__ = ()
     script = PEEK
 
-    def __init__(self, lock_key: str, fence_key: str) -> None:
-        super().__init__((lock_key, fence_key, MARKER_KEY), ())
+    def __init__(self, lock_key: str, fence_key: str, *, place: str = "") -> None:
+        super().__init__(
+            _keys(lock_key, fence_key, MARKER_KEY, queue=True), (place,) if place else ()
+        )
 
     def read(self, answer: Any) -> Vote:
         """A vote: FREE, BUSY or STRANGER."""
         match answer:
-            case [4, int(fence)] if 0 <= fence <= TOKEN_MAX:
-                return Vote(Kind.FREE, fence)
-            case [0, int(fence), int(pttl), bytes(holder)] if _can_be_held(
+            case [4, int(fence), *waiting] if 0 <= fence <= TOKEN_MAX:
+                return Vote(Kind.FREE, fence, waiting=_waiting(waiting))
+            case [0, int(fence), int(pttl), bytes(holder), 0 | 1 | 2 as queued] if _can_be_held(
                 fence, pttl, holder, SHOWN_MAX
             ):
-                return _busy(fence, pttl, holder)
+                return _busy(fence, pttl, holder, queued == _FULL)
+            case [0, int(fence), int(pttl), bytes(holder), *waiting] if _can_be_held(
+                fence, pttl, holder, SHOWN_MAX
+            ):
+                return _busy(fence, pttl, holder)._replace(waiting=_waiting(waiting))
+            case [5, int(fence), 0 | 1 | 2 as queued] if 0 <= fence <= TOKEN_MAX:
+                return Vote(Kind.BUSY, fence, full=queued == _FULL)
             case [3, bytes()]:
                 return _STRANGER
         raise Nonsense(_short(answer))
 
 
 class Canvass(Peek):
-    """A `Peek` that only an admitted node may answer: what waiters ask before they try."""
+    """A `Peek` that only an admitted node may answer: what waiters ask before they try. *place*:
+    theirs in the queue, which they enter by it, or stay in."""
 
     __slots__ = ()
     marked = True
+
+
+class Leave(Command):
+    """Give up a place in the queue: see `lua/leave.lua`. Nobody waits for the answer."""
+
+    __slots__ = ()
+    script = LEAVE
+
+    def __init__(self, lock_key: str, name: str) -> None:
+        super().__init__((lock_key, lock_key + QUEUE_SUFFIX), (name,))
+
+    def words(self, *, whole: bool = False) -> tuple[str, ...]:
+        return super().words(whole=True)
+
+    def read(self, answer: Any) -> None:
+        if answer != 1:
+            raise Nonsense(_short(answer))
 
 
 class Repair(Command):
@@ -371,6 +420,24 @@ class Greet(Command):
 
 
 _STRANGER = Vote(Kind.STRANGER)
+_FULL = 1
+"""What a script says of a place that it could not enter, as the queue is full."""
+
+
+def _keys(lock_key: str, *others: str, queue: bool) -> tuple[str, ...]:
+    return (lock_key, *others, lock_key + QUEUE_SUFFIX) if queue else (lock_key, *others)
+
+
+def _waiting(answer: list[object]) -> tuple[tuple[str, int], ...]:
+    """Who waits: names and tickets, as far as they are ours."""
+    words = [word.decode("utf-8", "replace") for word in answer if isinstance(word, bytes)]
+    if len(words) < len(answer):
+        raise Nonsense(_short(answer))
+    return tuple(
+        (name, int(ticket))
+        for name, ticket in zip(words[::2], words[1::2], strict=False)
+        if ticket.isdecimal() and len(ticket) < 17
+    )
 
 
 def _can_be_held(fence: int, pttl: int, holder: bytes, shown_max: int = 128) -> bool:
@@ -379,13 +446,13 @@ def _can_be_held(fence: int, pttl: int, holder: bytes, shown_max: int = 128) -> 
     return in_range and holder[:1] == b"=" and len(holder) <= 1 + shown_max
 
 
-def _busy(fence: int, pttl: int, holder: bytes) -> Vote:
+def _busy(fence: int, pttl: int, holder: bytes, full: bool = False) -> Vote:
     # PTTL gives -1 for a key without expiry; a key cannot vanish inside a script, so -2 does not
     # occur.
     ttl_left = -1.0 if pttl < 0 else pttl / 1000.0
     # The script puts "=" before the value, lest a foreign one that begins like a reply header
     # confuses the reader.
-    return Vote(Kind.BUSY, fence, ttl_left, holder[1:].decode("utf-8", "replace"))
+    return Vote(Kind.BUSY, fence, ttl_left, holder[1:].decode("utf-8", "replace"), full=full)
 
 
 def _short(answer: Any) -> str:

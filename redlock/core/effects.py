@@ -16,13 +16,14 @@ The contract of a driver:
 - An event's `at` is the lease clock, read *after* the event happened, and never falls.
 - A request whose `not_after` passed before it was written is never written; it fails with `written`
   false.
-- It throws `Cancelled` at most once. The flow answers with one last `Wait`, whose requests are
-  written and not waited for.
+- It throws `Cancelled` at most once. The flow answers with its last requests, each `Wait` of them
+  until NEVER: they are written and not waited for.
+- A pause with a *bell* may end early, with a `Tick`: when the bell rings, or has rung by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -31,6 +32,7 @@ from redlock.core.quorum import Fault
 
 __all__ = [
     "NEVER",
+    "Bell",
     "Cancelled",
     "Event",
     "Failure",
@@ -76,18 +78,28 @@ class Request:
         self.not_after = NEVER
 
 
+class Bell(Protocol):
+    """What may end a pause early. *rung*: it has, and the flow has not seen to it yet. *wake*: what
+    the driver wants to be called when it rings, by whoever rings it, perhaps in another thread."""
+
+    rung: bool
+    wake: Callable[[], object] | None
+
+
 @dataclass(slots=True, eq=False)
 class Wait:
     """Write *send*, wake me at the first event or at *until* (lease clock).
 
     *pause*: nothing is awaited but the time, so the driver may lend the connections to others
-    meanwhile. *grants*: how many grants are worth waking me for, as long as nothing else happens.
+    meanwhile; and *bell*, if there is one. *grants*: how many grants are worth waking me for, as
+    long as nothing else happens.
     """
 
     until: float
     send: tuple[Request, ...] = ()
     pause: bool = False
     grants: int = 1
+    bell: Bell | None = None
 
 
 @dataclass(slots=True, eq=False)

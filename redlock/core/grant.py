@@ -23,9 +23,20 @@ class Grant:
 
     Never changed: a try whose token was too small goes on `under` a larger one. *fence_ttl*: how
     many seconds a fence outlives whatever raised it. *note*: what the nodes keep with it, and show.
+    *place*: in the queue (`redlock.core.line`): "<ticket> <name>" of one who waits, "-" of one who
+    does not and respects it, nothing of one who knows no queue.
     """
 
-    __slots__ = ("fence_key", "fence_ttl", "lock_key", "note", "owner", "resource", "token")
+    __slots__ = (
+        "fence_key",
+        "fence_ttl",
+        "lock_key",
+        "note",
+        "owner",
+        "place",
+        "resource",
+        "token",
+    )
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class Grant:
         token: int,
         fence_ttl: float,
         note: str = "",
+        place: str = "",
     ) -> None:
         self.resource = resource
         self.lock_key = lock_key
@@ -44,11 +56,12 @@ class Grant:
         self.token = token
         self.fence_ttl = fence_ttl
         self.note = note
+        self.place = place
 
     def under(self, token: int) -> Grant:
         """The same for another token."""
         keys = self.resource, self.lock_key, self.fence_key
-        return Grant(*keys, self.owner, token, self.fence_ttl, self.note)
+        return Grant(*keys, self.owner, token, self.fence_ttl, self.note, self.place)
 
     def take(self, ttl: float) -> Take:
         """Ask for it, for *ttl* seconds."""
@@ -59,6 +72,7 @@ class Grant:
             self.token,
             ttl=ttl,
             fence_ttl=self.fence_ttl,
+            place=self.place,
             note=self.note,
         )
 
@@ -70,20 +84,25 @@ class Grant:
         """Ask whether it stands, and change nothing."""
         return self._confirm(ttl, "verify")
 
-    def free(self, *, unattended: bool = False) -> Free:
-        """Give it back; *unattended*: nobody will be there to read the answer."""
+    def free(self, *, unattended: bool = False, staying: bool = False) -> Free:
+        """Give it back; *unattended*: nobody will be there to read the answer. *staying*: and keep
+        the place in the queue."""
+        name = self.place.partition(" ")[2]
         return Free(
             self.lock_key,
             self.fence_key,
             self.owner,
             self.token,
             fence_ttl=self.fence_ttl,
+            place=self.place and ("-" if staying or not name else name),
             unattended=unattended,
         )
 
-    def releases(self, nodes: Iterable[int], *, unattended: bool = False) -> tuple[Request, ...]:
+    def releases(
+        self, nodes: Iterable[int], *, unattended: bool = False, staying: bool = False
+    ) -> tuple[Request, ...]:
         """One `free` for each of *nodes*, to be written however late."""
-        free = self.free(unattended=unattended)
+        free = self.free(unattended=unattended, staying=staying)
         # In the order of the nodes: a simulator must be able to play it again.
         return tuple([Request(node, free, float("inf")) for node in sorted(nodes)])
 

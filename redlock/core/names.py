@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY
+from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, QUEUE_SUFFIX
 from redlock.core.policy import check_text
 from redlock.errors import ConfigurationError
 
@@ -16,7 +16,7 @@ def keys_of(prefix: str, resource: str) -> tuple[str, str]:
         raise ConfigurationError(f"resource must be a non-empty string, not {resource!r}")
     check_text("resource", resource)
     lock_key = prefix + resource
-    if lock_key == MARKER_KEY or lock_key.endswith(FENCE_SUFFIX):
+    if lock_key == MARKER_KEY or lock_key.endswith((FENCE_SUFFIX, QUEUE_SUFFIX)):
         raise ConfigurationError(
             f"resource {resource!r}: its key {lock_key!r} is one that redlock keeps for itself"
         )

@@ -41,6 +41,7 @@ class Policy:
     durable: bool | None = None
     key_prefix: str = "redlock:"
     repair_missing_ttl: bool = False
+    fair: bool = True
 
     def __post_init__(self) -> None:
         check_duration("ttl", self.ttl)
@@ -59,9 +60,12 @@ class Policy:
         check_text("key_prefix", self.key_prefix)
         if self.durable not in (None, True, False):
             raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
-        if self.repair_missing_ttl not in (True, False):
-            told = f"repair_missing_ttl={self.repair_missing_ttl!r} must be True or False"
-            raise ConfigurationError(told)
+        for name, value in (
+            ("repair_missing_ttl", self.repair_missing_ttl),
+            ("fair", self.fair),
+        ):
+            if value not in (True, False):
+                raise ConfigurationError(f"{name}={value!r} must be True or False")
         self.check_ttl(self.ttl, self.max_ttl)
 
     def check_ttl(self, ttl: float, max_ttl: float | None) -> None:

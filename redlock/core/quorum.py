@@ -78,7 +78,9 @@ class Vote(NamedTuple):
     *fence*: largest token the node knows for the resource. *ttl_left*: seconds the lock has still
     to live on that node; negative: it has no expiry; None: not held. *time_us*: the node's wall
     clock, only given with BEHIND. *ahead*: seconds by which our token was ahead of that clock, if
-    it was refused for that and not for a larger fence.
+    it was refused for that and not for a larger fence. BUSY without a *ttl_left*: the lock is free,
+    and it is somebody else's turn. *full*: the queue takes no more. *waiting*: names and tickets of
+    those who wait, where that was asked for.
     """
 
     kind: Kind
@@ -88,6 +90,8 @@ class Vote(NamedTuple):
     time_us: int = 0
     fault: Fault | None = None
     ahead: float = 0.0
+    full: bool = False
+    waiting: tuple[tuple[str, int], ...] = ()
 
 
 GRANTED = Vote(Kind.GRANTED)
@@ -253,6 +257,8 @@ def _public(name: str, vote: Vote | None) -> CastVote:
 def _busy(vote: Vote) -> str:
     # The first characters tell one holder from another; the whole value would let a reader release
     # the lock.
+    if vote.ttl_left is None:
+        return "is free, and it is another's turn"
     holder = vote.holder[:8] or "?"
     if vote.ttl_left is not None and vote.ttl_left < 0:
         return f"is held by {holder}... without an expiry (repair_missing_ttl=True gives it one)"

@@ -15,11 +15,16 @@ from redlock.core.ballot import Fences
 from redlock.core.commands import Command, Greet
 from redlock.core.effects import Event, Failure, Flow, Grants, Reply, Request, Source, Wait
 from redlock.core.events import Event as Record
+from redlock.core.line import Lines
 from redlock.core.policy import Policy
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.errors import ConfigurationError
 
 __all__ = ["Cluster", "Round", "collect", "meet", "refuse_misfits"]
+
+_FREED_PAUSES = (0.004, 0.002, 0.001)
+"""Seconds, the last one first: a release reaches one node after the other, and whoever was told by
+the first of them may be faster than the rest."""
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class Cluster:
     admission: Admission
     note: Callable[[Record], None]
     emit: Callable[[Record], None] | None = None
+    lines: Lines = field(default_factory=lambda: Lines("nobody"))
     fences: Fences = field(default_factory=Fences)
     met: bool = False
     longest_ttl: float = 0.0
@@ -47,6 +53,11 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.everyone = frozenset(range(len(self.names)))
+
+    def ticket(self, now: float) -> int:
+        """A ticket for one who comes now: by the clocks of the nodes, as ours may be wrong."""
+        clock = self.admission.clock(now)
+        return int(clock * 1e6) if clock else self.source.wall_us()
 
     def owed_for(self) -> float:
         """Seconds for which a release is owed: a lock lives for its ttl, and a node may have
@@ -63,12 +74,16 @@ class Round:
     """One command, put to *nodes* from *now* on and waited for at most until *until*.
 
     *sent* collects every request; *settled* those a node answered with "somebody else holds it",
-    where nothing of ours is.
+    where nothing of ours is. *freed*: the lock was said to be free, so whoever holds it still on a
+    node is just about to be gone there, and that node is asked again.
     """
 
     __slots__ = (
         "_again",
+        "_busy",
+        "_later",
         "_not_after",
+        "_pauses",
         "_started_at",
         "command",
         "requests",
@@ -88,6 +103,7 @@ class Round:
         *,
         nodes: Iterable[int] | None = None,
         verb: str = "granted",
+        freed: bool = False,
     ) -> None:
         self.command = command
         self.until = until
@@ -100,7 +116,15 @@ class Round:
         self.settled: list[Request] = []
         self.timed_out = False
         self._again: set[int] = set()
+        self._pauses = [list(_FREED_PAUSES) if freed else [] for _ in cluster.names]
+        self._later: list[tuple[float, int]] = []
+        self._busy: dict[int, Vote] = {}
         self._started_at = now
+
+    @property
+    def next_at(self) -> float:
+        """When it is to hear the time, at the latest."""
+        return min([self.until, *[at for at, _ in self._later]])
 
     def hear(self, event: Event) -> tuple[Request, ...]:
         """Count one event; give what must be sent because of it."""
@@ -117,6 +141,11 @@ class Round:
                 return self._ask_again(request.node)
             if kind is Kind.BUSY:
                 self.settled.append(request)
+                if self._pauses[request.node]:
+                    pause = self._pauses[request.node].pop()
+                    self._later.append((event.at + pause, request.node))
+                    self._busy[request.node] = vote
+                    return ()
             self.tally.cast(request.node, vote)
         elif type(event) is Failure:
             request, fault = event.request, event.fault
@@ -125,6 +154,10 @@ class Round:
             if fault.kind is FaultKind.LOST and request.node not in self._again:
                 return self._ask_again(request.node)
             self.tally.cast(request.node, Vote(Kind.FAULT, fault=fault))
+        elif event.at < self.until:
+            due = [node for at, node in self._later if at <= event.at]
+            self._later = [entry for entry in self._later if entry[0] > event.at]
+            return tuple([self._put(node) for node in due])
         else:
             self.close(event.at)
         return ()
@@ -133,6 +166,8 @@ class Round:
         """The time is over: who has not answered by now was silent."""
         self.timed_out = True
         waited = f"{at - self._started_at:.3g} s"
+        for node, vote in self._busy.items():
+            self.tally.cast(node, vote)
         silent = {request.node: request for request in self.sent}
         for node, request in silent.items():
             unwritten = request.why or f"was not connected within {waited}"
@@ -168,9 +203,12 @@ class Round:
         # majority. The scripts are idempotent for their own owner, so asking twice is safe; once
         # more is enough, or a flapping node would keep us.
         self._again.add(node)
+        return (self._put(node),)
+
+    def _put(self, node: int) -> Request:
         request = Request(node, self.command, self._not_after)
         self.sent.append(request)
-        return (request,)
+        return request
 
 
 def collect(
@@ -190,7 +228,7 @@ def collect(
     tally = round.tally
     while True:
         event = yield Wait(
-            round.until,
+            round.next_at,
             send,
             grants=tally.needed - tally.granted if majority and not tally.behind else 1,
         )

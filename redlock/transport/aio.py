@@ -23,6 +23,7 @@ from redlock.core.rounds import Cluster
 from redlock.errors import ConfigurationError, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
+from redlock.transport.ear import Ear, Hearing
 from redlock.transport.link import Link
 from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals
@@ -62,6 +63,12 @@ class _AsyncRun(Run[T]):
 
     def paused(self) -> None:
         self._driver.leave(self)
+        wait, bell = self.wait, self.wait.bell
+        if bell is not None:
+            bell.wake = partial(self._driver.linkset.rung, self, wait)
+            self._driver.listen()
+            if bell.rung:
+                bell.wake()
 
     def may_go_on(self) -> bool:
         self._driver.queue_again(self)
@@ -87,6 +94,10 @@ class AsyncDriver:
         self.renewals.move(self.linkset)
         for node in nodes:
             node.on_owed, node.owed_for = self.linkset.owed, cluster.owed_for
+        self._hearing = Hearing(cluster.lines, len(nodes))
+        make_ear = partial(Ear, self._hearing)
+        self._ears = Streams(nodes, found, silence=silence, timeout=timeout, make_link=make_ear)
+        """Used from the first wait on."""
         self._ending: asyncio.Task[None] | None = None  # A loop knows its tasks weakly.
         self._runs: set[_AsyncRun[Any]] = set()
         """Until the tasks that wait for them have heard how they ended."""
@@ -132,6 +143,12 @@ class AsyncDriver:
             self.leave(run)
             self.linkset.leave(run)
         return run.result()
+
+    def listen(self) -> None:
+        """Somebody waits: hear who is told that a lock is free."""
+        if self._hearing.due(clock()) and not self.closing:
+            self._ears.loop = self._loop
+            self._ears.linkset.tick()
 
     def write(self, requests: Sequence[Request]) -> None:
         """Write requests whose answers nobody waits for."""
@@ -180,6 +197,7 @@ class AsyncDriver:
         finally:
             self._shut()
             await self.streams.gone()
+            await self._ears.gone()
 
     def let_go(self) -> None:
         """From any thread: nobody uses this any more, so close it, if its loop goes on."""
@@ -197,6 +215,7 @@ class AsyncDriver:
         self._end(lambda run: True)
         self._admit()
         self.streams.close()
+        self._ears.close()
 
     def _end(self, which: Callable[[Run[Any]], bool]) -> None:
         """End flows: they raise, and give back what they took."""
@@ -208,6 +227,7 @@ class AsyncDriver:
     def abandon(self) -> None:
         """After a fork, in the child: let go of the parent's connections without a word on them."""
         self.streams.abandon()
+        self._ears.abandon()
 
     # Turns
 

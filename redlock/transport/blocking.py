@@ -15,16 +15,18 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from redlock.core.effects import Flow, Request
+from redlock.core.effects import Bell, Flow, Request
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport.background import Background
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
 from redlock.transport.dialer import Dialer
+from redlock.transport.ear import Ear, Hearing
 from redlock.transport.hangups import Hangups
+from redlock.transport.link import Link
 from redlock.transport.node import Node
 from redlock.transport.run import Run, saturated
 from redlock.transport.sockets import ConnectionSet, Sockets
@@ -48,19 +50,24 @@ not."""
 
 class _Waiter:
     """A thread that waits: for a set of *connections* that is handed over, or for the end of a
-    pause."""
+    pause, perhaps by a *bell*. *reads*: it is the one that listens for all, on these sockets."""
 
-    __slots__ = ("connections", "gate")
+    __slots__ = ("bell", "connections", "gate", "reads")
 
-    def __init__(self) -> None:
+    def __init__(self, bell: Bell | None = None) -> None:
         self.gate = threading.Lock()
         self.gate.acquire()
         self.connections: ConnectionSet | None = None
+        self.bell = bell
+        self.reads: Sockets | None = None
 
     def open(self) -> None:
         """Wake whoever waits."""
         with contextlib.suppress(RuntimeError):  # Somebody else did.
             self.gate.release()
+        reads = self.reads
+        if reads is not None:
+            reads.ring()
 
 
 class Driver:
@@ -100,6 +107,14 @@ class Driver:
         dial = [dialer.ask for dialer in self.dialers]
         self.connect = partial(_connect, self._all, self.nodes, dial, self.hangups, silence)
         """Makes a set of connections; those that threads share are counted besides."""
+        self._hearing = Hearing(cluster.lines, len(self.nodes))
+        make_ear = partial(Ear, self._hearing)
+        self._make_ears = partial(
+            _connect, self._all, self.nodes, dial, None, silence, make_link=make_ear
+        )
+        self._ears: deque[ConnectionSet] = deque()
+        """The one set that listens, while no thread reads it."""
+        self._ears_known: weakref.ref[ConnectionSet] | None = None
         self.background = Background(cluster, self.nodes, self.connect, self.threads)
 
     @property
@@ -187,7 +202,7 @@ class Driver:
                 connections.linkset.leave(run)
                 ours = False
                 self._check_in(connections)
-                self._sleep(run.wait.until, final=final)
+                self._sleep(run.wait.until, final=final, bell=run.wait.bell)
                 connections = self._take(connections, final=final) or self._check_out(
                     give_up_at, patient=patient, urgent=urgent, final=final
                 )
@@ -326,6 +341,7 @@ class Driver:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop().close()
+        self._close_ears()
         self._call_waiters()
         until = clock() + _JOIN  # For all of them together.
         for dialer in self.dialers:
@@ -453,18 +469,70 @@ class Driver:
         for waiter in [*self._urgent, *self._waiters, *list(self._sleepers)]:
             waiter.open()
 
-    def _sleep(self, until: float, *, final: bool) -> None:
-        """Until *until*; until this is closed, if it is not for a release."""
-        waiter = _Waiter()
+    def _sleep(self, until: float, *, final: bool, bell: Bell | None = None) -> None:
+        """Until *until*, or until *bell* rings; until this is closed, if it is not for a
+        release."""
+        waiter = _Waiter(bell)
         self._sleepers.add(waiter)
         try:
+            if bell is not None:
+                bell.wake = waiter.open
             left = until - clock()
             # Asked after the add: whoever closes calls after it set this.
-            while left > 0 and (final or not self._closing):
-                waiter.gate.acquire(timeout=min(left, _LOOK_AGAIN))
+            while left > 0 and (final or not self._closing) and not (bell and bell.rung):
+                ears = self._take_ears() if bell is not None else None
+                if ears is None:
+                    waiter.gate.acquire(timeout=min(left, _LOOK_AGAIN))
+                else:
+                    self._listen(ears, waiter, until)
                 left = until - clock()
         finally:
             self._sleepers.discard(waiter)
+            if bell is not None:
+                bell.wake = None
+
+    def _take_ears(self) -> ConnectionSet | None:
+        """The set that listens, if this thread is to read it."""
+        with contextlib.suppress(IndexError):
+            return self._ears.pop()
+        with self._lock:
+            # One that a Ctrl-C tore out of all hands is gone.
+            if self._closed or (self._ears_known is not None and self._ears_known() is not None):
+                return None
+            try:
+                ears = self._make_ears()
+            except OSError:  # No descriptor to be had: who waits looks.
+                return None
+            self._ears_known = weakref.ref(ears)
+            return ears
+
+    def _listen(self, ears: ConnectionSet, waiter: _Waiter, until: float) -> None:
+        """Hear who is told that a lock is free, for all threads that wait, until *waiter* is."""
+        bell = waiter.bell
+        waiter.reads = ears.sockets
+        try:
+            if self._hearing.due(clock()):
+                ears.linkset.tick()
+            # Asked after that was set: whoever rings does so after it said why.
+            while not (self._closing or (bell and bell.rung)) and clock() < until:
+                ears.pump(until)
+        except BaseException:
+            ears.linkset.interrupted()
+            raise
+        finally:
+            waiter.reads = None
+            self._ears.append(ears)
+            if self._closed:
+                self._close_ears()
+            for other in list(self._sleepers):
+                if other is not waiter and other.bell is not None:
+                    other.open()  # It reads on.
+                    break
+
+    def _close_ears(self) -> None:
+        while self._ears:
+            with contextlib.suppress(IndexError):
+                self._ears.pop().close()
 
     def _check_in(self, connections: ConnectionSet) -> None:
         while True:
@@ -496,10 +564,12 @@ def _connect(
     known: weakref.WeakSet[ConnectionSet],
     nodes: Sequence[Node],
     dial: Sequence[Callable[[Sockets], None]],
-    hangups: Hangups,
+    hangups: Hangups | None,
     silence: float,
+    *,
+    make_link: Callable[..., Any] = Link,
 ) -> ConnectionSet:
-    connections = ConnectionSet(nodes, dial, hangups, silence=silence)
+    connections = ConnectionSet(nodes, dial, hangups, silence=silence, make_link=make_link)
     known.add(connections)
     return connections
 

@@ -63,3 +63,7 @@ class GuardedAdmission(Admission):
     def max_ttl(self) -> float | None:
         with self._lock:
             return super().max_ttl()
+
+    def clock(self, at: float) -> float:
+        with self._lock:
+            return super().clock(at)

@@ -15,7 +15,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol
 
-from redlock.core.effects import Request, Tick
+from redlock.core.effects import Request, Tick, Wait
 from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.link import Link, Mailbox
 from redlock.transport.node import REDIAL_MAX, Node
@@ -73,8 +73,8 @@ class LinkSet:
     """The links of one set of connections, and the runs on them. Where its runs write.
 
     *silence*: seconds for which a connected node may owe an answer before its connection is given
-    up. *make_link*: what makes a link; the simulator has a plainer one as well. Everything that a
-    driver tells must come from one thread at a time.
+    up. *make_link*: what makes a link; the simulator has a plainer one as well, and an `Ear` is one
+    that listens. Everything that a driver tells must come from one thread at a time.
     """
 
     __slots__ = (
@@ -105,10 +105,10 @@ class LinkSet:
         clock: Callable[[], float],
         *,
         silence: float,
-        make_link: Callable[..., Link] = Link,
+        make_link: Callable[..., Any] = Link,
     ) -> None:
         self.mailbox: Mailbox = deque()
-        self.links = [
+        self.links: list[Link] = [
             make_link(node, self.mailbox, partial(shell.dial, node.index), silence=silence)
             for node in nodes
         ]
@@ -178,6 +178,15 @@ class LinkSet:
         run.step(Tick(self._clock()))
         self.went_on(run)
         self.settle()
+
+    def rung(self, run: Run[Any], wait: Wait) -> None:
+        """The bell of a pause has rung: it is over, if *run* still is at it."""
+        if run.wait is wait and not run.done and run.linkset is self:
+            wait.until = now = self._clock()
+            if now < run.timer_at:
+                run.timer_at = now
+                heappush(self._timers, (now, next(self._order), run))
+                self.sooner(now)
 
     def leave(self, run: Run[Any]) -> None:
         """*run* waits for nothing that comes by this set any more."""

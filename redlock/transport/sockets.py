@@ -19,6 +19,7 @@ from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import hang_up
 from redlock.transport.hangups import Hangups
+from redlock.transport.link import Link
 from redlock.transport.linkset import LinkSet
 from redlock.transport.node import Node
 from redlock.transport.run import Run
@@ -182,18 +183,23 @@ class Sockets:
 
 class ConnectionSet:
     """A set of connections, one to each of *nodes*, used by one thread at a time: its `linkset`
-    over its `sockets`."""
+    over its `sockets`.
+
+    *hangups*: what tells of the end of a connection while the set is idle, where that matters.
+    *make_link*: see `LinkSet`.
+    """
 
     def __init__(
         self,
         nodes: Sequence[Node],
         dial: Sequence[Callable[[Sockets], None]],
-        hangups: Hangups,
+        hangups: Hangups | None,
         *,
         silence: float,
+        make_link: Callable[..., Any] = Link,
     ) -> None:
         self.sockets = Sockets(dial)
-        self.linkset = LinkSet(nodes, self.sockets, clock, silence=silence)
+        self.linkset = LinkSet(nodes, self.sockets, clock, silence=silence, make_link=make_link)
         self.following: deque[list[Request]] = deque()
         """Releases from other threads, to be written before the set is idle again."""
         self._hangups = hangups
@@ -293,7 +299,8 @@ class ConnectionSet:
                 )
             else:
                 sockets.adopt(node, connection, sock)
-                self._hangups.watch(self, node, sock)
+                if self._hangups is not None:
+                    self._hangups.watch(self, node, sock)
                 linkset.connected(node)
         linkset.busy = -1
 

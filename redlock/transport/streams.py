@@ -8,13 +8,14 @@ import logging
 import math
 import os
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.clock import now as clock
 from redlock.transport.dial import Endpoint
+from redlock.transport.link import Link
 from redlock.transport.linkset import LinkSet
 from redlock.transport.node import Node
 
@@ -59,11 +60,18 @@ class _Protocol(asyncio.BufferedProtocol):
 class Streams:
     """The connections of one coordinator to *nodes*, at *found*, and the links over them.
 
-    *silence*: see `LinkSet`; *timeout*: seconds for a dial. Belongs to `loop` once that is set.
+    *silence*, *make_link*: see `LinkSet`; *timeout*: seconds for a dial. Belongs to `loop` once
+    that is set.
     """
 
     def __init__(
-        self, nodes: Sequence[Node], found: Sequence[Endpoint], *, silence: float, timeout: float
+        self,
+        nodes: Sequence[Node],
+        found: Sequence[Endpoint],
+        *,
+        silence: float,
+        timeout: float,
+        make_link: Callable[..., Any] = Link,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.buffer = memoryview(bytearray(_BUFFER))
@@ -79,7 +87,7 @@ class Streams:
         self._dials: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self.linkset = LinkSet(nodes, self, clock, silence=silence)
+        self.linkset = LinkSet(nodes, self, clock, silence=silence, make_link=make_link)
 
     # What the links need
 

@@ -80,20 +80,22 @@ def encode_whole(command: Command) -> bytes:
 
 
 def _pack_vote(command: Command) -> bytes:
-    """The same bytes for TAKE and FREE, of which only owner and token are ever new: a third of
-    the time."""
+    """The same bytes for TAKE and FREE, of which only owner, token and place are ever new: a third
+    of the time."""
     script, args = command.script, command.args
     assert script is not None
-    owner, token = str(args[0]).encode(), str(args[1]).encode()
+    owner, token, place = str(args[0]).encode(), str(args[1]).encode(), str(args[2]).encode()
     make = _head if len(command.keys[0]) <= _TEMPLATE_KEYS_MAX else _head.__wrapped__
     head = make(3 + len(command.keys) + len(args) + command.marked, script.sha, command.keys)
-    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+    return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
         head,
         len(owner),
         owner,
         len(token),
         token,
-        _rest(args[2:]),
+        len(place),
+        place,
+        _rest(args[3:]),
     )
 
 

@@ -1,16 +1,24 @@
 -- FREE: give back every lock of this owner, and make that final on this node.
--- KEYS  lock, fence
--- ARGV  owner, token (the largest of the try), fence_ttl_ms
+-- KEYS  lock, fence, [queue]
+-- ARGV  owner, token (the largest of the try), place, fence_ttl_ms
+--       place: a name, which leaves the queue, and who is first is told that the lock is free | "-": the same for one who
+--       has none | nothing: there is no queue
 -- Gives 1 it was ours and is gone | 0 nothing was held | 2 somebody else holds it.
+-- include: queue
 local call = redis.call
-local number, fence_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
+local number, place, fence_ttl = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local held = call('GET', KEYS[1])
 if held then
   local owner = ARGV[1] .. ':'
   if string.sub(held, 1, #owner) ~= owner then
+    if place ~= '' then leave(KEYS[3], place) end
     return 2 -- Raising the fence past a holder's token would stop it from topping up here.
   end
   call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
+end
+if place ~= '' and redis.pcall('EXISTS', KEYS[3]) == 1 then
+  leave(KEYS[3], place)
+  tell(KEYS[3])
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.
@@ -30,7 +38,7 @@ if fence and fence <= number then
     elseif fence_ttl == 0 then
       redis.pcall('SET', KEYS[2], number + 1)
     else
-      redis.pcall('SET', KEYS[2], number + 1, 'PX', ARGV[3])
+      redis.pcall('SET', KEYS[2], number + 1, 'PX', ARGV[4])
     end
   end
 end

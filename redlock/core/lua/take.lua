@@ -1,12 +1,15 @@
 -- TAKE: claim a larger token and take the lock, in one atomic step. Also extends, and verifies without writing.
--- KEYS  lock, fence, marker
--- ARGV  owner, token, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), [note,] marker
+-- KEYS  lock, fence, marker, [queue]
+-- ARGV  owner, token, place, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), [note,] marker
+--       place: "<ticket> <name>", which enters the queue where it cannot take the lock | "-", which respects it | nothing
 -- A note is kept behind owner and token, for whoever asks who holds the lock.
--- Gives token taken | {0, fence, pttl, '=' .. holder} busy | {2, fence, 0, time_us} token too small, or too far ahead
---       | {3, marker} not the node that was admitted.
+-- Gives token taken | {0, fence, pttl, '=' .. holder, queued} busy | {5, fence, queued} free, and somebody else's turn
+--       | {2, fence, 0, time_us} token too small, or too far ahead | {3, marker} not the node that was admitted.
+--       queued: 0 the place stands in the queue | 1 the queue is full | 2 there is none, or it was not asked for.
+-- include: queue
 local call = redis.call
-local token, ttl, mode = ARGV[2], tonumber(ARGV[3]), ARGV[5]
-local number, fence_ttl = tonumber(token), tonumber(ARGV[4])
+local token, place, ttl, mode = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[6]
+local number, fence_ttl = tonumber(token), tonumber(ARGV[5])
 
 -- A proxy, a flush or a changed address may have put another node behind this connection. The marker alone does not tell:
 -- it is data, and comes back with a copy or a snapshot. The memory it names must be the one that this server has now, and
@@ -21,7 +24,7 @@ if not string.find(info, 'role:master\r', 1, true) or not string.find(info, 'mas
   return {3, marker}
 end
 if ttl > tonumber(max_ttl) then
-  return redis.error_reply('REDLOCK a ttl of ' .. ARGV[3] .. ' ms is above this cluster\'s max_ttl of ' .. max_ttl .. ' ms')
+  return redis.error_reply('REDLOCK a ttl of ' .. ARGV[4] .. ' ms is above this cluster\'s max_ttl of ' .. max_ttl .. ' ms')
 end
 
 -- Digits alone, and no more than a double holds exactly: inf, nan, 0x10 and -1 are numbers to Lua, and no fences of ours.
@@ -33,13 +36,18 @@ end
 
 local owner = ARGV[1] .. ':'
 local value = owner .. token
-if ARGV[7] then value = value .. ':' .. ARGV[6] end
+if ARGV[8] then value = value .. ':' .. ARGV[7] end
 local held = call('GET', KEYS[1])
+local ticket, name
+if place ~= '' and place ~= '-' then
+  ticket, name = string.match(place, '^(%d+) (.+)$')
+  ticket = tonumber(ticket)
+end
 if held == value then
   if mode == 'extend' then -- Raise both expiries; never shorten one: the holder may rely on the longer.
-    if call('PTTL', KEYS[1]) < ttl then call('PEXPIRE', KEYS[1], ARGV[3]) end
+    if call('PTTL', KEYS[1]) < ttl then call('PEXPIRE', KEYS[1], ARGV[4]) end
     local left = call('PTTL', KEYS[2])
-    if left >= 0 and left < fence_ttl then call('PEXPIRE', KEYS[2], ARGV[4]) end
+    if left >= 0 and left < fence_ttl then call('PEXPIRE', KEYS[2], ARGV[5]) end
   end
   return number
 end
@@ -47,7 +55,13 @@ if held and string.sub(held, 1, #owner) ~= owner then
   -- Of an owner the first characters, which tell one from another; the whole would let whoever reads it release the lock.
   local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$')
   local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, 128), '%c', '?')
-  return {0, fence, call('PTTL', KEYS[1]), shown}
+  return {0, fence, call('PTTL', KEYS[1]), shown, name and enter(KEYS[4], name, ticket) or 2}
+end
+local nobody = place == ''
+if not nobody and not held then
+  local wrong
+  wrong, nobody = others(KEYS[4], name, ticket)
+  if wrong then return {5, fence, name and enter(KEYS[4], name, ticket) or 2} end
 end
 
 -- Refused as too small, or as too far ahead; low is what it would have to beat.
@@ -75,7 +89,8 @@ if left == -1 or (fence_ttl > 0 and left > fence_ttl * 0.999) then
 elseif fence_ttl == 0 then
   call('SET', KEYS[2], token)
 else
-  call('SET', KEYS[2], token, 'PX', ARGV[4])
+  call('SET', KEYS[2], token, 'PX', ARGV[5])
 end
-call('SET', KEYS[1], value, 'PX', ARGV[3])
+call('SET', KEYS[1], value, 'PX', ARGV[4])
+if name and not nobody then leave(KEYS[4], name) end
 return number
