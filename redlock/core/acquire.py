@@ -20,7 +20,7 @@ from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
-from redlock.core.line import LOOK_MAX, LOOK_MIN, Place, look_after
+from redlock.core.line import GIVE_WAY, LOOK_MAX, LOOK_MIN, Place, look_after
 from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
@@ -96,6 +96,7 @@ class _Search:
         "_ask",
         "_began_at",
         "_cluster",
+        "_crowded",
         "_entered",
         "_failed",
         "_free_since",
@@ -109,7 +110,10 @@ class _Search:
         self._cluster = cluster
         self._ask = ask
         self._began_at = began_at
-        self._look_first = ask.looked is not None
+        self._crowded = (
+            cluster.policy.fair and not ask.once and cluster.lines.is_crowded(ask.lock_key, now)
+        )
+        self._look_first = ask.looked is not None or self._crowded
         self._free_since = NEVER
         self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
         self._failed = 0
@@ -139,6 +143,9 @@ class _Search:
     def run(self, now: float) -> Flow[Holding]:
         """Hold the lock, or raise."""
         cluster, ask, place = self._cluster, self._ask, self.place
+        if self._crowded:
+            event = yield Wait(min(now + GIVE_WAY, ask.give_up_at), pause=True)
+            now = event.at
         while True:
             if place is not None and not cluster.lines.is_first(place, now):
                 now = yield from self._stand(place, now)
@@ -168,6 +175,7 @@ class _Search:
                 refuse_misfits(cluster, now, since=self._began_at)
                 cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
             self._refuse_full(round.tally)
+            cluster.lines.crowd(ask.lock_key, now)
             repairs = _repairs(cluster, ask, round.tally)
             if not ask.once and now < ask.give_up_at:
                 until = self._next_at(round.tally, now)

@@ -17,7 +17,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["LOOK_MAX", "LOOK_MIN", "WAITERS_MAX", "Line", "Lines", "Place", "look_after"]
+__all__ = [
+    "GIVE_WAY",
+    "LOOK_MAX",
+    "LOOK_MIN",
+    "WAITERS_MAX",
+    "Line",
+    "Lines",
+    "Place",
+    "look_after",
+]
 
 WAITERS_MAX = 4096
 """Waiters of one coordinator for one lock; thousands of tasks, each of which is woken only when it
@@ -28,6 +37,14 @@ may be lost, and who was to come next may have died: whoever waits finds out by 
 _LOOK_SHARE = 0.2
 """Looks become rarer with the time that one has waited: what a look can win is a small part of
 it."""
+CROWDED_FOR = 1.0
+"""Seconds for which a lock that was found taken is looked at before it is tried: a try in vain has
+to be given back."""
+GIVE_WAY = 0.0005
+"""Seconds after which one who comes to such a lock goes to the end of the queue: most come from its
+release, and whoever that has called is faster if the nodes have nothing else to do."""
+CROWDS_MAX = 1024
+"""Locks of which that is remembered."""
 STALLED = 1.0
 """Seconds past the end of its wait after which the first of a line counts as gone: its thread died
 at a bad moment, or was stopped, and others of the process wait."""
@@ -87,6 +104,7 @@ class Lines:
         self._lines: dict[str, Line] = {}
         self._places: dict[str, Place] = {}
         self._drawn = 0
+        self._crowded: dict[str, float] = {}
 
     def join(self, key: str, ticket: int, now: float, label: str = "") -> Place | None:
         """Draw a place for the lock at *key*; None: there are as many waiters as there may be.
@@ -133,6 +151,16 @@ class Lines:
             if place.name not in self._places:  # Others took it for gone: it asks by itself.
                 return True
             return places[0] is place
+
+    def crowd(self, key: str, now: float) -> None:
+        """Somebody else had the lock at *key*, or its turn."""
+        if len(self._crowded) >= CROWDS_MAX and key not in self._crowded:
+            self._crowded.clear()
+        self._crowded[key] = now + CROWDED_FOR
+
+    def is_crowded(self, key: str, now: float) -> bool:
+        """Whether somebody else is likely to have it, or to be next."""
+        return bool(self._crowded) and self._crowded.get(key, now) > now
 
     def told(self, name: str) -> None:
         """A node says that a lock is free for the place *name*."""
