@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from redlock.core.commands import Free, Take
 from redlock.core.effects import Request
+from redlock.core.line import name_of
 
 __all__ = ["Grant"]
 
@@ -23,8 +24,8 @@ class Grant:
 
     Never changed: a try whose token was too small goes on `under` a larger one. *fence_ttl*: how
     many seconds a fence outlives whatever raised it. *note*: what the nodes keep with it, and show.
-    *place*: in the queue (`redlock.core.line`): "<ticket> <name>" of one who waits, "-" of one who
-    does not and respects it, nothing of one who knows no queue.
+    *place*: in the queue (`redlock.core.line`): the text of one who waits, "-" of one who does not
+    and respects it, nothing of one who knows no queue.
     """
 
     __slots__ = (
@@ -87,7 +88,7 @@ class Grant:
     def free(self, *, unattended: bool = False, staying: bool = False) -> Free:
         """Give it back; *unattended*: nobody will be there to read the answer. *staying*: and keep
         the place in the queue."""
-        name = self.place.partition(" ")[2]
+        name = name_of(self.place)
         return Free(
             self.lock_key,
             self.fence_key,

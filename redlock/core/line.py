@@ -26,6 +26,7 @@ __all__ = [
     "Lines",
     "Place",
     "look_after",
+    "name_of",
 ]
 
 WAITERS_MAX = 4096
@@ -72,7 +73,7 @@ class Place:
     @property
     def text(self) -> str:
         """How it goes to the nodes."""
-        return f"{self.ticket} {self.name}"
+        return f"{self.ticket}{' ' if self.line.lines.hears else '~'}{self.name}"
 
     def ring(self) -> None:
         """Wake its flow, or have it not fall asleep."""
@@ -84,9 +85,10 @@ class Place:
 class Line:
     """The places of one lock, in the order of their coming."""
 
-    __slots__ = ("key", "places")
+    __slots__ = ("key", "lines", "places")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, lines: Lines, key: str) -> None:
+        self.lines = lines
         self.key = key
         self.places: deque[Place] = deque()
 
@@ -98,8 +100,8 @@ class Lines:
         self, name: str, guard: contextlib.AbstractContextManager[Any] | None = None
     ) -> None:
         self.name = name
-        self.on_wait: Callable[[], object] = lambda: None
-        """Called when somebody is about to wait, so that wake-ups are listened for."""
+        self.hears = False
+        """Whether wake-ups reach us: without, nodes must not take us for gone as nobody listens."""
         self._guard = guard if guard is not None else contextlib.nullcontext()
         self._lines: dict[str, Line] = {}
         self._places: dict[str, Place] = {}
@@ -114,7 +116,7 @@ class Lines:
         with self._guard:
             line = self._lines.get(key)
             if line is None:
-                line = self._lines[key] = Line(key)
+                line = self._lines[key] = Line(self, key)
             elif len(line.places) >= WAITERS_MAX:
                 return None
             self._drawn += 1
@@ -176,6 +178,11 @@ class Lines:
             firsts = [line.places[0] for line in self._lines.values() if line.places]
         for place in firsts:
             place.ring()
+
+
+def name_of(text: str) -> str:
+    """The name in the text of a place; nothing of what is none."""
+    return text.lstrip("0123456789")[1:]
 
 
 def look_after(waited: float) -> float:

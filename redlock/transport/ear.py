@@ -66,11 +66,13 @@ class Hearing:
         once: it may have been told before."""
         self.count += 1
         if self.count == majority(self.nodes):
+            self.lines.hears = True
             self.lines.heard()
 
     def ends(self) -> None:
         """One hears no more."""
         self.count -= 1
+        self.lines.hears = self.count >= majority(self.nodes)
 
 
 class Ear:

@@ -1,6 +1,6 @@
 -- PEEK: who holds the lock here, and for how long. Writes nothing but the place of who waits.
 -- KEYS  lock, fence, marker, [queue]
--- ARGV  [place ("<ticket> <name>", which enters the queue, or stays in it),] marker (or nothing: look, whoever the node is)
+-- ARGV  [place, which enters the queue, or stays in it,] marker (or nothing: look, whoever the node is)
 -- Gives {0, fence, pttl, '=' .. holder, queued} held | {4, fence} free | {5, fence, queued} free, and somebody else's turn
 --       | {3, marker} not the node that was admitted. queued: as TAKE says. Without a marker those who wait come last: name,
 --       ticket and so on, the first sixteen.
@@ -26,11 +26,11 @@ local queued = {2}
 if not ARGV[1] then
   queued = redis.pcall('ZRANGEBYSCORE', KEYS[4], '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 16)
 end
-local ticket, name = string.match(ARGV[2] and ARGV[1] or '', '^(%d+) (.+)$')
-if name then queued = {enter(KEYS[4], name, ticket)} end
+local place = ARGV[2] and ARGV[1]
+if place then queued = {enter(KEYS[4], place)} end
 local held = redis.call('GET', KEYS[1])
 if not held then
-  if name and others(KEYS[4], name, tonumber(ticket)) then return {5, fence, queued[1]} end
+  if place and others(KEYS[4], place) then return {5, fence, queued[1]} end
   return {4, fence, unpack(ARGV[1] and {} or queued)}
 end
 local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$') -- As in TAKE, but with the whole of a note.

@@ -1,7 +1,7 @@
 -- TAKE: claim a larger token and take the lock, in one atomic step. Also extends, and verifies without writing.
 -- KEYS  lock, fence, marker, [queue]
 -- ARGV  owner, token, place, ttl_ms, fence_ttl_ms, mode ("acquire" | "extend" | "verify"), [note,] marker
---       place: "<ticket> <name>", which enters the queue where it cannot take the lock | "-", which respects it | nothing
+--       place: as queue.lua says, which enters the queue where it cannot take the lock | "-", which respects it | nothing
 -- A note is kept behind owner and token, for whoever asks who holds the lock.
 -- Gives token taken | {0, fence, pttl, '=' .. holder, queued} busy | {5, fence, queued} free, and somebody else's turn
 --       | {2, fence, 0, time_us} token too small, or too far ahead | {3, marker} not the node that was admitted.
@@ -38,11 +38,6 @@ local owner = ARGV[1] .. ':'
 local value = owner .. token
 if ARGV[8] then value = value .. ':' .. ARGV[7] end
 local held = call('GET', KEYS[1])
-local ticket, name
-if place ~= '' and place ~= '-' then
-  ticket, name = string.match(place, '^(%d+) (.+)$')
-  ticket = tonumber(ticket)
-end
 if held == value then
   if mode == 'extend' then -- Raise both expiries; never shorten one: the holder may rely on the longer.
     if call('PTTL', KEYS[1]) < ttl then call('PEXPIRE', KEYS[1], ARGV[4]) end
@@ -55,13 +50,13 @@ if held and string.sub(held, 1, #owner) ~= owner then
   -- Of an owner the first characters, which tell one from another; the whole would let whoever reads it release the lock.
   local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$')
   local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, 128), '%c', '?')
-  return {0, fence, call('PTTL', KEYS[1]), shown, name and enter(KEYS[4], name, ticket) or 2}
+  return {0, fence, call('PTTL', KEYS[1]), shown, place ~= '' and enter(KEYS[4], place) or 2}
 end
 local nobody = place == ''
 if not nobody and not held then
   local wrong
-  wrong, nobody = others(KEYS[4], name, ticket)
-  if wrong then return {5, fence, name and enter(KEYS[4], name, ticket) or 2} end
+  wrong, nobody = others(KEYS[4], place)
+  if wrong then return {5, fence, enter(KEYS[4], place)} end
 end
 
 -- Refused as too small, or as too far ahead; low is what it would have to beat.
@@ -92,5 +87,5 @@ else
   call('SET', KEYS[2], token, 'PX', ARGV[5])
 end
 call('SET', KEYS[1], value, 'PX', ARGV[4])
-if name and not nobody then leave(KEYS[4], name) end
+if not nobody then leave(KEYS[4], read_place(place) or '') end
 return number
