@@ -10,7 +10,7 @@ quorum itself.
 `redlock.asyncio` has the same names for asyncio.
 """
 
-from redlock.base import NodeReport, ResourceStatus
+from redlock.base import NodeReport, ResourceStatus, Waiter
 from redlock.client import Lease, Lock, Redlock
 from redlock.core.candidate import Leader
 from redlock.core.election import State
@@ -64,5 +64,6 @@ __all__ = [
     "ResourceStatus",
     "State",
     "Term",
+    "Waiter",
     "__version__",
 ]

@@ -29,6 +29,7 @@ from redlock.base import (
     LeaseBase,
     NodeReport,
     ResourceStatus,
+    Waiter,
     not_acquired,
     weakly,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "ResourceStatus",
     "State",
     "Term",
+    "Waiter",
 ]
 
 P = ParamSpec("P")

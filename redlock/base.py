@@ -37,12 +37,29 @@ from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 # Long: what both APIs have in common, and nothing else has.
-__all__ = ["CoordinatorBase", "LeaseBase", "NodeReport", "ResourceStatus", "not_acquired", "weakly"]
+__all__ = [
+    "CoordinatorBase",
+    "LeaseBase",
+    "NodeReport",
+    "ResourceStatus",
+    "Waiter",
+    "not_acquired",
+    "weakly",
+]
 
 L = TypeVar("L", bound="LeaseBase")
 
 
 _log = logging.getLogger("redlock")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One place in the queue of a lock. *name*: of the process, and of the candidate if it is one.
+    *since*: seconds since the epoch, by the nodes' clocks."""
+
+    name: str
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +69,7 @@ class ResourceStatus:
     *held*: True, a majority holds the same lock; False, a majority is free; None, no majority
     agrees. *holder*: the owner's value as far as it is one of ours, its fencing token in
     *fencing_token*; *ttl_left*: seconds until the holder loses its majority if nobody extends.
+    *waiting*: the first of each process that waits, in the order of their turns; up to sixteen.
     *votes*: every node's answer.
     """
 
@@ -61,6 +79,7 @@ class ResourceStatus:
     fencing_token: int | None
     ttl_left: float | None
     votes: tuple[CastVote, ...]
+    waiting: tuple[Waiter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +89,8 @@ class NodeReport:
     *memory*: the replication id, which with *run_id* names what the node remembers; *memory_since*:
     when that was marked, by the node's clock, seconds since the epoch. Two of them behind one name,
     at two looks, are two servers, or one that forgot. *never_replicas*: the promise that no node is
-    ever made a replica. *evicted*: keys that the server has evicted. *quarantine_left*: until it
+    ever made a replica. *evicted*: keys that the server has evicted. *wakes*: whether it
+    can queue and tell those who wait. *quarantine_left*: until it
     votes again. *round_trip* includes the check itself. *clock_offset*: the node's wall clock less
     ours; it matters to nothing but tokens.
     """
@@ -90,6 +110,8 @@ class NodeReport:
     memory_since: float | None = None
     never_replicas: bool | None = None
     evicted: int | None = None
+    wakes: bool | None = None
+    why_no_wakes: str | None = None
     quarantine_left: float | None = None
     round_trip: float | None = None
     clock_offset: float | None = None
@@ -325,9 +347,14 @@ class CoordinatorBase(Generic[L]):
         votes = [vote for vote in tally.votes if vote is not None]
         holders = [vote.holder for vote in votes if vote.kind is Kind.BUSY]
         value = max(sorted(set(holders)), key=holders.count, default="")
+        queue = {place for vote in votes for place in vote.waiting}
+        waiting = tuple(
+            Waiter(name, ticket / 1e6)
+            for name, ticket in sorted(queue, key=lambda place: (place[1], place[0]))
+        )
         if holders.count(value) < tally.needed:
             held = False if tally.free >= tally.needed else None
-            return ResourceStatus(resource, held, None, None, None, tally.cast_votes())
+            return ResourceStatus(resource, held, None, None, None, tally.cast_votes(), waiting)
         owner, token = [*value.split(":", 2), ""][:2]
         lasting = sorted(
             (
@@ -347,6 +374,7 @@ class CoordinatorBase(Generic[L]):
             int(token) if ours else None,
             None if left == float("inf") else left,
             tally.cast_votes(),
+            waiting,
         )
 
     def _reports(self, looks: list[Inspection]) -> list[NodeReport]:
@@ -379,6 +407,8 @@ class CoordinatorBase(Generic[L]):
             ),
             never_replicas=marker.never_replicas if marker else None,
             evicted=identity.evicted,
+            wakes=not identity.mute,
+            why_no_wakes=identity.mute or None,
             quarantine_left=max(0.0, until - now()) if until is not None else None,
             round_trip=look.round_trip,
             clock_offset=look.clock_offset,

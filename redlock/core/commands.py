@@ -360,11 +360,11 @@ class Look(Command):
     def __init__(self) -> None:
         super().__init__((MARKER_KEY,), ())
 
-    def read(self, answer: Any) -> tuple[dict[str, str], str, float]:
-        """The fields of INFO, the marker ('' for none), and the node's clock in seconds since
-        the epoch."""
+    def read(self, answer: Any) -> tuple[dict[str, str], str, float, str]:
+        """The fields of INFO, the marker ('' for none), the node's clock in seconds since the
+        epoch, and why it can tell no waiter ('' if it can)."""
         match answer:
-            case [bytes(info), bytes(marker), bytes(seconds), bytes(micros)]:
+            case [bytes(info), bytes(marker), bytes(seconds), bytes(micros), bytes(mute)]:
                 if (
                     seconds.isdigit()
                     and micros.isdigit()
@@ -375,6 +375,7 @@ class Look(Command):
                         fields(info),
                         marker.decode("utf-8", "replace"),
                         int(seconds) + int(micros) / 1e6,
+                        mute.decode("utf-8", "replace"),
                     )
         raise Nonsense(_short(answer))
 

@@ -145,6 +145,15 @@ class NodeDisconnected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class NodeGivesNoWakeUps(Event):
+    """The node votes, and can neither queue nor tell those who wait, for want of rights: they look
+    now and then, and their order is that of luck."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeMemoryChanged(Event):
     """Another memory answers under the node's name: it restarted, was promoted, was replaced, or
     the name leads to two.

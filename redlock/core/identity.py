@@ -227,7 +227,7 @@ class Identity:
     *uptime*: seconds of its wall clock, and so perhaps negative. *promoted_at*: the offset at which
     it was promoted from a replica in this run, -1 if it never was, or if the server has forgotten
     that (an hour after its last replica left). *evicted*: keys that it evicted in this run.
-    *clock*: its TIME, seconds since the epoch.
+    *clock*: its TIME, seconds since the epoch. *mute*: why it can queue and tell no waiter.
     """
 
     memory: Memory
@@ -241,9 +241,12 @@ class Identity:
     clock: float = 0.0
     promoted_at: str = "-1"
     evicted: int = 0
+    mute: str = ""
 
     @classmethod
-    def parse(cls, info: Mapping[str, str], marker: str, clock: float = 0.0) -> Identity:
+    def parse(
+        cls, info: Mapping[str, str], marker: str, clock: float = 0.0, mute: str = ""
+    ) -> Identity:
         """Read the fields of INFO; a missing one reads as unfit."""
         try:
             uptime = float(info.get("uptime_in_seconds", "0"))
@@ -262,6 +265,7 @@ class Identity:
             clock=clock,
             promoted_at=info.get("second_repl_offset", "-1"),
             evicted=int(evicted) if _is_number(evicted) else 0,
+            mute=mute,
         )
 
     @property

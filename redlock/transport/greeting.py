@@ -177,7 +177,7 @@ class Greeting:
             self.node.tell(Standing(State.REFUSED, fault), now)
         return fault
 
-    def identified(self, told: tuple[dict[str, str], str, float], now: float) -> None:
+    def identified(self, told: tuple[dict[str, str], str, float, str], now: float) -> None:
         """The last look was answered with who the node is."""
         index = self.node.index
         identity, before = Identity.parse(*told), self._admission.identity(index)

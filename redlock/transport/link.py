@@ -449,7 +449,7 @@ class Link:
             ]
         )
 
-    def _learn(self, told: tuple[dict[str, str], str, float] | Fault, now: float) -> bytes:
+    def _learn(self, told: tuple[dict[str, str], str, float, str] | Fault, now: float) -> bytes:
         """A look was answered, or refused."""
         greeting = self._greeting
         if not greeting.was_last():

@@ -12,6 +12,7 @@ from redlock.core.commands import Command
 from redlock.core.effects import NEVER
 from redlock.core.identity import Identity, Memory
 from redlock.core.quorum import Fault, FaultKind
+from redlock.transport.wire import clean
 
 __all__ = ["BRING_MAX", "OWED_MAX", "REDIAL_MAX", "Node"]
 
@@ -121,7 +122,11 @@ class Node:
         self._told = told
 
     def met(self, before: Identity | None, identity: Identity, now: float) -> None:
-        """An event when another memory answers under this node's name than before."""
+        """An event when another memory answers under this node's name than before, and one when
+        the node cannot tell waiters."""
+        mute = clean(identity.mute)
+        if self.emit is not None and mute and (before is None or before.mute != identity.mute):
+            self.emit(events.NodeGivesNoWakeUps(now, self.name, mute))
         if self.emit is not None and before is not None and before.memory != identity.memory:
             self.emit(
                 events.NodeMemoryChanged(
