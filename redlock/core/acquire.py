@@ -46,7 +46,8 @@ class Acquisition:
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
-    *label*: shown to whoever asks who waits.
+    *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
+    look again, as when `give_up_at` was changed.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -62,6 +63,7 @@ class Acquisition:
     looked: Callable[[Tally, float], None] | None = None
     stand_back: float = 0.0
     label: str = ""
+    wake: Callable[[], object] | None = None
     granted: Holding | None = None
 
 
@@ -128,6 +130,7 @@ class _Search:
                 raise QueueFull(
                     _unasked(cluster, "as many wait for this lock as may"), ask.resource
                 )
+            ask.wake = self.place.ring
 
     def leaving(self) -> tuple[Request, ...]:
         """Give up the place, on every node that may know it."""

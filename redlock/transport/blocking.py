@@ -216,6 +216,9 @@ class Driver:
                 connections.linkset.cancel(run)
             elif run is not None:
                 run.cancel()
+                # It slept, and its place in a queue is to go at once.
+                if run.unsent and not self._closing:
+                    self.write(run.unsent)
             if run is not None:
                 # It knows the frames it came through, and with them a set that an interrupt tore
                 # out of all hands: that one is to go at once, not when the collector comes by.

@@ -162,7 +162,8 @@ class Ear:
         """The connection ended."""
         self.broken = None
         self.why = self.why or fault.detail
-        self._down(max(self._redial_at, now + REDIAL_AFTER))
+        # One that heard until now was cut, as a server may do at any time: ask it again at once.
+        self._down(max(self._redial_at, now if self.hears else now + REDIAL_AFTER))
 
     def _hear(self, answer: object, now: float) -> None:
         match answer:

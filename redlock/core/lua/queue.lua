@@ -23,7 +23,7 @@ end
 -- longer than LEASE.
 local function first(queue)
   local now
-  while true do
+  for _ = 1, PLACES_MAX do
     local entry = redis.pcall('ZRANGEBYSCORE', queue, '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     local name = entry[1]
     if not name then return nil end
@@ -66,7 +66,7 @@ end
 -- Whether it is somebody else's turn, and whether nobody waits. One whose coordinator has left this node is dropped.
 local function others(queue, place)
   local name, ticket = read_place(place)
-  while true do
+  for _ = 1, PLACES_MAX do
     local head, score, deaf = first(queue)
     if not head then return false, true end
     if head == name or (name and (ticket < score or (ticket == score and name < head))) then return false end
@@ -74,11 +74,12 @@ local function others(queue, place)
     local heard = redis.pcall('PUBSUB', 'NUMSUB', channel(head))
     if heard[2] ~= 0 or not leave(queue, head) then return true end
   end
+  return true
 end
 
 -- Tell the first that the lock is free; those whose coordinator has left this node are dropped.
 local function tell(queue)
-  while true do
+  for _ = 1, PLACES_MAX do
     local head, _, deaf = first(queue)
     if not head then return end
     local heard = redis.pcall('PUBLISH', channel(head), head)
