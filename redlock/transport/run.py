@@ -68,7 +68,7 @@ class Run(Generic[T]):
         self.timer_at = float("inf")
         """When the set that it is on looks at it next, for its time may be over."""
         self.unsent: list[Request] = []
-        """What the flow asked for when it had no set of links; its driver writes it, if any does."""
+        """What the flow asked for when it had no set of links; its driver may write it."""
         self.wanted = 1
         self.kept: list[Request] = []
         self.done = False
