@@ -20,7 +20,7 @@ from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
-from redlock.core.line import GIVE_WAY, LOOK_MAX, LOOK_MIN, Place, look_after
+from redlock.core.line import GIVE_WAY, LOOK_MAX, Place, look_after
 from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
@@ -36,6 +36,8 @@ _PAUSE_FIRST_SHARE = 8
 """The first pause is this part of `retry_delay`, each twice the last: most waits are short."""
 _PAUSE_MIN = 0.001
 """Seconds: less is shorter than a round trip, and would be a spin."""
+_DOUBLINGS_MAX = 10
+"""So often that pause is doubled where it is our turn and tries fail, at most to `retry_delay`."""
 
 
 @dataclass(slots=True)
@@ -237,7 +239,8 @@ class _Search:
             until, self._pause = _pause(self._cluster, tally, self._pause, now)
             return until
         if self._failed:
-            pause = min(_PAUSE_MIN * 2**self._failed, LOOK_MIN)
+            most = self._cluster.policy.retry_delay
+            pause = min(_PAUSE_MIN * 2 ** min(self._failed, _DOUBLINGS_MAX), most)
         else:
             pause = look_after(now - self._began_at)
         until, _ = _pause(self._cluster, tally, pause, now)
@@ -376,8 +379,7 @@ class _Attempt:
                 # Also one that was written: a server that lost the script would get it behind its
                 # release.
                 request.withdraw()
-        # Who has a place keeps it: the next try is in the same turn.
-        return self._wanted.releases(nodes, unattended=unattended, staying=True)
+        return self._wanted.releases(nodes, unattended=unattended, failed=True)
 
 
 def _decided(tally: Tally) -> bool:

@@ -165,11 +165,12 @@ class Lines:
         return bool(self._crowded) and self._crowded.get(key, now) > now
 
     def told(self, name: str) -> None:
-        """A node says that a lock is free for the place *name*."""
-        place = self._places.get(name)
+        """A node says that a lock is free for the place *name*; "?" in front: that it may be."""
+        place = self._places.get(name.removeprefix("?"))
         if place is not None and not place.told:
-            place.told = True
-            place.ring()
+            place.told = name[:1] != "?"
+            if place.told or not place.rung:
+                place.ring()
 
     def heard(self) -> None:
         """Wake-ups can be heard from now on, and some may have been missed: let all look who are

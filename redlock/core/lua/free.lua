@@ -2,7 +2,7 @@
 -- KEYS  lock, fence, [queue]
 -- ARGV  owner, token (the largest of the try), place, fence_ttl_ms
 --       place: a name, which leaves the queue, and who is first is told that the lock is free | "-": the same for one who
---       has none | nothing: there is no queue
+--       has none | "?": of a try that failed, who is first is told to look | nothing: there is no queue
 -- Gives 1 it was ours and is gone | 0 nothing was held | 2 somebody else holds it.
 -- include: queue
 local call = redis.call
@@ -18,7 +18,7 @@ if held then
 end
 if place ~= '' and redis.pcall('EXISTS', KEYS[3]) == 1 then
   leave(KEYS[3], place)
-  tell(KEYS[3])
+  tell(KEYS[3], place == '?' and '?' or '')
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.

@@ -77,12 +77,13 @@ local function others(queue, place)
   return true
 end
 
--- Tell the first that the lock is free; those whose coordinator has left this node are dropped.
-local function tell(queue)
+-- Tell the first that the lock is free, or, with the mark '?', that it may be: a look is worth it. Those whose coordinator
+-- has left this node are dropped.
+local function tell(queue, mark)
   for _ = 1, PLACES_MAX do
     local head, _, deaf = first(queue)
     if not head then return end
-    local heard = redis.pcall('PUBLISH', channel(head), head)
+    local heard = redis.pcall('PUBLISH', channel(head), mark .. head)
     if deaf or heard ~= 0 or not leave(queue, head) then return end
   end
 end
