@@ -162,6 +162,8 @@ class Lines:
 
     def is_crowded(self, key: str, now: float) -> bool:
         """Whether somebody else is likely to have it, or to be next."""
+        if self._lines and key in self._lines:
+            return True
         return bool(self._crowded) and self._crowded.get(key, now) > now
 
     def told(self, name: str) -> None:

@@ -8,17 +8,18 @@
 local call = redis.call
 local number, place, fence_ttl = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local held = call('GET', KEYS[1])
+local waiting = place ~= '' and redis.pcall('EXISTS', KEYS[3]) ~= 0 and queue()
 if held then
   local owner = ARGV[1] .. ':'
   if string.sub(held, 1, #owner) ~= owner then
-    if place ~= '' then leave(KEYS[3], place) end
+    if waiting then waiting.leave(KEYS[3], place) end
     return 2 -- Raising the fence past a holder's token would stop it from topping up here.
   end
   call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
 end
-if place ~= '' and redis.pcall('EXISTS', KEYS[3]) == 1 then
-  leave(KEYS[3], place)
-  tell(KEYS[3], place == '?' and '?' or '')
+if waiting then
+  waiting.leave(KEYS[3], place)
+  waiting.tell(KEYS[3], place == '?' and '?' or '')
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.

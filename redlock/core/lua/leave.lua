@@ -3,6 +3,7 @@
 -- ARGV  place (its name)
 -- Gives 1.
 -- include: queue
-leave(KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 0 then tell(KEYS[2], '?') end
+local waiting = queue()
+waiting.leave(KEYS[2], ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 0 then waiting.tell(KEYS[2], '?') end
 return 1
