@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.checker import check
+from chaos.figures import duration
 from chaos.history import Broken, Healed, read_jsonl
 from chaos.live.backend import Backend
 from chaos.live.campaign import ROUND, one_round, rounds
@@ -234,7 +235,7 @@ class Stage:
         scenario = outcome.scenario
         self._console.print(
             f"{mark}  {scenario.id:5}{kind} {scenario.title}: [bold]{outcome.observed}[/],"
-            f" {outcome.seconds:.1f} s",
+            f" {duration(outcome.seconds)}",
             soft_wrap=True,
         )
         if not outcome.ok or len(self._outcomes) == 1 or scenario.expected == "must fail":

@@ -18,6 +18,7 @@ import click
 from rich.table import Table
 
 from chaos.checker import Assumptions, check
+from chaos.figures import duration
 from chaos.live import elections as runs
 from chaos.live.command import Stage, new_console, set_stage
 from chaos.live.elections import RETRY_DELAY, Loss, Losses
@@ -150,7 +151,7 @@ def figures_of(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
     if faults:
         yield from _losses(faults, sound, [*sound, *filter(None, [played.get("taken_away")])])
     for one in played.values():
-        loss_trip = f"{1000 * one.round_trip:.2f} ms"
+        loss_trip = duration(one.round_trip)
         yield Figure(f"round trip in {one.outcome.scenario.id}", loss_trip, "", holds=True)
 
 
@@ -176,7 +177,7 @@ def _losses(
     least = min(margins, default=0.0)
     yield Figure(
         f"least validity left when the work had stopped, of {len(margins)} terms",
-        f"{1000 * least:.1f} ms",
+        duration(least),
         "> 0",
         least > 0,
     )
@@ -213,7 +214,7 @@ def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figu
     return Figure(
         f"{what}, p99 of {len(ordered)}",
         _spread(ordered) + more,
-        f"{1000 * bar:.1f} ms: {words}",
+        f"{duration(bar)}: {words}",
         holds,
     )
 
@@ -226,9 +227,9 @@ def _spread(ordered: Sequence[float]) -> str:
     if not ordered:
         return "nothing measured"
     p50, p99, most = (
-        1000 * value for value in (_at(ordered, 0.5), _at(ordered, 0.99), ordered[-1])
+        duration(value) for value in (_at(ordered, 0.5), _at(ordered, 0.99), ordered[-1])
     )
-    return f"p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} ms"
+    return f"p50 {p50}, p99 {p99}, max {most}"
 
 
 def _at(ordered: Sequence[float], share: float) -> float:
@@ -258,7 +259,7 @@ def _show(figures: Sequence[Figure], played: dict[str, Played]) -> None:
             for loss in losses
             if (reign := faults.reigns[loss.token]).stopped is not None
         ]
-        left = f"{1000 * min(margins):.0f} ms at least" if margins else ""
+        left = f"{duration(min(margins))} at least" if margins else ""
         reasons = ", ".join(sorted({loss.reason for loss in losses if loss.reason}))
         took = _spread(sorted(loss.took for loss in losses))
         kinds.add_row(kind.name, str(len(losses)), took, left, reasons)

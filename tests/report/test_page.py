@@ -451,7 +451,14 @@ def test_the_verdict_is_one_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1.0, "100 %"), (0.99999, "99.9 %"), (0.995, "99.5 %"), (0.0, "0 %"), (0.5, "50 %")],
+    [
+        (1.0, "100 %"),
+        (0.99999, "99.9 %"),
+        (0.995, "99.5 %"),
+        (0.0, "0 %"),
+        (0.00001, "0.1 %"),
+        (0.5, "50 %"),
+    ],
 )
 def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
     """Rounding never makes a failure disappear."""
@@ -465,14 +472,17 @@ def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
         (0.0000004, "0.4 µs"),
         (0.0021, "2.10 ms"),
         (0.000999999, "1.00 ms"),
+        (0.0123456, "12.3 ms"),
         (0.9999999, "1.00 s"),
         (1.5, "1.50 s"),
-        (-0.5, "-500.00 ms"),
-        (90, "1.5 min"),
+        (-0.5, "-500 ms"),
+        (59.99, "1.00 min"),
+        (90, "1.50 min"),
+        (5400, "1.50 h"),
     ],
 )
 def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
-    """Zero alone is written as zero."""
+    """Three digits each, and zero alone is written as zero."""
     assert words.duration(seconds) == text
 
 
