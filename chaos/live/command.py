@@ -35,7 +35,7 @@ from chaos.live.program import REDLOCK, Program
 from chaos.live.rundir import RunDirectory, read_run
 from chaos.live.runner import Outcome, Runner, obstacle
 from chaos.live.scenario import Scenario
-from chaos.live.scenarios import named
+from chaos.live.scenarios import controls, named
 from chaos.live.toxiproxy import HOW_TO_GET_IT, ToxiproxyError, find_server
 from chaos.peers.programs import PEERS, PeerMissing
 from chaos.peers.programs import program as peer
@@ -140,19 +140,29 @@ def run(
 @click.option(
     "--seed", default=None, type=int, help="What everything is drawn from; default: the time."
 )
+@click.option(
+    "--controls/--no-controls",
+    "controlled",
+    default=True,
+    show_default=True,
+    help="Begin with the controls, which show that the checker can fail.",
+)
 @_shared
 def campaign(
     minutes: float,
     seed: int | None,
+    controlled: bool,
     directory: Path | None,
     backend: str,
     nodes: tuple[str, ...],
     owned: bool,
 ) -> None:
-    """Random faults, round after round (S61)."""
+    """The controls, in about half a minute, and then random faults, round after round (S61)."""
     seed = int(time.time_ns() // 10**9) if seed is None else seed
     ends = time.monotonic() + minutes * 60
     with set_stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
+        for scenario in controls() if controlled else ():
+            stage.play(scenario, seed=_seed_of(seed, scenario))
         for number, scenario in enumerate(rounds(seed), 1):
             if time.monotonic() + ROUND > ends and number > 1:
                 break

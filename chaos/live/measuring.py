@@ -24,12 +24,15 @@ from chaos.live.command import Stage, new_console, set_stage
 from chaos.live.elections import RETRY_DELAY, Loss, Losses
 from chaos.live.runner import Outcome
 from chaos.live.scenario import Scenario
+from chaos.live.scenarios import named
 from chaos.reigns import Reign, reigns
 
 __all__ = ["Figure", "Played", "elections", "figures_of"]
 
 LAG_MAX = 0.01
 """Seconds from the stop deadline to the stop signal, 99 times in 100."""
+CONTROLS = ("C6", "C7")
+"""Those of leaders: a measurement in which nobody was wrong says the more for it."""
 SIGNALLED = ("cut off", "answers hang", "majority paused")
 """Kinds of which the leader learns at its stop deadline alone, and while its process runs."""
 
@@ -85,6 +88,8 @@ def elections(
         runs.taken_away: deletions,
     }
     with set_stage(directory, "processes", (), owned=False, seed=seed) as theatre:
+        for control in named(CONTROLS):
+            theatre.play(control, seed=seed)
         played = {
             make.__name__: _play(theatre, make, count, ttl, seed)
             for make, count in wanted.items()
