@@ -261,9 +261,10 @@ class Stage:
         grants = sum(outcome.metrics.get("grants", 0) for outcome in self._outcomes)
         refused = sum(outcome.metrics.get("stale_refused", 0) for outcome in self._outcomes)
         console = self._console
+        controls = sum(outcome.scenario.expected == "must fail" for outcome in self._outcomes)
         console.print(
-            f"\n{len(self._outcomes)} scenarios, {grants} grants, {refused} stale accesses refused,"
-            f" {len(wrong)} not as expected"
+            f"\n{len(self._outcomes) - controls} scenarios and {controls} controls,"
+            f" {grants:,} grants, {refused} stale accesses refused, {len(wrong)} not as expected"
         )
         console.print(
             f"{self._directory.path}/run.json, junit.xml; python -m chaos report"

@@ -149,8 +149,8 @@ def next_holder(kinds: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     )
     written = chart.mark_text(align="left", color=INK, fontSize=10 if len(kinds) == 1 else 8)
     written = written.encode(x=alt.value(alt.ExprRef("width + 8")), text="max_text:N", **y)
-    chart = alt.layer(span, median, tail, longest, written)
-    return _with_room(_finished(chart.properties(width=WIDTH, height=_height(kinds))), WIDTH)
+    layers = alt.layer(span, median, tail, longest, written)
+    return _with_room(_finished(layers.properties(width=WIDTH, height=_height(kinds))), WIDTH)
 
 
 def height(lanes: int, *, dense: bool = False, store: bool = True) -> int:

@@ -93,7 +93,7 @@ def totals(run: Run, sections: Sequence[Section]) -> Iterator[str]:
     played = [section for section in ours if not section.result.control]
     took = sum(section.result.seconds or 0.0 for section in sections)
     if took:
-        yield f"{words.duration(took)} of scenarios"
+        yield f"{words.duration(took)} in all"
     faults = sum(len(section.story.faults) for section in played if section.story)
     yield _counted(faults, "fault")
     for name, noun in (("grants", "grant"), ("stale_refused", "stale access")):

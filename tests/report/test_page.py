@@ -329,7 +329,7 @@ def test_every_chart_can_be_drawn(page: Page) -> None:
 def test_an_axis_of_times_has_numbers_to_read(span: tuple[float, float], width: int) -> None:
     """However little or much there is to show, its ends are within the axis, and on a wide page,
     or in a short span, at least two of its steps are named."""
-    row = {"name": "S01", "title": "", "kind": "redlock", "max_text": "longest"}
+    row: dict[str, Any] = {"name": "S01", "title": "", "kind": "redlock", "max_text": "longest"}
     row |= {"p50": span[0], "p99": span[1], "max": span[1]}
     chart = charts.next_holder(["redlock"], [row]) | {"width": width, "datasets": {"next": [row]}}
     room = next(param for param in chart["params"] if param["name"] == "room")
