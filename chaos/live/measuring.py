@@ -169,7 +169,7 @@ def _losses(
         if loss.kind.name in SIGNALLED and (reign := faults.reigns[loss.token]).stopping
     ]
     lags = [reign.stopping.lag for reign in told if reign.stopping]
-    yield _bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX, "10 ms")
+    yield _bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX)
     heard = [reign.told_at - reign.stop_at for reign in told if reign.told_at is not None]
     yield _told("the same, until a thread or task that waits for it runs", heard)
     margins = [
@@ -210,7 +210,7 @@ def _from_end(played: Played) -> list[float]:
     return found
 
 
-def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figure:
+def _bounded(what: str, values: Iterable[float], bar: float, words: str = "") -> Figure:
     ordered = sorted(values)
     p99 = _at(ordered, 0.99)
     over = sum(value > bar for value in ordered)
@@ -219,7 +219,7 @@ def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figu
     return Figure(
         f"{what}, p99 of {len(ordered)}",
         _spread(ordered) + more,
-        f"{duration(bar)}: {words}",
+        f"{duration(bar)}: {words}" if words else duration(bar),
         holds,
     )
 
