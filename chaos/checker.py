@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from chaos.figures import duration
 from chaos.history import Accepted, Believed, Called, Record, Refused, Seen, Stopped, from_events
 from chaos.judgement import ROUNDING, Assumptions, Belief, Violation
 from chaos.terms import judge_terms
@@ -129,9 +130,8 @@ def _renew(
             Violation("I5: a lost lease stays lost", at, f"{who} was renewed after its end")
         )
     if clock and event.valid_until < lease.planned - ROUNDING:
-        text = (
-            f"{who} was renewed, and then ended {lease.planned - event.valid_until:.3f} s earlier"
-        )
+        earlier = duration(lease.planned - event.valid_until)
+        text = f"{who} was renewed, and then ended {earlier} earlier"
         found.append(Violation("I5: a renewal never shortens", at, text))
     lease.planned = max(lease.planned, event.valid_until)
 
@@ -194,7 +194,7 @@ def _exclusive(resource: str, held: list[Belief], found: list[Violation]) -> Non
             until = max(last.until, last.believed_at)
             if belief.since < until - ROUNDING:
                 overlap = min(until, max(belief.until, belief.believed_at)) - belief.since
-                text = f"{both} held {resource} together for {overlap:.6f} s"
+                text = f"{both} held {resource} together for {duration(overlap)}"
                 found.append(Violation("ME: one holder at a time", belief.since, text))
             if 0 < belief.token < last.token:
                 text = f"{both} were granted {resource} in this order"

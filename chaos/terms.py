@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from chaos.figures import duration
 from chaos.history import Answered, Hook, Led, Record, Seen, Stood, Stopped, from_json
 from chaos.judgement import ROUNDING, Assumptions, Belief, Violation
 from redlock.core.events import (
@@ -118,7 +119,7 @@ def overlaps(records: Iterable[TermRecord]) -> list[Violation]:
         for one, other in _beside(terms, lambda term: term.told_until):
             text = f"{one} and {other} worked as the leader of {election} at the same time"
             if one.late:
-                text += f": {one} worked on for {one.late:.3f} s past the end of its validity"
+                text += f": {one} worked on for {duration(one.late)} past the end of its validity"
             reader.wrong(_ALONE, other.started_at, text)
         _rising(terms, reader.wrong)
     return sorted(reader.found, key=lambda violation: violation.at)
@@ -180,7 +181,7 @@ def _delayed(
                 last_at = belief.planned
         early = last_at + delay * (1 - RATES) - term.started_at
         if delay and early > 0:
-            text = f"{term} began {early:.3f} s too early for its lock_delay of {delay:g} s"
+            text = f"{term} began {duration(early)} too early for its lock_delay of {delay:g} s"
             found.append(Violation(_DELAY, term.started_at, text))
 
 
@@ -302,7 +303,7 @@ class _Reader:
         elif self._hooks.get(key, _STOPPED)[-1:] != _STOPPED:
             self.wrong(_RELEASE, at, f"{term} was released before on_stopped had ended")
         elif term.late:
-            text = f"{term} was released though its work had overrun by {term.late:.3f} s"
+            text = f"{term} was released though its work had overrun by {duration(term.late)}"
             self.wrong(_RELEASE, at, text)
 
     def _believe(self, record: Led, term: Term | None) -> None:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.checker import check
+from chaos.figures import duration
 from chaos.history import Broken, Healed, read_jsonl
 from chaos.live.backend import Backend
 from chaos.live.campaign import ROUND, one_round, rounds
@@ -34,7 +35,7 @@ from chaos.live.program import REDLOCK, Program
 from chaos.live.rundir import RunDirectory, read_run
 from chaos.live.runner import Outcome, Runner, obstacle
 from chaos.live.scenario import Scenario
-from chaos.live.scenarios import named
+from chaos.live.scenarios import controls, named
 from chaos.live.toxiproxy import HOW_TO_GET_IT, ToxiproxyError, find_server
 from chaos.peers.programs import PEERS, PeerMissing
 from chaos.peers.programs import program as peer
@@ -139,19 +140,29 @@ def run(
 @click.option(
     "--seed", default=None, type=int, help="What everything is drawn from; default: the time."
 )
+@click.option(
+    "--controls/--no-controls",
+    "controlled",
+    default=True,
+    show_default=True,
+    help="Begin with the controls, which show that the checker can fail.",
+)
 @_shared
 def campaign(
     minutes: float,
     seed: int | None,
+    controlled: bool,
     directory: Path | None,
     backend: str,
     nodes: tuple[str, ...],
     owned: bool,
 ) -> None:
-    """Random faults, round after round (S61)."""
+    """The controls, in about half a minute, and then random faults, round after round (S61)."""
     seed = int(time.time_ns() // 10**9) if seed is None else seed
     ends = time.monotonic() + minutes * 60
     with set_stage(directory, backend, nodes, owned=owned, seed=seed) as stage:
+        for scenario in controls() if controlled else ():
+            stage.play(scenario, seed=_seed_of(seed, scenario))
         for number, scenario in enumerate(rounds(seed), 1):
             if time.monotonic() + ROUND > ends and number > 1:
                 break
@@ -234,7 +245,7 @@ class Stage:
         scenario = outcome.scenario
         self._console.print(
             f"{mark}  {scenario.id:5}{kind} {scenario.title}: [bold]{outcome.observed}[/],"
-            f" {outcome.seconds:.1f} s",
+            f" {duration(outcome.seconds)}",
             soft_wrap=True,
         )
         if not outcome.ok or len(self._outcomes) == 1 or scenario.expected == "must fail":
@@ -250,9 +261,10 @@ class Stage:
         grants = sum(outcome.metrics.get("grants", 0) for outcome in self._outcomes)
         refused = sum(outcome.metrics.get("stale_refused", 0) for outcome in self._outcomes)
         console = self._console
+        controls = sum(outcome.scenario.expected == "must fail" for outcome in self._outcomes)
         console.print(
-            f"\n{len(self._outcomes)} scenarios, {grants} grants, {refused} stale accesses refused,"
-            f" {len(wrong)} not as expected"
+            f"\n{len(self._outcomes) - controls} scenarios and {controls} controls,"
+            f" {grants:,} grants, {refused} stale accesses refused, {len(wrong)} not as expected"
         )
         console.print(
             f"{self._directory.path}/run.json, junit.xml; python -m chaos report"

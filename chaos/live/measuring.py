@@ -18,17 +18,21 @@ import click
 from rich.table import Table
 
 from chaos.checker import Assumptions, check
+from chaos.figures import duration
 from chaos.live import elections as runs
 from chaos.live.command import Stage, new_console, set_stage
 from chaos.live.elections import RETRY_DELAY, Loss, Losses
 from chaos.live.runner import Outcome
 from chaos.live.scenario import Scenario
+from chaos.live.scenarios import named
 from chaos.reigns import Reign, reigns
 
 __all__ = ["Figure", "Played", "elections", "figures_of"]
 
 LAG_MAX = 0.01
 """Seconds from the stop deadline to the stop signal, 99 times in 100."""
+CONTROLS = ("C6", "C7")
+"""Those of leaders: a measurement in which nobody was wrong says the more for it."""
 SIGNALLED = ("cut off", "answers hang", "majority paused")
 """Kinds of which the leader learns at its stop deadline alone, and while its process runs."""
 
@@ -84,6 +88,8 @@ def elections(
         runs.taken_away: deletions,
     }
     with set_stage(directory, "processes", (), owned=False, seed=seed) as theatre:
+        for control in named(CONTROLS):
+            theatre.play(control, seed=seed)
         played = {
             make.__name__: _play(theatre, make, count, ttl, seed)
             for make, count in wanted.items()
@@ -150,7 +156,7 @@ def figures_of(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
     if faults:
         yield from _losses(faults, sound, [*sound, *filter(None, [played.get("taken_away")])])
     for one in played.values():
-        loss_trip = f"{1000 * one.round_trip:.2f} ms"
+        loss_trip = duration(one.round_trip)
         yield Figure(f"round trip in {one.outcome.scenario.id}", loss_trip, "", holds=True)
 
 
@@ -163,7 +169,7 @@ def _losses(
         if loss.kind.name in SIGNALLED and (reign := faults.reigns[loss.token]).stopping
     ]
     lags = [reign.stopping.lag for reign in told if reign.stopping]
-    yield _bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX, "10 ms")
+    yield _bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX)
     heard = [reign.told_at - reign.stop_at for reign in told if reign.told_at is not None]
     yield _told("the same, until a thread or task that waits for it runs", heard)
     margins = [
@@ -176,7 +182,7 @@ def _losses(
     least = min(margins, default=0.0)
     yield Figure(
         f"least validity left when the work had stopped, of {len(margins)} terms",
-        f"{1000 * least:.1f} ms",
+        duration(least),
         "> 0",
         least > 0,
     )
@@ -204,7 +210,7 @@ def _from_end(played: Played) -> list[float]:
     return found
 
 
-def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figure:
+def _bounded(what: str, values: Iterable[float], bar: float, words: str = "") -> Figure:
     ordered = sorted(values)
     p99 = _at(ordered, 0.99)
     over = sum(value > bar for value in ordered)
@@ -213,7 +219,7 @@ def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figu
     return Figure(
         f"{what}, p99 of {len(ordered)}",
         _spread(ordered) + more,
-        f"{1000 * bar:.1f} ms: {words}",
+        f"{duration(bar)}: {words}" if words else duration(bar),
         holds,
     )
 
@@ -226,9 +232,9 @@ def _spread(ordered: Sequence[float]) -> str:
     if not ordered:
         return "nothing measured"
     p50, p99, most = (
-        1000 * value for value in (_at(ordered, 0.5), _at(ordered, 0.99), ordered[-1])
+        duration(value) for value in (_at(ordered, 0.5), _at(ordered, 0.99), ordered[-1])
     )
-    return f"p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} ms"
+    return f"p50 {p50}, p99 {p99}, max {most}"
 
 
 def _at(ordered: Sequence[float], share: float) -> float:
@@ -258,7 +264,7 @@ def _show(figures: Sequence[Figure], played: dict[str, Played]) -> None:
             for loss in losses
             if (reign := faults.reigns[loss.token]).stopped is not None
         ]
-        left = f"{1000 * min(margins):.0f} ms at least" if margins else ""
+        left = f"{duration(min(margins))} at least" if margins else ""
         reasons = ", ".join(sorted({loss.reason for loss in losses if loss.reason}))
         took = _spread(sorted(loss.took for loss in losses))
         kinds.add_row(kind.name, str(len(losses)), took, left, reasons)

@@ -4,6 +4,7 @@ JUnit file for CI."""
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from xml.etree import ElementTree
 from chaos.history import write_jsonl
 from chaos.live.runner import Outcome, result
 
-__all__ = ["RunDirectory", "read_run"]
+__all__ = ["RunDirectory", "commit", "read_run"]
 
 
 class RunDirectory:
@@ -28,6 +29,7 @@ class RunDirectory:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seed": seed,
             "command": command,
+            "commit": commit(),
             "versions": versions,
             "results": [],
             "not_run": [],
@@ -96,6 +98,25 @@ class RunDirectory:
         ElementTree.ElementTree(suite).write(
             self.path / "junit.xml", encoding="utf-8", xml_declaration=True
         )
+
+
+def commit() -> str:
+    """Which commit runs, and whether it was changed since; "" outside of a checkout of ours."""
+    root = Path(__file__).parents[2]
+    try:
+        top, head = _git(root, "rev-parse", "--show-toplevel", "HEAD").split()
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
+    if Path(top).resolve() != root.resolve():
+        return ""  # An sdist that was unpacked within somebody else's.
+    return head[:12] + (" with changes" if changed else "")
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10.0, check=True
+    ).stdout
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from chaos.live.nemesis import (
 )
 from chaos.live.scenario import Expected, Role, Scenario, Script, Steady
 
-__all__ = ["SCENARIOS", "named"]
+__all__ = ["SCENARIOS", "controls", "named"]
 
 NODES = (1, 2, 3, 4, 5)
 MINORITY, MAJORITY = (4, 5), (3, 4, 5)
@@ -716,6 +716,11 @@ _TABLE = (
 
 SCENARIOS = {scenario.id: scenario for scenario in _TABLE}
 """By name, in the order of the table."""
+
+
+def controls() -> list[Scenario]:
+    """Those that break one rule in the clients, and that the checker must convict."""
+    return [one for one in SCENARIOS.values() if one.expected is Expected.MUST_FAIL]
 
 
 def named(names: Sequence[str]) -> list[Scenario]:

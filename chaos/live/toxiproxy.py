@@ -47,6 +47,8 @@ DEADLINE = 40.0
 """Seconds for one call: a proxy whose upstream swallows connections answers a change after 25 s,
 with a page of HTML."""
 _INSTALL_TIMEOUT = 900.0
+_UNTOLD = "git"
+"""What a server says that a plain `go install` built."""
 _STARTS_MAX = 5
 
 
@@ -71,7 +73,7 @@ def _install(folder: Path) -> str | None:
     kept = folder / "toxiproxy-server"
     if kept.exists():
         return str(kept)
-    flags = ["-ldflags", f"-X {_PACKAGE}/v2.Version={VERSION}"]
+    flags = ["-ldflags", f"-X {_PACKAGE}.Version={VERSION}"]
     words = ["go", "install", *flags, f"{_PACKAGE}/cmd/server@v{VERSION}"]
     try:
         done = subprocess.run(
@@ -88,6 +90,20 @@ def _install(folder: Path) -> str | None:
         return None
     (folder / "server").replace(kept)  # The package's program is called just `server`.
     return str(kept)
+
+
+def _module_version(program: str) -> str:
+    """The version of the Go module that *program* was built from; "" if Go cannot tell."""
+    try:
+        told = subprocess.run(
+            ["go", "version", "-m", program], capture_output=True, text=True, timeout=DEADLINE
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    modules = (line.split() for line in told.splitlines())
+    return next(
+        (words[2].removeprefix("v") for words in modules if words[:2] == ["mod", _PACKAGE]), ""
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,7 @@ class Toxics:
     confirmed the change."""
 
     def __init__(self, program: str) -> None:
+        self._program = program
         self._process, self._port = _start(program)
         self._base = f"http://127.0.0.1:{self._port}"
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="toxiproxy")
@@ -125,9 +142,10 @@ class Toxics:
         return self._process.pid
 
     def version(self) -> str:
-        """The server's version."""
-        told = self._ask("GET", "/version").json()
-        return str(told["version"])
+        """The server's version; that of the module it was built from, where it was built without
+        being told."""
+        told = str(self._ask("GET", "/version").json()["version"])
+        return told if told != _UNTOLD else _module_version(self._program) or told
 
     def answers(self) -> bool:
         """Whether the server is still to be talked to."""

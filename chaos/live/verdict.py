@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from chaos.checker import Belief, Violation, beliefs, check
+from chaos.figures import duration, percent
 from chaos.history import Accepted, Believed, Called, Note, Record, Refused, Seen
 from chaos.live.play import Claim, Injection, Phase
 from chaos.live.scenario import Expected, Scenario
@@ -101,8 +102,8 @@ def _why(observed: str, figures: dict[str, Any], claims: Sequence[Claim]) -> str
     said = [f"{figures['grants']} grants"]
     if observed is Expected.UNSAFE:
         said.append(
-            f"{figures['overlap_ms']:.0f} ms of overlap, {figures['stale_refused']} stale accesses"
-            " refused"
+            f"{duration(figures['overlap_ms'] / 1000)} of overlap,"
+            f" {figures['stale_refused']} stale accesses refused"
         )
         said.append(
             f"the guarded store is clean, an unguarded one lost {figures['unfenced_lost_updates']}"
@@ -112,7 +113,7 @@ def _why(observed: str, figures: dict[str, Any], claims: Sequence[Claim]) -> str
         said.append("no overlap")
         share = figures["availability"].get("during")
         if share is not None and observed is not Expected.UNAVAILABLE:
-            said.append(f"{share:.1%} of acquires in time during the fault")
+            said.append(f"{percent(share)} of acquires in time during the fault")
     return "; ".join(said + [_told(claim) for claim in claims])
 
 
@@ -218,12 +219,14 @@ def _share(calls: Sequence[Called]) -> float | None:
 
 
 def _overlap(leases: Sequence[Belief]) -> float:
-    """Seconds in which two or more believed, also those who believed past the end."""
-    total, last = 0.0, float("-inf")
+    """Seconds in which two or more believed, also those who believed past the end; three at once
+    count no more than two."""
+    total, last, counted = 0.0, float("-inf"), float("-inf")
     for belief in sorted(leases, key=lambda belief: belief.since):
         until = max(belief.until, belief.believed_at)
-        total += max(0.0, min(last, until) - belief.since)
-        last = max(last, until)
+        together = min(last, until)
+        total += max(0.0, together - max(belief.since, counted))
+        last, counted = max(last, until), max(counted, together)
     return total
 
 

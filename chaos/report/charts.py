@@ -8,7 +8,8 @@ are CSS variables of the page, which gives light, dark and print without a secon
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import floor, log10
 from typing import Any
 
 import altair as alt
@@ -19,19 +20,33 @@ INK, FAINT, LINE, BAD, GOOD, WARN = (
     f"var(--{name})" for name in ("ink", "faint", "line", "bad", "good", "warn")
 )
 
+Row = Mapping[str, Any]
+
 WIDTH = 900
 """A chart's width before the page fits it to the screen."""
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif'
+"""That of the page, by name: Vega measures labels with it, and would cut them by another's widths."""
 
 KINDS = 6
 """Colours for kinds of clients."""
 
+POINTS_PER_DECADE = 165
+"""From which on there is room for a number at each of 1, 2 and 5."""
+
 STEP, STEP_DENSE = 30, 15
 STORE_HEIGHT = 130
+LANE_LABEL = 160
+"""Points at most; a client with the longest lock that a campaign names has fewer."""
 STORE = "store"
 
 UPRIGHT = "M0,-.9L0,.9"
 CROSS = "M-.8,-.8L.8,.8M-.8,.8L.8,-.8"
 SALTIRE = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
+
+_PERCENT = "format(100 * datum.value, '~g') + ' %'"
+_APART: dict[str, Any] = {"labelSeparation": 6, "labelFlush": True}
+"""Of an axis: its numbers do not touch, nor reach beyond it."""
 
 _SPAN = "scale('x', datum.until) - scale('x', datum.at)"
 """The width of a bar in points, as an expression: a label is shown where it has room, at any
@@ -68,7 +83,7 @@ def availability(kinds: Sequence[str]) -> dict[str, Any]:
             "share:Q",
             stack=None,
             scale=alt.Scale(domain=[0, 1]),
-            axis=alt.Axis(format="%", tickCount=2),
+            axis=alt.Axis(values=[0, 0.5, 1], labelExpr=_PERCENT, labelOverlap=True, **_APART),
             title=None,
         ),
         color=_kind_color(kinds),
@@ -77,7 +92,7 @@ def availability(kinds: Sequence[str]) -> dict[str, Any]:
             _tip("title"),
             _tip("kind", "clients"),
             _tip("phase"),
-            _tip("share", format=".1%"),
+            _tip("text", "share"),
         ],
         **y,
     )
@@ -86,20 +101,20 @@ def availability(kinds: Sequence[str]) -> dict[str, Any]:
         align=alt.ExprRef(f"{wide} ? 'right' : 'left'"),
         dx=alt.ExprRef(f"{wide} ? -4 : 4"),
         color=alt.ExprRef(f"{wide} ? 'var(--page)' : '{INK}'"),
-        opacity=alt.ExprRef("datum.share < 0.9995 ? 1 : 0"),
+        opacity=alt.ExprRef("datum.share < 1 ? 1 : 0"),
         fontSize=9,
-    ).encode(x="share:Q", text=alt.Text("share:Q", format=".1%"), **y)
+    ).encode(x="share:Q", text="text:N", **y)
     return _finished(_by_phase(alt.layer(bars, text), kinds))
 
 
-def latency(kinds: Sequence[str]) -> dict[str, Any]:
+def latency(kinds: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     """Acquire latency, median to 99th percentile, by scenario and phase. Table "latency", in
-    milliseconds."""
+    milliseconds, which the axis is made for: *rows*."""
     chart = alt.Chart(alt.NamedData("latency"))
     y = _rows(kinds)
-    x = alt.X("p50:Q", scale=alt.Scale(type="log", nice=False), axis=_log_axis(), title=None)
+    x = _log_x("p50:Q", rows, ("p50", "p99"))
     tips = [_tip("name", "scenario"), _tip("title"), _tip("kind", "clients"), _tip("phase")]
-    tips += [_tip("p50", "p50, ms", format=",.2f"), _tip("p99", "p99, ms", format=",.2f")]
+    tips += [_tip(f"{name}_text", name) for name in ("p50", "p99")]
     span = chart.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(
         x=x, x2="p99:Q", color=_kind_color(kinds), tooltip=tips, **y
     )
@@ -109,17 +124,17 @@ def latency(kinds: Sequence[str]) -> dict[str, Any]:
     tail = chart.mark_tick(thickness=2, size=9, opacity=1).encode(
         x=alt.X("p99:Q"), color=_kind_color(kinds), tooltip=tips, **y
     )
-    return _finished(_by_phase(alt.layer(span, median, tail), kinds))
+    return _with_room(_finished(_by_phase(alt.layer(span, median, tail), kinds)), WIDTH // 3)
 
 
-def next_holder(kinds: Sequence[str]) -> dict[str, Any]:
-    """From one holder to the next: median, 99th percentile, longest. Table "next", in
-    milliseconds."""
+def next_holder(kinds: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+    """From one holder to the next: median, 99th percentile, longest, which is written beside it.
+    Table "next", in milliseconds, which the axis is made for: *rows*."""
     chart = alt.Chart(alt.NamedData("next"))
     y = _rows(kinds)
-    x = alt.X("p50:Q", scale=alt.Scale(type="log", nice=False), axis=_log_axis(), title=None)
+    x = _log_x("p50:Q", rows, ("p50", "p99", "max"))
     tips = [_tip("name", "scenario"), _tip("title"), _tip("kind", "clients")]
-    tips += [_tip(name, f"{name}, ms", format=",.1f") for name in ("p50", "p99", "max")]
+    tips += [_tip(f"{name}_text", name) for name in ("p50", "p99", "max")]
     span = chart.mark_rule(strokeWidth=3, opacity=0.45, strokeCap="round").encode(
         x=x, x2="max:Q", color=_kind_color(kinds), tooltip=tips, **y
     )
@@ -132,9 +147,10 @@ def next_holder(kinds: Sequence[str]) -> dict[str, Any]:
     longest = chart.mark_point(size=30, opacity=1, strokeWidth=1.5).encode(
         x=alt.X("max:Q"), color=_kind_color(kinds), tooltip=tips, **y
     )
-    return _finished(
-        alt.layer(span, median, tail, longest).properties(width=WIDTH, height=_height(kinds))
-    )
+    written = chart.mark_text(align="left", color=INK, fontSize=10 if len(kinds) == 1 else 8)
+    written = written.encode(x=alt.value(alt.ExprRef("width + 8")), text="max_text:N", **y)
+    layers = alt.layer(span, median, tail, longest, written)
+    return _with_room(_finished(layers.properties(width=WIDTH, height=_height(kinds))), WIDTH)
 
 
 def height(lanes: int, *, dense: bool = False, store: bool = True) -> int:
@@ -263,7 +279,7 @@ def _over_lanes(*, store: bool = False) -> list[alt.Chart]:
     overlaps = alt.Chart(alt.NamedData("overlaps")).mark_rect(
         clip=True, opacity=0.28, stroke=BAD, strokeWidth=1, fill=BAD
     )
-    tips = [_tip("clients", "held together"), _tip("milliseconds", "for, ms"), *_from_to("from")]
+    tips = [_tip("clients", "held together"), _tip("lasted", "for"), *_from_to("from")]
     parts = [
         phases.mark_rule(clip=True, strokeDash=[4, 3], color=FAINT),
         overlaps.encode(x=x, x2="until:Q", y=alt.value(0), y2=alt.value("height"), tooltip=tips),
@@ -343,7 +359,7 @@ def _time(*, store: bool = False) -> alt.X:
     """The time axis, which all lanes share; its numbers stand between the lanes and the store."""
     count: Any = {"expr": "width / 90"}
     axis = alt.Axis(title=None, tickCount=count, grid=store, labels=not store, ticks=not store, domain=not store, format="~f",
-                    labelExpr="datum.label + ' s'")  # fmt: skip
+                    labelExpr="datum.label + ' s'", **_APART)  # fmt: skip
     return alt.X("at:Q", axis=axis, scale=alt.Scale(nice=False, zero=False, padding=0))
 
 
@@ -353,7 +369,7 @@ def _lane() -> alt.Y:
         labelExpr="lanes[datum.value]",
         ticks=False,
         domain=False,
-        labelLimit=90,
+        labelLimit=LANE_LABEL,
         labelPadding=6,
     )
     return alt.Y("lane:O", axis=labels, scale=alt.Scale(padding=0))
@@ -415,7 +431,7 @@ def _tip(name: str, title: str | None = None, **more: Any) -> alt.Tooltip:
 
 
 def _seconds(name: str, title: str) -> alt.Tooltip:
-    return _tip(name, f"{title}, s", format=".4f")
+    return _tip(name, f"{title}, s", format=".6f")
 
 
 def _from_to(since: str, until: str = "to") -> list[alt.Tooltip]:
@@ -450,11 +466,43 @@ def _kind_color(kinds: Sequence[str]) -> alt.Color:
     return alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=colors), legend=None)
 
 
-def _log_axis() -> alt.Axis:
-    label = "datum.value >= 1000 ? format(datum.value / 1000, '~g') + ' s' : format(datum.value, '~g') + ' ms'"
-    return alt.Axis(
-        values=[0.01, 0.1, 1, 10, 100, 1000, 10_000, 100_000], labelExpr=label, labelOverlap=True
+def _log_x(field: str, rows: Sequence[Row], names: Sequence[str]) -> alt.X:
+    """A logarithmic axis from one step of 1, 2, 5 to another, around all there is to show: at
+    least two of its steps have a number, however little of it there is."""
+    values = [row[name] for row in rows for name in names]
+    steps = _steps(min(values), max(values))
+    decades = log10(steps[-1] / steps[0])
+    tenfold = "pow(10, round(log(datum.value) / LN10))"
+    whole = f"abs({tenfold} / datum.value - 1) < 0.01"
+    unit = (
+        "datum.value >= 1000 ? format(datum.value / 1000, '~g') + ' s'"
+        " : datum.value >= 1 ? format(datum.value, '~g') + ' ms'"
+        " : format(datum.value * 1000, '~g') + ' µs'"
     )
+    axis = alt.Axis(
+        values=steps,
+        labelExpr=f"room > {POINTS_PER_DECADE * decades:.0f} || {whole} ? ({unit}) : ''",
+        labelOverlap=True,
+        **_APART,
+    )
+    scale = alt.Scale(type="log", nice=False, domain=[steps[0], steps[-1]])
+    return alt.X(field, scale=scale, axis=axis, title=None)
+
+
+def _steps(least: float, most: float) -> list[float]:
+    """1, 2, 5, 10, ... from the last that is not above *least* to the first that is above
+    *most*."""
+    first, last = floor(log10(least)), floor(log10(most)) + 1
+    steps = [digit * 10.0**place for place in range(first, last + 1) for digit in (1, 2, 5)]
+    begin = max(place for place, step in enumerate(steps) if step <= least * (1 + 1e-9))
+    end = min(place for place, step in enumerate(steps) if step > most)
+    return steps[begin : end + 1]
+
+
+def _with_room(spec: dict[str, Any], width: int) -> dict[str, Any]:
+    """The points that a panel of the chart has, which the page sets to what the screen leaves."""
+    spec.setdefault("params", []).append({"name": "room", "value": width})
+    return spec
 
 
 def _by_phase(layers: Any, kinds: Sequence[str]) -> Any:
@@ -481,7 +529,7 @@ def _finished(chart: Any) -> dict[str, Any]:
         "titleFontSize": 11,
     }
     chart = chart.configure(
-        font="inherit",
+        font=FONT,
         aria=False,
         background="transparent",
         axis=axis,

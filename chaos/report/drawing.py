@@ -16,6 +16,7 @@ from functools import cached_property
 from math import isfinite
 from typing import Any
 
+from chaos.figures import duration
 from chaos.reigns import Reign
 from chaos.report.faults import packed, sort_of, whom
 from chaos.report.run import Result
@@ -424,7 +425,7 @@ class _Drawer:
             if lane is None or ended_at is None or not ended_at < until:
                 continue
             if self._shows(ended_at, until):
-                left = f"{1000 * (reign.valid_until - ended_at):.0f} ms left"
+                left = f"{duration(reign.valid_until - ended_at)} left"
                 bars.append(Bar(lane, *self._cut(ended_at, until), (left,)))
         return self._bars("margins", ("lane", "at", "until", "left", "count"), bars)
 
@@ -443,7 +444,7 @@ class _Drawer:
             if lane is None or ended_at is None or not reign.valid_until < ended_at:
                 continue
             if self._shows(reign.valid_until, ended_at):
-                over = f"{1000 * (ended_at - reign.valid_until):.0f} ms too long"
+                over = f"{duration(ended_at - reign.valid_until)} too long"
                 rows.append((lane, *self._cut(reign.valid_until, ended_at), over))
         return self._bounded("overruns", ("lane", "at", "until", "over"), rows, BAD_MAX)
 
@@ -482,14 +483,13 @@ class _Drawer:
             for overlap in self._story.overlaps
             if self._shows(overlap.since, overlap.until)
         ]
-        return self._bounded("overlaps", ("at", "until", "clients", "milliseconds"), rows, BAD_MAX)
+        return self._bounded("overlaps", ("at", "until", "clients", "lasted"), rows, BAD_MAX)
 
     def _overlap(self, overlap: Overlap) -> tuple[Any, ...]:
-        milliseconds = round((overlap.until - overlap.since) * 1000, 3)
         return (
             *self._cut(overlap.since, overlap.until),
             " and ".join(overlap.clients),
-            milliseconds,
+            duration(overlap.until - overlap.since),
         )
 
     # The guarded store

@@ -4,15 +4,15 @@ the tables of its charts."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chaos.report import words
-from chaos.report.run import Result
+from chaos.report.run import OURS, Result, Run
 from chaos.report.sections import ROUNDING_MS, Section, number
 
-__all__ = ["Peer", "beside", "matrix", "names", "peers", "tables", "total", "worst"]
+__all__ = ["Peer", "beside", "matrix", "names", "peers", "tables", "total", "totals", "worst"]
 
 
 def matrix(
@@ -85,6 +85,30 @@ def beside(sections: Sequence[Section]) -> dict[str, list[Result]]:
     return {scenario: results for scenario, results in found.items() if len(results) > 1}
 
 
+def totals(run: Run, sections: Sequence[Section]) -> Iterator[str]:
+    """What stands below the headline: where the run is from, and how much of everything our own
+    clients went through. Controls are for the checker, and count in time alone."""
+    yield f"commit {run.commit}" if run.commit else "commit not known"
+    ours = [section for section in sections if section.result.client_kind == OURS] or sections
+    played = [section for section in ours if not section.result.control]
+    took = sum(section.result.seconds or 0.0 for section in sections)
+    if took:
+        yield f"{words.duration(took)} in all"
+    faults = sum(len(section.story.faults) for section in played if section.story)
+    yield _counted(faults, "fault")
+    for name, noun in (("grants", "grant"), ("stale_refused", "stale access")):
+        counts = [number(section.result.metrics, name) for section in played]
+        if any(count is not None for count in counts):
+            tail = " refused" if name == "stale_refused" else ""
+            yield _counted(int(sum(count or 0 for count in counts)), noun) + tail
+    yield _counted(sum(len(section.result.violations) for section in played), "violation")
+
+
+def _counted(count: int, noun: str) -> str:
+    many = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else many}"
+
+
 def total(results: Sequence[Result], kind: str) -> str:
     its = [result.ok for result in results if result.client_kind == kind and not result.control]
     return f"{sum(its)} of {len(its)}"
@@ -100,23 +124,28 @@ def tables(results: Sequence[Result]) -> dict[str, list[dict[str, Any]]]:
         for phase in words.PHASES:
             share = number(result.metrics, "availability", phase)
             if share is not None:
-                found["availability"].append(row | {"phase": phase, "share": share})
+                text = words.percent(share)
+                found["availability"].append(row | {"phase": phase, "share": share, "text": text})
             median, tail = (
                 number(result.metrics, "acquire", phase, name) for name in ("p50", "p99")
             )
             if median and tail:
-                found["latency"].append(
-                    row | {"phase": phase, "p50": median * 1e3, "p99": tail * 1e3}
-                )
+                found["latency"].append(row | {"phase": phase} | _placed(p50=median, p99=tail))
         gaps = {
             name: number(result.metrics, "time_to_next_holder", name)
             for name in ("p50", "p99", "max")
         }
-        # A logarithm has no zero.
-        known = {name: max(gap * 1e3, 0.01) for name, gap in gaps.items() if gap is not None}
+        known = {name: gap for name, gap in gaps.items() if gap is not None}
         if len(known) == len(gaps):
-            found["next"].append(row | known)
+            found["next"].append(row | _placed(**known))
     return found
+
+
+def _placed(**seconds: float) -> dict[str, float | str]:
+    """Durations by name: where each stands on an axis of milliseconds, and as it is written."""
+    # A logarithm has no zero.
+    placed = {name: max(value * 1e3, 0.01) for name, value in seconds.items()}
+    return placed | {f"{name}_text": words.duration(value) for name, value in seconds.items()}
 
 
 def names(rows: Iterable[dict[str, Any]]) -> set[str]:

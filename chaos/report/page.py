@@ -67,6 +67,7 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
     return page.render(
         run=run,
         verdict=words.verdict(run.results),
+        totals_said=list(index.totals(run, sections)),
         all_ok=all(result.ok for result in run.results if result.client_kind == OURS),
         kinds=kinds,
         controls=[section for section in sections if section.result.control],
@@ -101,13 +102,12 @@ def _charts(
     made = {"timeline": _timeline(dense=False)}
     if dense:
         made["dense"] = _timeline(dense=True)
-    for name, chart in (
-        ("availability", charts.availability),
-        ("latency", charts.latency),
-        ("next", charts.next_holder),
-    ):
-        if tables[name]:
-            made[name] = chart(kinds)
+    if tables["availability"]:
+        made["availability"] = charts.availability(kinds)
+    if tables["latency"]:
+        made["latency"] = charts.latency(kinds, tables["latency"])
+    if tables["next"]:
+        made["next"] = charts.next_holder(kinds, tables["next"])
     return made
 
 

@@ -103,6 +103,8 @@ class Run(_Model):
     started: str = ""
     seed: int | None = None
     command: str = ""
+    commit: str = ""
+    """Of the checkout it ran from, and whether that had changes; "" of none."""
     versions: dict[str, str | None] = Field(default_factory=dict)
     results: tuple[Result, ...]
     not_run: tuple[Skipped, ...] = ()

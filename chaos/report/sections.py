@@ -25,7 +25,8 @@ NEARLY_ALL = 0.7
 LINES_MAX = 40
 """Records beside a close-up."""
 
-ROUNDING_MS = 0.01
+ROUNDING_MS, ROUNDING_SHARE = 0.01, 0.001
+"""What two figures of the same thing may differ by, and be the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +62,27 @@ class Section:
 
     @property
     def overlap_ms(self) -> float:
-        """Of two holders at once, by the history."""
-        overlaps = self.story.overlaps if self.story else []
-        return sum(overlap.until - overlap.since for overlap in overlaps) * 1000
+        """Of two holders at once: by the history, or what the run says where that is not complete.
+        The page shows no other figure of it."""
+        said = number(self.result.metrics, "overlap_ms")
+        if self.story is None or (self.missing and said is not None):
+            return said or 0.0
+        return _together(self.story) * 1000
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the run measured, with that figure in the place of its own."""
+        told = self.result.metrics
+        known = self.story is not None or number(told, "overlap_ms") is not None
+        return told | {"overlap_ms": self.overlap_ms} if known else told
 
     @property
     def disagreement(self) -> str:
-        """A sentence where the run found two holders at once and its history has none, or the
-        reverse."""
+        """A sentence where the run says another time of two holders at once than its history."""
         said = number(self.result.metrics, "overlap_ms")
-        if (
-            self.story is None
-            or said is None
-            or (said > ROUNDING_MS) == (self.overlap_ms > ROUNDING_MS)
-        ):
+        if self.story is None or said is None:
+            return ""
+        if abs(said - self.overlap_ms) <= max(ROUNDING_MS, ROUNDING_SHARE * self.overlap_ms):
             return ""
         told, found = words.duration(said / 1000), words.duration(self.overlap_ms / 1000)
         return (
@@ -92,6 +100,17 @@ def section_of(folder: Path, result: Result, *, partial: bool) -> Section:
         section.dense = len(story.clients) >= DENSE_FROM
         section.close_ups = list(_close_ups(story, history, result))
     return section
+
+
+def _together(story: Story) -> float:
+    """Seconds in which a resource had two holders or more; three at once count no more than two."""
+    total = 0.0
+    counted: dict[str, float] = {}
+    for overlap in sorted(story.overlaps, key=lambda overlap: overlap.since):
+        done = counted.get(overlap.resource, float("-inf"))
+        total += max(0.0, overlap.until - max(overlap.since, done))
+        counted[overlap.resource] = max(done, overlap.until)
+    return total
 
 
 def _height(drawing: Drawing | None, *, dense: bool = False) -> int:

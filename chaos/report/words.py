@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
+from chaos.figures import duration, percent
 from chaos.history import (
     Accepted,
     Answered,
@@ -52,8 +52,6 @@ TONES = {
     "failed": "bad",
 }
 """By outcome, the page's style for it."""
-
-UNKNOWN = "?"
 
 NAMED_MAX = 6
 """Scenarios that a sentence names before it only counts them."""
@@ -197,28 +195,6 @@ def _plain(name: str) -> str:
     return name.removesuffix("_ms").removesuffix("_seconds").replace("_", " ")
 
 
-def percent(share: float) -> str:
-    """A share; 100 % only if it is all."""
-    if not isfinite(share):
-        return UNKNOWN
-    text = f"{share * 100:.1f}"
-    return "99.9 %" if text == "100.0" and share < 1 else f"{text.removesuffix('.0')} %"
-
-
-def duration(seconds: float) -> str:
-    """In the unit that suits it; zero is exact."""
-    if not isfinite(seconds):
-        return UNKNOWN
-    if seconds == 0:
-        return "0"
-    size = abs(seconds)
-    if size >= 60:
-        return f"{seconds / 60:.1f} min"
-    if size >= 0.9995:  # What would be rounded up to 1000 of the smaller unit is one of the larger.
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1e3:.2f} ms" if size >= 0.99995e-3 else f"{seconds * 1e6:.1f} µs"
-
-
 def line(record: Record) -> str:
     """What a record says, without its time and its client."""
     match record:
@@ -262,6 +238,6 @@ def line(record: Record) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.6f}"
     text = str(value)
     return f"{text[:8]}…" if len(text) >= 32 and " " not in text else text

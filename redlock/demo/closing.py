@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from redlock.demo.scene import VOTES, WORKERS
-from redlock.demo.screen import ms
-from redlock.demo.verdict import Finding, History, Section
+from redlock.demo.verdict import Finding, History, Section, duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +24,8 @@ def conclude(
     last_line: str,
 ) -> int:
     """Print the end, with *last_line* below the summary; give the exit status."""
-    clean = all(finding.holds for finding in findings)
+    broken = sum(not finding.holds for finding in findings)
+    clean = not broken
     console.print()
     console.print(_findings_table(findings))
     console.print()
@@ -38,7 +38,9 @@ def conclude(
     console.print()
     console.print("\n".join(filter(None, [*_summary(history), last_line])))
     console.print(
-        "verdict: clean" if clean else "verdict: NOT CLEAN",
+        f"verdict: clean, all {len(findings)} promises held"
+        if clean
+        else f"verdict: NOT CLEAN, {broken} of {len(findings)} promises broken",
         style="bold green" if clean else "bold red",
     )
     return 0 if clean else 1
@@ -55,7 +57,7 @@ def _summary(history: History) -> list[str]:
     if sections:
         longest = max(sections, key=lambda section: section.granted_at - section.asked_at)
         lines.append(
-            f"longest wait {longest.granted_at - longest.asked_at:.2f} s, by {longest.worker}"
+            f"longest wait {duration(longest.granted_at - longest.asked_at)}, by {longest.worker}"
         )
     if history.gave_up:
         lines.append(
@@ -66,7 +68,7 @@ def _summary(history: History) -> list[str]:
 
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
-    table = _table("verdict", "", "evidence")
+    table = _table("promise", "", "evidence")
     for finding in findings:
         mark = "holds" if finding.holds else "BROKEN"
         table.add_row(
@@ -93,7 +95,7 @@ def _cost_table(
             section for section in sections if start <= section.granted_at < end
         )
     table = _table(
-        "nodes", ">seconds", ">grants/s", ">vote, median", ">worst", ">wait, median", ">worst"
+        "nodes", ">seconds", ">grants/s", ">vote, median", ">longest", ">wait, median", ">longest"
     )
     for name, group in groups.items():
         votes = [section.granted_at - section.sent_at for section in group]
@@ -107,7 +109,7 @@ def _cost_table(
             name,
             f"{spans[name]:.1f}",
             f"{len(group) / max(spans[name], 1e-3):.1f}",
-            *map(ms, figures),
+            *map(duration, figures),
         )
     return table
 

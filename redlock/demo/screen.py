@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from redlock.core.quorum import majority
 from redlock.demo.crew import Worker
 from redlock.demo.scene import DEAD, NODES, PAUSED, QUARANTINED, TTL, VOTES
-from redlock.demo.verdict import History, Section
+from redlock.demo.verdict import History, Section, duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -74,10 +74,12 @@ class Screen:
 
         text = Text()
         text.append(section.worker, f"bold {_STYLES[section.worker]}")
-        text.append(f"  token {section.token}  waited {ms(section.granted_at - section.asked_at)}")
         text.append(
-            f"  vote {ms(section.granted_at - section.sent_at)}  held"
-            f" {ms(section.until - section.granted_at)}"
+            f"  token {section.token}  waited {duration(section.granted_at - section.asked_at)}"
+        )
+        text.append(
+            f"  vote {duration(section.granted_at - section.sent_at)}  held"
+            f" {duration(section.until - section.granted_at)}"
         )
         self.line(section.granted_at, "", text)
 
@@ -163,11 +165,6 @@ def _strip_head() -> str:
         f"   time  {'who holds the lock, a letter for 25 ms':{_CELLS}} grants {'last token':16} "
         " nodes"
     )
-
-
-def ms(seconds: float) -> str:
-    """Milliseconds, for people."""
-    return f"{seconds * 1e3:.1f} ms" if seconds < 0.01 else f"{seconds * 1e3:.0f} ms"
 
 
 def plain_console() -> Console:

@@ -73,23 +73,25 @@ def judge(
         Finding(
             "one holder at a time",
             not overlaps and bool(order),
-            f"{len(overlaps)} overlaps in {len(order)} grants",
+            f"{_none(len(overlaps))} of {len(order)} grants came while another one stood",
         ),
         Finding(
             "never past its validity",
             not late and bool(order),
-            f"{len(late)} ended late; {spare:.2f} s were left at least"
+            f"{_none(len(late))} ended late; the closest had {duration(spare)} left"
             if order
             else "nothing was granted",
         ),
         Finding(
             "fencing tokens strictly increase",
             not fallen and token == last,
-            f"{len(fallen)} of {len(steps)} steps do not"
+            f"{_none(len(fallen))} of {len(steps)} steps went down or stood still"
             + ("" if token == last else f"; the file has seen {token}, not {last}"),
         ),
         Finding(
-            "no update is lost", counter == wrote, f"{wrote} critical sections, counter {counter}"
+            "no update is lost",
+            counter == wrote,
+            f"{wrote} critical sections wrote, and the counter says {counter}",
         ),
         Finding(
             "nobody fell over",
@@ -97,6 +99,18 @@ def judge(
             "; ".join(faults[:3]) or f"{len(WORKERS)} workers ended in order",
         ),
     ]
+
+
+def _none(count: int) -> str:
+    return str(count) if count else "none"
+
+
+def duration(seconds: float) -> str:
+    """For people: the same wherever the demonstration says how long something took."""
+    size = abs(seconds)
+    if size >= 0.9995:  # What would be written as 1000 ms.
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.1f} ms" if size < 0.00995 else f"{seconds * 1e3:.0f} ms"
 
 
 def _overlaps(order: Sequence[Section]) -> list[tuple[Section, Section]]:

@@ -5,12 +5,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+from click.testing import CliRunner
+
+from chaos.cli import main
 from chaos.history import read_jsonl
+from chaos.live import command
+from chaos.live.scenario import Scenario
+from chaos.live.scenarios import SCENARIOS
 from redlock.embedded import Nodes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +53,8 @@ def test_a_run_leaves_a_directory_that_tells_all(toxiproxy: str, tmp_path: Path)
     done = chaos("run", "S41", "C3", "--dir", tmp_path / "run", "--seed", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert re.fullmatch(r"([0-9a-f]{12}( with changes)?)?", run["commit"])
+    assert bool(run["commit"]) == (ROOT / ".git").exists()
     assert run["seed"] == 5 and {"redlock", "python", "server", "toxiproxy"} <= set(run["versions"])
     by_name = {result["scenario"]: result for result in run["results"]}
     assert (
@@ -58,6 +69,35 @@ def test_a_run_leaves_a_directory_that_tells_all(toxiproxy: str, tmp_path: Path)
     assert chaos("replay", tmp_path / "run" / "C3", "--judge").returncode == 0
     again = chaos("replay", tmp_path / "run" / "S41", "--dir", tmp_path / "again")
     assert again.returncode == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize("controlled", [True, False])
+def test_a_campaign_begins_with_the_controls(
+    monkeypatch: pytest.MonkeyPatch, controlled: bool
+) -> None:
+    """All of them, before the first round, unless it is told to leave them out."""
+    played: list[str] = []
+
+    class Theatre:
+        def play(self, scenario: Scenario, *, seed: int) -> None:
+            played.append(scenario.id)
+
+        def conclude(self) -> int:
+            return 0
+
+    monkeypatch.setattr(command, "set_stage", lambda *_, **__: nullcontext(Theatre()))
+    words = [
+        "campaign",
+        "--minutes",
+        "0",
+        "--seed",
+        "1",
+        *([] if controlled else ["--no-controls"]),
+    ]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    failing = [one.id for one in SCENARIOS.values() if one.expected == "must fail"]
+    assert len(failing) >= 7
+    assert played == [*(failing if controlled else []), "S61-001"]
 
 
 def test_nodes_that_are_not_ours_are_only_broken_from_outside(

@@ -111,7 +111,7 @@ def test_what_keeps_to_its_bar_holds() -> None:
     """One loss, in order."""
     found = measured(CUT, history=TWO)
     assert all(figure.holds for figure in found.values())
-    assert found["stop deadline to stop signal"].value.startswith("p50 2.0, p99 2.0")
+    assert found["stop deadline to stop signal"].value.startswith("p50 2.00 ms, p99 2.00 ms")
     assert found["reasons that name the fault"].value == "1 of 1"
 
 

@@ -3,6 +3,7 @@ what, and when."""
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ def cluster(stage: Cluster) -> Cluster:
     """Clean for each test."""
     stage.fresh(Setup(count=2), ["c1"])
     return stage
+
+
+def test_the_server_knows_its_version(stage: Cluster) -> None:
+    """A report names the release that took part, not the word that a plain build answers with."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", stage.toxics.version())
 
 
 def proxied(cluster: Cluster, timeout: float = 0.4) -> redis.Redis:

@@ -82,11 +82,10 @@ def test_two_holders_are_a_violation_and_how_long_is_told() -> None:
         assert found.metrics["overlap_ms"] == pytest.approx(1000.0)
 
 
-def test_unsafe_by_assumption_needs_an_overlap() -> None:
-    """A scenario that was to show one and shows none has shown nothing."""
-    loose = Assumptions(timing=False, kept=True)
-    assert verdict(Expected.UNSAFE, OVERLAP, assumptions=loose).ok
-    assert not verdict(Expected.UNSAFE, ORDERLY, assumptions=loose).ok
+def test_three_holders_at_once_count_no_longer_than_two() -> None:
+    """How long there was more than one is a time of the run, and not a sum over pairs."""
+    three = [*OVERLAP, *lease("c", 3, 12.5, 13.5)]
+    assert verdict(Expected.SAFE, three).metrics["overlap_ms"] == pytest.approx(1500.0)
 
 
 def test_unsafe_by_assumption_needs_a_clean_store() -> None:

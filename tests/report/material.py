@@ -179,15 +179,21 @@ def metrics_of(outcome: Outcome, phases: list[tuple[str, float, float]]) -> dict
     pairs = [pair for leases in held for pair in pairwise(leases)]
     gaps = sorted(max(0.0, after.since - before.until) for before, after in pairs)
     metrics["grants"] = sum(map(len, held))
-    metrics["overlap_ms"] = sum(_together(before, after) for before, after in pairs) * 1e3
+    metrics["overlap_ms"] = 1e3 * sum(map(_together, held))
     metrics["stale_refused"] = sum(isinstance(record, Refused) for record in outcome.history)
     metrics["time_to_next_holder"] = _quantiles(gaps) | {"max": gaps[-1]} if gaps else {}
     return metrics
 
 
-def _together(before: Belief, after: Belief) -> float:
-    ends = [max(belief.until, belief.believed_at) for belief in (before, after)]
-    return max(0.0, min(ends) - after.since)
+def _together(leases: list[Belief]) -> float:
+    """Seconds with two believers or more: between every two instants, by counting."""
+    spans = [(belief.since, max(belief.until, belief.believed_at)) for belief in leases]
+    instants = sorted({at for span in spans for at in span})
+    return sum(
+        until - since
+        for since, until in pairwise(instants)
+        if sum(begins <= since and ends >= until for begins, ends in spans) > 1
+    )
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -58,6 +59,16 @@ class Page(HTMLParser):
 
     def with_class(self, name: str) -> list[dict[str, str | None]]:
         return [attrs for _, attrs in self.elements if name in (attrs.get("class") or "").split()]
+
+    def cells_of(self, name: str) -> list[dict[str, str | None]]:
+        """The data cells of tables of a class."""
+        within, found = False, []
+        for tag, attrs in self.elements:
+            if tag == "table":
+                within = name in (attrs.get("class") or "").split()
+            elif tag == "td" and within:
+                found.append(attrs)
+        return found
 
     def data(self) -> dict[str, Any]:
         """What the page holds for its scripts, by id."""
@@ -115,6 +126,36 @@ def test_a_run_without_controls_says_so(tmp_path: Path) -> None:
     ).text
     assert "does not show that its checker can fail" in text
     assert "controls failed" not in text
+
+
+def test_below_the_headline_stand_the_commit_and_what_the_run_went_through(
+    folder: Path, page: Page, tmp_path: Path
+) -> None:
+    """Our own clients' totals, without controls; of a run without a commit, that it has none."""
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    run = json.loads((copy / "run.json").read_text("utf-8"))
+    path = copy / "run.json"
+    path.write_text(json.dumps(run | {"commit": "0123456789ab with changes"}), "utf-8")
+    ours = [one for one in run["results"] if one["scenario"].startswith("S")][:3]
+    grants = sum(one["metrics"]["grants"] for one in ours)
+    head = " ".join(Page(build(copy)).text.split("started")[0].split())
+    assert "commit 0123456789ab with changes, " in head
+    assert f" {grants:,} grants, " in head
+    assert head.endswith(" 0 violations")
+    assert "commit not known" in page.text
+
+
+def test_one_figure_is_one_text_wherever_it_stands(page: Page) -> None:
+    """How long a peer had two holders is the same among the libraries, in the matrix, at its
+    timeline, and among its numbers."""
+    summary = set(re.findall(r"([\d.]+ \w+) two holders", page.text.split("C3 token")[-1]))
+    shown = " ".join(page.text.split("The same faults, other libraries")[1].split())
+    told = re.search(r"in 1 ([\d.]+ \w+) ", shown)
+    assert told
+    assert told[1] in summary
+    numbers = " ".join(page.text.split("S02-redlock-py")[0].split())
+    assert f"two holders at once{told[1]} " in numbers
 
 
 def test_what_an_assumption_allows_is_shown_closely(tmp_path: Path) -> None:
@@ -281,6 +322,31 @@ def test_every_chart_can_be_drawn(page: Page) -> None:
         )
         assert ">S01</text>" in drawn
         assert "var(--kind0)" in drawn
+
+
+@pytest.mark.parametrize("width", [250, 900])
+@pytest.mark.parametrize("span", [(1000.0, 1000.0), (15.4, 51.3), (0.3, 90_000.0)])
+def test_an_axis_of_times_has_numbers_to_read(span: tuple[float, float], width: int) -> None:
+    """However little or much there is to show, its ends are within the axis, and on a wide page,
+    or in a short span, at least two of its steps are named."""
+    row: dict[str, Any] = {"name": "S01", "title": "", "kind": "redlock", "max_text": "longest"}
+    row |= {"p50": span[0], "p99": span[1], "max": span[1]}
+    chart = charts.next_holder(["redlock"], [row]) | {"width": width, "datasets": {"next": [row]}}
+    room = next(param for param in chart["params"] if param["name"] == "room")
+    room["value"] = width
+    drawn = vl_convert.vegalite_to_svg(chart)
+    assert len(re.findall(r">\d+ (?:µs|ms|s)</text>", drawn)) >= 2
+    assert ">longest</text>" in drawn
+    domain = next(layer["encoding"]["x"]["scale"]["domain"] for layer in chart["layer"])
+    assert domain[0] <= span[0] <= span[1] < domain[1]
+
+
+def test_a_narrow_page_names_the_columns_that_it_folds(page: Page) -> None:
+    """Where rows become blocks the heads of their columns are gone, so each cell has its own."""
+    assert page.with_class("stack")
+    cells = [attrs for attrs in page.cells_of("stack") if attrs.get("class") != "expected"]
+    assert cells
+    assert all(attrs.get("data-of") for attrs in cells)
 
 
 def test_low_lanes_can_be_drawn() -> None:
@@ -451,7 +517,14 @@ def test_the_verdict_is_one_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1.0, "100 %"), (0.99999, "99.9 %"), (0.995, "99.5 %"), (0.0, "0 %"), (0.5, "50 %")],
+    [
+        (1.0, "100 %"),
+        (0.99999, "99.9 %"),
+        (0.995, "99.5 %"),
+        (0.0, "0 %"),
+        (0.00001, "0.1 %"),
+        (0.5, "50 %"),
+    ],
 )
 def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
     """Rounding never makes a failure disappear."""
@@ -465,14 +538,17 @@ def test_a_share_is_all_only_if_it_is(share: float, text: str) -> None:
         (0.0000004, "0.4 µs"),
         (0.0021, "2.10 ms"),
         (0.000999999, "1.00 ms"),
+        (0.0123456, "12.3 ms"),
         (0.9999999, "1.00 s"),
         (1.5, "1.50 s"),
-        (-0.5, "-500.00 ms"),
-        (90, "1.5 min"),
+        (-0.5, "-500 ms"),
+        (59.99, "1.00 min"),
+        (90, "1.50 min"),
+        (5400, "1.50 h"),
     ],
 )
 def test_a_duration_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
-    """Zero alone is written as zero."""
+    """Three digits each, and zero alone is written as zero."""
     assert words.duration(seconds) == text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.figures import duration
 from chaos.history import (
     Accepted,
     Believed,
@@ -59,7 +60,7 @@ def test_an_overlap_is_what_the_checker_calls_one() -> None:
                     for overlap in overlaps
                     if overlap.since == violation.at
                 ]
-                assert any(f"{length:.6f} s" in violation.text for length in lengths), (
+                assert any(duration(length) in violation.text for length in lengths), (
                     violation,
                     overlaps,
                 )

@@ -121,6 +121,10 @@ def test_the_demonstration_is_clean_and_leaves_nothing_behind(tmp_path: Path) ->
     ):
         assert told in result.stdout
     assert result.stdout.count("holds") >= 5
+    # One number is one text: among what the faults cost, and below.
+    longest = re.search(r"longest wait (.+), by", result.stdout)
+    assert longest
+    assert result.stdout.count(f" {longest[1]}") >= 2
     workers = re.findall(r"pid (\d+)", result.stdout)
     assert len(workers) == 3
     assert alive(workers) == []

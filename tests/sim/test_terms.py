@@ -248,5 +248,5 @@ def test_ledgers_of_real_candidates_tell_who_led_beside_whom(tmp_path: Path) -> 
         ("E1: one leader at a time", 1.8),
         ("E1: one leader at a time", 7.2),
     ]
-    assert found[1].text.endswith("a (token 3) worked on for 0.400 s past the end of its validity")
+    assert found[1].text.endswith("a (token 3) worked on for 400 ms past the end of its validity")
     assert overlaps(record for record in records if record.candidate == "a") == []

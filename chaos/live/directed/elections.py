@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from chaos.figures import duration
 from chaos.history import Seen, Stopped
 from chaos.live.directed.common import NODES, Watched, touched
 from chaos.live.nemesis import (
@@ -184,7 +185,7 @@ def loses(
         play.claim(
             "it gives the lock back" if releases else "it gives nothing back, and lets it expire",
             ended.released == releases,
-            f"{ended.released}, {1000 * ended.margin:.0f} ms of validity left",
+            f"{ended.released}, {duration(ended.margin)} of validity left",
         )
         until = max(valid_until(play, token), stopping.at + play.ttl if _is_deaf(faults) else 0.0)
         _in_time(play, following, ended.at if releases else until)
@@ -196,7 +197,7 @@ def loses(
             play.claim(
                 "its work had stopped while its lock was valid",
                 worked.margin > 0,
-                f"{1000 * worked.margin:.0f} ms were left",
+                f"{duration(worked.margin)} were left",
             )
 
     return script
@@ -214,7 +215,7 @@ def _in_time(play: Play, following: TermStarted, until: float) -> None:
     play.claim(
         "the next one leads within its bound",
         took <= drift + 0.1 + BUSY,
-        f"{following.candidate} {1000 * took:.0f} ms after the lock was free",
+        f"{following.candidate} {duration(took)} after the lock was free",
     )
 
 
@@ -292,6 +293,6 @@ def _stops_hard(play: Play, leader: str) -> None:
     left = valid_until(play, term.fencing_token) - ended_at
     play.claim("it was told to stop", stopping.reason == "renewal_failed", stopping.reason)
     play.claim("by the hard stop", process.returncode == 6, str(process.returncode))
-    play.claim("while its lock is valid", left > 0, f"{1000 * left:.0f} ms were left")
+    play.claim("while its lock is valid", left > 0, f"{duration(left)} were left")
     _in_time(play, following, valid_until(play, term.fencing_token))
     play.respawn(leader)

@@ -3,6 +3,7 @@ lets them do."""
 
 from __future__ import annotations
 
+from chaos.figures import duration
 from chaos.live.directed.common import find_leader, takes, touched
 from chaos.live.nemesis import (
     Asked,
@@ -95,7 +96,7 @@ def killed_holder(play: Play) -> None:
     play.claim(
         "somebody else leads",
         grant,
-        f"{grant.at - killed_at:.2f} s after the kill, with a ttl of {play.ttl:g} s",
+        f"{duration(grant.at - killed_at)} after the kill, with a ttl of {play.ttl:g} s",
     )
 
 

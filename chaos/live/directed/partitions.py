@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chaos.figures import duration
 from chaos.live.directed.common import NODES, asked_at, find_leader, granted
 from chaos.live.nemesis import (
     Nemesis,
@@ -63,7 +64,7 @@ def isolated_leader(nodes: Sequence[int], others: Sequence[int] = ()) -> Script:
         play.claim(
             "the old leader stepped down, and then the next was elected",
             grant,
-            f"{1000 * gap:.0f} ms later",
+            f"{duration(gap)} later",
         )
 
     return script

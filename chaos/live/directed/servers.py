@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chaos.figures import duration
 from chaos.history import Note
 from chaos.live.directed.common import NODES, holds, on_all, takes, uses
 from chaos.live.nemesis import (
@@ -235,6 +236,6 @@ def injections(play: Play) -> None:
     play.enter("after")
     for size in ("link", "node", "client"):
         took = sorted(one.took for one in play.injections if one.size == size)
-        told = f"{1000 * took[len(took) // 2]:.0f} ms, at most {1000 * took[-1]:.0f} ms"
+        told = f"{duration(took[len(took) // 2])}, at most {duration(took[-1])}"
         play.claim(f"{len(took)} changes of one {size}: {told}", True)
     play.event(LeaseGranted, since=play.here())

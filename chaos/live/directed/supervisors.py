@@ -3,6 +3,7 @@ else leads."""
 
 from __future__ import annotations
 
+from chaos.figures import duration
 from chaos.history import Note
 from chaos.live.directed.common import Watched, touched
 from chaos.live.directed.elections import cut_off
@@ -64,6 +65,6 @@ def _ends_first(play: Play, command: _Command, asked: Note, since: int) -> None:
     play.claim(
         "the command has ended before the next one leads",
         left > 0 and following.fencing_token > command.token,
-        f"asked at once or at its deadline, gone {1000 * (ended_at - asked.at):.0f} ms later, and"
-        f" {1000 * left:.0f} ms before the next term",
+        f"asked at once or at its deadline, gone {duration(ended_at - asked.at)} later, and"
+        f" {duration(left)} before the next term",
     )

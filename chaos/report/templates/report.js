@@ -28,7 +28,7 @@
     const chart = structuredClone(charts[name]);
     chart.datasets = Object.fromEntries(Object.entries(data.tables).map(([table, rows]) => [table, rowsOf(rows)]));
     chart.params.push({ name: "lanes", value: chart.datasets.lanes.map((lane) => lane.label) });
-    const room = Math.max(48, roomFor(chart.datasets.lanes.map((lane) => lane.label), 90));
+    const room = Math.max(48, roomFor(chart.datasets.lanes.map((lane) => lane.label), 160));
     for (const { encoding } of chart.vconcat[1].layer) if (encoding.y?.axis) encoding.y.axis.title = data.measure;
     if (!chart.datasets.accesses.length) chart.vconcat.pop(); // Nobody went to the store.
     for (const part of chart.vconcat) part.width = Math.max(120, width - room - 10);
@@ -38,10 +38,12 @@
   function overview(name, width) {
     const chart = structuredClone(charts[name]);
     chart.datasets = { [name]: index[name] };
-    const room = roomFor(index[name].map((row) => row.name), 150);
     const phases = new Set(index[name].map((row) => row.phase)).size;
-    if (chart.spec) chart.spec.width = Math.max(50, (width - room - 12 - 14 * (phases - 1)) / phases);
-    else chart.width = Math.max(120, width - room - 12);
+    const written = name === "next" ? roomFor(index[name].map((row) => row.max_text), 80) : 0; // Right of the panel.
+    const left = width - roomFor(index[name].map((row) => row.name), 150) - written - 12;
+    const panel = chart.spec ? Math.max(50, (left - 14 * (phases - 1)) / phases) : Math.max(120, left);
+    (chart.spec ?? chart).width = panel;
+    for (const param of chart.params ?? []) if (param.name === "room") param.value = panel;
     return chart;
   }
 
@@ -53,7 +55,14 @@
     const name = figure.dataset.chart;
     const data = figure.dataset.table ? await unpack(figure.dataset.table) : null;
     if (known && known.result) known.result.finalize();
-    const result = await vegaEmbed(figure.firstElementChild, data ? timeline(name, data, width) : overview(name, width), options);
+    const made = (room) => vegaEmbed(figure.firstElementChild, data ? timeline(name, data, room) : overview(name, room), options);
+    let result = await made(width);
+    // What an axis needs for its numbers is known once it is drawn: nothing may reach past the edge, where it would be cut.
+    const over = figure.querySelector("svg").getBoundingClientRect().width - width;
+    if (over > 0) {
+      result.finalize();
+      result = await made(width - Math.ceil(over));
+    }
     drawn.set(figure, { width, result, span: data && data.span, focus: data && data.focus });
   }
 
