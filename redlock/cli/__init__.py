@@ -19,16 +19,23 @@ import signal
 import sys
 import warnings
 
+from redlock import __version__
 from redlock.cli.statuses import UNAVAILABLE
 from redlock.errors import ConfigurationError, RedlockError
-from redlock.supervise import MISUSED, say, scrubbed, stand_in
+from redlock.supervise import MISUSED, OK, say, scrubbed, stand_in
 
 __all__ = ["main"]
+
+_COMPLETING = "_REDLOCK_COMPLETE"
+"""Set by the shell function that completes our words, as Click has it."""
 
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
     stand_in()
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"redlock {__version__}\n")
+        sys.exit(OK)
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
@@ -66,6 +73,8 @@ def _status() -> int:
     except (BrokenPipeError, SystemExit):
         # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which
         # would mean that no majority votes. Nothing is left to be flushed at exit.
+        if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

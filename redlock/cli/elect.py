@@ -19,6 +19,7 @@ import redlock
 from redlock.cli.check import check
 from redlock.cli.fitness import Fitness
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
+from redlock.cli.running import Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
 from redlock.cli.systemd import Notifier
 from redlock.errors import CandidateUnfit, LeadershipLost, LockContended, QuorumUnavailable
@@ -99,7 +100,9 @@ def _pairs(
 
 
 # Long: its parameters, one a line.
-@click.command(epilog=_STATUSES, short_help="Run a command for as long as this candidate leads.")
+@click.command(
+    cls=Runs, epilog=_STATUSES, short_help="Run a command for as long as this candidate leads."
+)
 @NODE_OPTION
 @click.option("--candidate", help="The name to stand under. Default: made of host and process.")
 @click.option(
@@ -163,7 +166,7 @@ def _pairs(
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object.")
 @PREFIX_OPTION
 @click.argument("name")
-@click.argument("command", nargs=-1, metavar="-- CMD...", type=click.UNPROCESSED)
+@command_argument(required=False)
 def elect(
     urls: tuple[str, ...],
     candidate: str | None,
@@ -187,7 +190,8 @@ def elect(
     name: str,
     command: tuple[str, ...],
 ) -> int:
-    """Campaign in the election NAME, and run CMD while this candidate leads.
+    """Campaign in the election NAME, and run CMD while this candidate leads. Options stand before
+    CMD: from its first word on everything is CMD's.
 
     When leadership is lost, CMD is stopped and the candidate campaigns again; when CMD ends by
     itself, so does redlock, with its status. CMD finds its fencing token in REDLOCK_FENCING_TOKEN,
@@ -215,7 +219,7 @@ def elect(
     if only_check:
         return check(nodes, name, timings, key_prefix=key_prefix, as_json=as_json)
     if not command:
-        raise click.UsageError("Missing argument '-- CMD...'.")
+        raise click.UsageError("Missing argument '[--] CMD...'.")
     return _run(
         Wish(
             nodes,

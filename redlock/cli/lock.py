@@ -12,6 +12,7 @@ import click
 
 import redlock
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
+from redlock.cli.running import Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE
 from redlock.errors import LeaseLost, LockContended, QuorumUnavailable
 from redlock.observe import Event, LeaseInJeopardy
@@ -41,7 +42,7 @@ Exit status:
 """
 
 
-@click.command(epilog=_STATUSES, short_help="Run a command while holding a lock.")
+@click.command(cls=Runs, epilog=_STATUSES, short_help="Run a command while holding a lock.")
 @NODE_OPTION
 @click.option(
     "--ttl",
@@ -54,7 +55,7 @@ Exit status:
 @click.option("--no-wait", is_flag=True, help="Try once.")
 @PREFIX_OPTION
 @click.argument("resource")
-@click.argument("command", nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED)
+@command_argument(required=True)
 def lock(
     urls: tuple[str, ...],
     ttl: float,
@@ -65,6 +66,8 @@ def lock(
     command: tuple[str, ...],
 ) -> int:
     """Run CMD while holding the lock on RESOURCE.
+
+    Options stand before CMD: from its first word on everything is CMD's.
 
     The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN, and
     should give it to whatever it writes to; the resource in REDLOCK_RESOURCE; and in
