@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shlex
 import signal
@@ -573,6 +574,15 @@ def test_init_raises_max_ttl_and_replaces_only_without_locks() -> None:
 
 
 # All
+
+
+def test_a_log_does_not_tell_what_releases_a_lock(nodes: Nodes) -> None:
+    """`-v` shows a quarter of the owner at every step of a lease, and never the whole."""
+    # Long enough to be renewed.
+    log = run(nodes, "-v", "lock", "job", "--ttl", "0.9", "--", "sleep", "0.5").stderr
+    for event in ("TryStarted", "LeaseGranted", "LeaseRenewed", "LeaseReleasing"):
+        assert re.search(rf"{event}\(.*owner='[0-9a-f]{{8}}\.\.\.'", log), log
+    assert not re.search(r"owner='[0-9a-f]{9}", log)
 
 
 def test_no_credential_is_ever_shown() -> None:
