@@ -51,6 +51,7 @@ def _status() -> int:
     import click
 
     from redlock.cli.commands import commands
+    from redlock.cli.reasons import remedied
 
     try:
         status: int = commands.main(prog_name="redlock", standalone_mode=False)
@@ -63,7 +64,7 @@ def _status() -> int:
             sys.stderr.write(scrubbed(text.getvalue()))
         return MISUSED
     except ConfigurationError as error:
-        say(str(error))
+        say(remedied(str(error)))
         return MISUSED
     except RedlockError as error:
         say(str(error))

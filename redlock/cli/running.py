@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["Runs", "command_argument"]
+from redlock.cli.statuses import CONTENDED
+
+__all__ = ["CONFLICT_OPTION", "OUTCOME_OPTION", "Runs", "command_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,11 +45,30 @@ class Runs(click.Command):
     def _split(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
         """Options with their values, up to and with a `--`; and what begins with a word that is
         none."""
+        options: list[click.Parameter]
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         # A parser that knows no arguments gives back what it stopped at.
         parser = click.Command(None, params=options, add_help_option=False).make_parser(ctx)
         _, rest, _ = parser.parse_args(list(args))
         return args[: len(args) - len(rest)], rest
+
+
+CONFLICT_OPTION = click.option(
+    "-E",
+    "--conflict-exit-code",
+    "conflict",
+    type=click.IntRange(0, 255),
+    default=CONTENDED,
+    show_default=True,
+    metavar="N",
+    help="The exit status when somebody else has it (--no-wait, --timeout), as flock has it.",
+)
+OUTCOME_OPTION = click.option(
+    "--outcome",
+    type=click.File("w", lazy=False),
+    metavar="FILE",
+    help="Write there, as JSON, whether CMD or redlock ended it, and why.",
+)
 
 
 def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

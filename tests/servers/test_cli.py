@@ -484,11 +484,11 @@ def test_status_reads_the_keys_of_the_given_prefix(nodes: Nodes) -> None:
 
 
 def test_status_without_a_majority_is_unknown(own_nodes: Nodes) -> None:
-    """Unknown is neither free nor held, and no failure of the command."""
+    """Unknown is neither free nor held, and no status of success."""
     for node in own_nodes[:3]:
         node.kill()
     result = run(own_nodes, "status", "job")
-    assert result.returncode == 0
+    assert result.returncode == 5
     assert "unknown" in result.stdout
     told = json.loads(run(own_nodes, "status", "job", "--json").stdout)
     assert told["held"] is None
@@ -610,7 +610,7 @@ def test_no_credential_is_ever_shown() -> None:
             run([url.replace(":", ":x", 2) for url in urls], "nodes"),
             run([f"redis://:{secret}@127.0.0.1:port"], "nodes"),
         ]
-    assert [result.returncode for result in results] == [0, 0, 0, 2, 2, 2, 2, 2, 1, 0, 2, 2, 2]
+    assert [result.returncode for result in results] == [0, 0, 0, 2, 2, 2, 2, 2, 1, 5, 2, 2, 2]
     for result in results:
         for text in (result.stdout, result.stderr):
             assert not any(word in text for word in (secret, quoted, wrong, "s3cret"))
