@@ -10,8 +10,8 @@ RedlockError
         LeaseReleased       the holder gave it back itself
     LeadershipLost          the same for a term of leadership
     CandidateUnfit          no campaign was begun in time, as the candidate is not eligible
-    NodeError               why one node's vote is missing; found in the votes, not raised
-        NodeUnreachable     no usable answer came
+    NodeError               why one node's vote is missing; found in the votes
+        NodeUnreachable     no usable answer came; `redlock init` raises it, too
         NodeRefused         the node answered, and may not vote
     LockInUse               also a RuntimeError
     ConfigurationError      also a ValueError

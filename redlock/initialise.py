@@ -20,9 +20,10 @@ from redlock.core.commands import FENCE_SUFFIX, Command, Look, Mark, Nonsense
 from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.policy import check_duration, check_text
 from redlock.core.quarantine import FLOOR_AHEAD
-from redlock.core.quorum import majority
+from redlock.core.quorum import FaultKind, majority
 from redlock.core.roster import MAX_TTL_DEFAULT
-from redlock.errors import ConfigurationError
+from redlock.diagnose import diagnose_one
+from redlock.errors import ConfigurationError, NodeUnreachable
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 # Long: one operation, with how each of its steps is taken back.
@@ -53,7 +54,8 @@ def initialise(
     node lists out. On a cluster that is marked already, a larger *max_ttl* raises it,
     *never_replicas* is promised from now on, and nothing else can be changed; *replace* marks it
     anew. Marking anew is refused while any lock lives, under whatever prefix, and while a majority
-    has forgotten whether one does. Every node must answer. Raises ConfigurationError. If a new
+    has forgotten whether one does. Every node must answer. Raises
+    ConfigurationError, and NodeUnreachable for a node that does not answer. If a new
     cluster is marked half-way, the other nodes look as if they had forgotten: they wait out a
     quarantine, or *replace* marks all anew. A raise that broke off goes on when it is run again.
     """
@@ -116,16 +118,19 @@ class _Server:
         )
 
     def look(self) -> None:
-        """Ask it who it is. Raises ConfigurationError for one that cannot be asked, or must not
-        vote."""
+        """Ask it who it is. Raises NodeUnreachable for one that does not answer now, and
+        ConfigurationError for one that cannot be asked, or must not vote."""
         try:
             self.identity = Identity.parse(*self._run(Look()))
         except (redis.RedisError, OSError) as error:
-            reason = (
-                self._unfit()
-                or f"{self.endpoint.fault(error).detail}; every node must answer to be marked"
-            )
-            raise ConfigurationError(f"{self.name} {reason}") from error
+            fault = self.endpoint.fault(error)
+            silent = isinstance(error, redis.TimeoutError)
+            unfit = None if silent else self._unfit()
+            stays = unfit or diagnose_one(self.endpoint)
+            told = f"{self.name} {stays or fault.detail}; every node must answer to be marked"
+            if stays is None and fault.kind is not FaultKind.REFUSED:
+                raise NodeUnreachable(told) from error
+            raise ConfigurationError(told) from error
         if self.identity.unfit is not None:
             raise ConfigurationError(f"{self.name} {self.identity.unfit}")
 

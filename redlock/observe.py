@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
+from dataclasses import replace
 
 from redlock.core import events
 from redlock.core.events import (
@@ -116,7 +117,22 @@ def _write_log(event: Event) -> None:
         case events.TermRecord():
             _write_term(event)
         case _:
-            _leases.debug("%r", event)
+            _leases.debug("%r", _without_owner(event))
+
+
+def _without_owner(event: Event) -> Event:
+    """The same with a quarter of its owner, as nodes show it: with the whole of it and the token
+    whoever reads the log could release the lock."""
+    match event:
+        case (
+            TryStarted(owner=owner)
+            | TryFailed(owner=owner)
+            | LeaseGranted(owner=owner)
+            | LeaseRenewed(owner=owner)
+            | LeaseReleasing(owner=owner)
+        ):
+            return replace(event, owner=f"{owner[:8]}...")
+    return event
 
 
 def _write_term(event: TermRecord) -> None:

@@ -94,11 +94,13 @@ class Phase(Enum):
 class Ending(NamedTuple):
     """How a supervised command ended. *status*: the exit status for it. *lost*: it was stopped, or
     never begun, as what it ran under ended, or as nobody guarded it. *sent*: a signal ended it, or
-    asked it to end, that somebody sent to its supervisor."""
+    asked it to end, that somebody sent to its supervisor. *ours*: the status is none of the
+    command's own."""
 
     status: int
     lost: bool = False
     sent: bool = False
+    ours: bool = False
 
 
 # Long: what is begun here must end here, whatever comes in between.
@@ -125,7 +127,7 @@ def supervise(
         ends = tenure.deadlines()
         if not guard.tell(child.pid, ends.guard_at):
             status = cannot_run(child.name, found=True, reason="its guard does not hear")
-            return Ending(status, lost=True)
+            return Ending(status, lost=True, ours=True)
         child.begin(tenure.fencing_token, ends.kill_at)
         while not child.ended():
             ends = tenure.deadlines()
@@ -166,10 +168,11 @@ def supervise(
         why = f"{tenure.name} ends" if asked else f"stopped until {tenure.name} was about to end"
         say_if_heard(f"{why}: the guard killed the command")
     if asked or guarded or trouble == _TOO_LATE:
-        return Ending(LOST, lost=True, sent=sent)
+        return Ending(LOST, lost=True, sent=sent, ours=True)
     if trouble:
         found = trouble != errno.ENOENT
-        return Ending(cannot_run(child.name, found=found, reason=os.strerror(trouble)), sent=sent)
+        status = cannot_run(child.name, found=found, reason=os.strerror(trouble))
+        return Ending(status, sent=sent, ours=True)
     return Ending(code if code >= 0 else 128 - code, sent=sent)
 
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.core",),
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
-    ("redlock.base", "redlock.initialise"),
+    ("redlock.base", "redlock.initialise", "redlock.diagnose"),
     ("redlock.hardstop",),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded"),
@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock",),
     ("redlock.demo",),
     ("redlock.cli",),
+    ("redlock.__main__",),
 )
 """From the bottom to the top. A module belongs where its longest prefix stands, and imports
 nothing from further up; inside a layer there are no circles. Imports for the type checker alone,

@@ -19,16 +19,23 @@ import signal
 import sys
 import warnings
 
+from redlock import __version__
 from redlock.cli.statuses import UNAVAILABLE
 from redlock.errors import ConfigurationError, RedlockError
-from redlock.supervise import MISUSED, say, scrubbed, stand_in
+from redlock.supervise import MISUSED, OK, say, scrubbed, stand_in
 
 __all__ = ["main"]
+
+_COMPLETING = "_REDLOCK_COMPLETE"
+"""Set by the shell function that completes our words, as Click has it."""
 
 
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
     stand_in()
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"redlock {__version__}\n")
+        sys.exit(OK)
     try:
         import click  # noqa: F401
         import rich  # noqa: F401
@@ -44,6 +51,7 @@ def _status() -> int:
     import click
 
     from redlock.cli.commands import commands
+    from redlock.cli.reasons import remedied
 
     try:
         status: int = commands.main(prog_name="redlock", standalone_mode=False)
@@ -56,7 +64,7 @@ def _status() -> int:
             sys.stderr.write(scrubbed(text.getvalue()))
         return MISUSED
     except ConfigurationError as error:
-        say(str(error))
+        say(remedied(str(error)))
         return MISUSED
     except RedlockError as error:
         say(str(error))
@@ -66,6 +74,8 @@ def _status() -> int:
     except (BrokenPipeError, SystemExit):
         # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which
         # would mean that no majority votes. Nothing is left to be flushed at exit.
+        if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
 

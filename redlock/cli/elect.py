@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -19,12 +20,17 @@ import redlock
 from redlock.cli.check import check
 from redlock.cli.fitness import Fitness
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
+from redlock.cli.outcome import Done, done, noted
+from redlock.cli.reasons import contended, unavailable
+from redlock.cli.running import CONFLICT_OPTION, OUTCOME_OPTION, Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
 from redlock.cli.systemd import Notifier
+from redlock.cli.waiting import Waiting
 from redlock.errors import CandidateUnfit, LeadershipLost, LockContended, QuorumUnavailable
 from redlock.observe import Event, LeaseInJeopardy, TermStopping
 from redlock.supervise import (
     LOST,
+    MISUSED,
     OK,
     TTL_MIN,
     Child,
@@ -45,12 +51,13 @@ _STATUSES = """\b
 Exit status:
   that of CMD, or 128+N if signal N ended it or the wait; and of its own
     2  usage or configuration; timings that do not hold
-    4  contended: somebody else leads (--no-wait, --timeout)
+    4  contended: somebody else leads (--no-wait, --timeout); -E sets another
     5  no quorum: no majority of the nodes answered in time
     6  leadership was lost, and CMD was stopped (--once)
     7  unfit: --eligible did not say yes in time (--no-wait, --timeout)
   126  CMD cannot be executed
   127  CMD was not found
+Each of its own has a line on stderr, and --outcome tells whose it is.
 \b
 With --check:
     0  a majority of the nodes votes and lets this user lead, and the timings hold
@@ -99,7 +106,9 @@ def _pairs(
 
 
 # Long: its parameters, one a line.
-@click.command(epilog=_STATUSES, short_help="Run a command for as long as this candidate leads.")
+@click.command(
+    cls=Runs, epilog=_STATUSES, short_help="Run a command for as long as this candidate leads."
+)
 @NODE_OPTION
 @click.option("--candidate", help="The name to stand under. Default: made of host and process.")
 @click.option(
@@ -161,9 +170,11 @@ def _pairs(
     help="Run nothing: show the timings, and whether the nodes let this user lead.",
 )
 @click.option("--json", "as_json", is_flag=True, help="With --check: print one JSON object.")
+@CONFLICT_OPTION
+@OUTCOME_OPTION
 @PREFIX_OPTION
 @click.argument("name")
-@click.argument("command", nargs=-1, metavar="-- CMD...", type=click.UNPROCESSED)
+@command_argument(required=False)
 def elect(
     urls: tuple[str, ...],
     candidate: str | None,
@@ -183,11 +194,14 @@ def elect(
     restart: bool,
     only_check: bool,
     as_json: bool,
+    conflict: int,
+    outcome: IO[str] | None,
     key_prefix: str,
     name: str,
     command: tuple[str, ...],
 ) -> int:
-    """Campaign in the election NAME, and run CMD while this candidate leads.
+    """Campaign in the election NAME, and run CMD while this candidate leads. Options stand before
+    CMD: from its first word on everything is CMD's.
 
     When leadership is lost, CMD is stopped and the candidate campaigns again; when CMD ends by
     itself, so does redlock, with its status. CMD finds its fencing token in REDLOCK_FENCING_TOKEN,
@@ -215,24 +229,23 @@ def elect(
     if only_check:
         return check(nodes, name, timings, key_prefix=key_prefix, as_json=as_json)
     if not command:
-        raise click.UsageError("Missing argument '-- CMD...'.")
-    return _run(
-        Wish(
-            nodes,
-            name,
-            command,
-            timings,
-            key_prefix,
-            timeout=0.0 if no_wait else timeout,
-            candidate=_own_name() if candidate is None else candidate,
-            info=dict(info),
-            priority=priority,
-            lock_delay=lock_delay,
-            fitness=None if eligible is None else Fitness(eligible, timings.renewal),
-            once=once,
-            restart=restart,
-        )
+        raise click.UsageError("Missing argument '[--] CMD...'.")
+    wish = Wish(
+        nodes,
+        name,
+        command,
+        timings,
+        key_prefix,
+        timeout=0.0 if no_wait else timeout,
+        candidate=_own_name() if candidate is None else candidate,
+        info=dict(info),
+        priority=priority,
+        lock_delay=lock_delay,
+        fitness=None if eligible is None else Fitness(eligible, timings.renewal),
+        once=once,
+        restart=restart,
     )
+    return noted(name, outcome, conflict, lambda: _run(wish))
 
 
 def _own_name() -> str:
@@ -240,41 +253,43 @@ def _own_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
-def _run(wish: Wish) -> int:
-    """Term after term, as long as there is to be another one; give the exit status."""
+def _run(wish: Wish) -> Done:
+    """Term after term, as long as there is to be another one."""
     for words in (wish.command, wish.fitness.command if wish.fitness else wish.command):
         if shutil.which(words[0]) is None:  # Known before anybody has to wait for it.
-            return cannot_run(words[0], found=os.sep in words[0] and Path(words[0]).exists())
+            found = os.sep in words[0] and Path(words[0]).exists()
+            return Done(cannot_run(words[0], found=found))
     signals = Signals()
     with Notifier() as notifier, contextlib.suppress(Interrupted), signals:
         try:
             return _terms(wish, signals, notifier)
         except LockContended as error:
-            say(f"somebody else leads in {wish.name!r}: {error}")
-            return CONTENDED
+            say(contended(error, wish.name))
+            return Done(CONTENDED)
         except QuorumUnavailable as error:
-            say(f"no quorum for {wish.name!r}: {error}")
-            return UNAVAILABLE
+            text, hopeless = unavailable(error, wish.name, wish.nodes)
+            say(text)
+            return Done(MISUSED if hopeless else UNAVAILABLE)
         except CandidateUnfit as error:
             say(str(error))
-            return UNFIT
+            return Done(UNFIT)
         finally:
             notifier.stopping()
-    return signals.interrupted
+    return Done(signals.interrupted)
 
 
-def _terms(wish: Wish, signals: Signals, notifier: Notifier) -> int:
+def _terms(wish: Wish, signals: Signals, notifier: Notifier) -> Done:
     pause = PAUSE
     while True:
         begun_at = now()
         ending = _term(wish, signals, notifier)
         again = wish.restart or (ending.lost and not wish.once)
         if ending.sent or not again:
-            return ending.status
+            return done(ending)
         signals.release()
         if not _is_alone():
             say("threads of the last term do not end, and nothing may be forked beside them")
-            return LOST
+            return Done(LOST)
         if not ending.lost:
             # What ran for so long is taken for sound.
             fails = ending.status != OK and now() - begun_at < PAUSE_MAX
@@ -320,12 +335,15 @@ def _term(wish: Wish, signals: Signals, notifier: Notifier) -> Ending:
 def _lead(wish: Wish, signals: Signals, notifier: Notifier, guard: Guard, child: Child) -> Ending:
     jeopardy: list[str] = []
     ending: Ending | None = None
+    waiting: Waiting | None = None
 
     def hear(event: Event) -> None:
         if isinstance(event, LeaseInJeopardy):
             jeopardy[:] = [event.votes]
         elif isinstance(event, TermStopping):
             signals.wake()
+        elif waiting is not None:
+            waiting.hear(event)
 
     def beat(phase: Phase) -> None:
         notifier.beat()
@@ -346,8 +364,13 @@ def _lead(wish: Wish, signals: Signals, notifier: Notifier, guard: Guard, child:
             lock_delay=wish.lock_delay,
         )
         notifier.ready(f"campaigning for {wish.name}")
+        idle = "this candidate is not eligible" if wish.fitness else "this candidate stands back"
         try:
-            with election.campaign(wish.timeout) as term:
+            with (
+                Waiting(locks, wish.nodes, wish.name, what="campaigning for", idle=idle) as waiting,
+                election.campaign(wish.timeout) as term,
+            ):
+                waiting.over()
                 signals.hold()
                 notifier.status(f"leading {wish.name} with fencing token {term.fencing_token}")
                 notifier.waiting = False
@@ -357,7 +380,7 @@ def _lead(wish: Wish, signals: Signals, notifier: Notifier, guard: Guard, child:
             # Lost as the command ended by itself: nothing ran on, and its status counts.
             if ending is None:
                 say_if_heard(str(error))
-                ending = Ending(LOST, lost=True)
+                ending = Ending(LOST, lost=True, ours=True)
         finally:
             notifier.waiting = True
     return ending

@@ -8,13 +8,21 @@ import click
 
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, SECONDS, nodes_of
 from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.waiting import patience
 from redlock.core.identity import Marker
 from redlock.initialise import initialise
 from redlock.supervise import OK
 from redlock.transport.dial import endpoints
 
+_STATUSES = """\b
+Exit status:
+  0  all nodes are marked
+  2  usage or configuration; refused, as a lock lives or the nodes are marked already
+  5  a node did not answer
+"""
 
-@click.command(short_help="Mark the nodes of a new cluster.")
+
+@click.command(epilog=_STATUSES, short_help="Mark the nodes of a new cluster.")
 @NODE_OPTION
 @click.option(
     "--max-ttl", type=SECONDS, help="Longest ttl in seconds that anybody may ask for. Default: 60."
@@ -52,14 +60,15 @@ def init(
     that from now on. Run it again if it broke off.
     """
     names = nodes_of(urls)
-    made = initialise(
-        names,
-        max_ttl=max_ttl,
-        durable=durable,
-        never_replicas=never_replicas,
-        cluster=cluster,
-        replace=replace,
-    )
+    with patience("waiting for every node to answer, some seconds for each"):
+        made = initialise(
+            names,
+            max_ttl=max_ttl,
+            durable=durable,
+            never_replicas=never_replicas,
+            cluster=cluster,
+            replace=replace,
+        )
     return _show([endpoint.name for endpoint in endpoints(names)], made, as_json=as_json)
 
 

@@ -10,8 +10,11 @@ import click
 
 import redlock
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, nodes_of
-from redlock.cli.statuses import NOBODY
-from redlock.supervise import OK
+from redlock.cli.reasons import unavailable
+from redlock.cli.statuses import NOBODY, UNAVAILABLE
+from redlock.cli.waiting import Waiting
+from redlock.errors import QuorumUnavailable
+from redlock.supervise import MISUSED, OK, say
 
 _STATUSES = """\b
 Exit status:
@@ -29,7 +32,7 @@ Exit status:
 @click.option(
     "--watch",
     is_flag=True,
-    help="Then print a line at every change, until Ctrl-C; says nothing while no majority answers.",
+    help="Then print a line at every change, until Ctrl-C; stderr says why no majority answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
 @click.argument("name")
@@ -39,13 +42,20 @@ def leader(urls: tuple[str, ...], key_prefix: str, watch: bool, as_json: bool, n
 
     Informational: the term may have ended by the time this is read.
     """
-    with redlock.Redlock(nodes_of(urls), key_prefix=key_prefix) as locks:
+    nodes = nodes_of(urls)
+    with redlock.Redlock(nodes, key_prefix=key_prefix) as locks:
         election = locks.election(name)
         if watch:
-            for leads in election.observe():
-                _show(name, leads, as_json=as_json)
+            with Waiting(locks, nodes, name, what="watching", holders=False):
+                for leads in election.observe():
+                    _show(name, leads, as_json=as_json)
             return OK
-        leads = election.leader()
+        try:
+            leads = election.leader()
+        except QuorumUnavailable as error:
+            text, hopeless = unavailable(error, name, nodes)
+            say(text)
+            return MISUSED if hopeless else UNAVAILABLE
     _show(name, leads, as_json=as_json)
     return OK if leads is not None else NOBODY
 

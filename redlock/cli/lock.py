@@ -7,16 +7,22 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import click
 
 import redlock
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
+from redlock.cli.outcome import Done, done, noted
+from redlock.cli.reasons import contended, unavailable
+from redlock.cli.running import CONFLICT_OPTION, OUTCOME_OPTION, Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE
+from redlock.cli.waiting import Waiting
 from redlock.errors import LeaseLost, LockContended, QuorumUnavailable
 from redlock.observe import Event, LeaseInJeopardy
 from redlock.supervise import (
     LOST,
+    MISUSED,
     TTL_MIN,
     Child,
     Guard,
@@ -33,15 +39,16 @@ _STATUSES = """\b
 Exit status:
   that of CMD, or 128+N if signal N ended it; and of its own
     2  usage or configuration
-    4  contended: somebody else holds the lock (--no-wait, --timeout)
+    4  contended: somebody else holds the lock (--no-wait, --timeout); -E sets another
     5  no quorum: no majority of the nodes answered in time
     6  the lease could not be kept, and CMD was stopped
   126  CMD cannot be executed
   127  CMD was not found
+Each of its own has a line on stderr, and --outcome tells whose it is.
 """
 
 
-@click.command(epilog=_STATUSES, short_help="Run a command while holding a lock.")
+@click.command(cls=Runs, epilog=_STATUSES, short_help="Run a command while holding a lock.")
 @NODE_OPTION
 @click.option(
     "--ttl",
@@ -52,19 +59,25 @@ Exit status:
 )
 @click.option("--timeout", type=SECONDS, help="Seconds to wait for the lock. Default: for ever.")
 @click.option("--no-wait", is_flag=True, help="Try once.")
+@CONFLICT_OPTION
+@OUTCOME_OPTION
 @PREFIX_OPTION
 @click.argument("resource")
-@click.argument("command", nargs=-1, required=True, metavar="-- CMD...", type=click.UNPROCESSED)
+@command_argument(required=True)
 def lock(
     urls: tuple[str, ...],
     ttl: float,
     timeout: float | None,
     no_wait: bool,
+    conflict: int,
+    outcome: IO[str] | None,
     key_prefix: str,
     resource: str,
     command: tuple[str, ...],
 ) -> int:
     """Run CMD while holding the lock on RESOURCE.
+
+    Options stand before CMD: from its first word on everything is CMD's.
 
     The lease is renewed until CMD ends. CMD finds its fencing token in REDLOCK_FENCING_TOKEN, and
     should give it to whatever it writes to; the resource in REDLOCK_RESOURCE; and in
@@ -77,13 +90,13 @@ def lock(
     """
     if no_wait and timeout is not None:
         raise click.UsageError("--no-wait and --timeout exclude each other.")
-    return _run(
-        nodes_of(urls),
+    nodes = nodes_of(urls)
+    most = 0.0 if no_wait else timeout
+    return noted(
         resource,
-        command,
-        ttl=ttl,
-        timeout=0.0 if no_wait else timeout,
-        key_prefix=key_prefix,
+        outcome,
+        conflict,
+        lambda: _run(nodes, resource, command, ttl=ttl, timeout=most, key_prefix=key_prefix),
     )
 
 
@@ -96,14 +109,18 @@ def _run(
     ttl: float,
     timeout: float | None,
     key_prefix: str,
-) -> int:
+) -> Done:
     if shutil.which(command[0]) is None:  # Known before anybody has to wait for it.
-        return cannot_run(command[0], found=os.sep in command[0] and Path(command[0]).exists())
+        found = os.sep in command[0] and Path(command[0]).exists()
+        return Done(cannot_run(command[0], found=found))
     jeopardy: list[str] = []
+    waiting: Waiting | None = None
 
     def hear(event: Event) -> None:
         if isinstance(event, LeaseInJeopardy):
             jeopardy[:] = [event.votes]
+        elif waiting is not None:
+            waiting.hear(event)
 
     signals = Signals()
     # Guard and child are forked before the coordinator starts threads.
@@ -117,17 +134,20 @@ def _run(
         try:
             with (
                 redlock.Redlock(nodes, ttl=ttl, key_prefix=key_prefix, on_event=hear) as locks,
+                Waiting(locks, nodes, resource) as waiting,
                 locks.lock(resource, timeout=timeout, auto_extend=True) as lease,
             ):
+                waiting.over()
                 signals.hold()
-                return supervise(child, Leased(lease), signals, guard, jeopardy=jeopardy).status
+                return done(supervise(child, Leased(lease), signals, guard, jeopardy=jeopardy))
         except LockContended as error:
-            say(f"{resource!r} is somebody else's: {error}")
-            return CONTENDED
+            say(contended(error, resource))
+            return Done(CONTENDED)
         except QuorumUnavailable as error:
-            say(f"no quorum for {resource!r}: {error}")
-            return UNAVAILABLE
+            text, hopeless = unavailable(error, resource, nodes)
+            say(text)
+            return Done(MISUSED if hopeless else UNAVAILABLE)
         except LeaseLost as error:
             say_if_heard(f"the lease was lost: {error}")
-            return LOST
-    return signals.interrupted
+            return Done(LOST)
+    return Done(signals.interrupted)

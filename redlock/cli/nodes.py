@@ -14,11 +14,13 @@ import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, SECONDS, nodes_of
+from redlock.cli.reasons import alike, told
 from redlock.cli.screen import new_console, new_table, print_json
 from redlock.cli.statuses import NO_MAJORITY
 from redlock.core.quorum import majority
+from redlock.diagnose import diagnose
 from redlock.errors import ConfigurationError
-from redlock.supervise import OK
+from redlock.supervise import OK, say_if_heard
 from redlock.transport.clock import now
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
             tell(reports, until - now())
             time.sleep(min(0.5, max(0.0, until - now())))
             reports = look(locks)
+    reports = _diagnosed(nodes, reports)
     needed, votes = majority(len(reports)), sum(report.votes for report in reports)
     if as_json:
         listed = [dataclasses.asdict(report) for report in reports]
@@ -70,6 +73,18 @@ def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
     return OK if votes >= needed else NO_MAJORITY
 
 
+def _diagnosed(
+    nodes: Sequence[str], reports: Sequence[redlock.NodeReport]
+) -> list[redlock.NodeReport]:
+    """The same with what will not pass by itself, and what to do, for nodes that said nothing."""
+    silent = [index for index, report in enumerate(reports) if report.role is None]
+    lasting = diagnose(nodes, silent)
+    return [
+        dataclasses.replace(report, reason=lasting.get(index, report.reason))
+        for index, report in enumerate(reports)
+    ]
+
+
 def look(locks: redlock.Redlock) -> list[redlock.NodeReport]:
     """What every node says of itself, misfits too."""
     try:
@@ -81,10 +96,20 @@ def look(locks: redlock.Redlock) -> list[redlock.NodeReport]:
 
 @contextlib.contextmanager
 def _waiting(*, enabled: bool) -> Iterator[Callable[[Iterable[redlock.NodeReport], float], None]]:
-    """A line on a terminal's stderr about who is waited for; elsewhere nothing."""
+    """On stderr, who is waited for: on a terminal a line that changes, elsewhere one at every
+    change."""
     console = new_console(sys.stderr)
     if not (enabled and console.is_terminal):
-        yield lambda reports, left: None
+        before: list[object] = []
+
+        def say_so(reports: Iterable[redlock.NodeReport], left: float) -> None:
+            silent = [(report.node, report.reason) for report in reports if not report.votes]
+            key = [(node, alike(reason)) for node, reason in silent]
+            if key != before:
+                before[:] = key
+                say_if_heard(told(f"waiting at most {left:.0f} s more", silent))
+
+        yield say_so
         return
     with console.status("waiting") as line:
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
 from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.statuses import UNAVAILABLE, UNCLEAR
+from redlock.core.quorum import majority
+from redlock.diagnose import diagnose
 from redlock.errors import CastVote
 from redlock.supervise import OK
 
+_STATUSES = """\b
+Exit status:
+  0  a majority says the same: held, or free
+  1  a majority answers, and says different things, as while the lock changes hands: look again
+  2  usage or configuration
+  5  no quorum: no majority of the nodes answered in time
+"""
 
-@click.command(short_help="Show who holds a lock.")
+
+@click.command(epilog=_STATUSES, short_help="Show who holds a lock.")
 @NODE_OPTION
 @PREFIX_OPTION
 @JSON_OPTION
@@ -24,6 +37,13 @@ def status(urls: tuple[str, ...], key_prefix: str, as_json: bool, resource: str)
 def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) -> int:
     with redlock.Redlock(nodes, key_prefix=key_prefix) as locks:
         status = locks.status(resource)
+    silent = [index for index, vote in enumerate(status.votes) if vote.error is not None]
+    lasting = diagnose(nodes, silent)
+    votes = tuple(
+        replace(vote, reason=lasting.get(index, vote.reason))
+        for index, vote in enumerate(status.votes)
+    )
+    status = replace(status, votes=votes)
     if as_json:
         whole = {
             field: getattr(status, field)
@@ -31,7 +51,7 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
         }
         expires = status.ttl_left is not None if status.held else None
         print_json({**whole, "expires": expires, "nodes": [_vote(vote) for vote in status.votes]})
-        return OK
+        return _exit_status(status)
     console = new_console()
     console.print(_verdict(status), style="bold")
     table = new_table("node", "says", "ttl left", "highest token")
@@ -41,7 +61,14 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
             vote.node, vote.reason, _ttl_left(vote), str(vote.fencing_token or ""), style=style
         )
     console.print(table)
-    return OK
+    return _exit_status(status)
+
+
+def _exit_status(status: redlock.ResourceStatus) -> int:
+    if status.held is not None:
+        return OK
+    answered = sum(vote.error is None for vote in status.votes)
+    return UNCLEAR if answered >= majority(len(status.votes)) else UNAVAILABLE
 
 
 def _verdict(status: redlock.ResourceStatus) -> str:

@@ -2,4 +2,4 @@
 `redlock/supervise.py`."""
 
 NO_MAJORITY, CONTENDED, UNAVAILABLE, UNFIT = 1, 4, 5, 7
-NOBODY = 1
+NOBODY = UNCLEAR = 1

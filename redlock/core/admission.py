@@ -233,12 +233,16 @@ class Admission:
             and (not known.blank or new == seen.keys())
         }
         faults = [(node, self.standing(node, at).fault) for node in sorted(told)]
-        reasons = [
-            f"{self.names[node]} {fault.detail}"
-            for node, fault in faults
-            if fault is not None and fault.kind is FaultKind.REFUSED
+        reasons: dict[str, list[str]] = {}
+        for node, fault in faults:
+            if fault is not None and fault.kind is FaultKind.REFUSED:
+                reasons.setdefault(fault.detail, []).append(self.names[node])
+        left = len(self.names) - sum(map(len, reasons.values()))
+        clauses = [
+            f"{', '.join(nodes)}{':' if len(nodes) > 1 else ''} {reason}"
+            for reason, nodes in reasons.items()
         ]
-        return "; ".join(reasons) if len(self.names) - len(reasons) < self._roster.needed else None
+        return "; ".join(clauses) if left < self._roster.needed else None
 
     def max_ttl(self) -> float | None:
         """Longest ttl that a majority of the nodes accepts, as far as their markers are known."""

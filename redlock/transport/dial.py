@@ -25,6 +25,7 @@ from redis.retry import Retry
 
 from redlock.core.quorum import Fault, FaultKind
 from redlock.errors import ConfigurationError
+from redlock.transport.lasting import lasting
 from redlock.transport.lookup import Lookup
 
 __all__ = ["Endpoint", "NodeSpec", "cut", "endpoints", "hang_up"]
@@ -112,6 +113,10 @@ class Endpoint:
             redis.ConnectionPool(connection_class=self._class, **self._arguments, **ours)
         )
 
+    def lasting(self, error: BaseException) -> str | None:
+        """Why dialling failed, for a reason that does not pass by itself; None for others."""
+        return lasting(error, self._arguments)
+
     def lookup(self) -> Lookup | None:
         """What looks up the node's name for `open`; None where there is none to look up."""
         host = self._arguments.get("host", "localhost")
@@ -171,6 +176,9 @@ class Endpoint:
             return Fault(kind, f"said {self._said(error)}")
         if isinstance(error, redis.TimeoutError | TimeoutError):
             return Fault(FaultKind.UNREACHABLE, "did not answer our dial in time")
+        stays = lasting(error, self._arguments)
+        if stays is not None:
+            return Fault(FaultKind.UNREACHABLE, stays)
         text = self._said(error)
         if _refused(error) or "refused" in text.lower():
             return Fault(FaultKind.UNREACHABLE, "refused the connection")

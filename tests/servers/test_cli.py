@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shlex
 import signal
@@ -483,11 +484,11 @@ def test_status_reads_the_keys_of_the_given_prefix(nodes: Nodes) -> None:
 
 
 def test_status_without_a_majority_is_unknown(own_nodes: Nodes) -> None:
-    """Unknown is neither free nor held, and no failure of the command."""
+    """Unknown is neither free nor held, and no status of success."""
     for node in own_nodes[:3]:
         node.kill()
     result = run(own_nodes, "status", "job")
-    assert result.returncode == 0
+    assert result.returncode == 5
     assert "unknown" in result.stdout
     told = json.loads(run(own_nodes, "status", "job", "--json").stdout)
     assert told["held"] is None
@@ -575,6 +576,15 @@ def test_init_raises_max_ttl_and_replaces_only_without_locks() -> None:
 # All
 
 
+def test_a_log_does_not_tell_what_releases_a_lock(nodes: Nodes) -> None:
+    """`-v` shows a quarter of the owner at every step of a lease, and never the whole."""
+    # Long enough to be renewed.
+    log = run(nodes, "-v", "lock", "job", "--ttl", "0.9", "--", "sleep", "0.5").stderr
+    for event in ("TryStarted", "LeaseGranted", "LeaseRenewed", "LeaseReleasing"):
+        assert re.search(rf"{event}\(.*owner='[0-9a-f]{{8}}\.\.\.'", log), log
+    assert not re.search(r"owner='[0-9a-f]{9}", log)
+
+
 def test_no_credential_is_ever_shown() -> None:
     """Not in tables, JSON, errors, logs, nor when a URL is typed in the wrong place."""
     secret, wrong = "hunter2/s3cret", "wr0ng-guess"
@@ -600,7 +610,7 @@ def test_no_credential_is_ever_shown() -> None:
             run([url.replace(":", ":x", 2) for url in urls], "nodes"),
             run([f"redis://:{secret}@127.0.0.1:port"], "nodes"),
         ]
-    assert [result.returncode for result in results] == [0, 0, 0, 2, 2, 2, 2, 2, 1, 0, 2, 2, 2]
+    assert [result.returncode for result in results] == [0, 0, 0, 2, 2, 2, 2, 2, 1, 5, 2, 2, 2]
     for result in results:
         for text in (result.stdout, result.stderr):
             assert not any(word in text for word in (secret, quoted, wrong, "s3cret"))

@@ -141,7 +141,7 @@ def test_refused_credentials_count_as_out_of_reach() -> None:
     admission = client_of(3)
     for node in (0, 2):
         admission.failed(node, Fault(FaultKind.REFUSED, "refused our credentials"))
-    assert admission.out_of_reach(0.1) == "n1 refused our credentials; n3 refused our credentials"
+    assert admission.out_of_reach(0.1) == "n1, n3: refused our credentials"
 
 
 def test_the_same_server_behind_two_names_is_found_by_its_run_id() -> None:

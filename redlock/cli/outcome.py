@@ -1,0 +1,69 @@
+"""Whose exit status it is: CMD may end with any, those of redlock's own among them.
+
+Every end of our own has a line on stderr; `--outcome` tells programs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import IO, NamedTuple
+
+from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
+from redlock.errors import ConfigurationError, RedlockError
+from redlock.supervise import CANNOT_RUN, LOST, MISUSED, NOT_FOUND, Ending, say_if_heard
+
+__all__ = ["Done", "done", "noted"]
+
+_WHY = {
+    MISUSED: "misused",
+    CONTENDED: "contended",
+    UNAVAILABLE: "no_quorum",
+    LOST: "lost",
+    UNFIT: "unfit",
+    CANNOT_RUN: "cannot_run",
+    NOT_FOUND: "not_found",
+}
+
+
+class Done(NamedTuple):
+    """How it ended. *ours*: the status is redlock's own, for one of the reasons in `_WHY`, or for
+    a signal, and CMD never began or was stopped."""
+
+    status: int
+    ours: bool = True
+
+
+def done(ending: Ending) -> Done:
+    """The same of a command that was supervised."""
+    return Done(ending.status, ending.ours)
+
+
+def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done]) -> int:
+    """The exit status of what *run* does about *name*, with *conflict* for a lock that is somebody
+    else's; how it ended is written to *file*."""
+    try:
+        ended = run()
+    except ConfigurationError as error:
+        _write(file, MISUSED, _WHY[MISUSED])
+        if repr(name) in str(error):
+            raise
+        raise ConfigurationError(f"lock {name!r}: {error}") from error
+    except RedlockError:
+        _write(file, UNAVAILABLE, _WHY[UNAVAILABLE])
+        raise
+    contended = ended.ours and ended.status == CONTENDED
+    status = conflict if contended else ended.status
+    _write(file, status, _WHY.get(ended.status, "signal") if ended.ours else None)
+    return status
+
+
+def _write(file: IO[str] | None, status: int, why: str | None) -> None:
+    if file is None:
+        return
+    told = {"ended_by": "command" if why is None else "redlock", "reason": why, "status": status}
+    try:
+        file.write(json.dumps(told) + "\n")
+        file.flush()
+    except OSError as error:
+        say_if_heard(f"cannot write the outcome to {file.name}: {error.strerror}")
