@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from redlock.core.acquire import Acquisition
 from redlock.core.admission import Admission, State
@@ -27,12 +27,12 @@ from redlock.core.lease import Holding
 from redlock.core.line import Lines
 from redlock.core.look import Inspection
 from redlock.core.policy import Policy, check_callback, warn_about_nodes
-from redlock.core.quorum import Kind, Tally
+from redlock.core.quorum import Kind, Tally, majority
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
 from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
-from redlock.options import LockOptions
+from redlock.options import LockOptions, nodes_of_environment
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
@@ -226,6 +226,16 @@ class CoordinatorBase(Generic[L]):
         # Last: another thread may fork at any moment, and what is half made cannot be reset.
         _COORDINATORS.add(self)
 
+    @classmethod
+    def from_env(cls, **arguments: Any) -> Self:
+        """A coordinator of the nodes in the variable REDLOCK_NODES: URLs, separated by commas or
+        spaces.
+
+        *arguments*: those of the constructor but for the nodes. Raises ConfigurationError where the
+        variable names none.
+        """
+        return cls(nodes_of_environment(), **arguments)
+
     def _set_up(self) -> None:
         """Make what a forked child has to make anew."""
         raise NotImplementedError
@@ -376,6 +386,9 @@ class CoordinatorBase(Generic[L]):
             tally.cast_votes(),
             waiting,
         )
+
+    def _is_majority(self, reports: list[NodeReport]) -> bool:
+        return sum(report.votes for report in reports) >= majority(len(reports))
 
     def _reports(self, looks: list[Inspection]) -> list[NodeReport]:
         return [self._report(index, look) for index, look in enumerate(looks)]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from redlock.base import (
     CoordinatorBase,
@@ -32,9 +32,11 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
+from redlock.decorating import Naming, without_first
 from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
+    ConfigurationError,
     LeaseError,
     LeaseLost,
     LockContended,
@@ -266,46 +268,69 @@ class Lock:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate *function*: every call takes a fresh lock of this kind, and never runs
-        unlocked."""
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is an async def; decorate it with a lock of"
-                " redlock.asyncio"
-            )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is a generator: its body would run after the lock was"
-                " released"
-            )
+        unlocked.
+
+        The resource may name parameters in braces, as "invoice:{id}", and is made of the arguments
+        of each call. Raises ConfigurationError for a name that is none of them.
+        """
+        _check_decorated(function)
+        naming = self._naming(function)
 
         @functools.wraps(function)
         def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._fresh():
-                result = function(*args, **kwargs)
-                if (
-                    inspect.isawaitable(result)
-                    or inspect.isgenerator(result)
-                    or inspect.isasyncgen(result)
-                ):
-                    if inspect.iscoroutine(result):
-                        result.close()  # Or Python complains that nobody awaited it.
-                    kind = type(result).__name__
-                    raise TypeError(
-                        f"{function!r} gave a {kind}: its body would run after the lock was"
-                        " released"
-                    )
-                return result
+            with Lock(self._coordinator, naming.of(args, kwargs)):
+                return _plain(function, function(*args, **kwargs))
 
         return locked
 
-    def _fresh(self) -> Lock:
-        return Lock(self._coordinator, self._options)
+    def with_lease(self, function: Callable[Concatenate[Lease, P], R]) -> Callable[P, R]:
+        """Decorate *function* as a call of the lock itself does, and give it the lease as its first
+        argument."""
+        _check_decorated(function)
+        naming = self._naming(function, skipped=1)
+
+        @functools.wraps(function)
+        def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Lock(self._coordinator, naming.of(args, kwargs)) as lease:
+                return _plain(function, function(lease, *args, **kwargs))
+
+        locked.__signature__ = without_first(function)  # type: ignore[attr-defined]
+        return locked
+
+    def _naming(self, function: Callable[..., object], *, skipped: int = 0) -> Naming[Lease]:
+        prefix = self._coordinator._policy.key_prefix
+        return Naming(self._options, prefix, function, skipped=skipped)
 
     def __repr__(self) -> str:
         return (
             f"<Lock {self._options.resource!r},"
             f" {'not held' if self._lease is None else repr(self._lease)}>"
         )
+
+
+def _check_decorated(function: Callable[..., object]) -> None:
+    """Refuse what would only begin under the lock."""
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is an async def; decorate it with a lock of redlock.asyncio"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator: its body would run after the lock was"
+            " released"
+        )
+
+
+def _plain(function: Callable[..., object], result: R) -> R:
+    """The result of a decorated function, if that has ended by now."""
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result):
+            result.close()  # Or Python complains that nobody awaited it.
+        kind = type(result).__name__
+        raise TypeError(
+            f"{function!r} gave a {kind}: its body would run after the lock was released"
+        )
+    return result
 
 
 class Redlock(CoordinatorBase[Lease]):
@@ -452,6 +477,18 @@ class Redlock(CoordinatorBase[Lease]):
         return self._status(
             resource, self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at))[0]
         )
+
+    def ready(self) -> bool:
+        """Whether a majority of the nodes votes now, asked of them: for health endpoints.
+
+        Raises nothing but for a closed coordinator: nodes that can never be a majority are not
+        ready either.
+        """
+        self.check_open()
+        try:
+            return self._is_majority(self.nodes())
+        except (QuorumUnavailable, ConfigurationError):
+            return False
 
     def nodes(self) -> list[NodeReport]:
         """Every node as admission sees it now: role, run id, uptime, policy, quarantine left,

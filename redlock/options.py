@@ -8,6 +8,7 @@ them, in `Redlock.lock`, `Redlock.election` and `Lock.acquire`, and nowhere belo
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -20,7 +21,15 @@ from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
 from redlock.errors import ConfigurationError
 
-__all__ = ["OMITTED", "ElectionOptions", "LockOptions", "Omitted", "acquire_timeout"]
+__all__ = [
+    "OMITTED",
+    "ElectionOptions",
+    "L",
+    "LockOptions",
+    "Omitted",
+    "acquire_timeout",
+    "nodes_of_environment",
+]
 
 L = TypeVar("L")
 
@@ -126,6 +135,14 @@ class ElectionOptions(NamedTuple):
         name = _own_name() if self.candidate is None else self.candidate
         candidate = Candidate(name, {} if self.info is None else self.info)
         return self._replace(timings=timings, candidate=candidate.name, info=candidate.info)
+
+
+def nodes_of_environment() -> list[str]:
+    """The nodes that REDLOCK_NODES names. Raises ConfigurationError where it names none."""
+    found = re.findall(r"[^\s,]+", os.environ.get("REDLOCK_NODES", ""))
+    if not found:
+        raise ConfigurationError("no nodes: set REDLOCK_NODES to their URLs, separated by commas")
+    return found
 
 
 def _own_name() -> str:
