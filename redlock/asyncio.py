@@ -400,6 +400,7 @@ class Redlock(CoordinatorBase[Lease]):
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
         fair: bool = True,
+        holder: str | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -413,6 +414,7 @@ class Redlock(CoordinatorBase[Lease]):
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
             fair=fair,
+            holder=holder,
         )
         super().__init__(nodes, policy, on_event=on_event, admission=Admission)
 
@@ -439,14 +441,16 @@ class Redlock(CoordinatorBase[Lease]):
         timeout: float | None = None,
         auto_extend: bool = False,
         max_hold: float | None = None,
+        min_hold: float | None = None,
         on_lost: Callable[[Lease], object] | None = None,
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
         *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
         None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
-        after the grant. *on_lost(lease)*, a function or a coroutine function, is called when the
-        lease is lost.
+        after the grant. *min_hold*: seconds after the grant for which nobody else gets the lock,
+        though it is released sooner: for jobs on hosts whose clocks differ. *on_lost(lease)*, a
+        function or a coroutine function, is called when the lease is lost.
         """
         options = LockOptions.of(
             self._policy,
@@ -455,6 +459,7 @@ class Redlock(CoordinatorBase[Lease]):
             timeout=timeout,
             auto_extend=auto_extend,
             max_hold=max_hold,
+            min_hold=min_hold,
             on_lost=on_lost,
         )
         return Lock(self, options)

@@ -340,9 +340,10 @@ class Redlock(CoordinatorBase[Lease]):
     is given back everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments;
     each a master of its own. All times in seconds. *max_ttl* and *durable* belong to the cluster:
     None adopts what its nodes say. *fair*: who waits is served in the order of coming, over all
-    threads and processes; False: whoever asks at the right moment. *on_event* hears every event
-    where it happens, also in the thread that renews leases, and must return at once: whatever it
-    waits for, they wait for. The constructor does no I/O.
+    threads and processes; False: whoever asks at the right moment. *holder*: what others are told
+    of who holds a lock of this, printable, at most 96 bytes; None: host and process. *on_event*
+    hears every event where it happens, also in the thread that renews leases, and must return at
+    once: whatever it waits for, they wait for. The constructor does no I/O.
 
     Raises ConfigurationError for what cannot work, from here for what the arguments show, from the
     first acquire for what the nodes show.
@@ -362,6 +363,7 @@ class Redlock(CoordinatorBase[Lease]):
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
         fair: bool = True,
+        holder: str | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -375,6 +377,7 @@ class Redlock(CoordinatorBase[Lease]):
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
             fair=fair,
+            holder=holder,
         )
         super().__init__(
             nodes,
@@ -404,14 +407,16 @@ class Redlock(CoordinatorBase[Lease]):
         timeout: float | None = None,
         auto_extend: bool = False,
         max_hold: float | None = None,
+        min_hold: float | None = None,
         on_lost: Callable[[Lease], object] | None = None,
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
         *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
         None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
-        after the grant. *on_lost(lease)* is called when the lease is lost, in another thread; up to
-        eight are at once, and more wait.
+        after the grant. *min_hold*: seconds after the grant for which nobody else gets the lock,
+        though it is released sooner: for jobs on hosts whose clocks differ. *on_lost(lease)* is
+        called when the lease is lost, in another thread; up to eight are at once, and more wait.
         """
         options = LockOptions.of(
             self._policy,
@@ -420,6 +425,7 @@ class Redlock(CoordinatorBase[Lease]):
             timeout=timeout,
             auto_extend=auto_extend,
             max_hold=max_hold,
+            min_hold=min_hold,
             on_lost=on_lost,
         )
         return Lock(self, options)

@@ -59,6 +59,7 @@ class LockOptions(NamedTuple, Generic[L]):
     auto_extend: bool
     max_hold: float | None
     on_lost: Callable[[L], object] | None
+    min_hold: float | None = None
 
     @classmethod
     def of(
@@ -70,6 +71,7 @@ class LockOptions(NamedTuple, Generic[L]):
         timeout: float | None,
         auto_extend: bool,
         max_hold: float | None,
+        min_hold: float | None,
         on_lost: Callable[[L], object] | None,
     ) -> Self:
         """What was asked for; raises ConfigurationError for what cannot work."""
@@ -80,9 +82,16 @@ class LockOptions(NamedTuple, Generic[L]):
             policy.check_ttl(ttl, policy.max_ttl)
         if max_hold is not None:
             check_duration("max_hold", max_hold)
+        if min_hold is not None:
+            check_duration("min_hold", min_hold)
+            if min_hold >= min(ttl, ttl if max_hold is None else max_hold):
+                shorter = "the ttl" if max_hold is None or max_hold >= ttl else "max_hold"
+                raise ConfigurationError(
+                    f"min_hold={min_hold:g} must be below {shorter}: a lock that expires is free"
+                )
         _check_timeout(timeout)
         check_callback("on_lost", on_lost)
-        return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost)
+        return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost, min_hold)
 
 
 class ElectionOptions(NamedTuple):

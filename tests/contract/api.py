@@ -167,8 +167,8 @@ class Blocking:
         return drive(body)
 
     def redlock(self, *args: Any, **kwargs: Any) -> Any:
-        """A coordinator, an async context manager."""
-        return Spelled(redlock.Redlock(*args, **kwargs))
+        """A coordinator, an async context manager; its locks are what a classic client writes."""
+        return Spelled(redlock.Redlock(*args, **{"holder": "", **kwargs}))
 
     def spawn(self, body: Body) -> Any:
         """Run *body* at the same time as the caller."""
@@ -234,8 +234,8 @@ class Asyncio:
             return runner.run(body)
 
     def redlock(self, *args: Any, **kwargs: Any) -> Any:
-        """A coordinator, an async context manager."""
-        return redlock.asyncio.Redlock(*args, **kwargs)
+        """A coordinator, an async context manager; its locks are what a classic client writes."""
+        return redlock.asyncio.Redlock(*args, **{"holder": "", **kwargs})
 
     def spawn(self, body: Body) -> Any:
         """Run *body* at the same time as the caller."""

@@ -331,6 +331,7 @@ def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
         True,
         60.0,
         print,
+        None,
     )
 
 
