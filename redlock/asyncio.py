@@ -19,9 +19,9 @@ import functools
 import inspect
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from redlock.asyncio_election import Election, Term
 from redlock.base import (
@@ -48,6 +48,7 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
+from redlock.decorating import Naming, without_first
 from redlock.errors import (
     AcquireError,
     CandidateUnfit,
@@ -320,29 +321,57 @@ class Lock:
         if lease is not None:
             await lease.__aexit__(kind, error, trace)
 
-    def __call__(self, function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
         """Decorate an `async def`: every call takes a fresh lock of this kind, and never runs
-        unlocked."""
-        if not inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"{getattr(function, '__qualname__', function)!r} is not an async def; decorate it"
-                " with a lock of redlock"
-            )
+        unlocked.
+
+        The resource may name parameters in braces, as "invoice:{id}", and is made of the arguments
+        of each call. Raises ConfigurationError for a name that is none of them.
+        """
+        _check_decorated(function)
+        naming = self._naming(function)
 
         @functools.wraps(function)
         async def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-            async with self._fresh():
+            async with Lock(self._coordinator, naming.of(args, kwargs)):
                 return await function(*args, **kwargs)
 
         return locked
 
-    def _fresh(self) -> Lock:
-        return Lock(self._coordinator, self._options)
+    def with_lease(
+        self, function: Callable[Concatenate[Lease, P], Coroutine[Any, Any, R]]
+    ) -> Callable[P, Coroutine[Any, Any, R]]:
+        """Decorate an `async def` as a call of the lock itself does, and give it the lease as its
+        first argument."""
+        _check_decorated(function)
+        naming = self._naming(function, skipped=1)
+
+        @functools.wraps(function)
+        async def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with Lock(self._coordinator, naming.of(args, kwargs)) as lease:
+                return await function(lease, *args, **kwargs)
+
+        locked.__signature__ = without_first(function)  # type: ignore[attr-defined]
+        return locked
+
+    def _naming(self, function: Callable[..., object], *, skipped: int = 0) -> Naming[Lease]:
+        prefix = self._coordinator._policy.key_prefix
+        return Naming(self._options, prefix, function, skipped=skipped)
 
     def __repr__(self) -> str:
         return (
             f"<Lock {self._options.resource!r},"
             f" {'not held' if self._lease is None else repr(self._lease)}>"
+        )
+
+
+def _check_decorated(function: Callable[..., object]) -> None:
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{getattr(function, '__qualname__', function)!r} is not an async def; decorate it"
+            " with a lock of redlock"
         )
 
 
@@ -371,6 +400,7 @@ class Redlock(CoordinatorBase[Lease]):
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
         fair: bool = True,
+        holder: str | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -384,6 +414,7 @@ class Redlock(CoordinatorBase[Lease]):
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
             fair=fair,
+            holder=holder,
         )
         super().__init__(nodes, policy, on_event=on_event, admission=Admission)
 
@@ -410,14 +441,16 @@ class Redlock(CoordinatorBase[Lease]):
         timeout: float | None = None,
         auto_extend: bool = False,
         max_hold: float | None = None,
+        min_hold: float | None = None,
         on_lost: Callable[[Lease], object] | None = None,
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
         *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
         None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
-        after the grant. *on_lost(lease)*, a function or a coroutine function, is called when the
-        lease is lost.
+        after the grant. *min_hold*: seconds after the grant for which nobody else gets the lock,
+        though it is released sooner: for jobs on hosts whose clocks differ. *on_lost(lease)*, a
+        function or a coroutine function, is called when the lease is lost.
         """
         options = LockOptions.of(
             self._policy,
@@ -426,6 +459,7 @@ class Redlock(CoordinatorBase[Lease]):
             timeout=timeout,
             auto_extend=auto_extend,
             max_hold=max_hold,
+            min_hold=min_hold,
             on_lost=on_lost,
         )
         return Lock(self, options)
@@ -485,6 +519,18 @@ class Redlock(CoordinatorBase[Lease]):
             resource,
             await self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at)),
         )
+
+    async def ready(self) -> bool:
+        """Whether a majority of the nodes votes now, asked of them: for health endpoints.
+
+        Raises nothing but for a closed coordinator: nodes that can never be a majority are not
+        ready either.
+        """
+        self.check_open()
+        try:
+            return self._is_majority(await self.nodes())
+        except (QuorumUnavailable, ConfigurationError):
+            return False
 
     async def nodes(self) -> list[NodeReport]:
         """Every node as admission sees it now: role, run id, uptime, policy, quarantine left,

@@ -11,12 +11,13 @@ import atexit
 import contextlib
 import logging
 import os
+import socket
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from redlock.core.acquire import Acquisition
 from redlock.core.admission import Admission, State
@@ -27,12 +28,12 @@ from redlock.core.lease import Holding
 from redlock.core.line import Lines
 from redlock.core.look import Inspection
 from redlock.core.policy import Policy, check_callback, warn_about_nodes
-from redlock.core.quorum import Kind, Tally
+from redlock.core.quorum import Kind, Tally, majority, said_by
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
 from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased
 from redlock.observe import Observer
-from redlock.options import LockOptions
+from redlock.options import LockOptions, nodes_of_environment
 from redlock.transport.clock import Entropy, now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
@@ -49,6 +50,9 @@ __all__ = [
 
 L = TypeVar("L", bound="LeaseBase")
 
+
+_HOST_MAX = 64
+"""Characters of a host's name: no more are allowed by most."""
 
 _log = logging.getLogger("redlock")
 
@@ -69,6 +73,7 @@ class ResourceStatus:
     *held*: True, a majority holds the same lock; False, a majority is free; None, no majority
     agrees. *holder*: the owner's value as far as it is one of ours, its fencing token in
     *fencing_token*; *ttl_left*: seconds until the holder loses its majority if nobody extends.
+    *held_by*: what the holder says of itself: its `holder` text, or the candidate's name.
     *waiting*: the first of each process that waits, in the order of their turns; up to sixteen.
     *votes*: every node's answer.
     """
@@ -80,6 +85,7 @@ class ResourceStatus:
     ttl_left: float | None
     votes: tuple[CastVote, ...]
     waiting: tuple[Waiter, ...] = ()
+    held_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +225,23 @@ class CoordinatorBase(Generic[L]):
         self._guard = guard
         self._entropy = Entropy()
         self._cluster = self._make_cluster(self._entropy)
+        self._holder = _own_name() if policy.holder is None else policy.holder
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
         self.elections: weakref.WeakSet[Any] = weakref.WeakSet()
         """Those made of this, which hear of a close and of a fork."""
         self._set_up()
         # Last: another thread may fork at any moment, and what is half made cannot be reset.
         _COORDINATORS.add(self)
+
+    @classmethod
+    def from_env(cls, **arguments: Any) -> Self:
+        """A coordinator of the nodes in the variable REDLOCK_NODES: URLs, separated by commas or
+        spaces.
+
+        *arguments*: those of the constructor but for the nodes. Raises ConfigurationError where the
+        variable names none.
+        """
+        return cls(nodes_of_environment(), **arguments)
 
     def _set_up(self) -> None:
         """Make what a forked child has to make anew."""
@@ -314,8 +331,20 @@ class CoordinatorBase(Generic[L]):
         if options.ttl > self._cluster.longest_ttl:
             self._cluster.longest_ttl = options.ttl
         return Acquisition(
-            options.resource, *options.keys, options.ttl, give_up_at, once, options.max_hold
+            options.resource,
+            *options.keys,
+            options.ttl,
+            give_up_at,
+            once,
+            options.max_hold,
+            options.min_hold,
+            self._note,
+            label=self._holder,
         )
+
+    def _note(self, wall_us: int) -> str:
+        """What nodes keep with a grant, and show to whoever asks who holds the lock."""
+        return self._holder
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
@@ -375,7 +404,11 @@ class CoordinatorBase(Generic[L]):
             None if left == float("inf") else left,
             tally.cast_votes(),
             waiting,
+            said_by(value) or None,
         )
+
+    def _is_majority(self, reports: list[NodeReport]) -> bool:
+        return sum(report.votes for report in reports) >= majority(len(reports))
 
     def _reports(self, looks: list[Inspection]) -> list[NodeReport]:
         return [self._report(index, look) for index, look in enumerate(looks)]
@@ -433,6 +466,8 @@ class CoordinatorBase(Generic[L]):
                 lease._orphaned()
         self._leases.clear()
         self._entropy.reset()
+        if self._policy.holder is None:
+            self._holder = _own_name()
         self._cluster = self._make_cluster(self._entropy)
         for election in list(self.elections):
             election._after_fork()
@@ -452,6 +487,12 @@ def weakly(method: Callable[[Holding], None]) -> Callable[[Holding], None]:
             alive(holding)
 
     return call
+
+
+def _own_name() -> str:
+    """Host and process, which is what one looks for who wonders who holds a lock."""
+    host = "".join(char if char.isprintable() else "?" for char in socket.gethostname())
+    return f"{host[:_HOST_MAX]}:{os.getpid()}"
 
 
 def not_acquired(resource: str) -> LeaseReleased:

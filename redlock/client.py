@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from redlock.base import (
     CoordinatorBase,
@@ -32,9 +32,11 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
+from redlock.decorating import Naming, without_first
 from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
+    ConfigurationError,
     LeaseError,
     LeaseLost,
     LockContended,
@@ -266,46 +268,69 @@ class Lock:
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate *function*: every call takes a fresh lock of this kind, and never runs
-        unlocked."""
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is an async def; decorate it with a lock of"
-                " redlock.asyncio"
-            )
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"{function.__qualname__} is a generator: its body would run after the lock was"
-                " released"
-            )
+        unlocked.
+
+        The resource may name parameters in braces, as "invoice:{id}", and is made of the arguments
+        of each call. Raises ConfigurationError for a name that is none of them.
+        """
+        _check_decorated(function)
+        naming = self._naming(function)
 
         @functools.wraps(function)
         def locked(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._fresh():
-                result = function(*args, **kwargs)
-                if (
-                    inspect.isawaitable(result)
-                    or inspect.isgenerator(result)
-                    or inspect.isasyncgen(result)
-                ):
-                    if inspect.iscoroutine(result):
-                        result.close()  # Or Python complains that nobody awaited it.
-                    kind = type(result).__name__
-                    raise TypeError(
-                        f"{function!r} gave a {kind}: its body would run after the lock was"
-                        " released"
-                    )
-                return result
+            with Lock(self._coordinator, naming.of(args, kwargs)):
+                return _plain(function, function(*args, **kwargs))
 
         return locked
 
-    def _fresh(self) -> Lock:
-        return Lock(self._coordinator, self._options)
+    def with_lease(self, function: Callable[Concatenate[Lease, P], R]) -> Callable[P, R]:
+        """Decorate *function* as a call of the lock itself does, and give it the lease as its first
+        argument."""
+        _check_decorated(function)
+        naming = self._naming(function, skipped=1)
+
+        @functools.wraps(function)
+        def locked(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Lock(self._coordinator, naming.of(args, kwargs)) as lease:
+                return _plain(function, function(lease, *args, **kwargs))
+
+        locked.__signature__ = without_first(function)  # type: ignore[attr-defined]
+        return locked
+
+    def _naming(self, function: Callable[..., object], *, skipped: int = 0) -> Naming[Lease]:
+        prefix = self._coordinator._policy.key_prefix
+        return Naming(self._options, prefix, function, skipped=skipped)
 
     def __repr__(self) -> str:
         return (
             f"<Lock {self._options.resource!r},"
             f" {'not held' if self._lease is None else repr(self._lease)}>"
         )
+
+
+def _check_decorated(function: Callable[..., object]) -> None:
+    """Refuse what would only begin under the lock."""
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is an async def; decorate it with a lock of redlock.asyncio"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator: its body would run after the lock was"
+            " released"
+        )
+
+
+def _plain(function: Callable[..., object], result: R) -> R:
+    """The result of a decorated function, if that has ended by now."""
+    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result):
+            result.close()  # Or Python complains that nobody awaited it.
+        kind = type(result).__name__
+        raise TypeError(
+            f"{function!r} gave a {kind}: its body would run after the lock was released"
+        )
+    return result
 
 
 class Redlock(CoordinatorBase[Lease]):
@@ -315,9 +340,10 @@ class Redlock(CoordinatorBase[Lease]):
     is given back everywhere. *nodes*: URLs, `redis.Redis` clients, or dicts of their arguments;
     each a master of its own. All times in seconds. *max_ttl* and *durable* belong to the cluster:
     None adopts what its nodes say. *fair*: who waits is served in the order of coming, over all
-    threads and processes; False: whoever asks at the right moment. *on_event* hears every event
-    where it happens, also in the thread that renews leases, and must return at once: whatever it
-    waits for, they wait for. The constructor does no I/O.
+    threads and processes; False: whoever asks at the right moment. *holder*: what others are told
+    of who holds a lock of this, printable, at most 96 bytes; None: host and process. *on_event*
+    hears every event where it happens, also in the thread that renews leases, and must return at
+    once: whatever it waits for, they wait for. The constructor does no I/O.
 
     Raises ConfigurationError for what cannot work, from here for what the arguments show, from the
     first acquire for what the nodes show.
@@ -337,6 +363,7 @@ class Redlock(CoordinatorBase[Lease]):
         key_prefix: str = "redlock:",
         repair_missing_ttl: bool = False,
         fair: bool = True,
+        holder: str | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         policy = Policy(
@@ -350,6 +377,7 @@ class Redlock(CoordinatorBase[Lease]):
             key_prefix=key_prefix,
             repair_missing_ttl=repair_missing_ttl,
             fair=fair,
+            holder=holder,
         )
         super().__init__(
             nodes,
@@ -379,14 +407,16 @@ class Redlock(CoordinatorBase[Lease]):
         timeout: float | None = None,
         auto_extend: bool = False,
         max_hold: float | None = None,
+        min_hold: float | None = None,
         on_lost: Callable[[Lease], object] | None = None,
     ) -> Lock:
         """A lock on *resource*; nothing is sent yet.
 
         *ttl*: seconds a crashed holder blocks others. *timeout*: how long to wait for the lock,
         None for ever. *auto_extend*: renew in the background until released or *max_hold* seconds
-        after the grant. *on_lost(lease)* is called when the lease is lost, in another thread; up to
-        eight are at once, and more wait.
+        after the grant. *min_hold*: seconds after the grant for which nobody else gets the lock,
+        though it is released sooner: for jobs on hosts whose clocks differ. *on_lost(lease)* is
+        called when the lease is lost, in another thread; up to eight are at once, and more wait.
         """
         options = LockOptions.of(
             self._policy,
@@ -395,6 +425,7 @@ class Redlock(CoordinatorBase[Lease]):
             timeout=timeout,
             auto_extend=auto_extend,
             max_hold=max_hold,
+            min_hold=min_hold,
             on_lost=on_lost,
         )
         return Lock(self, options)
@@ -452,6 +483,18 @@ class Redlock(CoordinatorBase[Lease]):
         return self._status(
             resource, self._driver.run(lambda at: peek(self._cluster, lock_key, fence_key, at))[0]
         )
+
+    def ready(self) -> bool:
+        """Whether a majority of the nodes votes now, asked of them: for health endpoints.
+
+        Raises nothing but for a closed coordinator: nodes that can never be a majority are not
+        ready either.
+        """
+        self.check_open()
+        try:
+            return self._is_majority(self.nodes())
+        except (QuorumUnavailable, ConfigurationError):
+            return False
 
     def nodes(self) -> list[NodeReport]:
         """Every node as admission sees it now: role, run id, uptime, policy, quarantine left,

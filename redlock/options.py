@@ -8,6 +8,7 @@ them, in `Redlock.lock`, `Redlock.election` and `Lock.acquire`, and nowhere belo
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -20,7 +21,15 @@ from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
 from redlock.errors import ConfigurationError
 
-__all__ = ["OMITTED", "ElectionOptions", "LockOptions", "Omitted", "acquire_timeout"]
+__all__ = [
+    "OMITTED",
+    "ElectionOptions",
+    "L",
+    "LockOptions",
+    "Omitted",
+    "acquire_timeout",
+    "nodes_of_environment",
+]
 
 L = TypeVar("L")
 
@@ -50,6 +59,7 @@ class LockOptions(NamedTuple, Generic[L]):
     auto_extend: bool
     max_hold: float | None
     on_lost: Callable[[L], object] | None
+    min_hold: float | None = None
 
     @classmethod
     def of(
@@ -61,6 +71,7 @@ class LockOptions(NamedTuple, Generic[L]):
         timeout: float | None,
         auto_extend: bool,
         max_hold: float | None,
+        min_hold: float | None,
         on_lost: Callable[[L], object] | None,
     ) -> Self:
         """What was asked for; raises ConfigurationError for what cannot work."""
@@ -71,9 +82,16 @@ class LockOptions(NamedTuple, Generic[L]):
             policy.check_ttl(ttl, policy.max_ttl)
         if max_hold is not None:
             check_duration("max_hold", max_hold)
+        if min_hold is not None:
+            check_duration("min_hold", min_hold)
+            if min_hold >= min(ttl, ttl if max_hold is None else max_hold):
+                shorter = "the ttl" if max_hold is None or max_hold >= ttl else "max_hold"
+                raise ConfigurationError(
+                    f"min_hold={min_hold:g} must be below {shorter}: a lock that expires is free"
+                )
         _check_timeout(timeout)
         check_callback("on_lost", on_lost)
-        return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost)
+        return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost, min_hold)
 
 
 class ElectionOptions(NamedTuple):
@@ -126,6 +144,14 @@ class ElectionOptions(NamedTuple):
         name = _own_name() if self.candidate is None else self.candidate
         candidate = Candidate(name, {} if self.info is None else self.info)
         return self._replace(timings=timings, candidate=candidate.name, info=candidate.info)
+
+
+def nodes_of_environment() -> list[str]:
+    """The nodes that REDLOCK_NODES names. Raises ConfigurationError where it names none."""
+    found = re.findall(r"[^\s,]+", os.environ.get("REDLOCK_NODES", ""))
+    if not found:
+        raise ConfigurationError("no nodes: set REDLOCK_NODES to their URLs, separated by commas")
+    return found
 
 
 def _own_name() -> str:

@@ -43,7 +43,7 @@ _DOUBLINGS_MAX = 10
 @dataclass(slots=True)
 class Acquisition:
     """One call of acquire. *give_up_at*: lease clock, infinity to wait for ever; *once*: a single
-    try; *max_hold*: see `Holding`.
+    try; *max_hold*, *min_hold*: see `Holding`.
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
@@ -61,6 +61,7 @@ class Acquisition:
     give_up_at: float
     once: bool
     max_hold: float | None = None
+    min_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
     stand_back: float = 0.0
@@ -350,6 +351,8 @@ class _Attempt:
         holding = Holding(grant, ask.ttl, now, until, touched)
         if ask.max_hold is not None:
             holding.limit(ask.max_hold)
+        if ask.min_hold is not None:
+            holding.kept_until = now + ask.min_hold
         if cluster.emit:
             cluster.emit(
                 LeaseGranted(

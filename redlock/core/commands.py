@@ -195,8 +195,8 @@ class Take(Command):
 class Free(Command):
     """Release all an owner holds on a node, finally: see `lua/free.lua`.
 
-    *unattended*: nobody will read an answer that the server has lost the script, so send its text
-    at once.
+    *keep*: seconds for which it is kept from others all the same. *unattended*: nobody will read an
+    answer that the server has lost the script, so send its text at once.
     """
 
     __slots__ = ("unattended",)
@@ -212,11 +212,13 @@ class Free(Command):
         *,
         fence_ttl: float,
         place: str = "",
+        keep: float = 0.0,
         unattended: bool = False,
     ) -> None:
+        arguments = (owner, token, place, to_ms(fence_ttl))
         super().__init__(
             _keys(lock_key, fence_key, queue=bool(place)),
-            (owner, token, place, to_ms(fence_ttl)),
+            (*arguments, to_ms(keep)) if keep > 0 else arguments,
         )
         self.unattended = unattended
 

@@ -85,25 +85,31 @@ class Grant:
         """Ask whether it stands, and change nothing."""
         return self._confirm(ttl, "verify")
 
-    def free(self, *, unattended: bool = False, failed: bool = False) -> Free:
+    def free(self, *, unattended: bool = False, failed: bool = False, keep: float = 0.0) -> Free:
         """Give it back; *unattended*: nobody will be there to read the answer. *failed*: it was
-        never held, so our place stays in the queue, and whoever is first there had better look."""
-        name = name_of(self.place)
+        never held, so our place stays in the queue, and whoever is first there had better look.
+        *keep*: seconds for which nodes keep it from others still."""
         return Free(
             self.lock_key,
             self.fence_key,
             self.owner,
             self.token,
             fence_ttl=self.fence_ttl,
-            place=self.place and ("?" if failed else name or "-"),
+            place=self.place and ("?" if failed else name_of(self.place) or "-"),
+            keep=keep,
             unattended=unattended,
         )
 
     def releases(
-        self, nodes: Iterable[int], *, unattended: bool = False, failed: bool = False
+        self,
+        nodes: Iterable[int],
+        *,
+        unattended: bool = False,
+        failed: bool = False,
+        keep: float = 0.0,
     ) -> tuple[Request, ...]:
         """One `free` for each of *nodes*, to be written however late."""
-        free = self.free(unattended=unattended, failed=failed)
+        free = self.free(unattended=unattended, failed=failed, keep=keep)
         # In the order of the nodes: a simulator must be able to play it again.
         return tuple([Request(node, free, float("inf")) for node in sorted(nodes)])
 

@@ -65,6 +65,7 @@ class Holding:
     the loss was reported; *freed*: the release was written; once is enough, it stays owed to a
     silent node. *rounds*: extensions under way, which a release revokes. *hold_until*: instant past
     which no renewal may move `valid_until` (`max_hold`).
+    *kept_until*: instant until which a release keeps it from others (`min_hold`).
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class Holding:
         "grant",
         "granted_at",
         "hold_until",
+        "kept_until",
         "reason",
         "rounds",
         "status",
@@ -89,12 +91,17 @@ class Holding:
         self.granted_at = granted_at
         self.valid_until = until
         self.hold_until = float("inf")
+        self.kept_until = float("-inf")
         self.touched = touched
         self.freed = False
         self.told = False
         self.status = Status.HELD
         self.reason = ""
         self.rounds: tuple[Revocable, ...] = ()
+
+    def kept_for(self, now: float) -> float:
+        """Seconds for which a release is to keep it from others still."""
+        return max(0.0, self.kept_until - now)
 
     @property
     def resource(self) -> str:

@@ -24,13 +24,16 @@ FENCE_KEPT = 0.999
 DURATION_MAX = 100 * 366 * 86400.0
 """Seconds. Servers count milliseconds in 64 bits and markers in 16 digits, so a bound there must
 be; nobody means more."""
+HOLDER_MAX = 96
+"""Bytes of what a coordinator says of itself: what TAKE shows of a lock has room for it."""
 ROUND_SHARE = 3
 """A try may take a third of the ttl (docs/protocol.md 9.4): a node must have answered by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Timings in seconds. *node_timeout* None: derived from each lock's ttl."""
+    """Timings in seconds. *node_timeout* None: derived from each lock's ttl. *holder* None: host
+    and process."""
 
     ttl: float = 10.0
     drift_factor: float = 0.01
@@ -42,6 +45,7 @@ class Policy:
     key_prefix: str = "redlock:"
     repair_missing_ttl: bool = False
     fair: bool = True
+    holder: str | None = None
 
     def __post_init__(self) -> None:
         check_duration("ttl", self.ttl)
@@ -66,6 +70,8 @@ class Policy:
         ):
             if value not in (True, False):
                 raise ConfigurationError(f"{name}={value!r} must be True or False")
+        if self.holder is not None:
+            check_holder(self.holder)
         self.check_ttl(self.ttl, self.max_ttl)
 
     def check_ttl(self, ttl: float, max_ttl: float | None) -> None:
@@ -99,6 +105,17 @@ def check_duration(name: str, value: float) -> None:
     if value > DURATION_MAX:
         told = f"{name} must be at most {DURATION_MAX:g} seconds, which is a century"
         raise ConfigurationError(told)
+
+
+def check_holder(holder: object) -> None:
+    """Refuse what cannot stand in a message: no text, a long one, one with control characters."""
+    if not isinstance(holder, str):
+        raise ConfigurationError(f"holder={holder!r} must be a string, or None")
+    check_text("holder", holder)
+    size = len(holder.encode())
+    if size > HOLDER_MAX or not holder.isprintable():
+        must = f"must be printable, and have at most {HOLDER_MAX} bytes"
+        raise ConfigurationError(f"holder={holder[:HOLDER_MAX]!r} ({size} bytes) {must}")
 
 
 def check_callback(name: str, value: object) -> None:

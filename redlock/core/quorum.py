@@ -6,6 +6,8 @@ and lost as soon as q is out of reach. Pure data: who asked, and when, is the fl
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,7 +15,7 @@ from typing import NamedTuple
 
 from redlock.errors import CastVote, NodeError, NodeRefused, NodeUnreachable
 
-__all__ = ["GRANTED", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority"]
+__all__ = ["GRANTED", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority", "said_by"]
 
 
 def majority(nodes: int) -> int:
@@ -95,6 +97,10 @@ class Vote(NamedTuple):
 
 
 GRANTED = Vote(Kind.GRANTED)
+SAID_MAX = 64
+"""Characters of what a holder says of itself that a message for people shows."""
+_CANDIDATE = re.compile(r'\d+:\[("(?:[^"\\]|\\.)*")')
+"""How `redlock.core.candidate` begins a note."""
 
 
 class Tally:
@@ -244,6 +250,22 @@ class Tally:
         return left[missing - 1] if missing <= len(left) else None
 
 
+def said_by(value: str) -> str:
+    """What the holder of a lock says of itself, in the lock's *value* as nodes show it; nothing
+    where it says nothing.
+
+    Of a candidate's note its name, also where the rest was cut.
+    """
+    _, _, note = value.split(":", 2) if value.count(":") > 1 else ("", "", "")
+    name = _CANDIDATE.match(note)
+    if name is None:
+        return note if note.isprintable() else ""
+    try:
+        return str(json.loads(name[1]))
+    except ValueError:
+        return name[1]
+
+
 def _public(name: str, vote: Vote | None) -> CastVote:
     if vote is None:
         return CastVote(name, False, "was not waited for")
@@ -259,10 +281,12 @@ def _busy(vote: Vote) -> str:
     # the lock.
     if vote.ttl_left is None:
         return "is free, and it is another's turn"
-    holder = vote.holder[:8] or "?"
+    said = said_by(vote.holder)
+    shown = said if len(said) <= SAID_MAX else f"{said[:SAID_MAX]}..."
+    holder = f"{shown} ({vote.holder[:8]}...)" if said else f"{vote.holder[:8] or '?'}..."
     if vote.ttl_left is not None and vote.ttl_left < 0:
-        return f"is held by {holder}... without an expiry (repair_missing_ttl=True gives it one)"
-    return f"is held by {holder}... for {vote.ttl_left or 0.0:.3g} s more"
+        return f"is held by {holder} without an expiry (repair_missing_ttl=True gives it one)"
+    return f"is held by {holder} for {vote.ttl_left or 0.0:.3g} s more"
 
 
 def _ahead(vote: Vote) -> str:

@@ -30,7 +30,7 @@ def release(cluster: Cluster, holding: Holding, now: float) -> Flow[bool]:
     everywhere = len(holding.touched) == len(cluster.names)
     round = Round(
         cluster,
-        grant.free(),
+        grant.free(keep=holding.kept_for(now)),
         now,
         now + cluster.policy.node_timeout_for(holding.ttl),
         nodes=None if everywhere else sorted(holding.touched),
@@ -56,4 +56,4 @@ def abandon(cluster: Cluster, holding: Holding, now: float) -> tuple[Request, ..
     if holding.end() and cluster.emit:
         cluster.emit(LeaseReleasing(now, holding.resource, holding.owner, holding.token))
     holding.freed = True
-    return holding.grant.releases(holding.touched, unattended=True)
+    return holding.grant.releases(holding.touched, unattended=True, keep=holding.kept_for(now))

@@ -32,7 +32,7 @@ PATIENCE = 20.0
 busy."""
 _WAITING = frozenset(
     {
-        *("acquire", "release", "extend", "verify", "status", "nodes", "close"),
+        *("acquire", "release", "extend", "verify", "status", "nodes", "ready", "close"),
         *("leader", "resign", "end"),
     }
 )
@@ -73,13 +73,19 @@ class Spelled:
         return attribute
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self._decorate(self.real, function)
+
+    def with_lease(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self._decorate(self.real.with_lease, function)
+
+    def _decorate(self, decorator: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def plain(*args: Any, **kwargs: Any) -> Any:
-            return drive(function(*args, **kwargs))
+            return drive(function(*map(_spelled, args), **kwargs))
 
-        decorated = self.real(plain)
+        decorated = decorator(plain)
 
-        @functools.wraps(function)
+        @functools.wraps(decorated)
         async def waiting(*args: Any, **kwargs: Any) -> Any:
             return decorated(*args, **kwargs)
 
@@ -161,8 +167,8 @@ class Blocking:
         return drive(body)
 
     def redlock(self, *args: Any, **kwargs: Any) -> Any:
-        """A coordinator, an async context manager."""
-        return Spelled(redlock.Redlock(*args, **kwargs))
+        """A coordinator, an async context manager; its locks are what a classic client writes."""
+        return Spelled(redlock.Redlock(*args, **{"holder": "", **kwargs}))
 
     def spawn(self, body: Body) -> Any:
         """Run *body* at the same time as the caller."""
@@ -228,8 +234,8 @@ class Asyncio:
             return runner.run(body)
 
     def redlock(self, *args: Any, **kwargs: Any) -> Any:
-        """A coordinator, an async context manager."""
-        return redlock.asyncio.Redlock(*args, **kwargs)
+        """A coordinator, an async context manager; its locks are what a classic client writes."""
+        return redlock.asyncio.Redlock(*args, **{"holder": "", **kwargs})
 
     def spawn(self, body: Body) -> Any:
         """Run *body* at the same time as the caller."""

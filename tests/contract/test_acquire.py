@@ -320,9 +320,9 @@ def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
     lock = locks.lock(
         "orders", ttl=7.0, timeout=3.0, auto_extend=True, max_hold=60.0, on_lost=print
     )
-    fresh = lock._fresh()
-    assert fresh is not lock
-    assert fresh._options == lock._options
+    assert lock._naming(test_a_decorator_takes_locks_of_the_kind_it_was_given).of((), {}) == (
+        lock._options
+    )
     assert lock._options == (
         "orders",
         ("redlock:orders", "redlock:orders:fence"),
@@ -331,6 +331,7 @@ def test_a_decorator_takes_locks_of_the_kind_it_was_given(module: Any) -> None:
         True,
         60.0,
         print,
+        None,
     )
 
 
@@ -422,8 +423,8 @@ async def test_a_decorated_function_takes_a_fresh_lock_for_every_call(
 async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(
     api: Api, nodes: Nodes
 ) -> None:
-    """Nothing that was said of the lock is lost on the way to the fresh one: not how long it may
-    be held, nor who is told."""
+    """Nothing that was said of the lock is lost on the way to the one of a call: not how long it
+    may be held, nor who is told."""
     asked: dict[str, Any] = {
         "ttl": 5.0,
         "timeout": 3.0,
@@ -431,11 +432,14 @@ async def test_a_decorated_function_s_lock_is_asked_for_like_its_model(
         "max_hold": 0.5,
         "on_lost": print,
     }
+
+    async def work(number: int) -> None: ...
+
     async with api.redlock(nodes.urls) as locks:
-        model = locks.lock("orders", **asked)
-        fresh = model._fresh()
-        assert fresh is not model
-        assert {name: getattr(fresh._options, name) for name in asked} == asked
+        for resource, named in (("orders", "orders"), ("orders:{number}", "orders:7")):
+            options = locks.lock(resource, **asked)._naming(work).of((7,), {})
+            assert (options.resource, options.keys[0]) == (named, f"redlock:{named}")
+            assert {name: getattr(options, name) for name in asked} == asked
 
 
 async def test_a_decorated_function_never_runs_unlocked(api: Api, nodes: Nodes) -> None:

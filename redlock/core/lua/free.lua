@@ -1,13 +1,13 @@
 -- FREE: give back every lock of this owner, and make that final on this node.
 -- KEYS  lock, fence, [queue]
--- ARGV  owner, token (the largest of the try), place, fence_ttl_ms
+-- ARGV  owner, token (the largest of the try), place, fence_ttl_ms, [keep_ms: how long it is kept from others still]
 --       place: a name, which leaves the queue, and who is first is told that the lock is free | "-": the same for one who
 --       has none | "?": of a try that failed, who is first is told to look | nothing: there is no queue
 -- Gives 1 it was ours and is gone | 0 nothing was held | 2 somebody else holds it.
 -- include: queue
 local call = redis.call
 local number, place, fence_ttl = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local held = call('GET', KEYS[1])
+local held, keep = call('GET', KEYS[1]), ARGV[5]
 local waiting = place ~= '' and redis.pcall('EXISTS', KEYS[3]) ~= 0 and queue()
 if held then
   local owner = ARGV[1] .. ':'
@@ -15,11 +15,15 @@ if held then
     if waiting then waiting.leave(KEYS[3], place) end
     return 2 -- Raising the fence past a holder's token would stop it from topping up here.
   end
-  call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
+  if not keep then
+    call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
+  elseif call('PTTL', KEYS[1]) > tonumber(keep) then
+    call('PEXPIRE', KEYS[1], keep) -- Never longer: this may be a release that is brought once more.
+  end
 end
 if waiting then
   waiting.leave(KEYS[3], place)
-  waiting.tell(KEYS[3], place == '?' and '?' or '')
+  if not (held and keep) then waiting.tell(KEYS[3], place == '?' and '?' or '') end
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.
