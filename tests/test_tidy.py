@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("redlock.errors",),
+    ("redlock.errors", "redlock._here"),
     ("redlock.core",),
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
