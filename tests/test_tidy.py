@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.tenure",),
     ("redlock.supervise",),
     ("redlock",),
-    ("redlock.demo",),
+    ("redlock.demo", "redlock.pytest_plugin"),
     ("redlock.cli",),
 )
 """From the bottom to the top. A module belongs where its longest prefix stands, and imports
