@@ -309,7 +309,7 @@ _PROPERTY = re.compile(r"\bI\d{1,2}\b")
 _DOCUMENT = re.compile(
     r"(?<![\w\"'/*.-])((?:\.\./)*(?:[\w-]+/)*[\w-]+\.md)\b(?:,?\s(?:section\s)?(\d+(?:\.\d+)?))?"
 )
-_LINK = re.compile(r"\]\(([^)#:\s]+)[^)\s]*\)")
+_LINK = re.compile(r"\]\((?!https://)([^)#:\s]+)[^)\s]*\)")
 _SECTION = re.compile(r"\((\d{1,2}\.\d{1,2})(?=[):,])|\b[Ss]ections?\s(\d+(?:\.\d+)?)\b")
 _OUTSIDE = re.compile(r"\b(?:DESIGN|STYLE\.md|facts)\b|(?<![\w/])shared/")
 """Notes of those who began this, which are not in the repository."""
