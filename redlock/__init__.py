@@ -10,6 +10,7 @@ quorum itself.
 `redlock.asyncio` has the same names for asyncio.
 """
 
+from redlock._here import PROJECT as PROJECT  # Before anything else, for it may refuse.
 from redlock.base import NodeReport, ResourceStatus, Waiter
 from redlock.client import Lease, Lock, Redlock
 from redlock.core.candidate import Leader

@@ -6,7 +6,7 @@ a server on the PATH.
 
 Each node is a process of its own with a data folder of its own, on a port of 127.0.0.1 that the
 kernel chose. They are marked as a new cluster, so locks are granted at once. Nothing is left
-behind.
+behind: they end with the `with` block, and with the program however it ends, SIGKILL included.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +44,11 @@ class Node:
     """One server process. `url`, `port`, `pid`; `kill`, `stop`, `pause`, `resume`, `restart`,
     `wipe`."""
 
-    def __init__(self, folder: Path, options: Mapping[str, str], *, durable: bool) -> None:
+    def __init__(
+        self, folder: Path, options: Mapping[str, str], keeper: _Keeper, *, durable: bool
+    ) -> None:
         self.folder = folder
+        self._keeper = keeper
         self.port = 0
         self._options = dict(options)
         self._durable = durable
@@ -130,6 +134,7 @@ class Node:
                 # Ctrl-C in a terminal is for the program, not for its servers.
                 start_new_session=True,
             )
+        self._keeper.began(self._process.pid)
 
     def _answers(self, port: int) -> bool:
         """Whether our process, and no other, answers on *port*."""
@@ -157,6 +162,7 @@ class Node:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._keeper.ended(process.pid)
 
     def _last_words(self) -> str:
         with contextlib.suppress(OSError):
@@ -187,8 +193,9 @@ class Nodes(Sequence[Node]):
         self._cluster = cluster
         self._marked = marked
         self.folder = Path(tempfile.mkdtemp(prefix="redlock-nodes-"))
+        self._keeper = _Keeper(self.folder)
         self._nodes = [
-            Node(self.folder / str(number), options or {}, durable=durable)
+            Node(self.folder / str(number), options or {}, self._keeper, durable=durable)
             for number in range(1, count + 1)
         ]
         self._owner_pid = os.getpid()
@@ -235,8 +242,83 @@ class Nodes(Sequence[Node]):
             return
         for node in self._nodes:
             node.kill()
+        self._keeper.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.close)
+
+
+_KEEP = """
+trap '' INT TERM HUP
+live=' '
+while read -r word pid; do
+    case $word in
+        began) live="$live$pid " ;;
+        ended) live="${live%% $pid *} ${live#* $pid }" ;;
+    esac
+done
+for pid in $live; do kill -9 "$pid"; done
+rm -rf -- "$1"
+"""
+
+
+class _Keeper:
+    """Outlives this program by an instant, to end the servers that it left running.
+
+    A shell that is told of each server's begin and end, and reads the end of its input when this
+    process is gone, whatever the reason; no handler of a signal does that. A process id is given to
+    nobody else before we have waited for its process, and that is told at once.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._shell: subprocess.Popen[bytes] | None = None
+        _keepers.add(self)
+
+    def began(self, pid: int) -> None:
+        """A server runs."""
+        if self._shell is None:
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", _KEEP, "redlock-keeper", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+                bufsize=0,
+            )
+        self._tell("began", pid)
+
+    def ended(self, pid: int) -> None:
+        """A server was waited for."""
+        self._tell("ended", pid)
+
+    def close(self) -> None:
+        """All of them were."""
+        shell, self._shell = self._shell, None
+        if shell is not None:
+            shell.communicate()
+
+    def forget(self) -> None:
+        """In a forked child: its end is not the program's, nor is its life."""
+        if self._shell is not None and self._shell.stdin is not None:
+            self._shell.stdin.close()
+
+    def _tell(self, word: str, pid: int) -> None:
+        pipe = self._shell.stdin if self._shell is not None else None
+        if pipe is not None and not pipe.closed:
+            with contextlib.suppress(BrokenPipeError):  # Somebody killed it: then nobody keeps.
+                pipe.write(f"{word} {pid}\n".encode())
+
+
+_keepers: weakref.WeakSet[_Keeper] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for keeper in _keepers:
+        keeper.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _free_port() -> int:

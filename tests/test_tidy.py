@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("redlock.errors",),
+    ("redlock.errors", "redlock._here"),
     ("redlock.core",),
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.tenure",),
     ("redlock.supervise",),
     ("redlock",),
-    ("redlock.demo",),
+    ("redlock.demo", "redlock.pytest_plugin"),
     ("redlock.cli",),
     ("redlock.__main__",),
 )
@@ -310,7 +310,7 @@ _PROPERTY = re.compile(r"\bI\d{1,2}\b")
 _DOCUMENT = re.compile(
     r"(?<![\w\"'/*.-])((?:\.\./)*(?:[\w-]+/)*[\w-]+\.md)\b(?:,?\s(?:section\s)?(\d+(?:\.\d+)?))?"
 )
-_LINK = re.compile(r"\]\(([^)#:\s]+)[^)\s]*\)")
+_LINK = re.compile(r"\]\((?!https://)([^)#:\s]+)[^)\s]*\)")
 _SECTION = re.compile(r"\((\d{1,2}\.\d{1,2})(?=[):,])|\b[Ss]ections?\s(\d+(?:\.\d+)?)\b")
 _OUTSIDE = re.compile(r"\b(?:DESIGN|STYLE\.md|facts)\b|(?<![\w/])shared/")
 """Notes of those who began this, which are not in the repository."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import ipaddress
 import re
 import socket
@@ -44,6 +45,12 @@ _PASSED_ON = (
     "socket_keepalive",
     "socket_type",
 )
+_ANONYMOUS = (
+    ("driver_info",)
+    if "driver_info" in inspect.signature(redis.connection.AbstractConnection).parameters
+    else ("lib_name", "lib_version")  # Before redis-py 7.2.
+)
+"""What redis-py would tell a server about itself, in two CLIENT SETINFO, each waited for."""
 _DETAIL_MAX = 200
 _SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -108,7 +115,8 @@ class Endpoint:
         ours = _ours(timeout, Retry(NoBackoff(), 0))
         # Without a word in the handshake the session tickets of TLS 1.3 are still unread, and the
         # pool takes them for a reply that nobody asked for.
-        del ours["driver_info"]
+        for word in _ANONYMOUS:
+            del ours[word]
         return redis.Redis.from_pool(
             redis.ConnectionPool(connection_class=self._class, **self._arguments, **ours)
         )
@@ -331,8 +339,8 @@ def _ours(timeout: float, retry: Any) -> dict[str, Any]:
         "socket_connect_timeout": timeout,
         "socket_timeout": timeout,
         "protocol": 2,  # RESP3 costs a HELLO.
-        "driver_info": None,  # Otherwise two CLIENT SETINFO, each waited for.
         "health_check_interval": 0,
+        **dict.fromkeys(_ANONYMOUS),
     }
 
 
@@ -348,7 +356,7 @@ def hang_up(connection: redis.Connection) -> None:
 
 
 def _taken_over(connection: redis.Connection) -> socket.socket:
-    sock: socket.socket | None = connection._get_socket()
+    sock: socket.socket | None = connection._sock
     if sock is None:
         raise redis.ConnectionError("the connection was lost during the handshake")
     return sock

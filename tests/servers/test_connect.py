@@ -170,6 +170,12 @@ def with_everything_on(node: Any) -> redis.Redis:
     )
 
 
+def in_a_query(text: str) -> str:
+    """*text* quoted; for redis-py before 8, which takes the quotes off twice, twice."""
+    quoted = quote(text, safe="")
+    return quoted if int(redis.__version__.split(".")[0]) >= 8 else quote(quoted)
+
+
 FORMS: dict[str, Callable[[Any], Any]] = {
     "URL": lambda node: node.url,
     "URL with user and password": lambda node: (
@@ -178,7 +184,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "URL with database": lambda node: f"{node.url}/3",
     "URL with user and database": lambda node: f"redis://selecting:pw@127.0.0.1:{node.port}/3",
     "URL with everything in the query": lambda node: (
-        f"{node.url}?username={USER}&password={quote(PASSWORD, safe='')}&db=0"
+        f"{node.url}?username={USER}&password={in_a_query(PASSWORD)}&db=0"
     ),
     "unix URL": lambda node: f"unix://{socket_of(node)}",
     "unix URL with user, password and database": lambda node: (
@@ -650,7 +656,7 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
     `_taken_over_async` and `_send_to`."""
     connection = redis.Connection(port=trio[0].port)
     connection.connect()
-    sock = connection._get_socket()
+    sock: object = connection._sock
     assert isinstance(sock, socket.socket)
     connection.disconnect()
     assert sock.fileno() == -1, "disconnect closes the socket that was taken over"
@@ -677,6 +683,10 @@ def test_redis_py_has_the_private_names_that_dialling_touches(trio: Nodes) -> No
     asyncio.run(talk())
 
 
+@pytest.mark.skipif(
+    not hasattr(CredentialProvider, "get_credentials_async"),
+    reason="redis-py before 5.3 asks for credentials in the loop",
+)
 def test_a_dial_that_is_cancelled_hangs_up_at_once() -> None:
     """asyncio: also while it waits for somebody's credentials, and though the cancel's traceback
     is kept."""
