@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.hardstop",),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded"),
-    ("redlock.tenure",),
+    ("redlock.tenure", "redlock.terminal"),
     ("redlock.supervise",),
     ("redlock",),
     ("redlock.demo",),
