@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("redlock.core",),
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
-    ("redlock.base", "redlock.initialise", "redlock.diagnose"),
+    ("redlock.base", "redlock.initialise", "redlock.diagnose", "redlock.operate"),
     ("redlock.hardstop",),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
     ("redlock.client", "redlock.asyncio", "redlock.embedded"),
