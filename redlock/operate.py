@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, PEEK, TOKEN_MAX, Nonsense, Peek
+from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, TOKEN_MAX, Nonsense, Peek
 from redlock.core.names import keys_of
 from redlock.core.oust import Oust
 from redlock.core.quorum import Fault, FaultKind, Kind, Vote, majority
@@ -198,12 +198,11 @@ def _look(client: redis.Redis, keys: Sequence[str]) -> tuple[list[Vote], float]:
     """What a node says of each key, and its clock, in seconds since the epoch."""
     votes: list[Vote] = []
     time: Any = client.time()
-    client.script_load(PEEK.source)
     for first in range(0, len(keys), _TOGETHER):
         peeks = [Peek(key, key + FENCE_SUFFIX) for key in keys[first : first + _TOGETHER]]
         pipeline = client.pipeline(transaction=False)
         for peek in peeks:
-            pipeline.execute_command(*peek.words())  # type: ignore[no-untyped-call]
+            pipeline.execute_command(*peek.words(whole=True))  # type: ignore[no-untyped-call]
         answers = pipeline.execute(raise_on_error=False)
         votes += [_read(peek, answer) for peek, answer in zip(peeks, answers, strict=True)]
     return votes, time[0] + time[1] / 1e6
