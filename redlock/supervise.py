@@ -28,6 +28,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from redlock.tenure import Tenure
+from redlock.terminal import Terminal
 from redlock.transport.clock import now
 
 # Long: supervisor and guard are two ends of one pipe, and are read together.
@@ -79,6 +80,10 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """Whoever sends these wants an end, and not only this command's."""
 
 
+_TYPED = (signal.SIGINT, signal.SIGQUIT)
+"""What a terminal sends to its foreground group for an end."""
+
+
 class Interrupted(BaseException):
     """A signal came while nothing was running yet."""
 
@@ -128,8 +133,12 @@ def supervise(
         if not guard.tell(child.pid, ends.guard_at):
             status = cannot_run(child.name, found=True, reason="its guard does not hear")
             return Ending(status, lost=True, ours=True)
+        if child.terminal is not None and child.terminal.is_at_hand:
+            child.terminal.lend(child.pid)
         child.begin(tenure.fencing_token, ends.kill_at)
         while not child.ended():
+            if child.stopped:
+                _stopped(child, tenure)
             ends = tenure.deadlines()
             if not guard.tell(child.pid, ends.guard_at) and not heard:
                 heard = True
@@ -159,9 +168,11 @@ def supervise(
             signals.wait(_LOOK_AGAIN if killed else min(max(due_in, 0.001), _LOOK_AGAIN))
     finally:
         guarded_until = guard.kills_at
+        typed = child.terminal is not None and child.terminal.lent
         code = child.drain()
         guard.tell(0, 0.0)
-    sent = not forwarded.isdisjoint((*_ENDING, -code))
+    # Ctrl-C in a terminal that was lent is for the command alone, and means no less.
+    sent = not forwarded.isdisjoint((*_ENDING, -code)) or bool(typed and -code in _TYPED)
     trouble = child.trouble()
     guarded = code == -signal.SIGKILL and guarded_until <= now() and not killed
     if guarded:
@@ -174,6 +185,23 @@ def supervise(
         status = cannot_run(child.name, found=found, reason=os.strerror(trouble))
         return Ending(status, sent=sent, ours=True)
     return Ending(code if code >= 0 else 128 - code, sent=sent)
+
+
+def _stopped(child: Child, tenure: Tenure) -> None:
+    """The command was stopped: by the terminal, as it wanted that or as somebody typed Ctrl-Z, or
+    by somebody else."""
+    terminal, signum = child.terminal, child.stopped
+    child.stopped = 0
+    if terminal is None or (signum == signal.SIGSTOP and not terminal.lent):
+        return
+    if not (signum in (signal.SIGTTIN, signal.SIGTTOU) and terminal.lend(child.pid)):
+        # As whoever started us sees only this process: it stops as well, and the guard keeps time.
+        terminal.take_back(reset=True)
+        left = max(0.0, tenure.deadlines().kill_at - now())
+        say_if_heard(f"suspended: nobody renews now, and in {left:.2g} s the command is killed")
+        os.killpg(os.getpgrp(), signum)
+        terminal.lend(child.pid)
+    signal_group(child.pid, signal.SIGCONT)
 
 
 def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
@@ -330,7 +358,7 @@ def _wake(signum: int, frame: FrameType | None) -> None:
 
 
 class Child:
-    """The process that becomes the command: in a session of its own, at a gate that only a living
+    """The process that becomes the command: in a group of its own, at a gate that only a living
     supervisor can open.
 
     It is forked at once, while this process has no thread and no connection yet, and waits. The
@@ -346,11 +374,15 @@ class Child:
         """*words*: for the environment of the command, besides what this process has, its fencing
         token and its deadline."""
         self.name = command[0]
+        self.terminal: Terminal | None = None
+        self.stopped = 0
+        """The signal that stopped it, until somebody has seen to it."""
         self._command = command
         self._words = words
         self._code: int | None = None
 
     def __enter__(self) -> Child:
+        self.terminal = Terminal.find()
         reader, self._gate = os.pipe()
         self._report, writer = os.pipe()
         self.pid = os.fork()
@@ -358,7 +390,7 @@ class Child:
             self._become(reader, writer)
         os.close(reader)
         os.close(writer)
-        # Until it has its own session, so that whoever signals its group finds it.
+        # Until it has its own group, so that whoever signals its group finds it.
         os.read(self._report, self._TOLD.size)
         return self
 
@@ -369,6 +401,9 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
             self.wait()
         os.close(self._report)
+        if self.terminal is not None:
+            self.terminal.take_back(reset=True)
+            self.terminal.close()
 
     def begin(self, token: int, until: float) -> None:
         """Open the gate: become the command, if that is before *until*, the deadline, on the lease
@@ -378,7 +413,7 @@ class Child:
 
     def ended(self) -> bool:
         """Whether it has ended."""
-        return self._reap(os.WNOHANG)
+        return self._reap(os.WNOHANG | os.WUNTRACED)
 
     def wait(self) -> int:
         """Its exit status, negative for a signal, once it has ended."""
@@ -392,6 +427,9 @@ class Child:
         signal_group(self.pid, signal.SIGKILL)
         code = self.wait()
         drain(self.pid)
+        if self.terminal is not None:
+            # One that was killed left its modes as they were.
+            self.terminal.take_back(reset=code < 0)
         return code
 
     def trouble(self) -> int:
@@ -409,7 +447,9 @@ class Child:
                 # The program that started us may have had SIGCHLD ignored, and the command ended
                 # before we changed that.
                 pid, status = self.pid, CANNOT_RUN << 8
-            if pid:
+            if pid and os.WIFSTOPPED(status):
+                self.stopped = os.WSTOPSIG(status)
+            elif pid:
                 self._code = os.waitstatus_to_exitcode(status)
         return self._code is not None
 
@@ -417,7 +457,11 @@ class Child:
         """The life of the forked process up to the command."""
         trouble = errno.ECANCELED
         try:
-            os.setsid()
+            # A group of the terminal's session keeps the terminal; it has one of its own without.
+            if self.terminal is None:
+                os.setsid()
+            else:
+                os.setpgid(0, 0)
             os.close(self._gate)  # Or its own copy would keep the gate from ever being closed.
             # As for any program that is started: what this interpreter ignores or handles is not
             # the command's business. What was ignored before, it keeps.

@@ -1,5 +1,5 @@
-"""The command line: `redlock lock`, `elect`, `leader`, `status`, `nodes`, `init` and `demo`, a file
-for each.
+"""The command line: `redlock lock`, `elect`, `leader`, `status`, `locks`, `release`, `nodes`,
+`init` and `demo`, a file for each.
 
 Thin: every command calls the public API and shows what it says. The one part with rules of its own
 is the supervisor behind `lock` and `elect`, which must have stopped the command before the validity

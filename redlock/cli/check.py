@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import redlock
 from redlock.cli.nodes import look
-from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.screen import Listing, new_console, print_json
 from redlock.cli.statuses import NO_MAJORITY
 from redlock.core.quorum import majority
 from redlock.errors import AcquireError, CastVote, ConfigurationError, LeaseError
@@ -71,15 +71,14 @@ def _show(
     timings: redlock.ElectionTimings, reports: Sequence[redlock.NodeReport], rights: Sequence[str]
 ) -> None:
     console = new_console()
-    table = new_table("timing", "seconds")
-    table.columns[1].justify = "right"
+    table = Listing("timing", "seconds", right=1)
     for name, value in timings.budget().items():
-        table.add_row(name, f"{value:.3f}")
-    console.print(table)
+        table.add(name, f"{value:.3f}")
+    table.print(console)
     console.print("(after: counted from when the last good renewal was sent)\n", style="dim")
-    table = new_table("node", "votes", "rights", "round trip", "clock", "max ttl", "reason")
+    table = Listing("node", "votes", "rights", "round trip", "clock", "max ttl", "reason")
     for report, may in zip(reports, rights, strict=True):
-        table.add_row(
+        table.add(
             report.node,
             "yes" if report.votes else "no",
             may,
@@ -89,7 +88,7 @@ def _show(
             report.reason,
             style="" if report.votes and may == _ALL else "red",
         )
-    console.print(table)
+    table.print(console)
 
 
 def _rights(nodes: Sequence[str], name: str, longest: float, *, key_prefix: str) -> list[str]:

@@ -13,7 +13,9 @@ from redlock.cli.elect import elect
 from redlock.cli.init import init
 from redlock.cli.leader import leader
 from redlock.cli.lock import lock
+from redlock.cli.locks import locks
 from redlock.cli.nodes import nodes
+from redlock.cli.release import release
 from redlock.cli.status import status
 
 
@@ -27,5 +29,5 @@ def commands(verbose: bool) -> None:
         logging.getLogger("redlock").setLevel(logging.DEBUG)
 
 
-for _command in (lock, elect, leader, status, nodes, init, demo):
+for _command in (lock, elect, leader, status, locks, release, nodes, init, demo):
     commands.add_command(_command)

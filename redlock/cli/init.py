@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, SECONDS, nodes_of
-from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.screen import Listing, new_console, print_json
 from redlock.cli.waiting import patience
 from redlock.core.identity import Marker
 from redlock.initialise import initialise
@@ -88,10 +88,10 @@ def _show(names: Sequence[str], made: Sequence[Marker], *, as_json: bool) -> int
         print_json({"nodes": marked, **promised, "cluster": cluster})
         return OK
     console = new_console()
-    table = new_table("node", "run id", "memory")
+    table = Listing("node", "run id", "memory")
     for name, marker in zip(names, made, strict=True):
-        table.add_row(name, marker.memory.run_id[:8], marker.memory.replication_id[:8])
-    console.print(table)
+        table.add(name, marker.memory.run_id[:8], marker.memory.replication_id[:8])
+    table.print(console)
     promises = f"max ttl {first.max_ttl:g} s, {'durable' if first.durable else 'not durable'}"
     promises += ", never replicas" if first.never_replicas else ""
     console.print(

@@ -83,7 +83,8 @@ def lock(
     should give it to whatever it writes to; the resource in REDLOCK_RESOURCE; and in
     REDLOCK_DEADLINE by when it would be killed if no renewal came, in seconds on CLOCK_BOOTTIME.
 
-    CMD runs in a process group of its own, and signals are forwarded to that group. If the lease
+    CMD runs in a process group of its own, which has the terminal as under a shell, and signals are
+    forwarded to that group. If the lease
     cannot be renewed, the group gets SIGTERM with 30 % of the ttl left, and SIGKILL with 10 % left,
     before anybody else can hold the lock; a guard process sees to it if redlock itself is killed or
     stopped. What CMD leaves running in its group is killed when CMD ends.

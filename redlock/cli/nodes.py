@@ -8,23 +8,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, SECONDS, nodes_of
 from redlock.cli.reasons import alike, told
-from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.screen import Listing, new_console, print_json
 from redlock.cli.statuses import NO_MAJORITY
 from redlock.core.quorum import majority
 from redlock.diagnose import diagnose
 from redlock.errors import ConfigurationError
 from redlock.supervise import OK, say_if_heard
 from redlock.transport.clock import now
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _STATUSES = """\b
 Exit status:
@@ -65,7 +61,7 @@ def _report(nodes: Sequence[str], *, wait: float, as_json: bool) -> int:
         print_json({"nodes": listed, "votes": votes, "needed": needed, "majority": votes >= needed})
     else:
         console = new_console()
-        console.print(_nodes_table(reports))
+        _nodes_table(reports).print(console)
         verdict = "a majority" if votes >= needed else "no majority: no lock can be granted"
         console.print(
             f"{votes} of {len(reports)} nodes vote, {needed} needed: {verdict}", style="bold"
@@ -148,7 +144,7 @@ _OWN: dict[str, Callable[[redlock.NodeReport], str | None]] = {
 }
 
 
-def _nodes_table(reports: Sequence[redlock.NodeReport]) -> Table:
+def _nodes_table(reports: Sequence[redlock.NodeReport]) -> Listing:
     """A column for what differs; what all nodes that told have in common goes into the caption."""
     columns, caption = dict(_OWN), []
     for name, cell in _SHARED.items():
@@ -159,11 +155,11 @@ def _nodes_table(reports: Sequence[redlock.NodeReport]) -> Table:
             caption.append(f"{name} {values.pop()}")
     if not any(report.quarantine_left is not None for report in reports):
         del columns["quarantine"]
-    table = new_table("node", "votes", *columns, "reason")
+    table = Listing("node", "votes", *columns, "reason")
     table.caption = f"all: {', '.join(caption)}" if caption else None
     for report in reports:
         cells = [cell(report) or "" for cell in columns.values()]
-        table.add_row(
+        table.add(
             report.node,
             "yes" if report.votes else "no",
             *cells,

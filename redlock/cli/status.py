@@ -8,7 +8,7 @@ import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
-from redlock.cli.screen import new_console, new_table, print_json
+from redlock.cli.screen import Listing, new_console, print_json
 from redlock.cli.statuses import UNAVAILABLE, UNCLEAR
 from redlock.core.quorum import majority
 from redlock.diagnose import diagnose
@@ -54,13 +54,13 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
         return _exit_status(status)
     console = new_console()
     console.print(_verdict(status), style="bold")
-    table = new_table("node", "says", "ttl left", "highest token")
+    table = Listing("node", "says", "ttl left", "highest token")
     for vote in status.votes:
         style = "red" if vote.error is not None else "dim" if vote.ttl_left is None else ""
-        table.add_row(
+        table.add(
             vote.node, vote.reason, _ttl_left(vote), str(vote.fencing_token or ""), style=style
         )
-    console.print(table)
+    table.print(console)
     return _exit_status(status)
 
 

@@ -86,7 +86,8 @@ class Waiting:
 
     def __exit__(self, *exception: object) -> None:
         self.over()
-        self._thread.join()
+        # Not for ever: it may ask silent nodes. It ends with the close.
+        self._thread.join(_EVERY)
         if self._hopeless is not None:
             raise ConfigurationError(self._hopeless)
 

@@ -20,6 +20,7 @@ from deploy import users
 from redlock.core.commands import MARKER_KEY
 from redlock.errors import ConfigurationError, RedlockError
 from redlock.initialise import initialise
+from redlock.operate import held_locks, oust, show
 from tests.deploy.server import PASSWORDS, ROOT, Server, programs, running, urls
 
 COMMANDS = (
@@ -404,13 +405,20 @@ def test_another_prefix_takes_two_patterns_and_no_less(servers: list[Server]) ->
 
 
 def test_the_operator_sets_up_and_replaces_a_cluster(servers: list[Server], tmp_path: Path) -> None:
-    """A new one, a larger max_ttl, and another one once no lock lives, whatever its prefix;
-    nothing was refused."""
+    """A new one, a larger max_ttl, a lock that is listed and taken away, and another one once no
+    lock lives, whatever its prefix; nothing was refused."""
     operator = urls(servers, "operator")
     for server in servers:
         server.ask("DEL", MARKER_KEY)
     assert {marker.max_ttl for marker in initialise(operator, max_ttl=10)} == {10}
     assert {marker.max_ttl for marker in initialise(operator, max_ttl=20)} == {20}
+    for server in servers:
+        server.ask("SET", "redlock:job", f"{'ab' * 16}:7", "PX", 60000)
+    (held,) = held_locks(operator, key_prefix="redlock:", most=9).locks
+    assert (held.resource, held.fencing_token) == ("job", 7)
+    assert not oust(
+        operator, show(operator, "job", key_prefix="redlock:"), key_prefix="redlock:"
+    ).faults
     servers[1].ask("SET", "app:ledger", "x:1", "PX", 60000)
     servers[1].ask("SET", "app:ledger:fence", "1")
     with pytest.raises(ConfigurationError, match="still holds a lock"):

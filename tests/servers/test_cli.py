@@ -515,6 +515,17 @@ def test_nodes_reports_every_node_and_the_majority(own_nodes: Nodes) -> None:
     assert run(own_nodes, "nodes").returncode == 1
 
 
+def test_nodes_can_be_read_on_a_narrow_screen(nodes: Nodes) -> None:
+    """Fifty columns: a paragraph for each node, in which no name is cut and no cell broken."""
+    narrow = {**environment(nodes), "COLUMNS": "50"}
+    told = subprocess.run(
+        [*CLI, "nodes"], env=narrow, capture_output=True, text=True, timeout=TIMEOUT
+    ).stdout
+    assert max(map(len, told.splitlines())) <= 50
+    assert told.count("votes: yes") == told.count("reason: admitted") == 5
+    assert all(f"{url}\n" in re.sub(" +\n", "\n", told) for url in nodes.urls)
+
+
 def test_nodes_shows_misfits_instead_of_failing() -> None:
     """Nodes that must not vote are what an operator wants to see here, not an error about the
     list."""

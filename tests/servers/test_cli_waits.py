@@ -82,7 +82,7 @@ def test_a_wait_tells_for_whom_and_whenever_that_changes(own_nodes: Nodes) -> No
         assert process.stderr is not None
         said = process.stderr.readline()
         # Starting an interpreter takes a part of it.
-        assert 1.0 < now() - began_at < 4.0
+        assert 1.0 < now() - began_at < 8.0
         assert (
             f"'job': held by {first.owner[:8]}..., fencing token {first.fencing_token}, 2" in said
         )
