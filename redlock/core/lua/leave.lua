@@ -4,5 +4,5 @@
 -- Gives 1.
 -- include: queue
 leave(KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 0 then tell(KEYS[2]) end
+if redis.pcall('EXISTS', KEYS[1]) == 0 then tell(KEYS[2]) end
 return 1
