@@ -5,7 +5,7 @@
 -- clock, in ms) at which that is over, or '~' .. name for one that hears no messages. Tickets are the same on all nodes, so
 -- all agree who is first. A name begins with the id of its coordinator, up to a dot, where wake-ups are heard.
 local function queue()
-  local LEASE, PLACES_MAX = 1000, 1024
+  local LEASE, PLACES_MAX, DROPS_MAX = 1000, 1024, 128
 
   local function channel(name)
     return 'redlock:wake:' .. string.match(name, '^[^.]*')
@@ -55,12 +55,18 @@ local function queue()
       if entries >= 2 * PLACES_MAX then return 1 end
     end
     local now = redis.call('TIME')
-    local over = string.format('-%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + LEASE)
+    now = now[1] * 1000 + math.floor(now[2] / 1000)
+    local over = string.format('-%.0f', now + LEASE)
     local lease, other = '!' .. name, '~' .. name
     if deaf then lease, other = other, lease end
     local added = redis.pcall('ZADD', queue, string.format('%.0f', ticket), name, over, lease)
     if type(added) ~= 'number' then return 2 end
-    if known then redis.pcall('ZREM', queue, other) end
+    if known then
+      redis.pcall('ZREM', queue, other)
+      -- While the lock is held nobody asks whose turn it is, and so nobody else drops those who died.
+      local dead = redis.pcall('ZRANGEBYSCORE', queue, string.format('-%.0f', now), '(0', 'LIMIT', 0, DROPS_MAX)
+      for _, entry in ipairs(dead) do leave(queue, string.sub(entry, 2)) end
+    end
     redis.pcall('PEXPIRE', queue, LEASE)
     return 0
   end
