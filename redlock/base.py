@@ -337,8 +337,8 @@ class CoordinatorBase(Generic[L]):
             give_up_at,
             once,
             options.max_hold,
-            options.min_hold,
             self._note,
+            min_hold=options.min_hold,
             label=self._holder,
         )
 

@@ -125,6 +125,7 @@ _SHARED: dict[str, Callable[[redlock.NodeReport], str | None]] = {
     "max ttl": lambda report: None if report.max_ttl is None else f"{report.max_ttl:g} s",
     "durable": lambda report: _yes_or_no(report.durable),
     "never replicas": lambda report: _yes_or_no(report.never_replicas),
+    "wake-ups": lambda report: _yes_or_no(report.wakes),
     "cluster": lambda report: report.cluster,
 }
 _OWN: dict[str, Callable[[redlock.NodeReport], str | None]] = {

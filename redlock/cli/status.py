@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -14,6 +16,7 @@ from redlock.core.quorum import majority
 from redlock.diagnose import diagnose
 from redlock.errors import CastVote
 from redlock.supervise import OK
+from redlock.transport.wire import clean
 
 _STATUSES = """\b
 Exit status:
@@ -47,13 +50,17 @@ def _show(nodes: list[str], resource: str, *, key_prefix: str, as_json: bool) ->
     if as_json:
         whole = {
             field: getattr(status, field)
-            for field in ("resource", "held", "holder", "fencing_token", "ttl_left")
+            for field in ("resource", "held", "held_by", "holder", "fencing_token", "ttl_left")
         }
         expires = status.ttl_left is not None if status.held else None
-        print_json({**whole, "expires": expires, "nodes": [_vote(vote) for vote in status.votes]})
+        waiting = [{"name": waiter.name, "since": waiter.since} for waiter in status.waiting]
+        nodes_said = [_vote(vote) for vote in status.votes]
+        print_json({**whole, "expires": expires, "waiting": waiting, "nodes": nodes_said})
         return _exit_status(status)
     console = new_console()
     console.print(_verdict(status), style="bold")
+    if status.waiting:
+        console.print(_queue(status.waiting))
     table = Listing("node", "says", "ttl left", "highest token")
     for vote in status.votes:
         style = "red" if vote.error is not None else "dim" if vote.ttl_left is None else ""
@@ -87,7 +94,23 @@ def _verdict(status: redlock.ResourceStatus) -> str:
         if status.ttl_left is None
         else f"{status.ttl_left:.3g} s left"
     )
-    return f"{name}: held by {status.holder}, {token}, {left}"
+    who = f"{clean(status.held_by)} ({status.holder})" if status.held_by else status.holder
+    return f"{name}: held by {who}, {token}, {left}"
+
+
+def _queue(waiting: Sequence[redlock.Waiter]) -> str:
+    """Who waits, the first of each process, in the order of their turns."""
+    now = time.time()
+    # The place's own name, and what its process or candidate says of itself behind it.
+    told = [
+        f"{clean(waiter.name.partition(' ')[2] or waiter.name)} for {_age(now - waiter.since)}"
+        for waiter in waiting
+    ]
+    return f"waiting: {', '.join(told)}"
+
+
+def _age(seconds: float) -> str:
+    return f"{max(0.0, seconds):.3g} s"
 
 
 def _vote(vote: CastVote) -> dict[str, object]:

@@ -62,11 +62,11 @@ class Acquisition:
     give_up_at: float
     once: bool
     max_hold: float | None = None
-    min_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
     witness: bool = False
     stand_back: float = 0.0
+    min_hold: float | None = None
     label: str = ""
     wake: Callable[[], object] | None = None
     granted: Holding | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from redlock.core.commands import TOKEN_MAX, Command, Nonsense, Script, to_ms
+from redlock.core.commands import QUEUE_SUFFIX, TOKEN_MAX, Command, Nonsense, Script, to_ms
 
 __all__ = ["Oust", "Ousted"]
 
@@ -29,7 +29,9 @@ class Oust(Command):
     def __init__(
         self, lock_key: str, fence_key: str, value: str, token: int, *, fence_ttl: float
     ) -> None:
-        super().__init__((lock_key, fence_key), (value, token, to_ms(fence_ttl)))
+        super().__init__(
+            (lock_key, fence_key, lock_key + QUEUE_SUFFIX), (value, token, to_ms(fence_ttl))
+        )
 
     def read(self, answer: Any) -> Ousted:
         match answer:

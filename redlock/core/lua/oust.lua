@@ -1,7 +1,9 @@
 -- OUST: take a lock from its holder, for an operator, and put the holder's token behind.
--- KEYS  lock, fence
+-- KEYS  lock, fence, queue
 -- ARGV  value that was shown to the operator, token in it (0: none), fence_ttl_ms
+-- Who is first in the queue is told to look.
 -- Gives {1, fence} it was that and is gone | {0, fence} nothing was held | {2, fence} it is another one now.
+-- include: queue
 local call = redis.call
 local number, fence_ttl = tonumber(ARGV[2]), tonumber(ARGV[3])
 local held = call('GET', KEYS[1])
@@ -33,5 +35,6 @@ if number > 0 then
 end
 if held then
   call('DEL', KEYS[1])
+  queue().tell(KEYS[3], '?')
 end
 return {held and 1 or 0, fence or 0}
