@@ -102,9 +102,14 @@ def _queue(clients: Sequence[Any], lock_key: str, ending: threading.Event) -> No
     held = None
     while not ending.wait(0.001):
         holder = clients[0].get(lock_key)
-        if holder is None or holder == held:
+        if holder == held:
             continue
         held = holder
+        if held is None:
+            # Heard: who comes next is not to find anybody in front.
+            for client in clients:
+                client.delete(f"{lock_key}:lock-queue")
+            continue
         for client in clients:
             seconds, micros = client.time()
             over = seconds * 1000 + micros // 1000 + _LEASE_MS
