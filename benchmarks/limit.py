@@ -62,9 +62,11 @@ def limit_of(
     heard: list[int] = []
     with _stand_in(nodes, urls, f"{resource}-wake", heard):
         woken = worker.ask("contend", resource=f"{resource}-wake", seconds=seconds, section=_HOLD)
+    lefts = [left for _, _, left in woken["turns"]]
     wakes = []
-    for _, _, left in woken["turns"]:
-        first = min((at for at in heard if at > left), default=None)
+    # One that was put into the queue too late hears of the next release, which is not meant.
+    for left, following in zip(lefts, [*lefts[1:], float("inf")], strict=True):
+        first = min((at for at in heard if left < at < following), default=None)
         if first is not None and first - left < _BELONGS * 1e9:
             wakes.append((first - left) / 1e9)
     return Limit(
