@@ -304,6 +304,8 @@ class ElectionBase(Generic[T]):
             once,
             note=self._candidate.note,
             looked=self._candidacy.predecessor.saw,
+            # A grant alone does not tell whether who led before gave the lock back.
+            witness=self._options.lock_delay > 0,
             stand_back=self._options.priority,
             label=self._candidate.name,
         )

@@ -47,6 +47,7 @@ class Acquisition:
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
+    *witness*: it is looked also where the lock is said to be free, to hear what was left there;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
     *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
     look again, as when `give_up_at` was changed.
@@ -63,6 +64,7 @@ class Acquisition:
     max_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
+    witness: bool = False
     stand_back: float = 0.0
     label: str = ""
     wake: Callable[[], object] | None = None
@@ -163,7 +165,7 @@ class _Search:
             round: Round | None = None
             stand_until = NEVER
             told = self._answer_bell()
-            if self._look_first and not told:
+            if self._look_first and (ask.witness or not told):
                 round, now = yield from self._canvass(now)
                 if round.tally.free < round.tally.needed:
                     self._free_since = NEVER

@@ -315,12 +315,12 @@ class Servers:
 
     def lock_keys(self) -> dict[int, list[str]]:
         """Every lock key that some node holds, by the node's place; an empty dict: nothing was
-        left behind."""
+        left behind, but for the queues of those who wait, which expire within a second."""
         found = {
             place: [
                 key.decode()
                 for key in client.scan_iter(count=1000)
-                if key != b"redlock:node" and not key.endswith(b":fence")
+                if key != b"redlock:node" and not key.endswith((b":fence", b":lock-queue"))
             ]
             for place, client in enumerate(self.clients)
         }

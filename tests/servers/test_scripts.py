@@ -980,9 +980,11 @@ def test_a_blank_is_finished_by_the_node(server: Server) -> None:
 
 
 def test_a_look_tells_who_answers_and_what_stands_there(server: Server) -> None:
-    """INFO with all that admission asks for, the marker and the clock, and nothing is written."""
+    """INFO with all that admission asks for, the marker, the clock, and that those who wait can be
+    told; nothing is written."""
     before, now = server.everything(), server.now_us() / 1e6
-    info, marker, clock = server.ask(Look())
+    info, marker, clock, mute = server.ask(Look())
+    assert mute == ""
     assert now - 1e-3 <= clock <= server.now_us() / 1e6 + 1e-3
     assert marker == server.marker
     plain = server.client.info()

@@ -5,5 +5,5 @@
 -- include: queue
 local waiting = queue()
 waiting.leave(KEYS[2], ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 0 then waiting.tell(KEYS[2], '?') end
+if redis.pcall('EXISTS', KEYS[1]) == 0 then waiting.tell(KEYS[2], '?') end
 return 1
