@@ -48,12 +48,12 @@ def _number(score: float) -> bytes:
 
 
 class Database:
-    """What one server holds and says of itself. *now*: seconds that only rise; *wall*: since the
-    epoch."""
+    """What one server holds and says of itself. *now*: seconds that only rise; *wall_us*:
+    microseconds since the epoch."""
 
-    def __init__(self, now: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], wall_us: Callable[[], int]) -> None:
         self._now = now
-        self._wall = wall
+        self._wall_us = wall_us
         self.subscribers: dict[bytes, list[Any]] = {}
         """Connections by channel."""
         self._published: list[tuple[Any, bytes]] = []
@@ -124,7 +124,7 @@ class Database:
         return Status("PONG")
 
     def _time(self) -> list[bytes]:
-        seconds, micros = divmod(int(self._wall() * 1e6), 1_000_000)
+        seconds, micros = divmod(self._wall_us(), 1_000_000)
         return [b"%d" % seconds, b"%d" % micros]
 
     def _info(self, *sections: bytes) -> bytes:

@@ -81,10 +81,10 @@ def advance(seconds: float) -> None:
 class Node:
     """One node. `url`; `stop` and `start`: it refuses connections; `forget`: it restarts, empty."""
 
-    def __init__(self, path: Path, server: _Server) -> None:
+    def __init__(self, path: Path, server: _Server, database: Database) -> None:
         self.path = path
         self._server = server
-        self.database = Database(clock.now, lambda: _time.clock_gettime(time.CLOCK_REALTIME))
+        self.database = database
 
     @property
     def url(self) -> str:
@@ -231,10 +231,13 @@ class Nodes(Sequence[Node]):
         self._max_ttl = max_ttl
         self._durable = durable
         self._cluster = cluster
+        # First, as it fails where there is no Lua.
+        databases = [Database(clock.now, clock.Entropy().wall_us) for _ in range(count)]
         self.folder = Path(tempfile.mkdtemp(prefix="redlock-"))
         self._server = _Server()
         self._nodes = [
-            Node(self.folder / str(number), self._server) for number in range(1, count + 1)
+            Node(self.folder / str(number), self._server, database)
+            for number, database in enumerate(databases, 1)
         ]
         self._owner_pid = os.getpid()
         atexit.register(self.close)

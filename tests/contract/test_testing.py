@@ -95,7 +95,7 @@ def plain(data: bytes) -> Any:
 
 def test_they_answer_as_a_real_server_does(own_nodes: embedded.Nodes) -> None:
     """Every command that our scripts may call, and what becomes of Lua's values."""
-    ours = Database(clock.now, time.time)
+    ours = Database(clock.now, lambda: time.time_ns() // 1000)
     ours.data[b"redlock:node"] = (b"", None)
     asked: list[tuple[str, ...]] = [tuple(line.split()) for line in COMMANDS if line]
     asked += [("EVAL", source, "1", "zz", "v") for source in LUA]
