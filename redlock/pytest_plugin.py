@@ -7,7 +7,8 @@
 Real servers, started once a session, when the first test asks for them (once for each worker of
 pytest-xdist); they need the extra `embedded`. `redlock_nodes` in pytest's settings says how many,
 three by default. Each test has a prefix of its own, so no test sees another's locks. Who stops or
-kills nodes starts `redlock.embedded.Nodes` for that; `redlock.testing` needs no server at all.
+kills nodes starts `redlock.embedded.Nodes` for that, or takes `redlock_memory`: nodes in this very
+process, with a clock that the test moves.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from redlock import embedded, testing
     from redlock.client import Redlock
-    from redlock.embedded import Nodes
 
-__all__ = ["pytest_addoption", "redlock_locks", "redlock_nodes", "redlock_prefix"]
+__all__ = [
+    "pytest_addoption",
+    "redlock_locks",
+    "redlock_memory",
+    "redlock_nodes",
+    "redlock_prefix",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def redlock_nodes(pytestconfig: pytest.Config) -> Iterator[Nodes]:
+def redlock_nodes(pytestconfig: pytest.Config) -> Iterator[embedded.Nodes]:
     """Servers of this session, marked as a cluster; their `urls` are for a coordinator."""
     from redlock.embedded import Nodes
 
@@ -46,7 +53,7 @@ def redlock_prefix() -> str:
 
 
 @pytest.fixture
-def redlock_locks(redlock_nodes: Nodes, redlock_prefix: str) -> Iterator[Redlock]:
+def redlock_locks(redlock_nodes: embedded.Nodes, redlock_prefix: str) -> Iterator[Redlock]:
     """A coordinator of this test's own; it gives back behind the test what the test did not.
 
     For asyncio: `async with redlock.asyncio.Redlock(redlock_nodes.urls,
@@ -56,3 +63,13 @@ def redlock_locks(redlock_nodes: Nodes, redlock_prefix: str) -> Iterator[Redlock
 
     with Redlock(redlock_nodes.urls, key_prefix=redlock_prefix) as locks:
         yield locks
+
+
+@pytest.fixture
+def redlock_memory() -> Iterator[testing.Nodes]:
+    """Three nodes in this process, of this test's own, with a clock to move: see
+    `redlock.testing`."""
+    from redlock.testing import Nodes
+
+    with Nodes() as nodes:
+        yield nodes

@@ -19,14 +19,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("redlock.errors", "redlock._here"),
+    ("redlock.errors", "redlock._here", "redlock.fakes"),
     ("redlock.core",),
     ("redlock.transport",),
     ("redlock.observe", "redlock.fencing", "redlock.options", "redlock.ledger"),
     ("redlock.base", "redlock.initialise", "redlock.diagnose", "redlock.operate"),
     ("redlock.hardstop",),
     ("redlock.electing", "redlock.election", "redlock.asyncio_election"),
-    ("redlock.client", "redlock.asyncio", "redlock.embedded"),
+    ("redlock.client", "redlock.asyncio", "redlock.embedded", "redlock.testing"),
     ("redlock.tenure", "redlock.terminal"),
     ("redlock.supervise",),
     ("redlock",),
