@@ -13,8 +13,8 @@ BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/bin/python3 /usr/bin/python3.13 
 	$$p -c 'import sys, ensurepip; sys.path[:0] = ["."]; from benchmarks.machine import is_optimised as ok; \
 	sys.exit(sys.version_info < (3, 11) or not ok())' 2>/dev/null && { echo $$p; break; }; done)
 
-# One more than there are processors: half of the tests' time is spent waiting for servers and for leases to end.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1 )))
+# Two more than there are processors: three quarters of the tests' time is spent waiting for servers and for leases to end.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
 
 # $(call environment,INTERPRETER,FOLDER): a fresh virtual environment, or what is missing for one.
 define environment
@@ -22,7 +22,7 @@ define environment
 @echo "making $(2)"; $(1) -m venv $(2) || { rm -rf $(2); echo "$(1) cannot make virtual environments: on Debian, apt-get install python3-venv"; exit 1; }
 endef
 
-.PHONY: help demo quick unit test oldest toxiproxy bench check clean
+.PHONY: help demo quick unit test together oldest toxiproxy bench check clean
 
 help:
 	@echo "make demo   five servers, three workers, two faults, one verdict"
@@ -58,8 +58,8 @@ AGAIN = { test $$? = 1 && echo "some failed: once more, by themselves" && \
 	$(VENV)/bin/pytest --last-failed --last-failed-no-failures none --maxfail 3 $(PYTEST) && \
 	echo "FLAKY: what is asked again above failed, and passed by itself"; }
 
-test: check toxiproxy
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile -m "not alone" $(PYTEST) || $(AGAIN)
+test: $(READY)
+	@$(MAKE) --no-print-directory -j 2 check together
 	$(VENV)/bin/pytest -m alone $(PYTEST) || $(AGAIN)
 
 # Dialling and the contract of the API with the oldest dependencies that pyproject.toml allows.
@@ -71,6 +71,10 @@ $(OLDEST_VENV)/.ready: pyproject.toml
 	$(OLDEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cli,embedded]' redis==5.2.1 hiredis==3.0.0 \
 		hypothesis pytest pytest-timeout pytest-xdist uvloop
 	@touch $@
+
+# Whole files, because their servers are their own; in the order of tests/conftest.py, the longest first.
+together: toxiproxy
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || $(AGAIN)
 
 # The proxy server of the chaos campaigns: from the PATH, or built with Go; without either its tests are skipped.
 toxiproxy: $(READY)

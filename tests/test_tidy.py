@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
@@ -483,3 +485,9 @@ def test_what_is_too_long_is_found() -> None:
         "f"
     ]
     assert too_long("pass\n" * (MODULE_MAX + 1)) == ["the module"]
+
+
+def test_the_files_that_are_begun_first_exist() -> None:
+    """A file that was renamed would be begun last, and waited for."""
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert len(set(LONGEST)) == len(LONGEST)

@@ -29,7 +29,7 @@ from redlock.observe import TryStarted
 from redlock.transport.clock import now
 from tests.contract.api import ASYNCIO, PATIENCE, Api, Journal, Servers, paused, until
 
-SECONDS = float(os.environ.get("REDLOCK_CONTENTION_SECONDS", "8"))
+SECONDS = float(os.environ.get("REDLOCK_CONTENTION_SECONDS", "7"))
 WORKERS = ("blocking", "asyncio", "blocking", "asyncio")
 MAX_TTL = 3.0
 """So short that a node which forgot votes again within the run: its quarantine lasts about four
@@ -44,8 +44,8 @@ def short_lived() -> Iterator[Nodes]:
         yield nodes
 
 
-def start(api: str, end_at: float, nodes: Nodes) -> subprocess.Popen[str]:
-    """One contending process."""
+def start(api: str, nodes: Nodes) -> subprocess.Popen[str]:
+    """One contending process; it says when it is ready, and waits to be told its end."""
     return subprocess.Popen(
         [
             sys.executable,
@@ -54,9 +54,9 @@ def start(api: str, end_at: float, nodes: Nodes) -> subprocess.Popen[str]:
             Path(__file__).with_name("worker.py"),
             api,
             "orders",
-            str(end_at),
             *nodes.urls,
         ],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -90,9 +90,17 @@ def test_processes_never_hold_the_lock_together(short_lived: Nodes) -> None:
     On the lease clock, which all processes of one machine share. Meanwhile one node is killed and
     restarted empty, and others stop for a moment; the locks go on being granted.
     """
-    end_at = now() + SECONDS
-    processes = [start(api, end_at, short_lived) for api in WORKERS]
+    processes = [start(api, short_lived) for api in WORKERS]
     try:
+        for process in processes:
+            assert process.stdout is not None
+            assert json.loads(process.stdout.readline() or "{}") == {"ready": True}
+        # Only now: on a busy machine it takes seconds until all four run.
+        end_at = now() + SECONDS
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{end_at}\n")
+            process.stdin.flush()
         killed = hurt(short_lived, end_at)
         told = []
         for process in processes:

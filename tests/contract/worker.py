@@ -74,10 +74,16 @@ class Grants:
         )
 
 
-def contend(resource: str, end_at: float, urls: Sequence[str]) -> None:
-    """Threads that take *resource*, hold it for a moment, and give it back, until *end_at* on
-    the lease clock."""
-    grants = Grants()
+def told_end() -> float:
+    """The instant on the lease clock at which to end, once this process has begun."""
+    say(ready=True)
+    return float(sys.stdin.readline())
+
+
+def contend(resource: str, urls: Sequence[str]) -> None:
+    """Threads that take *resource*, hold it for a moment, and give it back, until the end that
+    they are told."""
+    grants, end_at = Grants(), told_end()
 
     def use(locks: redlock.Redlock, chance: random.Random) -> None:
         while now() < end_at:
@@ -105,9 +111,9 @@ def contend(resource: str, end_at: float, urls: Sequence[str]) -> None:
     grants.tell()
 
 
-async def contend_async(resource: str, end_at: float, urls: Sequence[str]) -> None:
+async def contend_async(resource: str, urls: Sequence[str]) -> None:
     """The same with tasks."""
-    grants = Grants()
+    grants, end_at = Grants(), told_end()  # Nothing else runs on the loop yet.
 
     async def use(locks: redlock.asyncio.Redlock, chance: random.Random) -> None:
         while now() < end_at:
@@ -194,9 +200,9 @@ def at_work(thread: threading.Thread) -> bool:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["blocking", resource, end_at, *urls]:
-            contend(resource, float(end_at), urls)
-        case ["asyncio", resource, end_at, *urls]:
-            asyncio.run(contend_async(resource, float(end_at), urls))
+        case ["blocking", resource, *urls]:
+            contend(resource, urls)
+        case ["asyncio", resource, *urls]:
+            asyncio.run(contend_async(resource, urls))
         case ["interrupted", *urls]:
             interrupted(urls)

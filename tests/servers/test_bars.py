@@ -22,7 +22,6 @@ import redlock.asyncio
 from redlock.embedded import Nodes
 from tests.proxy import late_proxies
 
-pytestmark = pytest.mark.alone
 PAIRS = 1000
 WORKER = """
 import asyncio, sys
@@ -88,6 +87,7 @@ def count_system_calls(mode: str, urls: list[str]) -> dict[str, int]:
     return {name: int(calls) for calls, name in rows if name != "total"}
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(
     shutil.which("strace") is None,
     reason="strace is not on the PATH (Debian: apt-get install strace)",
@@ -114,6 +114,7 @@ def slow_urls(nodes: Nodes) -> Iterator[list[str]]:
         yield [proxy.url for proxy in proxies]
 
 
+@pytest.mark.alone
 def test_the_first_use_takes_two_round_trips_after_tcp(nodes: Nodes) -> None:
     """Connect, identity and first acquire: one flight for admission, one for the lock, on every
     connection."""
@@ -231,6 +232,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("password", [False, True])
 def test_a_process_ends_at_once_while_a_node_is_stopped(own_nodes: Nodes, password: bool) -> None:
     """Nothing of ours holds an interpreter back that wants to exit, not even a handshake that

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import re
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,8 @@ from redlock.initialise import initialise
 from redlock.transport.dial import endpoints, hang_up
 
 PATIENCE = 20.0
+REFUSED = 1.0
+"""Node timeout where a majority refuses: the first use and a look wait for all of it."""
 RESOURCE = "rechnung:42"
 USER = "app"
 PASSWORD = "pä:ss/w@rd %20#?"
@@ -360,11 +363,6 @@ class Ear:
         )
 
 
-def secretive(nodes: Sequence[Any], bad: Callable[[int], Any], count: int) -> list[Any]:
-    """The URLs of *nodes*, but the first *count* as *bad* has them."""
-    return [bad(node.port) if place < count else node.url for place, node in enumerate(nodes)]
-
-
 WRONG: dict[str, Callable[[int], Any]] = {
     "URL": lambda port: f"redis://{USER}:{SECRET}@127.0.0.1:{port}",
     "URL without user": lambda port: f"redis://:{SECRET}@127.0.0.1:{port}",
@@ -391,23 +389,31 @@ def try_and_listen(locks: Desk, ear: Ear) -> BaseException | None:
     return problem
 
 
-@pytest.mark.parametrize("form", WRONG)
+PAIRS = list(itertools.pairwise(WRONG))[::2]
+"""Each form once: where a majority is refused, all of the node timeout is waited for, twice."""
+
+
+@pytest.mark.parametrize("forms", PAIRS, ids=" and ".join)
 def test_a_wrong_password_costs_a_vote_and_on_a_majority_is_a_configuration_error(
-    desk: Callable[..., Desk], trio: Nodes, form: str, caplog: pytest.LogCaptureFixture
+    desk: Callable[..., Desk], trio: Nodes, forms: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """One of three: the lock is granted. Two: named, with the server's reason. The password is
     told nowhere."""
     ear = Ear(caplog)
-    assert try_and_listen(desk(secretive(trio, WRONG[form], 1), on_event=ear.event), ear) is None
-    error = try_and_listen(desk(secretive(trio, WRONG[form], 2), on_event=ear.event), ear)
-    assert isinstance(error, ConfigurationError)
-    assert str(error).count("refused our credentials (") == 1
-    assert re.search(
-        "AuthenticationError"
-        if form == "provider"
-        else "invalid username-password|called without any",
-        str(error),
+    for form in forms:
+        nodes = [WRONG[form](trio[0].port), *trio.urls[1:]]
+        assert try_and_listen(desk(nodes, on_event=ear.event), ear) is None
+    nodes = [WRONG[form](node.port) for form, node in zip(forms, trio, strict=False)]
+    error = try_and_listen(
+        desk([*nodes, trio.urls[2]], on_event=ear.event, node_timeout=REFUSED), ear
     )
+    assert isinstance(error, ConfigurationError)
+    reasons = re.findall(r"refused our credentials \(([^)]*)", str(error))
+    assert len(set(reasons)) == len(reasons)  # The same reason is said once, for all its nodes.
+    assert ("AuthenticationError" in str(error)) == ("provider" in forms)
+    said = "AuthenticationError|invalid username-password|called without any"
+    assert reasons
+    assert all(re.search(said, reason) for reason in reasons), str(error)
     assert SECRET not in ear.text()
 
 
@@ -420,21 +426,23 @@ ECHOES = [
 
 
 @pytest.mark.parametrize("answer", ECHOES)
-@pytest.mark.parametrize("form", WRONG)
 def test_a_server_that_repeats_the_password_is_not_quoted(
-    desk: Callable[..., Desk], trio: Nodes, answer: str, form: str, caplog: pytest.LogCaptureFixture
+    desk: Callable[..., Desk], answer: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Some servers repeat what they did not understand; the reason is told, and the password is
-    not."""
+    """Some servers repeat what they did not understand; the reason is told, for every form of a
+    password, and the password is not."""
     ear = Ear(caplog)
-    with closing(Fake(answer)) as first, closing(Fake(answer)) as second:
-        locks = desk(
-            [WRONG[form](first.port), WRONG[form](second.port), trio.urls[2]], on_event=ear.event
-        )
-        error = try_and_listen(locks, ear)
+    forms = [*WRONG.values(), WRONG["URL"]]  # Of an even number of nodes there is a warning.
+    with ExitStack() as stack:
+        ports = [stack.enter_context(closing(Fake(answer))).port for _ in forms]
+        nodes = [form(port) for form, port in zip(forms, ports, strict=True)]
+        error = try_and_listen(desk(nodes, on_event=ear.event, node_timeout=REFUSED), ear)
     assert isinstance(error, ConfigurationError | QuorumUnavailable)
     assert re.search("said |refused our credentials", str(error))
-    assert SECRET not in ear.text()
+    heard = ear.text()
+    for port in ports:
+        assert re.search(rf":{port} (said|does not vote: it refused our credentials) ", heard)
+    assert SECRET not in heard
 
 
 def test_a_long_password_that_is_repeated_in_part_is_not_quoted(
@@ -485,7 +493,7 @@ def test_missing_rights_are_refused_with_the_server_s_words(
         lease = locks.acquire()
         assert lease is not None and locks.release(lease)
         with pytest.raises(ConfigurationError, match="NOPERM"):
-            desk([*bad[:3], *own_nodes.urls[3:]]).acquire()
+            desk([*bad[:3], *own_nodes.urls[3:]], node_timeout=REFUSED).acquire()
 
 
 def test_a_password_that_is_changed_later_costs_nothing_until_the_connection_breaks(
@@ -504,7 +512,7 @@ def test_a_password_that_is_changed_later_costs_nothing_until_the_connection_bre
     with pytest.raises((ConfigurationError, QuorumUnavailable), match="NOAUTH"):
         locks.acquire()
     with pytest.raises(ConfigurationError, match="NOAUTH") as raised:
-        desk(own_nodes.urls).acquire()
+        desk(own_nodes.urls, node_timeout=REFUSED).acquire()
     assert SECRET not in str(raised.value)
 
 
