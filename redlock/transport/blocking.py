@@ -215,7 +215,7 @@ class Driver:
             if run is not None and ours:
                 connections.linkset.cancel(run)
             elif run is not None:
-                run.cancel()
+                self._cancel_lent(run)
             if run is not None:
                 # It knows the frames it came through, and with them a set that an interrupt tore
                 # out of all hands: that one is to go at once, not when the collector comes by.
@@ -226,6 +226,23 @@ class Driver:
                 if run is not None:
                     connections.linkset.leave(run)
                 self._check_in(connections)
+
+    def _cancel_lent(self, run: Run[Any]) -> None:
+        """The caller of *run* went away while it had lent its set: its last requests go by another
+        that is idle, or by none. They give up its place in a queue, and are worth no waiting."""
+        try:
+            connections = self._idle.pop()
+        except IndexError:
+            run.cancel()
+            return
+        try:
+            connections.cancel(run)
+        except BaseException:
+            connections.linkset.interrupted()
+            raise
+        finally:
+            connections.linkset.leave(run)
+            self._check_in(connections)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
         """Write requests whose answers nobody waits for; releases that cannot be written within
