@@ -20,7 +20,7 @@ from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
-from redlock.core.line import GIVE_WAY, LOOK_MAX, LOOK_MIN, Place, look_after
+from redlock.core.line import GIVE_WAY, LOOK_MAX, Place, look_after, try_after
 from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
@@ -104,6 +104,7 @@ class _Search:
         "_free_since",
         "_look_first",
         "_pause",
+        "_stood",
         "_verdict",
         "place",
     )
@@ -120,6 +121,8 @@ class _Search:
         self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
         self._failed = 0
         """Tries in a row that failed though it was our turn."""
+        self._stood = False
+        """Others of this coordinator asked the nodes, while this one had no answer of its own."""
         self._entered = False
         self._verdict: Tally | None = None
         self.place: Place | None = None
@@ -198,6 +201,7 @@ class _Search:
 
     def _stand(self, place: Place, now: float) -> Flow[float]:
         """Wait while others of this coordinator are first; they ask the nodes."""
+        self._stood = True
         if now >= self._ask.give_up_at:
             # Nobody asked for us yet: one look, for the reasons that the error tells.
             round, now = yield from _canvass(
@@ -225,9 +229,10 @@ class _Search:
     def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
         place = self.place.text if self.place is not None else ""
         self._entered = bool(place)
-        until = min(
-            now + self._cluster.policy.node_timeout_for(self._ask.ttl), self._ask.give_up_at
-        )
+        until = now + self._cluster.policy.node_timeout_for(self._ask.ttl)
+        if not self._stood or self._verdict is not None:
+            until = min(until, self._ask.give_up_at)
+        # Else others asked for us until now, and the error wants reasons.
         return _canvass(self._cluster, self._ask, now, until, place)
 
     def _next_at(self, tally: Tally, now: float) -> float:
@@ -236,7 +241,7 @@ class _Search:
             until, self._pause = _pause(self._cluster, tally, self._pause, now)
             return until
         if self._failed:
-            pause = min(_PAUSE_MIN * 2**self._failed, LOOK_MIN)
+            pause = try_after(self._failed, now - self._began_at)
         else:
             pause = look_after(now - self._began_at)
         until, _ = _pause(self._cluster, tally, pause, now)

@@ -27,6 +27,7 @@ __all__ = [
     "Place",
     "look_after",
     "name_of",
+    "try_after",
 ]
 
 WAITERS_MAX = 4096
@@ -38,6 +39,8 @@ may be lost, and who was to come next may have died: whoever waits finds out by 
 _LOOK_SHARE = 0.2
 """Looks become rarer with the time that one has waited: what a look can win is a small part of
 it."""
+_TRY_MIN = 0.001
+"""Less is shorter than a round trip, and would be a spin."""
 CROWDED_FOR = 1.0
 """Seconds for which a lock that was found taken is looked at before it is tried: a try in vain has
 to be given back."""
@@ -188,3 +191,10 @@ def name_of(text: str) -> str:
 def look_after(waited: float) -> float:
     """Seconds until the next look of one who has waited for *waited* seconds."""
     return min(max(LOOK_MIN, waited * _LOOK_SHARE), LOOK_MAX)
+
+
+def try_after(failed: int, waited: float) -> float:
+    """Seconds until the next try of one whose last *failed* tries were in vain though the lock was
+    free, and its turn: at once where somebody else was faster, and no more often than it would look
+    where nodes refuse."""
+    return min(_TRY_MIN * 2 ** min(failed, 16), look_after(waited))
