@@ -38,6 +38,10 @@ def judge(results: Results) -> list[Bar]:
             _first,
             _users,
             _leases,
+            _contention,
+            _far_contention,
+            _four_users,
+            _crowd,
         )
         for bar in part(results)
     ]
@@ -247,4 +251,62 @@ def _leases(results: Results) -> Sequence[Bar]:
                 2048,
             )
         )
+    return bars
+
+
+OURS = (("ours", "blocking"), ("ours-asyncio", "asyncio"))
+
+
+def _contention(results: Results) -> Sequence[Bar]:
+    bars = []
+    for key, title in OURS:
+
+        def value(name: str, key: str = key) -> float | None:
+            return _value(results, "contention", key, name)
+
+        what = f"8 processes, 1 ms section, {title}:"
+        bars += [
+            _at_least(f"{what} hand-offs to the limit", value("ratio"), 0.8),
+            _at_least(f"{what} Jain's index", value("jain"), 0.99),
+            _at_most(f"{what} wait p99 to the median", value("wait_ratio"), 2.0),
+            _at_most(f"{what} tries per turn", value("tries"), 3.0),
+            _at_most(f"{what} two inside at once", value("overlaps"), 0),
+        ]
+    return bars
+
+
+def _far_contention(results: Results) -> Sequence[Bar]:
+    return [
+        _at_least(
+            f"the same behind 1 to 50 ms, {title}: hand-offs to the limit",
+            _value(results, "far-contention", key, "ratio"),
+            0.9,
+        )
+        for key, title in OURS
+    ]
+
+
+def _four_users(results: Results) -> Sequence[Bar]:
+    bars = []
+    for key, title in (("ours", "threads"), ("ours-asyncio", "tasks")):
+        what = f"4 {title} of one client, 50 ms section:"
+        spread = _value(results, "four-users", key, "spread")
+        sections = _value(results, "four-users", key, "sections")
+        bars += [
+            _at_most(f"{what} turns, most less least", spread, 2),
+            _at_most(f"{what} longest wait to 3 sections", sections, 1.2),
+        ]
+    return bars
+
+
+def _crowd(results: Results) -> Sequence[Bar]:
+    bars = []
+    for size in (100, 1000):
+        jump = _value(results, "crowd", f"ours-asyncio-{size}", "jump_p99")
+        ratio = _value(results, "crowd", f"ours-asyncio-{size}", "server_ratio")
+        what = f"{size:,} tasks in 4 processes:"
+        bars += [
+            _at_most(f"{what} served before its turn by, p99", jump, 1.0, " ms"),
+            _at_most(f"{what} server CPU per turn to that of 8", ratio, 2.0),
+        ]
     return bars

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-__all__ = ["Ratio", "Turn", "handoffs", "jain", "overlaps", "percentile", "ratio_over_rounds"]
+__all__ = [
+    "Ratio",
+    "Turn",
+    "handoffs",
+    "jain",
+    "jumps",
+    "overlaps",
+    "percentile",
+    "ratio_over_rounds",
+]
 
 _RESAMPLES = 400
 
@@ -97,3 +106,14 @@ def overlaps(turns: Sequence[Turn]) -> int:
         if latest is None or turn.left_at > latest.left_at:
             latest = turn
     return found
+
+
+def jumps(turns: Sequence[Turn]) -> list[float]:
+    """For each turn, how much earlier the first of those asked who were served after it: 0 where
+    all are served in the order of asking."""
+    found = []
+    earliest = float("inf")
+    for turn in sorted(turns, key=lambda turn: turn.entered_at, reverse=True):
+        found.append(max(0.0, turn.asked_at - earliest))
+        earliest = min(earliest, turn.asked_at)
+    return found[::-1]

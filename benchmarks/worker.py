@@ -14,6 +14,9 @@ Questions, whatever the language (times in seconds, measured ones in nanoseconds
                                           {"acquire": [...], "failed", "cpu", "took", "users": [pairs of each]}
     contend resource, seconds, section    take turns on one lock with other processes;
                                           {"turns": [[asked, entered, left], ...], "tries", "split", "cpu"}
+    queue   users, resource, seconds, section
+                                          that many threads or tasks of one client take turns on one lock;
+                                          {"turns": [[user, asked, entered, left], ...], "tries", "split"}
     leases  count, seconds                hold many leases that renew themselves (this library alone)
 
 What a contender cannot do it answers with {"error": text}. The process ends with its stdin.

@@ -20,6 +20,7 @@ PARTS = {
     "campaign": "chaos.live.command:campaign",
     "replay": "chaos.live.command:replay",
     "elections": "chaos.live.measuring:elections",
+    "waiting": "chaos.live.waits:measure",
     "memories": "chaos.live.memories.command:memories",
     "electors": "chaos.electors.command:electors",
     "report": "chaos.report.command:report",

@@ -251,6 +251,29 @@ class _Server:
             turns.append((asked, entered, left))
         return {"turns": turns, "cpu": time.process_time_ns() - cpu, **library.counts()}
 
+    def queue(self, users: int, resource: str, seconds: float, section: float) -> dict[str, Any]:
+        wait_for, free = self._library.wait_for, self._library.free
+        turns: list[tuple[int, int, int, int]] = []
+        until = clock() + int(seconds * 1e9)
+
+        def work(user: int) -> None:
+            while (asked := clock()) < until:
+                held = wait_for(resource, (until - asked) / 1e9)
+                if held is None:
+                    continue
+                entered = clock()
+                time.sleep(section)
+                left = clock()
+                free(held)
+                turns.append((user, asked, entered, left))
+
+        threads = [threading.Thread(target=work, args=(user,)) for user in range(users)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"turns": turns, **self._library.counts()}
+
     def leases(self, count: int, seconds: float) -> dict[str, Any]:
         return self._library.leases(count, seconds)
 
@@ -362,6 +385,32 @@ class _AsyncServer:
             await library.free(held)
             turns.append((asked, entered, left))
         return {"turns": turns, "cpu": time.process_time_ns() - cpu, **library.counts()}
+
+    def queue(self, **details: Any) -> dict[str, Any]:
+        return self._runner.run(self._queue(**details))
+
+    async def _queue(
+        self, users: int, resource: str, seconds: float, section: float
+    ) -> dict[str, Any]:
+        wait_for, free = self._library.wait_for, self._library.free
+        turns: list[tuple[int, int, int, int]] = []
+        until = clock() + int(seconds * 1e9)
+
+        async def work(user: int) -> None:
+            while (asked := clock()) < until:
+                held = await wait_for(resource, (until - asked) / 1e9)
+                if held is None:
+                    continue
+                entered = clock()
+                await asyncio.sleep(section)
+                left = clock()
+                await free(held)
+                turns.append((user, asked, entered, left))
+
+        async with asyncio.TaskGroup() as group:
+            for user in range(users):
+                group.create_task(work(user))
+        return {"turns": turns, **self._library.counts()}
 
     def leases(self, count: int, seconds: float) -> dict[str, Any]:
         return self._runner.run(self._library.leases(count, seconds))

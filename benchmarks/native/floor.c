@@ -211,9 +211,11 @@ static size_t acquire_text(char *data, size_t room, const char *key, const char 
   snprintf(number, sizeof number, "%lld", token);
   snprintf(ttl, sizeof ttl, "%ld", ttl_ms);
   return (size_t)snprintf(data, room,
-                          "*12\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n3\r\n$%zu\r\n%s\r\n$%zu\r\n%s:fence\r\n$12\r\nredlock:node\r\n"
-                          "$32\r\n%s\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n$9\r\n604800000\r\n$7\r\nacquire\r\n",
-                          take_sha, strlen(key), key, strlen(key) + 6, key, owner, strlen(number), number, strlen(ttl), ttl);
+                          "*14\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n4\r\n$%zu\r\n%s\r\n$%zu\r\n%s:fence\r\n$12\r\nredlock:node\r\n"
+                          "$%zu\r\n%s:lock-queue\r\n$32\r\n%s\r\n$%zu\r\n%s\r\n$1\r\n-\r\n$%zu\r\n%s\r\n$9\r\n604800000\r\n"
+                          "$7\r\nacquire\r\n",
+                          take_sha, strlen(key), key, strlen(key) + 6, key, strlen(key) + 11, key, owner, strlen(number), number,
+                          strlen(ttl), ttl);
 }
 
 static size_t release_text(char *data, size_t room, const char *key, const char *owner, long long token) {
@@ -223,9 +225,9 @@ static size_t release_text(char *data, size_t room, const char *key, const char 
   char number[24];
   snprintf(number, sizeof number, "%lld", token);
   return (size_t)snprintf(data, room,
-                          "*8\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n2\r\n$%zu\r\n%s\r\n$%zu\r\n%s:fence\r\n$32\r\n%s\r\n$%zu\r\n%s\r\n"
-                          "$9\r\n604800000\r\n",
-                          free_sha, strlen(key), key, strlen(key) + 6, key, owner, strlen(number), number);
+                          "*10\r\n$7\r\nEVALSHA\r\n$40\r\n%s\r\n$1\r\n3\r\n$%zu\r\n%s\r\n$%zu\r\n%s:fence\r\n$%zu\r\n%s:lock-queue\r\n"
+                          "$32\r\n%s\r\n$%zu\r\n%s\r\n$1\r\n-\r\n$9\r\n604800000\r\n",
+                          free_sha, strlen(key), key, strlen(key) + 6, key, strlen(key) + 11, key, owner, strlen(number), number);
 }
 
 /* The tokens of this program rise by themselves, and stay past the fence that a release raises by one. */

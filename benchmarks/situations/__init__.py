@@ -14,6 +14,7 @@ from benchmarks.situations import (
     round_trips,
     stopped_node,
     uncontended,
+    waiting,
 )
 
 __all__ = ["SITUATIONS"]
@@ -28,6 +29,9 @@ SITUATIONS: Mapping[str, Callable[[Bench], Result]] = {
     "eight-threads": many_users.eight_threads,
     "thousand-tasks": many_users.thousand_tasks,
     "many-leases": many_leases.measure,
-    "contention": contention.measure,
+    "contention": contention.near,
+    "far-contention": contention.far,
+    "four-users": waiting.four_users,
+    "crowd": waiting.crowd,
 }
 """In the order in which they are measured."""

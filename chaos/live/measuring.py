@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import click
@@ -21,11 +20,12 @@ from chaos.checker import Assumptions, check
 from chaos.live import elections as runs
 from chaos.live.command import Stage, new_console, set_stage
 from chaos.live.elections import RETRY_DELAY, Loss, Losses
+from chaos.live.figures import Figure, bounded, shown, spread, told
 from chaos.live.runner import Outcome
 from chaos.live.scenario import Scenario
 from chaos.reigns import Reign, reigns
 
-__all__ = ["Figure", "Played", "elections", "figures_of"]
+__all__ = ["Figure", "Played", "elections", "figures_of", "from_ends"]
 
 LAG_MAX = 0.01
 """Seconds from the stop deadline to the stop signal, 99 times in 100."""
@@ -48,15 +48,10 @@ class Played:
         found = {reign.token: reign for reign in reigns(outcome.history)}
         return cls(outcome, script.losses, script.round_trip, found)
 
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line: what was measured, how it went, and whether it keeps to its bar."""
-
-    what: str
-    value: str
-    bar: str
-    holds: bool
+    def following(self, loss: Loss) -> Reign | None:
+        """The term after a lost one."""
+        token = min((token for token in self.reigns if token > loss.token), default=None)
+        return self.reigns[token] if token is not None else None
 
 
 @click.command()
@@ -116,25 +111,23 @@ def figures_of(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
     "taken_away"."""
     if killed := played.get("kills"):
         took = [loss.took for loss in killed.losses]
-        yield _bounded(
+        yield bounded(
             "next leader after SIGKILL",
             took,
             ttl + 2 * RETRY_DELAY + killed.round_trip,
             "ttl + 2 retry delays + 1 round trip",
         )
         expired = [
-            killed.reigns[token].started_at - loss.valid_until
+            reign.started_at - loss.valid_until
             for loss in killed.losses
-            if (token := _following(killed, loss)) is not None
+            if (reign := killed.following(loss)) is not None
         ]
-        yield _told("the same, from the end of validity as the dead leader knew it", expired)
+        yield told("the same, from the end of validity as the dead leader knew it", expired)
     if resigned := played.get("resignations"):
         bar = RETRY_DELAY + 5 * resigned.round_trip
         took = [loss.took for loss in resigned.losses]
-        yield _bounded(
-            "next leader after a resignation", took, bar, "1 retry delay + 5 round trips"
-        )
-        yield _told("the same, from the end of the old term", _from_end(resigned))
+        yield bounded("next leader after a resignation", took, bar, "1 retry delay + 5 round trips")
+        yield told("the same, from the end of the old term", from_ends(resigned))
     sound = [played[name] for name in ("kills", "resignations", "every_fault") if name in played]
     changes = sum(len(one.losses) for one in sound)
     beside = [
@@ -157,15 +150,15 @@ def figures_of(played: dict[str, Played], ttl: float) -> Iterator[Figure]:
 def _losses(
     faults: Played, sound: Sequence[Played], everything: Sequence[Played]
 ) -> Iterator[Figure]:
-    told = [
+    signalled = [
         reign
         for loss in faults.losses
         if loss.kind.name in SIGNALLED and (reign := faults.reigns[loss.token]).stopping
     ]
-    lags = [reign.stopping.lag for reign in told if reign.stopping]
-    yield _bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX, "10 ms")
-    heard = [reign.told_at - reign.stop_at for reign in told if reign.told_at is not None]
-    yield _told("the same, until a thread or task that waits for it runs", heard)
+    lags = [reign.stopping.lag for reign in signalled if reign.stopping]
+    yield bounded("stop deadline to stop signal, by the ledger", lags, LAG_MAX, "10 ms")
+    heard = [reign.told_at - reign.stop_at for reign in signalled if reign.told_at is not None]
+    yield told("the same, until a thread or task that waits for it runs", heard)
     margins = [
         reign.stopped.margin
         for one in sound
@@ -190,61 +183,19 @@ def _losses(
     yield Figure("reasons that name the fault", said, "all", not wrong)
 
 
-def _following(played: Played, loss: Loss) -> int | None:
-    return min((token for token in played.reigns if token > loss.token), default=None)
-
-
-def _from_end(played: Played) -> list[float]:
+def from_ends(played: Played) -> list[float]:
     """Seconds from the end of each lost term to the next one."""
-    found = []
-    for loss in played.losses:
-        token, over_at = _following(played, loss), played.reigns[loss.token].over_at
-        if token is not None and over_at is not None:
-            found.append(played.reigns[token].started_at - over_at)
-    return found
-
-
-def _bounded(what: str, values: Iterable[float], bar: float, words: str) -> Figure:
-    ordered = sorted(values)
-    p99 = _at(ordered, 0.99)
-    over = sum(value > bar for value in ordered)
-    more = f", {over} above the bar" if over else ""
-    holds = bool(ordered) and p99 <= bar
-    return Figure(
-        f"{what}, p99 of {len(ordered)}",
-        _spread(ordered) + more,
-        f"{1000 * bar:.1f} ms: {words}",
-        holds,
-    )
-
-
-def _told(what: str, values: Iterable[float]) -> Figure:
-    return Figure(what, _spread(sorted(values)), "", holds=True)
-
-
-def _spread(ordered: Sequence[float]) -> str:
-    if not ordered:
-        return "nothing measured"
-    p50, p99, most = (
-        1000 * value for value in (_at(ordered, 0.5), _at(ordered, 0.99), ordered[-1])
-    )
-    return f"p50 {p50:.1f}, p99 {p99:.1f}, max {most:.1f} ms"
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share does not exceed."""
-    return ordered[max(0, ceil(share * len(ordered)) - 1)] if ordered else 0.0
+    return [
+        reign.started_at - over_at
+        for loss in played.losses
+        if (over_at := played.reigns[loss.token].over_at) is not None
+        and (reign := played.following(loss)) is not None
+    ]
 
 
 def _show(figures: Sequence[Figure], played: dict[str, Played]) -> None:
     out = new_console()
-    table = Table(box=None, pad_edge=False)
-    for header in ("", "measured", "", "bar"):
-        table.add_column(header, overflow="fold")
-    for figure in figures:
-        mark = ("[green]ok[/]" if figure.holds else "[bold red]NOT OK[/]") if figure.bar else ""
-        table.add_row(mark, figure.what, figure.value, figure.bar)
-    out.print(table)
+    out.print(shown(figures))
     faults = played.get("every_fault")
     if faults is None:
         return
@@ -260,6 +211,6 @@ def _show(figures: Sequence[Figure], played: dict[str, Played]) -> None:
         ]
         left = f"{1000 * min(margins):.0f} ms at least" if margins else ""
         reasons = ", ".join(sorted({loss.reason for loss in losses if loss.reason}))
-        took = _spread(sorted(loss.took for loss in losses))
+        took = spread(loss.took for loss in losses)
         kinds.add_row(kind.name, str(len(losses)), took, left, reasons)
     out.print(kinds)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +20,7 @@ import redlock.core.quarantine
 from redlock import asyncio_election, election
 from redlock.core import commands
 from redlock.core.commands import FREE, TAKE, Script, Take
+from redlock.core.line import Lines
 from redlock.core.quorum import Kind, Vote
 from redlock.core.roster import Roster
 from redlock.electing import TermBase
@@ -198,6 +201,16 @@ def _believed_flag() -> None:
     TermBase.is_leader = lambda self: self._mandate.reason is None  # type: ignore[method-assign]
 
 
+def _dies_when_told() -> None:
+    """The process is gone in the instant in which it hears that the lock is free for it."""
+    Lines.told = lambda self, name: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+
+
+def _hears_nothing() -> None:
+    """Every wake-up arrives, and is lost: the nodes know of a listener, and nobody is woken."""
+    Lines.told = lambda self, name: None  # type: ignore[method-assign]
+
+
 PLANTS: dict[str, Callable[[], None]] = {
     "incr token": _incr_token,
     "non-strict": _non_strict,
@@ -210,6 +223,8 @@ PLANTS: dict[str, Callable[[], None]] = {
     "dials that tell nobody": _dials_that_tell_nobody,
     "released early": _released_early,
     "believed flag": _believed_flag,
+    "dies when told": _dies_when_told,
+    "hears nothing": _hears_nothing,
 }
 
 # The one object whose text the links read; a plant elsewhere would change nothing.

@@ -1,5 +1,5 @@
 """The table: scenarios S01 to S61 and the controls, as data; those of elections stand in
-`electorate`.
+`electorate`, those of waiting in `waiters`.
 
 Who takes part, what is broken, and what must come of it. Most are clients at work while something
 is broken (`Steady`); the others have a script in `directed`. Letters behind a number are variants:
@@ -44,6 +44,7 @@ from chaos.live.nemesis import (
     slow_close,
 )
 from chaos.live.scenario import Expected, Role, Scenario, Script, Steady
+from chaos.live.waiters import WAITING
 
 __all__ = ["SCENARIOS", "named"]
 
@@ -707,6 +708,7 @@ _TABLE = (
     *_CLOCKS,
     *_STATES,
     *ELECTIONS,
+    *WAITING,
     *_RANDOM,
     *_AVAILABILITY,
     *_INJECTION,

@@ -226,6 +226,7 @@ class _Puppet:
         self.bases: dict[str, dict[str, Any]] = {}
         self.store = StoreClient(session.task.store, client())
         self.shortage = Shortage()
+        self.waiting: list[asyncio.Future[Held]] = []
 
     async def obey(self, order: dict[str, Any]) -> None:
         """Do one thing, and say when it is done."""
@@ -245,6 +246,14 @@ class _Puppet:
         self.leases[resource] = await _acquire(
             self.session, self.locks, resource, timeout=order.get("timeout", 3.0), **how
         )
+
+    async def do_queue(self, resource: str, order: dict[str, Any]) -> None:
+        """Begin to wait, by so many more coordinators of an asyncio process; it is to be killed
+        with them."""
+        for _ in range(order["count"]):
+            locks = self.session.coordinator()
+            waiting = _acquire(self.session, locks, resource, timeout=60.0)
+            self.waiting.append(asyncio.ensure_future(waiting))
 
     async def do_extend(self, resource: str, order: dict[str, Any]) -> None:
         await self._call("extend", resource)

@@ -18,12 +18,15 @@ from typing import Any, Protocol
 
 import hiredis
 
+from chaos.sim.queue import NO_RIGHTS, Listener, Queues, read_place
 from redlock.core.commands import (
     FREE,
+    LEAVE,
     LOOK,
     MARK,
     MARKER_KEY,
     PEEK,
+    QUEUE_SUFFIX,
     REPAIR,
     SHOWN_MAX,
     TAKE,
@@ -48,7 +51,7 @@ STEPS_AHEAD = 2048
 `free.lua`."""
 
 
-class Line(Protocol):
+class Line(Listener, Protocol):
     """As much of a connection as the audit looks at."""
 
     freed: set[str]
@@ -100,6 +103,7 @@ class SimNode:
         self.evicted = 0
         self.started_at = 0.0
         self.data: dict[str, Value] = {}
+        self.queues = Queues(self)
         self.scripts: set[str] = set()
         self.snapshot: dict[str, Value] = {}
         self.taken: dict[str, int] = {}
@@ -109,6 +113,8 @@ class SimNode:
         self.orphans: dict[str, Line] = {}
         """By owner, the connection by which a TAKE came after a release of the same owner that
         had changed nothing here."""
+        self.places: dict[str, str] = {}
+        """By owner, the place in the queue with which it took the lock here."""
         self.unpoisoned: set[str] = set()
         """Owners whose release found no memory left for the fence that keeps a late TAKE out."""
         self.line: Line | None = None
@@ -142,7 +148,9 @@ class SimNode:
             self.data = {}
         elif kept == "rollback":
             self.data = dict(self.snapshot)
+        self.queues.unsubscribe_all()
         if kept != "durable":
+            self.queues.clear()
             self._forgot()
 
     def start(self, at: float) -> None:
@@ -174,6 +182,7 @@ class SimNode:
     def copy(self, master: SimNode) -> None:
         """What replication brings: all that its master has, the marker included."""
         self.data = dict(master.data)
+        self.queues.copy(master.queues)
         self.replication_id = master.replication_id
         self._forgot()
 
@@ -202,6 +211,7 @@ class SimNode:
     def flush(self) -> None:
         """FLUSHALL."""
         self.data = {}
+        self.queues.clear()
         self._forgot()
 
     def evict(self, kind: str, *, counts: bool = False) -> None:
@@ -215,6 +225,8 @@ class SimNode:
         if counts:
             self.evicted += len(self.data) - len(kept)
         self.data = kept
+        if kind == "all":
+            self.queues.clear()
         if kind != "lock":
             self._forgot()
 
@@ -227,7 +239,7 @@ class SimNode:
         return [
             value[0].partition(":")[0]
             for key, value in self.data.items()
-            if not key.endswith((":fence", MARKER_KEY))
+            if not key.endswith((":fence", MARKER_KEY, QUEUE_SUFFIX))
         ]
 
     # What stands in for it
@@ -256,12 +268,15 @@ class SimNode:
         self.scripts = set()
         self.started_at = min(self.started_at, at)
         self._standby = ours
+        self.queues.clear()
+        self.queues.unsubscribe_all()
         self._forgot()
 
     def swap(self) -> None:
         """SWAPDB with a database that was empty at first: other data, the marker among them, in
         the same memory."""
         self.data, self._other_data = self._other_data, self.data
+        self.queues.clear()
         self._forgot()
 
     @property
@@ -301,6 +316,7 @@ class SimNode:
             now / 1e6,
             self.promoted_at,
             self.evicted,
+            self._mute(),
         )
 
     def perform(self, command: Command, marker: str, at: float) -> Any:
@@ -331,6 +347,11 @@ class SimNode:
                     [f"{name}:{value}\r\n" for name, value in self._fields(at).items()]
                 ).encode()
             )
+        if name == b"SUBSCRIBE":
+            return self.queues.subscribe(words[1].decode(), self.line)
+        if name == b"PING":
+            subscribed = self.queues.subscribed(self.line)
+            return b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" if subscribed else b"+PONG\r\n"
         if name == b"SCRIPT":
             script = _by_source(words[2])
             assert script is not None
@@ -401,9 +422,10 @@ class SimNode:
         at: float,
     ) -> None:
         owner, number = arguments[0], int(arguments[1])
-        if answer != number or arguments[4] == "verify":
+        if answer != number or arguments[5] == "verify":
             return
         self.taken[owner] = number
+        self.places[owner] = arguments[2]
         if owner in self.freed:
             self._took_late(owner, at)
         if self.freed.get(owner, 0) >= number:
@@ -424,9 +446,9 @@ class SimNode:
                 )
             )
             return
-        if arguments[4] == "extend" and before is None:
+        if arguments[5] == "extend" and before is None:
             self.top_ups += 1
-        longest = now // 1000 + int(arguments[2])
+        longest = now // 1000 + int(arguments[3])
         if after[1] > longest and not (
             before is not None and before[1] is not None and after[1] <= before[1]
         ):
@@ -521,10 +543,10 @@ class SimNode:
     # take.lua and the others, line by line
 
     def _take(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
-        owner, token, ttl_text, fence_text, mode, *note, expected = arguments
+        owner, token, place, ttl_text, fence_text, mode, *note, expected = arguments
         value = ":".join([owner, str(token), *note])
         number, ttl, fence_ttl, now_ms = int(token), int(ttl_text), int(fence_text), now // 1000
-        lock_key, fence_key, marker_key = keys
+        lock_key, fence_key, marker_key, *queue = keys
         marker = self._get(marker_key, now_ms)
         if marker != expected:
             return [3, (marker or "").encode()]
@@ -547,7 +569,11 @@ class SimNode:
                         self.data[fence_key] = (self.data[fence_key][0], now_ms + fence_ttl)
                 return number
             if not held.startswith(f"{owner}:"):
-                return [0, fence, self._pttl(lock_key, now_ms), _shown(held)]
+                queued = self.queues.enter(queue[0], place, now) if place else 2
+                return [0, fence, self._pttl(lock_key, now_ms), _shown(held), queued]
+        waiting = bool(place) and self.queues.waits(queue[0], now)
+        if waiting and held is None and self.queues.others(queue[0], place, now):
+            return [5, fence, self.queues.enter(queue[0], place, now)]
         if mode == "verify":
             return [2, fence, 0, now]
         if mode == "extend":
@@ -561,6 +587,8 @@ class SimNode:
             partial(self._raise_fence, fence_key, str(token), fence_ttl, now_ms),
             partial(self._set, lock_key, value, ttl, now_ms),
         )
+        if waiting:
+            self.queues.leave(queue[0], read_place(place)[0], now)
         return number
 
     def _claim(self, raise_fence: Callable[[], None], take_lock: Callable[[], None]) -> None:
@@ -576,20 +604,27 @@ class SimNode:
             raise ScriptError("ERR aborted between two writes")
 
     def _free(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
-        owner, number, fence_ttl, now_ms = (
+        owner, number, place, fence_ttl, now_ms = (
             arguments[0],
             int(arguments[1]),
-            int(arguments[2]),
+            arguments[2],
+            int(arguments[3]),
             now // 1000,
         )
-        lock_key, fence_key = keys
+        lock_key, fence_key, *queue = keys
         held = self._get(lock_key, now_ms)
+        waiting = bool(place) and self.queues.waits(queue[0], now)
         mine = held is not None and held.startswith(f"{owner}:")
         if held is not None and not mine:
+            if waiting:
+                self.queues.leave(queue[0], place, now)
             return 2
         if mine:
             self._writes()
             del self.data[lock_key]
+        if waiting:
+            self.queues.leave(queue[0], place, now)
+            self.queues.tell(queue[0], "?" if place == "?" else "", now)
         text = self._get(fence_key, now_ms)
         fence = 0 if text is None else int(text) if _DIGITS.fullmatch(text) else math.inf
         if (
@@ -602,18 +637,30 @@ class SimNode:
 
     def _peek(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         now_ms = now // 1000
-        lock_key, fence_key, marker_key = keys
+        lock_key, fence_key, marker_key, queue = keys
         if arguments:
             marker = self._get(marker_key, now_ms)
-            if marker != arguments[0]:
+            if marker != arguments[-1]:
                 return [3, (marker or "").encode()]
             if not self._remembers(_limits(marker)[0]):
                 return [3, (marker or "").encode()]
         fence = self._fence(fence_key, now_ms)
+        place = arguments[0] if len(arguments) > 1 else ""
+        queued: list[Any] = [2] if arguments else self.queues.shown(queue, now)
+        if place:
+            queued = [self.queues.enter(queue, place, now)]
         held = self._get(lock_key, now_ms)
         if held is None:
-            return [4, fence]
-        return [0, fence, self._pttl(lock_key, now_ms), _shown(held, SHOWN_MAX)]
+            if place and self.queues.others(queue, place, now):
+                return [5, fence, *queued]
+            return [4, fence, *([] if arguments else queued)]
+        return [0, fence, self._pttl(lock_key, now_ms), _shown(held, SHOWN_MAX), *queued]
+
+    def _leave(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
+        self.queues.leave(keys[1], arguments[0], now)
+        if self._get(keys[0], now // 1000) is None:
+            self.queues.tell(keys[1], "?", now)
+        return 1
 
     def _repair(self, keys: Sequence[str], arguments: Sequence[Any], now: int) -> Answer:
         now_ms = now // 1000
@@ -646,7 +693,16 @@ class SimNode:
             marker.encode(),
             str(now // 1_000_000).encode(),
             str(now % 1_000_000).encode(),
+            self._mute().encode(),
         ]
+
+    def _mute(self) -> str:
+        """Why it can queue or tell nobody; of several reasons the last one."""
+        if self.queues.without:
+            return NO_RIGHTS.format(self.queues.without)
+        if self.role != "master":
+            return "READONLY You can't write against a read only replica."
+        return "OOM command not allowed" if self.out_of_memory else ""
 
     def _remembers(self, memory: str) -> bool:
         """Whether the memory that a marker names is the one that it has: what every script that
@@ -666,7 +722,7 @@ class ScriptError(Exception):
 _OURS = re.compile(r"([0-9a-fA-F]{8})[0-9a-fA-F]+(:\d+.*)", re.DOTALL)
 """The first characters of an owner, and what stands behind it."""
 _DIGITS = re.compile("[0-9]+")
-_SCRIPTS = (TAKE, FREE, PEEK, LOOK, REPAIR, MARK)
+_SCRIPTS = (TAKE, FREE, PEEK, LEAVE, LOOK, REPAIR, MARK)
 _BY_SHA: dict[bytes, Script] = {script.sha.encode(): script for script in _SCRIPTS}
 _SCRIPT_METHODS = {script: f"_{script.name}" for script in _SCRIPTS if script is not LOOK}
 

@@ -20,7 +20,7 @@ from redlock.core.effects import NEVER, Flow, Request, Wait
 from redlock.core.events import LeaseGranted, TryFailed, TryStarted
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding, valid_until
-from redlock.core.line import GIVE_WAY, LOOK_MAX, Place, look_after, try_after
+from redlock.core.line import GIVE_WAY, LOOK_MAX, Place, look_after
 from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
@@ -36,6 +36,8 @@ _PAUSE_FIRST_SHARE = 8
 """The first pause is this part of `retry_delay`, each twice the last: most waits are short."""
 _PAUSE_MIN = 0.001
 """Seconds: less is shorter than a round trip, and would be a spin."""
+_DOUBLINGS_MAX = 10
+"""So often that pause is doubled where it is our turn and tries fail, at most to `retry_delay`."""
 
 
 @dataclass(slots=True)
@@ -47,7 +49,8 @@ class Acquisition:
     microseconds; *looked* hears what every round said, and the first one is a look then;
     *witness*: it is looked also where the lock is said to be free, to hear what was left there;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
-    *label*: shown to whoever asks who waits.
+    *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
+    look again, as when `give_up_at` was changed.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -64,6 +67,7 @@ class Acquisition:
     witness: bool = False
     stand_back: float = 0.0
     label: str = ""
+    wake: Callable[[], object] | None = None
     granted: Holding | None = None
 
 
@@ -75,20 +79,18 @@ def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
         refuse_misfits(cluster, now)
         cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
         cluster.met = cluster.admission.met(now)
-    search = _Search(cluster, ask, began_at, now)
-    place = search.place
-    if place is None:
-        return (yield from search.run(now))
+    search = _Search(cluster, ask, began_at)
     try:
         return (yield from search.run(now))
     except GeneratorExit:
         raise
     except BaseException:
-        # The next one is to have its turn at once, and not when our place has expired.
-        yield Wait(NEVER, search.leaving())
+        if search.entered:  # The next one is to have its turn at once, and not when this expires.
+            yield Wait(NEVER, search.leaving())
         raise
     finally:
-        cluster.lines.leave(place)
+        if search.place is not None:
+            cluster.lines.leave(search.place)
 
 
 class _Search:
@@ -98,45 +100,35 @@ class _Search:
         "_ask",
         "_began_at",
         "_cluster",
-        "_crowded",
-        "_entered",
         "_failed",
         "_free_since",
         "_look_first",
         "_pause",
         "_stood",
         "_verdict",
+        "entered",
         "place",
     )
 
-    def __init__(self, cluster: Cluster, ask: Acquisition, began_at: float, now: float) -> None:
+    def __init__(self, cluster: Cluster, ask: Acquisition, began_at: float) -> None:
         self._cluster = cluster
         self._ask = ask
         self._began_at = began_at
-        self._crowded = (
-            cluster.policy.fair and not ask.once and cluster.lines.is_crowded(ask.lock_key, now)
-        )
-        self._look_first = ask.looked is not None or self._crowded
+        self._look_first = ask.looked is not None
         self._free_since = NEVER
         self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
         self._failed = 0
         """Tries in a row that failed though it was our turn."""
         self._stood = False
         """Others of this coordinator asked the nodes, while this one had no answer of its own."""
-        self._entered = False
         self._verdict: Tally | None = None
         self.place: Place | None = None
-        # Who stands back for others cannot stand in front of them.
-        if cluster.policy.fair and not (ask.once or ask.stand_back):
-            self.place = cluster.lines.join(ask.lock_key, cluster.ticket(now), now, ask.label)
-            if self.place is None:
-                raise QueueFull(
-                    _unasked(cluster, "as many wait for this lock as may"), ask.resource
-                )
+        self.entered = False
+        """Whether nodes may know the place."""
 
     def leaving(self) -> tuple[Request, ...]:
         """Give up the place, on every node that may know it."""
-        if not self._entered or self.place is None:
+        if self.place is None:
             return ()
         leave = Leave(self._ask.lock_key, self.place.name)
         # Not for long: the place would have expired by itself.
@@ -144,14 +136,31 @@ class _Search:
             [Request(node, leave, self.place.due_at + 1.0) for node in self._cluster.everyone]
         )
 
+    def _join(self, now: float) -> None:
+        """Stand in line from now on, in the order of coming."""
+        cluster, ask = self._cluster, self._ask
+        # Who stands back for others cannot stand in front of them.
+        if not cluster.policy.fair or ask.once or ask.stand_back or self.place is not None:
+            return
+        place = cluster.lines.join(ask.lock_key, cluster.ticket(self._began_at), now, ask.label)
+        if place is None:
+            raise QueueFull(_unasked(cluster, "as many wait for this lock as may"), ask.resource)
+        self.place = place
+        ask.wake = place.ring
+
     # Long: one try after another, in the order of the algorithm.
     def run(self, now: float) -> Flow[Holding]:
         """Hold the lock, or raise."""
-        cluster, ask, place = self._cluster, self._ask, self.place
-        if self._crowded:
+        cluster, ask = self._cluster, self._ask
+        if self._look_first:
+            self._join(now)
+        elif cluster.lines.is_crowded(ask.lock_key, now) and cluster.policy.fair and not ask.once:
+            self._join(now)
+            self._look_first = True
             event = yield Wait(min(now + GIVE_WAY, ask.give_up_at), pause=True)
             now = event.at
         while True:
+            place = self.place
             if place is not None and not cluster.lines.is_first(place, now):
                 now = yield from self._stand(place, now)
                 self._look_first = True
@@ -168,7 +177,7 @@ class _Search:
                     stand_until = NEVER if ask.once else self._free_since + ask.stand_back
             if round is None or (self._free_since != NEVER and now >= stand_until):
                 attempt = _Attempt(cluster, ask, self._place_text(), freed=told)
-                self._entered = place is not None
+                self.entered = place is not None
                 round, now = yield from attempt.run(now)
                 if ask.granted is not None:
                     return ask.granted
@@ -183,6 +192,12 @@ class _Search:
             cluster.lines.crowd(ask.lock_key, now)
             repairs = _repairs(cluster, ask, round.tally)
             if not ask.once and now < ask.give_up_at:
+                if place is None:
+                    self._join(now)
+                    place = self.place
+                    if place is not None:
+                        self._look_first = True
+                        continue
                 until = self._next_at(round.tally, now)
                 until = min(until, stand_until) if stand_until > now else until
                 until = min(until, ask.give_up_at)
@@ -228,7 +243,7 @@ class _Search:
 
     def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
         place = self.place.text if self.place is not None else ""
-        self._entered = bool(place)
+        self.entered = bool(place)
         until = now + self._cluster.policy.node_timeout_for(self._ask.ttl)
         if not self._stood or self._verdict is not None:
             until = min(until, self._ask.give_up_at)
@@ -241,7 +256,8 @@ class _Search:
             until, self._pause = _pause(self._cluster, tally, self._pause, now)
             return until
         if self._failed:
-            pause = try_after(self._failed, now - self._began_at)
+            most = self._cluster.policy.retry_delay
+            pause = min(_PAUSE_MIN * 2 ** min(self._failed, _DOUBLINGS_MAX), most)
         else:
             pause = look_after(now - self._began_at)
         until, _ = _pause(self._cluster, tally, pause, now)
@@ -380,8 +396,7 @@ class _Attempt:
                 # Also one that was written: a server that lost the script would get it behind its
                 # release.
                 request.withdraw()
-        # Who has a place keeps it: the next try is in the same turn.
-        return self._wanted.releases(nodes, unattended=unattended, staying=True)
+        return self._wanted.releases(nodes, unattended=unattended, failed=True)
 
 
 def _decided(tally: Tally) -> bool:

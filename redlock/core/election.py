@@ -225,6 +225,8 @@ class Candidacy:
         ask, mandate = self.ask, self.mandate
         if ask is not None:
             ask.give_up_at = NEVER
+            if ask.wake is not None:
+                ask.wake()
         if mandate is not None:
             self.end(mandate, reason, now)
 

@@ -85,9 +85,9 @@ class Grant:
         """Ask whether it stands, and change nothing."""
         return self._confirm(ttl, "verify")
 
-    def free(self, *, unattended: bool = False, staying: bool = False) -> Free:
-        """Give it back; *unattended*: nobody will be there to read the answer. *staying*: and keep
-        the place in the queue."""
+    def free(self, *, unattended: bool = False, failed: bool = False) -> Free:
+        """Give it back; *unattended*: nobody will be there to read the answer. *failed*: it was
+        never held, so our place stays in the queue, and whoever is first there had better look."""
         name = name_of(self.place)
         return Free(
             self.lock_key,
@@ -95,15 +95,15 @@ class Grant:
             self.owner,
             self.token,
             fence_ttl=self.fence_ttl,
-            place=self.place and ("-" if staying or not name else name),
+            place=self.place and ("?" if failed else name or "-"),
             unattended=unattended,
         )
 
     def releases(
-        self, nodes: Iterable[int], *, unattended: bool = False, staying: bool = False
+        self, nodes: Iterable[int], *, unattended: bool = False, failed: bool = False
     ) -> tuple[Request, ...]:
         """One `free` for each of *nodes*, to be written however late."""
-        free = self.free(unattended=unattended, staying=staying)
+        free = self.free(unattended=unattended, failed=failed)
         # In the order of the nodes: a simulator must be able to play it again.
         return tuple([Request(node, free, float("inf")) for node in sorted(nodes)])
 

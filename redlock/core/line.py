@@ -27,7 +27,6 @@ __all__ = [
     "Place",
     "look_after",
     "name_of",
-    "try_after",
 ]
 
 WAITERS_MAX = 4096
@@ -39,8 +38,6 @@ may be lost, and who was to come next may have died: whoever waits finds out by 
 _LOOK_SHARE = 0.2
 """Looks become rarer with the time that one has waited: what a look can win is a small part of
 it."""
-_TRY_MIN = 0.001
-"""Less is shorter than a round trip, and would be a spin."""
 CROWDED_FOR = 1.0
 """Seconds for which a lock that was found taken is looked at before it is tried: a try in vain has
 to be given back."""
@@ -165,14 +162,17 @@ class Lines:
 
     def is_crowded(self, key: str, now: float) -> bool:
         """Whether somebody else is likely to have it, or to be next."""
+        if self._lines and key in self._lines:
+            return True
         return bool(self._crowded) and self._crowded.get(key, now) > now
 
     def told(self, name: str) -> None:
-        """A node says that a lock is free for the place *name*."""
-        place = self._places.get(name)
+        """A node says that a lock is free for the place *name*; "?" in front: that it may be."""
+        place = self._places.get(name.removeprefix("?"))
         if place is not None and not place.told:
-            place.told = True
-            place.ring()
+            place.told = name[:1] != "?"
+            if place.told or not place.rung:
+                place.ring()
 
     def heard(self) -> None:
         """Wake-ups can be heard from now on, and some may have been missed: let all look who are
@@ -191,10 +191,3 @@ def name_of(text: str) -> str:
 def look_after(waited: float) -> float:
     """Seconds until the next look of one who has waited for *waited* seconds."""
     return min(max(LOOK_MIN, waited * _LOOK_SHARE), LOOK_MAX)
-
-
-def try_after(failed: int, waited: float) -> float:
-    """Seconds until the next try of one whose last *failed* tries were in vain though the lock was
-    free, and its turn: at once where somebody else was faster, and no more often than it would look
-    where nodes refuse."""
-    return min(_TRY_MIN * 2 ** min(failed, 16), look_after(waited))

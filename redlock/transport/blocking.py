@@ -215,7 +215,10 @@ class Driver:
             if run is not None and ours:
                 connections.linkset.cancel(run)
             elif run is not None:
-                self._cancel_lent(run)
+                run.cancel()
+                # It slept, and its place in a queue is to go at once.
+                if run.unsent:
+                    self._send_last(run.unsent)
             if run is not None:
                 # It knows the frames it came through, and with them a set that an interrupt tore
                 # out of all hands: that one is to go at once, not when the collector comes by.
@@ -227,22 +230,21 @@ class Driver:
                     connections.linkset.leave(run)
                 self._check_in(connections)
 
-    def _cancel_lent(self, run: Run[Any]) -> None:
-        """The caller of *run* went away while it had lent its set: its last requests go by another
-        that is idle, or by none. They give up its place in a queue, and are worth no waiting."""
-        try:
-            connections = self._idle.pop()
-        except IndexError:
-            run.cancel()
+    def _send_last(self, requests: Sequence[Request]) -> None:
+        """Write the last requests of a flow that ended while it had no set; at a close by one that
+        is idle or not at all, as they are worth no waiting then."""
+        if not self._closing:
+            self.write(requests)
             return
-        try:
-            connections.cancel(run)
-        except BaseException:
-            connections.linkset.interrupted()
-            raise
-        finally:
-            connections.linkset.leave(run)
-            self._check_in(connections)
+        with contextlib.suppress(IndexError):
+            connections = self._idle.pop()
+            try:
+                connections.send(requests)
+            except BaseException:
+                connections.linkset.interrupted()
+                raise
+            finally:
+                self._check_in(connections)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
         """Write requests whose answers nobody waits for; releases that cannot be written within

@@ -123,9 +123,7 @@ class Ear:
         """Somebody waits: dial if there is no connection, and make sure of one that is silent."""
         if self._state is State.DOWN:
             if now >= self._redial_at:
-                self._redial_at = now + REDIAL_AFTER
-                self._state = State.DIALLING
-                self._dial()
+                self._ask_dial(now)
         elif self.up and now > self._heard_at + PING_EVERY:
             if not self._pinged:
                 self._pinged = True
@@ -134,6 +132,19 @@ class Ear:
             if now > self._heard_at + self._silence:
                 self.broken = Fault(FaultKind.SILENT, "said nothing to a PING")
         return b""
+
+    def _ask_dial(self, now: float) -> None:
+        self._redial_at = now + REDIAL_AFTER
+        self._state = State.DIALLING
+        try:
+            self._dial()
+        except Exception as error:
+            # A dial that did not begin ends never, and who waits does without.
+            detail = f"could not be dialled ({error or type(error).__name__})"
+            self.dial_failed(Fault(FaultKind.UNREACHABLE, detail), now)
+        except BaseException:  # Ctrl-C: the next look asks again.
+            self._state = State.DOWN
+            raise
 
     def connected(self, now: float, owed: Iterable[Command] = ()) -> bytes:
         """A new connection: subscribe."""
@@ -162,7 +173,8 @@ class Ear:
         """The connection ended."""
         self.broken = None
         self.why = self.why or fault.detail
-        self._down(max(self._redial_at, now + REDIAL_AFTER))
+        # One that heard until now was cut, as a server may do at any time: ask it again at once.
+        self._down(max(self._redial_at, now if self.hears else now + REDIAL_AFTER))
 
     def _hear(self, answer: object, now: float) -> None:
         match answer:

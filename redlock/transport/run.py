@@ -45,6 +45,7 @@ class Run(Generic[T]):
         "mailbox",
         "on_done",
         "timer_at",
+        "unsent",
         "value",
         "wait",
         "wanted",
@@ -66,6 +67,8 @@ class Run(Generic[T]):
         self.wait = _ENDED
         self.timer_at = float("inf")
         """When the set that it is on looks at it next, for its time may be over."""
+        self.unsent: list[Request] = []
+        """What the flow asked for when it had no set of links; its driver may write it."""
         self.wanted = 1
         self.kept: list[Request] = []
         self.done = False
@@ -141,8 +144,11 @@ class Run(Generic[T]):
             while True:
                 self.wait = wait
                 self.wanted = wait.grants
-                if wait.send and self.linkset is not None:
-                    self.linkset.send(wait.send, self)
+                if wait.send:
+                    if self.linkset is not None:
+                        self.linkset.send(wait.send, self)
+                    else:
+                        self.unsent.extend(wait.send)
                 if wait.until != NEVER:
                     return
                 wait = self._send(Tick(self._clock()))

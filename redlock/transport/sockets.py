@@ -227,13 +227,6 @@ class ConnectionSet:
         run.move(self.linkset)
         self.linkset.resume(run)
 
-    def cancel(self, run: Run[Any]) -> None:
-        """The caller of *run* went away in its pause: it writes its last requests here."""
-        if self.sockets.arrivals:
-            self.welcome()
-        run.move(self.linkset)
-        self.linkset.cancel(run)
-
     def send(self, requests: Sequence[Request]) -> None:
         """Write requests whose answers nobody waits for."""
         if self.sockets.arrivals:

@@ -19,6 +19,8 @@ from rich.console import Console
 from benchmarks.bars import judge
 from benchmarks.bench import Bench, Result, proxies
 from benchmarks.build import Missing, c_program
+from benchmarks.figures import Turn, overlaps
+from benchmarks.limit import limit_of
 from benchmarks.machine import Load, snapshot
 from benchmarks.report import write
 from benchmarks.situations.uncontended import _load_scripts
@@ -42,6 +44,23 @@ def compiled() -> None:
         c_program("floor")
     except Missing as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("key", ["ours", "ours-asyncio"])
+def test_users_of_one_client_take_turns_within_a_limit(bench: Bench, key: str) -> None:
+    """Three of them, each with turns of its own; the limit is that of a section, a wake-up that
+    was heard and an acquire."""
+    (contender,) = bench.contenders(key)
+    with bench.started(contender) as worker:
+        bench.open(worker, contender)
+        said = worker.ask("queue", users=3, resource=f"q-{key}", seconds=0.2, section=0.005)
+        turns = [Turn(*stamps) for stamps in said["turns"]]
+        assert {turn.client for turn in turns} == {0, 1, 2} and overlaps(turns) == 0
+        urls = bench.nodes.urls
+        limit = limit_of(worker, bench.nodes, urls, f"l-{key}", 0.001, seconds=0.2)
+        assert limit.section >= 0.001 and limit.acquire > 0 and limit.wake > 0
+        assert 1 / limit.rate == pytest.approx(limit.section + limit.wake + limit.acquire)
+        assert not [name for name in (f"l-{key}", f"q-{key}") if lock_keys(bench.nodes, name)]
 
 
 def lock_keys(nodes: Nodes, name: str) -> int:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.figures import Turn, handoffs, jain, overlaps, percentile, ratio_over_rounds
+from benchmarks.figures import (
+    Turn,
+    handoffs,
+    jain,
+    jumps,
+    overlaps,
+    percentile,
+    ratio_over_rounds,
+)
 
 NUMBERS = st.floats(min_value=0.001, max_value=1e6)
 
@@ -106,3 +114,14 @@ def test_touching_stays_do_not_overlap() -> None:
     """One leaves, the next enters at the same instant."""
     assert overlaps([Turn(1, 0, 1, 5), Turn(2, 0, 5, 6)]) == 0
     assert overlaps([Turn(1, 0, 1, 5), Turn(2, 0, 4, 6)]) == 1
+
+
+@given(st.permutations(range(8)))
+def test_a_jump_is_over_those_who_asked_earlier_and_were_served_later(order: list[int]) -> None:
+    """Against every pair; nobody jumps where all are served as they asked."""
+    turns = [Turn(asked, asked, 100 + served, 101 + served) for served, asked in enumerate(order)]
+    slow = [
+        max([0, *[asked - later for later in order[place:]]]) for place, asked in enumerate(order)
+    ]
+    assert jumps(turns) == slow
+    assert any(jumps(turns)) == (list(order) != sorted(order))

@@ -6,13 +6,14 @@ line is what the flow did because of it. `check` plays the input and compares al
 
     3 nodes
     0.000 acquire
-        TAKE A:1024000 -> 1 2 3
+        TAKE A:1024000 place 1 -> 1 2 3
         wait until 0.25
     0.010 1 granted
     0.020 3 granted
         held A:1024000 until 9.898, touched 1 2 3
 
-Nodes are numbered from 1. The first owner of a play is A, the next B. The wall clock stands at
+Nodes are numbered from 1, and so are the places in the queue, which are drawn in that order:
+`place -` respects it and has none, and a command that says nothing knows no queue. The first owner of a play is A, the next B. The wall clock stands at
 1024000 and every die shows 0, unless a line says otherwise. The driver keeps the contract of
 `effects.py` to the letter: requests are written in order, each node answers in order, time never
 falls, and a request whose time has passed is never written.
@@ -20,14 +21,19 @@ falls, and a request whose time has passed is never written.
 `check` plays every transcript twice: each grant is told at once, and as a driver may that keeps
 grants which decide nothing. A flow has to do the same both times.
 
+The first line says how many nodes there are, and settings of the `Policy`: `5 nodes ttl=10`. Words
+of their own are `repair`, `barging` (without a queue), `deaf` (no wake-up is heard) and `unmet`.
+
 Input, after the instant:
 
-    acquire [once] [timeout=S] [ttl=S]      start a flow; so do extend [ttl=S], verify, release, peek, meet, nodes
+    acquire [once] [timeout=S] [ttl=S] [stand_back=S]
+                                            start a flow; so do extend [ttl=S], verify, release, peek, meet, nodes
     1 2 granted                             nodes answer their oldest question (the words are in `ANSWERS`)
     1 2 lost                                the connection breaks: all their questions fail, in order
     1 2 error / refused / expired           the oldest question fails
     1 2 twice                               the last answer comes once more
     4 5 dialling | dead | connected         from now on nothing can be written | fails at once | parked requests are written
+    told 2 | rung 2                         a node tells place 2 that the lock is free | its flow is to look up
     tick                                    the time of every wait that is over
     cancel                                  `Cancelled` is thrown into the newest flow
     status                                  say how the lease stands
@@ -64,6 +70,7 @@ from redlock.core.events import Event as Record
 from redlock.core.extend import extend, verify
 from redlock.core.identity import Identity, Marker, Memory
 from redlock.core.lease import Holding, Status
+from redlock.core.line import Lines
 from redlock.core.look import inspect_nodes, peek
 from redlock.core.policy import Policy
 from redlock.core.quorum import GRANTED, Fault, FaultKind, Tally
@@ -90,6 +97,24 @@ def _ttl_ms(options: dict[str, str]) -> int:
     return round(float(options.get("ttl", "5")) * 1000)
 
 
+def _queued(command: Command) -> list[int]:
+    """What a node says of the place that came with *command*: it stands, or there is none."""
+    place = _place_in(command)
+    return [] if place is None else [2 if place in ("", "-") else 0]
+
+
+def _place_in(command: Command) -> str | None:
+    """The place that goes with *command*, as it goes to the nodes; None: that asks for none."""
+    match command:
+        case Take(args=(_, _, place, *_)):
+            return str(place)
+        case commands.Canvass():
+            return str(command.args[0]) if command.args else ""
+        case Free(args=(_, _, place, _)) | commands.Leave(args=(place,)):
+            return str(place)
+    return None
+
+
 ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
     # What TAKE says, as the bytes of `lua/take.lua` come out of the reader.
     "granted": lambda command, options: command.token,
@@ -98,7 +123,10 @@ ANSWERS: dict[str, Callable[[Any, dict[str, str]], Any]] = {
         int(options.get("fence", "7")),
         _ttl_ms(options),
         f"={options.get('by', 'X:7')}".encode(),
+        *_queued(command),
     ],
+    "turn": lambda command, options: [5, int(options.get("fence", "7")), *_queued(command)],
+    "full": lambda command, options: [0, 7, _ttl_ms(options), b"=X:7", 1],
     "behind": lambda command, options: [
         2,
         int(options["fence"]),
@@ -179,11 +207,17 @@ class Play:
     are admitted.
 
     *keeps*: grants that decide nothing are kept until there are enough, or until something else
-    happens.
+    happens. *hears*: its wake-ups are heard.
     """
 
     def __init__(
-        self, nodes: int = 5, *, met: bool = True, keeps: bool = False, **policy: Any
+        self,
+        nodes: int = 5,
+        *,
+        met: bool = True,
+        keeps: bool = False,
+        hears: bool = True,
+        **policy: Any,
     ) -> None:
         self.keeps = keeps
         self.source = _Source()
@@ -205,7 +239,9 @@ class Play:
             self.admission,
             self.records.append,
             self.records.append,
+            Lines("P"),
         )
+        self.cluster.lines.hears = hears
         self.now = 0.0
         self.out: list[str] = []
         self.courses: list[Course] = []
@@ -229,11 +265,18 @@ class Play:
     # Flows
 
     def acquire(
-        self, *, once: bool = False, timeout: float = math.inf, ttl: float | None = None
+        self,
+        *,
+        once: bool = False,
+        timeout: float = math.inf,
+        ttl: float | None = None,
+        stand_back: float = 0.0,
     ) -> Course:
         """Start an acquire now."""
         ttl = self.policy.ttl if ttl is None else ttl
-        ask = Acquisition("r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once)
+        ask = Acquisition(
+            "r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once, stand_back=stand_back
+        )
         return self._start("acquire", acquire(self.cluster, ask, self.now))
 
     def extend(self, ttl: float | None = None) -> Course:
@@ -359,6 +402,17 @@ class Play:
         """The caller of the newest flow went away."""
         course = self.courses[-1]
         self._go(course, course.flow.throw, Cancelled())
+        self._settle()
+
+    def told(self, place: int) -> None:
+        """A node tells *place* that the lock is free."""
+        self.cluster.lines.told(f"{self.cluster.lines.name}.{place}")
+        self._settle()
+
+    def rung(self, place: int) -> None:
+        """The flow of *place* is to look up."""
+        self.cluster.lines._places[f"{self.cluster.lines.name}.{place}"].ring()
+        self._settle()
 
     def status(self) -> None:
         """Say how the lease stands now."""
@@ -445,6 +499,11 @@ class Play:
             self._tell_kept(course)
             if not (course.done or course.wait.pause):
                 self._go(course, course.flow.send, event)
+        for course in self.courses:
+            bell = None if course.done else course.wait.bell
+            if bell is not None and bell.rung:
+                self._go(course, course.flow.send, Tick(self.now))
+                self._settle()
 
     def _tell_kept(self, course: Course) -> None:
         """Let the flow hear of the grants that were kept back."""
@@ -490,13 +549,22 @@ def _time(at: float) -> str:
     return f"{at:.6g}"
 
 
+def _shown_place(text: str) -> str:
+    """`place 2` of "<ticket> P.2"; `deaf place 2` of one who hears nothing."""
+    if text in ("", "-"):
+        return text and " place -"
+    deaf = " deaf" if text.lstrip("0123456789").startswith("~") else ""
+    return f"{deaf} place {text.partition('.')[2]}"
+
+
 def _shown(command: Command) -> str:
+    place = _shown_place(_place_in(command) or "")
     match command:
         case Take(mode=mode, owner=owner, token=token, ttl=ttl):
             word = {"acquire": "TAKE", "extend": f"EXTEND by {ttl:.6g}", "verify": "VERIFY"}[mode]
-            return f"{word} {owner}:{token}"
-        case Free(args=(owner, token, _), unattended=unattended):
-            return f"FREE {owner}:{token}{', unattended' if unattended else ''}"
+            return f"{word} {owner}:{token}{place}"
+        case Free(args=(owner, token, *_), unattended=unattended):
+            return f"FREE {owner}:{token}{place}{', unattended' if unattended else ''}"
         case Repair(args=(ttl_ms,)):
             return f"REPAIR {ttl_ms} ms"
         case Mark():
@@ -504,7 +572,9 @@ def _shown(command: Command) -> str:
         case Greet(look=look):
             return "GREET anew" if look else "GREET"
         case commands.Canvass():
-            return "PEEK"
+            return f"PEEK{place}"
+        case commands.Leave():
+            return f"LEAVE{place}"
         case commands.Peek():
             return "PEEK at any node"
     return type(command).__name__.upper()
@@ -548,7 +618,11 @@ def _perform(play: Play, words: list[str]) -> None:
     nodes = [int(word) - 1 for word in words if word.isdecimal()]
     options = dict(word.split("=", 1) for word in words if "=" in word)
     rest = [word for word in words if not word.isdecimal() and "=" not in word]
-    seconds = {name: float(text) for name, text in options.items() if name in ("timeout", "ttl")}
+    seconds = {
+        name: float(text)
+        for name, text in options.items()
+        if name in ("timeout", "ttl", "stand_back")
+    }
     match words:
         case ["limit", max_hold] if play.holding is not None:
             return play.holding.limit(float(max_hold))
@@ -578,6 +652,9 @@ def _perform(play: Play, words: list[str]) -> None:
             play.status()
         case ["cancel"]:
             play.cancel()
+        case ["told" | "rung" as what]:
+            for place in nodes:
+                getattr(play, what)(place + 1)
         case ["dialling" | "dead" | "connected" | "twice" as state]:
             for node in nodes:
                 getattr(play, state)(node)
@@ -593,7 +670,7 @@ def _perform(play: Play, words: list[str]) -> None:
 
 
 def _begin(line: str, *, keeps: bool) -> Play:
-    """`5 nodes ttl=10 unmet`: the cluster, and settings of its `Policy`."""
+    """The first line: the cluster, and settings of its `Policy`."""
     count, _, *words = line.split()
     settings: dict[str, Any] = {"keeps": keeps}
     for word in words:
@@ -602,6 +679,10 @@ def _begin(line: str, *, keeps: bool) -> Play:
             settings["met"] = False
         elif name == "repair":
             settings["repair_missing_ttl"] = True
+        elif name == "barging":
+            settings["fair"] = False
+        elif name == "deaf":
+            settings["hears"] = False
         else:
             settings[name] = float(text)
     return Play(int(count), **settings)

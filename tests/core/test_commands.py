@@ -19,6 +19,7 @@ from redlock.core.commands import (
     Command,
     Free,
     Greet,
+    Leave,
     Look,
     Mark,
     Nonsense,
@@ -47,7 +48,8 @@ HEAD, TAIL = "redlock2 repl 60000 0", "run 60000 3 0 - -"
 WRITTEN = Marker(Memory("run", "repl"), 3, 60.0)
 MARK = Mark(expected="", memory="repl", head=WRITTEN.head(), stamp="now", tail=WRITTEN.tail())
 LOOK = Look()
-COMMANDS = [TAKE, FREE, PEEK, CANVASS, REPAIR, MARK, LOOK]
+LEAVE = Leave("k", "c.1")
+COMMANDS = [TAKE, FREE, PEEK, CANVASS, REPAIR, MARK, LOOK, LEAVE]
 
 # What a RESP2 reader can give for a reply: whole numbers, strings, nil, and lists of these.
 NUMBERS = st.one_of(
@@ -80,13 +82,34 @@ def is_taken(answer: Any) -> bool:
     return type(answer) is int and answer == TOKEN
 
 
-def is_busy(most: int) -> Callable[[Any], bool]:
+def is_queued(rest: Any) -> bool:
+    """What became of a place: it stands, the queue is full, or there is none."""
+    return len(rest) == 1 and is_number(rest[0], 0, 2)
+
+
+def are_names(rest: Any) -> bool:
+    """Who waits, as far as a status asked for it: names and tickets."""
+    return all(type(each) is bytes for each in rest)
+
+
+def is_busy(most: int, *, listed: bool = False) -> Callable[[Any], bool]:
     return lambda answer: (
-        len(answer) == 4
+        len(answer) >= 4
         and answer[0] == 0
         and is_number(answer[1], 0, TOKEN_MAX)
         and is_number(answer[2], -1, 2**63)
         and is_holder(answer[3], most)
+        and (is_queued(answer[4:]) or (listed and are_names(answer[4:])))
+    )
+
+
+def is_turn(answer: Any) -> bool:
+    """Free, and somebody else's turn."""
+    return (
+        len(answer) == 3
+        and answer[0] == 5
+        and is_number(answer[1], 0, TOKEN_MAX)
+        and is_queued(answer[2:])
     )
 
 
@@ -105,7 +128,12 @@ def is_stranger(answer: Any) -> bool:
 
 
 def is_free(answer: Any) -> bool:
-    return len(answer) == 2 and answer[0] == 4 and is_number(answer[1], 0, TOKEN_MAX)
+    return (
+        len(answer) >= 2
+        and answer[0] == 4
+        and is_number(answer[1], 0, TOKEN_MAX)
+        and are_names(answer[2:])
+    )
 
 
 def is_written(answer: Any) -> bool:
@@ -123,7 +151,7 @@ def is_clock(value: Any) -> bool:
 
 def is_look(answer: Any) -> bool:
     return (
-        len(answer) == 4
+        len(answer) == 5
         and all(type(value) is bytes for value in answer)
         and is_clock(answer[2])
         and is_clock(answer[3])
@@ -138,26 +166,36 @@ def is_list(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda answer: isinstance(answer, list) and fits(answer)
 
 
-BUSY, SEEN = is_list(is_busy(128)), is_list(is_busy(SHOWN_MAX))
-STRANGER = is_list(is_stranger)
+BUSY, SEEN = is_list(is_busy(128)), is_list(is_busy(SHOWN_MAX, listed=True))
+STRANGER, TURN = is_list(is_stranger), is_list(is_turn)
 GRAMMAR: list[tuple[Command, list[tuple[Callable[[Any], bool], Any]]]] = [
     (
         TAKE,
         [
             (is_taken, Kind.GRANTED),
             (BUSY, Kind.BUSY),
+            (TURN, Kind.BUSY),
             (is_list(is_behind), Kind.BEHIND),
             (STRANGER, Kind.STRANGER),
         ],
     ),
     (FREE, [(is_code(0, 1), Kind.GRANTED), (is_code(2), Kind.BUSY)]),
     *[
-        (command, [(is_list(is_free), Kind.FREE), (SEEN, Kind.BUSY), (STRANGER, Kind.STRANGER)])
+        (
+            command,
+            [
+                (is_list(is_free), Kind.FREE),
+                (SEEN, Kind.BUSY),
+                (TURN, Kind.BUSY),
+                (STRANGER, Kind.STRANGER),
+            ],
+        )
         for command in (PEEK, CANVASS)
     ],
     (REPAIR, [(is_code(0), False), (is_code(1), True)]),
     (MARK, [(is_list(is_written), str), (STRANGER, type(None))]),
     (LOOK, [(is_list(is_look), tuple)]),
+    (LEAVE, [(is_code(1), type(None))]),
 ]
 
 
@@ -189,15 +227,23 @@ def test_read_understands_exactly_what_its_script_says(command: Command, answer:
 WELL_FORMED: dict[Command, list[Any]] = {
     TAKE: [
         TOKEN,
-        [0, 7, 5000, b"=X:7"],
-        [0, 0, -1, b"="],
+        [0, 7, 5000, b"=X:7", 0],
+        [0, 0, -1, b"=", 2],
+        [5, 7, 1],
         [2, TOKEN, 0, TOKEN],
         [3, b""],
         [3, b"redlock2 x"],
     ],
     FREE: [0, 1, 2],
-    PEEK: [[4, 0], [4, TOKEN], [0, 7, 5000, b"=X:7"], [3, b""]],
-    CANVASS: [[4, 0], [0, 7, 0, b"=X:7"], [3, b"redlock2 x"]],
+    PEEK: [
+        [4, 0],
+        [4, TOKEN, b"c.1", b"9"],
+        [0, 7, 5000, b"=X:7"],
+        [0, 7, 5000, b"=X:7", b"c.1", b"9"],
+        [3, b""],
+    ],
+    CANVASS: [[4, 0], [0, 7, 0, b"=X:7", 1], [5, 7, 0], [3, b"redlock2 x"]],
+    LEAVE: [1],
     REPAIR: [0, 1],
     MARK: [
         [0, b"x"],
@@ -206,7 +252,10 @@ WELL_FORMED: dict[Command, list[Any]] = {
         [3, b""],
         [3, b"redlock2 x"],
     ],
-    LOOK: [[b"role:master\r\n", b"", b"1763927834", b"123456"], [b"", b"redlock2 x", b"0", b"0"]],
+    LOOK: [
+        [b"role:master\r\n", b"", b"1763927834", b"123456", b""],
+        [b"", b"redlock2 x", b"0", b"0", b"NOPERM"],
+    ],
 }
 
 
@@ -270,14 +319,20 @@ NONSENSE: list[tuple[Command, Any]] = [
         (command, answer)
         for command in (TAKE, PEEK, CANVASS)
         for answer in (
-            [0, -1, 5000, b"=X:7"],
-            [0, TOKEN_MAX + 1, 5000, b"=X:7"],
-            [0, 7, -2, b"=X:7"],
-            [0, 7, None, b"=X:7"],
-            [0, 7, 5000, b"X:7"],
-            [0, 7, 5000, b""],
-            [0, 7, 5000, None],
-            [0, 7, 5000, b"=" + b"x" * (1 + (128 if command is TAKE else SHOWN_MAX))],
+            [0, -1, 5000, b"=X:7", 2],
+            [0, TOKEN_MAX + 1, 5000, b"=X:7", 2],
+            [0, 7, -2, b"=X:7", 2],
+            [0, 7, None, b"=X:7", 2],
+            [0, 7, 5000, b"X:7", 2],
+            [0, 7, 5000, b"", 2],
+            [0, 7, 5000, None, 2],
+            [0, 7, 5000, b"=" + b"x" * (1 + (128 if command is TAKE else SHOWN_MAX)), 2],
+            [0, 7, 5000, b"=X:7", 3],
+            [0, 7, 5000, b"=X:7", 2, 2],
+            [5, 7],
+            [5, -1, 0],
+            [5, 7, 3],
+            [5, 7, b"0"],
         )
     ],
     *[
@@ -316,13 +371,14 @@ NONSENSE: list[tuple[Command, Any]] = [
     *[
         (LOOK, answer)
         for answer in (
-            [b"", b"", b"1763927834"],
-            [b"", None, b"1763927834", b"123456"],
-            [b"", b"", 1763927834, 123456],
-            [b"", b"", b"-1", b"123456"],
-            [b"", b"", b"1763927834", b""],
-            [b"", b"", b"1" * 16, b"123456"],
-            [b"", b"", [b"1763927834", b"123456"]],
+            [b"", b"", b"1763927834", b"123456"],
+            [b"", None, b"1763927834", b"123456", b""],
+            [b"", b"", 1763927834, 123456, b""],
+            [b"", b"", b"-1", b"123456", b""],
+            [b"", b"", b"1763927834", b"", b""],
+            [b"", b"", b"1" * 16, b"123456", b""],
+            [b"", b"", b"1763927834", b"123456", None],
+            [b"", b"", [b"1763927834", b"123456"], b""],
             b"role:master",
         )
     ],
@@ -360,8 +416,19 @@ def test_a_grant_for_another_token_is_never_ours(token: int, answered: int, rest
 
 def test_a_vote_carries_what_the_node_told() -> None:
     """Fence, seconds left, holder and the node's clock."""
-    assert TAKE.read([0, 7, 1500, b"=X:7"]) == Vote(Kind.BUSY, 7, 1.5, "X:7")
-    assert TAKE.read([0, 7, -1, b"=X"]) == Vote(Kind.BUSY, 7, -1.0, "X")
+    assert TAKE.read([0, 7, 1500, b"=X:7", 0]) == Vote(Kind.BUSY, 7, 1.5, "X:7")
+    assert TAKE.read([0, 7, -1, b"=X", 2]) == Vote(Kind.BUSY, 7, -1.0, "X")
+    for command in (TAKE, CANVASS):
+        full = command.read([0, 7, 1500, b"=X:7", 1])
+        assert full == Vote(Kind.BUSY, 7, 1.5, "X:7", full=True)
+        assert command.read([5, 7, 1]) == Vote(Kind.BUSY, 7, full=True)
+        assert command.read([5, 7, 2]) == command.read([5, 7, 0]) == Vote(Kind.BUSY, 7)
+    waiting = (("c.1 a label", 9), ("\ufffd", TOKEN))
+    told = [b"c.1 a label", b"9", b"\xff", str(TOKEN).encode()]
+    assert PEEK.read([4, 7, *told]) == Vote(Kind.FREE, 7, waiting=waiting)
+    assert PEEK.read([0, 7, 0, b"=X:7", *told]).waiting == waiting
+    # What somebody else keeps there: not to be shown as who waits, and no nonsense of ours.
+    assert PEEK.read([4, 7, b"x", b"1.5", b"y", b"1" * 17, b"odd"]) == Vote(Kind.FREE, 7)
     assert PEEK.read([0, 7, 0, b"==\xff"]) == Vote(Kind.BUSY, 7, 0.0, "=\ufffd")
     assert TAKE.read([2, TAKE.token, 0, 99]) == Vote(Kind.BEHIND, TAKE.token, time_us=99)
     clock = TAKE.token - 70_000_000
@@ -377,11 +444,14 @@ def test_a_look_tells_the_fields_the_marker_and_the_clock() -> None:
     """INFO's lines as fields, sections and empty lines left out of it; no marker is the empty
     text."""
     info = b"# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:master\r\nmaster_host:a:b\r\n"
-    told, marker, clock = LOOK.read([info, b"", b"1763927834", b"123456"])
+    told, marker, clock, mute = LOOK.read([info, b"", b"1763927834", b"123456", b""])
     assert (told["run_id"], told["role"], told["master_host"]) == ("abc", "master", "a:b")
-    assert marker == ""
+    assert marker == mute == ""
     assert clock == pytest.approx(1763927834.123456, abs=1e-6)
-    assert LOOK.read([b"", b"\xff", b"0", b"0"])[1] == "\ufffd"
+    assert LOOK.read([b"", b"\xff", b"0", b"0", b"NOPERM \xff"])[1::2] == (
+        "\ufffd",
+        "NOPERM \ufffd",
+    )
     assert fields(info) == told
 
 
@@ -430,11 +500,25 @@ def test_words_name_script_keys_and_arguments() -> None:
     token = str(TOKEN)
     assert TAKE.words() == (
         *("EVALSHA", TAKE.script.sha, "3", "k", "k:fence", MARKER_KEY),
-        *("A", token, "10000", "60000", "acquire"),
+        *("A", token, "", "10000", "60000", "acquire"),
+    )
+    in_line = Take("k", "k:fence", "A", TOKEN, ttl=10.0, fence_ttl=60.0, place="9 c.1", note="n")
+    assert in_line.words()[2:] == (
+        *("4", "k", "k:fence", MARKER_KEY, "k:lock-queue"),
+        *("A", token, "9 c.1", "10000", "60000", "acquire", "n"),
     )
     assert TAKE.words(whole=True)[:2] == ("EVAL", TAKE.script.source)
-    assert FREE.words()[2:] == ("2", "k", "k:fence", "A", token, "60000")
-    assert PEEK.words()[2:] == ("3", "k", "k:fence", MARKER_KEY)
+    assert FREE.words()[2:] == ("2", "k", "k:fence", "A", token, "", "60000")
+    left = Free("k", "k:fence", "A", TOKEN, fence_ttl=60.0, place="c.1")
+    assert left.words()[2:] == (
+        *("3", "k", "k:fence", "k:lock-queue"),
+        *("A", token, "c.1", "60000"),
+    )
+    seen = ("4", "k", "k:fence", MARKER_KEY, "k:lock-queue")
+    assert PEEK.words()[2:] == CANVASS.words()[2:] == seen
+    assert Canvass("k", "k:fence", place="9 c.1").words()[2:] == (*seen, "9 c.1")
+    assert LEAVE.script is not None
+    assert LEAVE.words() == ("EVAL", LEAVE.script.source, "2", "k", "k:lock-queue", "c.1")
     assert REPAIR.words()[2:] == ("1", "k", "60000")
     assert MARK.words()[2:] == ("1", MARKER_KEY, "", "repl", HEAD, "now", TAIL)
     assert LOOK.words()[2:] == ("1", MARKER_KEY)
@@ -469,10 +553,12 @@ def test_only_votes_are_marked_and_only_releases_are_final() -> None:
         False,
         False,
         False,
+        False,
     ]
     assert [command.final for command in COMMANDS] == [
         False,
         True,
+        False,
         False,
         False,
         False,
@@ -484,11 +570,14 @@ def test_only_votes_are_marked_and_only_releases_are_final() -> None:
 
 
 def test_scripts_are_named_by_the_digest_of_their_text() -> None:
-    """What EVALSHA asks for; admission loads the four that are sent without their text."""
-    assert [script.name for script in scripts()] == ["take", "free", "peek", "look"]
+    """What EVALSHA asks for; admission loads the five that go out all the time."""
+    assert [script.name for script in scripts()] == ["take", "free", "peek", "leave", "look"]
     for script in (*scripts(), Script("repair"), Script("mark")):
         assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
         assert len(script.sha) == 40
+        assert "-- include" not in script.source
+    queue = [script.name for script in scripts() if "local function enter(" in script.source]
+    assert queue == ["take", "free", "peek", "leave"]
 
 
 @settings(deadline=None)

@@ -84,7 +84,7 @@ def test_nodes_that_are_not_ours_are_only_broken_from_outside(
 def test_what_cannot_be_run_is_one_line(tmp_path: Path) -> None:
     """No proxy server, no such scenario, too few nodes: said, and nothing else."""
     path = f"{Path(sys.executable).parent.parent / 'nowhere'}"
-    done = chaos("run", "S99")
-    assert done.returncode == 2 and "no scenario S99" in done.stderr
+    done = chaos("run", "S999")
+    assert done.returncode == 2 and "no scenario S999" in done.stderr
     done = chaos("run", "S01", "--node", "redis://127.0.0.1:1", "--dir", tmp_path, PATH=path)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1

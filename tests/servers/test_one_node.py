@@ -379,7 +379,7 @@ async def test_waiting_for_a_node_that_refuses_to_write_is_bounded_too(
         took = now() - began_at
         told = calls(server)
         # A look, a try, and the release of the try.
-        assert told["evalsha"] <= 3 * (took / LOOK_MIN + RAMP)
+        assert told["evalsha"] <= 3 * looks_max(took)
         server.config_set("maxmemory", "0")
         async with locks.lock("till", timeout=5.0):
             pass

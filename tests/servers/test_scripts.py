@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from redlock.core.commands import (
     MARKER_KEY,
+    QUEUE_SUFFIX,
     TOKEN_MAX,
     Canvass,
     Command,
@@ -1085,3 +1086,21 @@ def test_any_sequence_of_scripts_goes_as_the_rules_say(
             assert fence is None or vote.fence == fence
         assert server.lock == (f"{model.held[0]}:{model.held[1]}" if model.held else None)
         assert (server.fence or 0) == model.fence
+
+
+def test_who_stays_in_the_queue_drops_the_dead_while_the_lock_is_held(server: Server) -> None:
+    """Otherwise the places of those who were killed would fill it for as long as somebody holds,
+    and be shown to whoever asks who waits."""
+    server.take("A", 7)
+    queue = f"{LOCK}{QUEUE_SUFFIX}"
+    seconds, micros = server.client.time()
+    now = seconds * 1000 + micros // 1000
+    dead = {f"dead.{n}": 10 + n for n in range(50)} | {f"!dead.{n}": -now for n in range(50)}
+    server.client.zadd(queue, {**dead, "alive.1": 5, "!alive.1": -now - 900, "deaf.1": 6})
+    server.client.zadd(queue, {"~deaf.1": -now - 900})
+    assert server.ask(Canvass(LOCK, FENCE, place="90 me.1")).kind is Kind.BUSY
+    assert server.client.zcard(queue) == 106
+    assert server.ask(Canvass(LOCK, FENCE, place="90 me.1")).kind is Kind.BUSY
+    shown = [name for name, _ in server.ask(Peek(LOCK, FENCE)).waiting]
+    assert shown == ["alive.1", "deaf.1", "me.1"]
+    assert server.client.zcard(queue) == 6

@@ -12,12 +12,27 @@ import hiredis
 import pytest
 
 from chaos.sim.node import EPOCH_US, SimNode
-from redlock.core.commands import MARKER_KEY, Canvass, Command, Free, Look, Mark, Peek, Repair, Take
+from redlock.core.commands import (
+    MARKER_KEY,
+    QUEUE_SUFFIX,
+    Canvass,
+    Command,
+    Free,
+    Leave,
+    Look,
+    Mark,
+    Peek,
+    Repair,
+    Take,
+)
 from redlock.core.identity import Identity, Marker, Memory, blank, is_blank
 from redlock.embedded import Nodes
 
 KEYS = ("redlock:r", "redlock:r:fence")
+QUEUE = KEYS[0] + QUEUE_SUFFIX
 OWNERS = ("a" * 32, "b" * 32, "c" * 32)
+NAMES = ("heard.1", "heard.2 label", "unheard.1", "heard.3")
+"""Places in the queue; to the channel of the first somebody listens."""
 FENCES = (
     "inf",
     "nan",
@@ -40,15 +55,82 @@ NEAR = 0.25
 """Seconds that two clocks read one after the other may differ by, on a busy machine."""
 
 
+class Audience:
+    """Who listens to the simulated server, as somebody does to the real one."""
+
+    listens = True
+
+    def __init__(self) -> None:
+        self.told: list[bytes] = []
+
+    def push(self, payload: bytes) -> None:
+        reader = hiredis.Reader()
+        reader.feed(payload)
+        self.told.append(reader.gets()[2])
+
+
 class Pair:
     """One real and one simulated server that are told the same."""
 
     def __init__(self, nodes: Nodes) -> None:
+        self.audience = Audience()
         self.client = nodes[0].client()
         self.sim = SimNode(0, lambda: "0" * 40)
         self.client.flushall()
         self.name()
         self.mark()
+        self.sim.queues.subscribe("redlock:wake:heard", self.audience)
+        self.pubsub = self.client.pubsub(ignore_subscribe_messages=True)
+        self.pubsub.subscribe("redlock:wake:heard")
+        self.pubsub.get_message(timeout=5.0)
+        self.cleared_at = time.monotonic()
+
+    def now_us(self) -> int:
+        """The simulated clock."""
+        return self.sim.wall_us(0.0)
+
+    def clear(self) -> None:
+        """Nobody waits: before any lease ends, as two clocks cannot agree on an instant."""
+        self.client.delete(QUEUE)
+        self.sim.queues.clear()
+        self.sim.data.pop(QUEUE, None)
+        self.cleared_at = time.monotonic()
+
+    def plant(self, places: dict[str, float] | None) -> None:
+        """Somebody else writes what they like where the queue belongs; None: a string."""
+        self.clear()
+        if places is None:
+            self.client.set(QUEUE, "foreign")
+            self.sim.data[QUEUE] = ("foreign", None)
+        else:
+            self.client.zadd(QUEUE, places)
+            self.sim.queues.put(QUEUE, places, None)
+
+    def told(self) -> tuple[list[bytes], list[bytes]]:
+        """What was published for those who listen, by each server, since this was asked last."""
+        real = []
+        while message := self.pubsub.get_message():
+            real.append(message["data"])
+        told, self.audience.told = self.audience.told, []
+        if len(real) < len(told) and (message := self.pubsub.get_message(timeout=5.0)):
+            real.append(message["data"])
+        return real, told
+
+    def same_queue(self) -> bool:
+        """Whether the same wait, with the same tickets and nearly the same leases."""
+        if QUEUE in self.sim.data:
+            return bool(self.client.get(QUEUE) == self.sim.data[QUEUE][0].encode())
+        real = {
+            name.decode(): score
+            for name, score in self.client.zrange(QUEUE, 0, -1, withscores=True)
+        }
+        simulated = self.sim.queues.places(QUEUE, self.now_us())
+        left = self.sim.queues.left_ms(QUEUE, self.now_us())
+        return (
+            real.keys() == simulated.keys()
+            and all(near(real[name], simulated[name]) for name in real)
+            and abs(self.client.pttl(QUEUE) - left) <= NEAR * 1000
+        )
 
     def name(self) -> None:
         """The simulated server gets the names that the real one has given itself."""
@@ -94,6 +176,11 @@ class Pair:
         return real, reader.gets()
 
 
+def near(real: float, simulated: float) -> bool:
+    """The same score; where that is the end of a lease, nearly."""
+    return real == simulated or (real < 0 and abs(real - simulated) <= NEAR * 1000)
+
+
 def alike(real: Any, simulated: Any) -> bool:
     """The same answer, but for clocks that were read one after the other."""
     if isinstance(real, Exception):
@@ -113,8 +200,8 @@ def alike(real: Any, simulated: Any) -> bool:
     if real[:2] != simulated[:2] or len(real) != len(simulated):
         return False
     match real:
-        case [0, _, int(pttl), bytes(holder)]:
-            return bool(abs(pttl - simulated[2]) <= NEAR * 1000 and holder == simulated[3])
+        case [0, _, int(pttl), bytes(), *_]:
+            return bool(abs(pttl - simulated[2]) <= NEAR * 1000 and real[3:] == simulated[3:])
         case [2, _, 0, int(now)]:
             return bool(abs(now - simulated[3]) <= NEAR * 1e6)
     return bool(real == simulated)
@@ -167,15 +254,35 @@ def draw_command(draw: random.Random, now_us: int) -> Command:
     )
     ttl = draw.choice([5.0, 10.0, 30.0, 59.0, 61.0])
     fence_ttl = draw.choice([0.0, 100.0, 1000.0])
+    name = draw.choice(NAMES)
+    place = f"{draw.choice([1, 1_000, now_us, now_us + 1])}{draw.choice('   ~')}{name}"
     kind = draw.random()
-    if kind < 0.55:
+    if kind < 0.5:
         mode = draw.choice(["acquire", "acquire", "extend", "verify"])
-        return Take(*KEYS, owner, token, ttl=ttl, fence_ttl=fence_ttl, mode=mode)
-    if kind < 0.8:
-        return Free(*KEYS, owner, token, fence_ttl=fence_ttl)
+        waits = draw.choice(["", place, place, "-"]) if mode == "acquire" else ""
+        return Take(*KEYS, owner, token, ttl=ttl, fence_ttl=fence_ttl, mode=mode, place=waits)
+    if kind < 0.75:
+        leaves = draw.choice(["", name, "-", "?"])
+        return Free(*KEYS, owner, token, fence_ttl=fence_ttl, place=leaves)
     if kind < 0.9:
-        return draw.choice([Peek, Canvass])(*KEYS)
+        return draw.choice([Peek(*KEYS), Canvass(*KEYS), Canvass(*KEYS, place=place)])
+    if kind < 0.95:
+        return Leave(KEYS[0], name)
     return Repair(KEYS[0], ttl=20.0)
+
+
+def draw_places(draw: random.Random, now_us: int) -> dict[str, float] | None:
+    """What may stand where a queue belongs: ours, and what no script of ours would leave."""
+    now_ms = now_us // 1000
+    if draw.random() < 0.1:
+        return None
+    places: dict[str, float] = {}
+    for name in draw.sample([*NAMES, "!", "~x", "7", "unheard.9\n"], draw.randrange(1, 5)):
+        places[name] = draw.choice([1, 7, now_us, float("inf")])
+        lease = draw.choice([-500, 500, 990, 60_000, None])
+        if lease is not None:
+            places[draw.choice("!!~") + name] = -(now_ms + lease)
+    return places
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -207,9 +314,17 @@ def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
                 told = replace(
                     told, uptime=simulated.uptime, clock=simulated.clock, version=simulated.version
                 )
-                assert replace(told, promoted_at=simulated.promoted_at) == simulated, (seed, step)
+                assert bool(told.mute) == bool(simulated.mute) == (pair.sim.role == "slave")
+                told = replace(told, promoted_at=simulated.promoted_at, mute=simulated.mute)
+                assert told == simulated, (seed, step)
                 if pair.sim.role == "master" and draw.random() < 0.7:
                     pair.mark()
+            if pair.sim.role == "master":
+                if draw.random() < 0.05:
+                    seconds, micros = pair.client.time()
+                    pair.plant(draw_places(draw, seconds * 1_000_000 + micros))
+                elif time.monotonic() > pair.cleared_at + 0.3:
+                    pair.clear()
             marks = draw.random() < 0.05
             command = (
                 draw_mark(draw, pair, base) if marks else draw_command(draw, base + step * 1000)
@@ -223,6 +338,9 @@ def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
                 real,
                 simulated,
             )
+            assert pair.same_queue(), (seed, step, type(command).__name__, command.args)
+            published, told = pair.told()
+            assert published == told, (seed, step, command.args)
             if marks:
                 assert is_blank(pair.sim.data[MARKER_KEY][0]) == pair.identity().blank
                 if pair.sim.role == "master":

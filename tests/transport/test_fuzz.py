@@ -109,22 +109,22 @@ def greeting(dice: random.Random, *, load: bool = True) -> list[bytes]:
         f"# Replication\r\nrole:master\r\nmaster_replid:{REPLICATION_ID}\r\nsecond_repl_offset:-1\r\n"
     )
     marker = Marker(Memory(RUN, REPLICATION_ID), 1, 60.0, since_us=1).text()
-    told = b"".join(map(as_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456"]))
+    told = b"".join(map(as_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456", b""]))
     first = (
         [as_bulk(info.encode()), *(as_bulk(script.sha.encode()) for script in scripts())]
         if load
         else []
     )
-    return [*first, b"*4\r\n" + told]
+    return [*first, b"*5\r\n" + told]
 
 
 def answer(dice: random.Random, command: Command) -> bytes:
     """What a server might say to *command*."""
     holder = dice.choice([b"=" + b"f" * 32 + b":17", b"=*1000000000", b"=%9", b"=", b"=\xff\xfe"])
-    busy = b"*4\r\n:0\r\n:%d\r\n:%d\r\n" % (
-        dice.randrange(2**53),
-        dice.choice([-1, 0, 9999]),
-    ) + as_bulk(holder)
+    fence, queued = dice.randrange(2**53), b":%d\r\n" % dice.randrange(3)
+    busy = b"*5\r\n:0\r\n:%d\r\n:%d\r\n" % (fence, dice.choice([-1, 0, 9999]))
+    busy += as_bulk(holder) + queued
+    turn = b"*3\r\n:5\r\n:%d\r\n" % fence + queued
     stranger = b"*2\r\n:3\r\n" + as_bulk(dice.choice([b"", b"redlock2 x", b"*1000"]))
     errors = [
         b"-NOSCRIPT No matching script.\r\n",
@@ -136,14 +136,12 @@ def answer(dice: random.Random, command: Command) -> bytes:
     if isinstance(command, Take):
         grant = b":%d\r\n" % command.token
         behind = b"*4\r\n:2\r\n:%d\r\n:0\r\n:1763927834123456\r\n" % dice.randrange(2**53)
-        return dice.choices([grant, busy, behind, stranger, dice.choice(errors)], [6, 2, 1, 1, 1])[
-            0
-        ]
+        others = [busy, turn, behind, stranger, dice.choice(errors)]
+        return dice.choices([grant, *others], [6, 2, 1, 1, 1, 1])[0]
     if isinstance(command, Free):
         return dice.choices([b":1\r\n", b":0\r\n", b":2\r\n", dice.choice(errors)], [4, 2, 2, 1])[0]
-    return dice.choices(
-        [b"*2\r\n:4\r\n:%d\r\n" % dice.randrange(2**53), busy, dice.choice(errors)], [3, 3, 1]
-    )[0]
+    free = b"*2\r\n:4\r\n:%d\r\n" % fence
+    return dice.choices([free, busy, turn, dice.choice(errors)], [3, 3, 1, 1])[0]
 
 
 # Spoiling

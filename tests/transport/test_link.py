@@ -107,11 +107,11 @@ def greeting(marker: str | None, *, load: bool = True, clock: int = CLOCK, **fie
     info = "# Server\r\n" + "".join(f"{name}:{value}\r\n" for name, value in known.items())
     first = [info, *(script.sha for script in scripts())] if load else []
     return b"".join(
-        reply(answer) for answer in [*first, [info, marker or "", str(clock), "123456"]]
+        reply(answer) for answer in [*first, [info, marker or "", str(clock), "123456", ""]]
     )
 
 
-GREETED = ["INFO", "SCRIPT", "SCRIPT", "SCRIPT", "SCRIPT", "EVALSHA look"]
+GREETED = ["INFO", *["SCRIPT"] * len(scripts()), "EVALSHA look"]
 LOOKED = ["EVALSHA look"]
 
 
@@ -927,11 +927,11 @@ def test_a_node_that_is_not_fit_is_refused_with_its_reason(
 def test_a_greeting_that_is_refused_costs_the_vote_and_not_the_connection(
     text: str, kind: FaultKind
 ) -> None:
-    """All six questions are answered with the error, and the reason reaches whoever waited."""
+    """All questions of the greeting are answered with the error, and the reason reaches whoever waited."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)
-    assert rig.link.received(f"-{text}\r\n".encode() * 6, 0.2) == b""
+    assert rig.link.received(f"-{text}\r\n".encode() * len(GREETED), 0.2) == b""
     assert rig.fault() == Fault(kind, f"said {text}")
     assert rig.link.up and rig.link.broken is None
 
@@ -1398,7 +1398,7 @@ def test_a_conversation_ends_the_same_however_its_bytes_arrive(size: int) -> Non
         [
             reply(1)
             + b"-NOSCRIPT x\r\n"
-            + reply([0, 9, 100, "=*1000"])
+            + reply([0, 9, 100, "=*1000", 2])
             + reply(1)
             + reply([3, "gone"]),
             greeting(marker_of()) + reply([2, 5, 0, 7]),

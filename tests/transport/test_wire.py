@@ -10,7 +10,18 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redlock.core.commands import Canvass, Command, Free, Look, Mark, Peek, Plain, Repair, Take
+from redlock.core.commands import (
+    Canvass,
+    Command,
+    Free,
+    Leave,
+    Look,
+    Mark,
+    Peek,
+    Plain,
+    Repair,
+    Take,
+)
 from redlock.transport import wire
 from redlock.transport.wire import (
     ELEMENTS_MAX,
@@ -33,10 +44,15 @@ COMMANDS: list[Command] = [
     Take(*KEYS, OWNER, 1763927834123456, ttl=10.0, fence_ttl=604800.0),
     Take("ключ:é", "ключ:é:fence", OWNER, 1, ttl=0.0015, fence_ttl=0.0, mode="extend"),
     Take("a\r\nb $1\r\n", "a\r\nb $1\r\n:fence", OWNER, 7, ttl=1.0, fence_ttl=1.0, mode="verify"),
+    Take(*KEYS, OWNER, 7, ttl=1.0, fence_ttl=1.0, place="1763927834123456 a1b2.3 é", note="n"),
+    Take(*KEYS, OWNER, 7, ttl=1.0, fence_ttl=1.0, place="-"),
     Free(*KEYS, OWNER, 1763927834123456, fence_ttl=604800.0),
+    Free(*KEYS, OWNER, 7, fence_ttl=604800.0, place="a1b2.3 é"),
     Free(*KEYS, OWNER, 1763927834123456, fence_ttl=604800.0, unattended=True),
     Peek(*KEYS),
     Canvass(*KEYS),
+    Canvass(*KEYS, place="1763927834123456~a1b2.3"),
+    Leave(KEYS[0], "a1b2.3 é"),
     Repair(KEYS[0], ttl=60.0),
     Mark(
         expected="",

@@ -118,8 +118,8 @@ def _eviction_unseen() -> None:
     """Nobody looks at the policy, or at how many keys were evicted."""
     parse = Identity.parse
 
-    def blind(info: Mapping[str, str], marker: str, clock: float = 0.0) -> Identity:
-        return replace(parse(info, marker, clock), policy="noeviction", evicted=0)
+    def blind(info: Mapping[str, str], marker: str, clock: float = 0.0, mute: str = "") -> Identity:
+        return replace(parse(info, marker, clock, mute), policy="noeviction", evicted=0)
 
     Identity.parse = blind  # type: ignore[method-assign]
 

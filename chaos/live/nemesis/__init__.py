@@ -31,6 +31,7 @@ from chaos.live.nemesis.links import (
     slicing,
     slow_close,
 )
+from chaos.live.nemesis.queues import VOICELESS, Disordered, EarsCut, Queued, Voiceless, queued
 from chaos.live.nemesis.repeated import Flapping, Repeated
 from chaos.live.nemesis.servers import ClockMoved, Flushed, Killed, Paused, Restarted, WriteBurst
 from chaos.live.nemesis.states import (
@@ -46,6 +47,7 @@ from chaos.live.nemesis.states import (
 )
 
 __all__ = [
+    "VOICELESS",
     "Asked",
     "Busy",
     "ClientPaused",
@@ -54,6 +56,8 @@ __all__ = [
     "Closed",
     "Configured",
     "Demoted",
+    "Disordered",
+    "EarsCut",
     "Evicting",
     "Flapping",
     "Flushed",
@@ -64,12 +68,14 @@ __all__ = [
     "OutOfMemory",
     "Password",
     "Paused",
+    "Queued",
     "Repeated",
     "Repointed",
     "Restarted",
     "ScriptsFlushed",
     "StoppedClient",
     "Toxified",
+    "Voiceless",
     "WallClockStepped",
     "World",
     "WriteBurst",
@@ -83,6 +89,7 @@ __all__ = [
     "latency",
     "lost_replies",
     "lost_requests",
+    "queued",
     "resets",
     "slicing",
     "slow_close",

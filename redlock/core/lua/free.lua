@@ -2,23 +2,24 @@
 -- KEYS  lock, fence, [queue]
 -- ARGV  owner, token (the largest of the try), place, fence_ttl_ms
 --       place: a name, which leaves the queue, and who is first is told that the lock is free | "-": the same for one who
---       has none | nothing: there is no queue
+--       has none | "?": of a try that failed, who is first is told to look | nothing: there is no queue
 -- Gives 1 it was ours and is gone | 0 nothing was held | 2 somebody else holds it.
 -- include: queue
 local call = redis.call
 local number, place, fence_ttl = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local held = call('GET', KEYS[1])
+local waiting = place ~= '' and redis.pcall('EXISTS', KEYS[3]) ~= 0 and queue()
 if held then
   local owner = ARGV[1] .. ':'
   if string.sub(held, 1, #owner) ~= owner then
-    if place ~= '' then leave(KEYS[3], place) end
+    if waiting then waiting.leave(KEYS[3], place) end
     return 2 -- Raising the fence past a holder's token would stop it from topping up here.
   end
   call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
 end
-if place ~= '' and redis.pcall('EXISTS', KEYS[3]) == 1 then
-  leave(KEYS[3], place)
-  tell(KEYS[3])
+if waiting then
+  waiting.leave(KEYS[3], place)
+  waiting.tell(KEYS[3], place == '?' and '?' or '')
 end
 
 -- Poison: a TAKE of ours that is still on its way, on whatever connection, can no longer take this node.

@@ -27,10 +27,11 @@ if not ARGV[1] then
   queued = redis.pcall('ZRANGEBYSCORE', KEYS[4], '(0', '+inf', 'WITHSCORES', 'LIMIT', 0, 16)
 end
 local place = ARGV[2] and ARGV[1]
-if place then queued = {enter(KEYS[4], place)} end
+local waiting = place and queue()
+if place then queued = {waiting.enter(KEYS[4], place)} end
 local held = redis.call('GET', KEYS[1])
 if not held then
-  if place and others(KEYS[4], place) then return {5, fence, queued[1]} end
+  if place and waiting.others(KEYS[4], place) then return {5, fence, queued[1]} end
   return {4, fence, unpack(ARGV[1] and {} or queued)}
 end
 local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$') -- As in TAKE, but with the whole of a note.

@@ -50,13 +50,11 @@ if held and string.sub(held, 1, #owner) ~= owner then
   -- Of an owner the first characters, which tell one from another; the whole would let whoever reads it release the lock.
   local first, rest = string.match(held, '^(%x%x%x%x%x%x%x%x)%x+(:%d+.*)$')
   local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, 128), '%c', '?')
-  return {0, fence, call('PTTL', KEYS[1]), shown, place ~= '' and enter(KEYS[4], place) or 2}
+  return {0, fence, call('PTTL', KEYS[1]), shown, place ~= '' and queue().enter(KEYS[4], place) or 2}
 end
-local nobody = place == ''
-if not nobody and not held then
-  local wrong
-  wrong, nobody = others(KEYS[4], place)
-  if wrong then return {5, fence, enter(KEYS[4], place)} end
+local waiting = place ~= '' and redis.pcall('EXISTS', KEYS[4]) ~= 0 and queue()
+if waiting and not held and waiting.others(KEYS[4], place) then
+  return {5, fence, waiting.enter(KEYS[4], place)}
 end
 
 -- Refused as too small, or as too far ahead; low is what it would have to beat.
@@ -87,5 +85,5 @@ else
   call('SET', KEYS[2], token, 'PX', ARGV[5])
 end
 call('SET', KEYS[1], value, 'PX', ARGV[4])
-if not nobody then leave(KEYS[4], read_place(place) or '') end
+if waiting then waiting.leave(KEYS[4], waiting.name(place) or '') end
 return number

@@ -13,20 +13,19 @@ def test_every_step_is_told_in_order() -> None:
         3 nodes
         0.000 3 dead
         0.000 acquire
-            TAKE A:1024000 -> 1 2 (3)
+            TAKE A:1024000 place 1 -> 1 2 (3)
             wait until 0.25
         0.010 1 2 error
-            FREE A:1024000 -> 1 2
-            pause until 0.01625
+            FREE A:1024000 place - -> 1 2
+            pause until 0.03
         0.010 1 2 nothing
-        0.020 tick
-            PEEK -> 1 2 (3)
-            wait until 0.27
-        0.030 1 2 free
-            TAKE B:1024002 -> 1 2 (3)
+        0.030 tick
+            PEEK place 1 -> 1 2 (3)
             wait until 0.28
+        0.030 1 2 free
+            TAKE B:1024002 place 1 -> 1 2 (3)
         0.040 1 2 behind fence=1025000
-            TAKE B:1025001 -> 1 2 (3)
+            TAKE B:1025001 place 1 -> 1 2 (3)
             wait until 0.29
         0.050 1 2 granted
             held B:1025001 until 9.938, touched 1 2
@@ -36,7 +35,7 @@ def test_every_step_is_told_in_order() -> None:
         1.010 1 2 granted
             done
         2.000 release
-            FREE B:1025001 -> 1 2 (3)
+            FREE B:1025001 place 1 -> 1 2 (3)
             wait until 2.25
     """)
     votes = "0 of 3 nodes granted, 2 needed, after 0.01 s; n1 said OOM; n3 refused the connection"

@@ -14,19 +14,19 @@ def test_every_try_has_a_fresh_owner_and_follows_the_release_of_the_last() -> No
     play = check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.25
         0.010 1 granted
         0.020 2 3 error
-            FREE A:1024000 -> 1 2 3
-            pause until 0.02625
+            FREE A:1024000 place - -> 1 2 3
+            pause until 0.04
         0.030 1 2 3 freed
         0.040 tick
-            PEEK -> 1 2 3
+            PEEK place 1 -> 1 2 3
             wait until 0.29
         0.050 1 free fence=2000000
         0.050 2 free fence=1024001
-            TAKE B:2000001 -> 1 2 3
+            TAKE B:2000001 place 1 -> 1 2 3
             wait until 0.3
         0.060 1 2 granted
             held B:2000001 until 9.948, touched 1 2 3
@@ -39,25 +39,25 @@ def test_a_waiter_looks_before_it_tries() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=3
-            FREE A:1024000 -> 3
-            pause until 0.01625
+            FREE A:1024000 place - -> 3
+            pause until 0.03
         0.010 3 busy ttl=3
         0.010 3 others
-        0.020 tick
-            PEEK -> 1 2 3
-            wait until 0.27
+        0.030 tick
+            PEEK place 1 -> 1 2 3
+            wait until 0.28
         0.030 1 2 busy ttl=3
-            pause until 0.0425
+            pause until 0.05
         0.030 3 free
         0.060 tick
-            PEEK -> 1 2 3
+            PEEK place 1 -> 1 2 3
             wait until 0.31
         0.070 1 busy ttl=3
         0.080 2 3 free fence=1024001
-            TAKE B:1024002 -> 1 2 3
+            TAKE B:1024002 place 1 -> 1 2 3
             wait until 0.33
         0.080 1 2 3 granted
             held B:1024002 until 9.978, touched 1 2 3
@@ -70,14 +70,14 @@ def test_half_of_the_nodes_free_is_not_enough_to_try() -> None:
     check("""
         5 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3 4 5
+            TAKE A:1024000 place 1 -> 1 2 3 4 5
             wait until 0.25
         0.010 1 2 3 busy ttl=3
-            FREE A:1024000 -> 4 5
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3 4 5
-            wait until 0.27
+            FREE A:1024000 place - -> 4 5
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3 4 5
+            wait until 0.28
         0.030 1 2 free
         0.040 3 4 busy ttl=3
         0.050 5 busy ttl=3
@@ -89,20 +89,20 @@ def test_a_look_waits_for_the_free_ones_no_longer_than_it_must() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=3
-            FREE A:1024000 -> 3
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3
-            wait until 0.27
-        0.030 1 free
-        0.270 tick
-            pause until 0.2825
-        0.300 tick
-            PEEK -> 1 2 3
-            wait until 0.55
+            FREE A:1024000 place - -> 3
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3
+            wait until 0.28
+        0.040 1 free
+        0.280 tick
+            pause until 0.308
+        0.310 tick
+            PEEK place 1 -> 1 2 3
+            wait until 0.56
     """)
 
 
@@ -110,7 +110,7 @@ def test_a_pause_is_jittered_and_doubles_up_to_the_retry_delay() -> None:
     """An eighth of 0.1 s first. The dice show the jitter: from half of the pause (0) to nearly
     all of it (1023)."""
     check("""
-        1 nodes retry_delay=0.1
+        1 nodes barging retry_delay=0.1
         0.000 acquire timeout=5
             TAKE A:1024000 -> 1
             wait until 0.25
@@ -148,7 +148,7 @@ def test_a_pause_is_jittered_and_doubles_up_to_the_retry_delay() -> None:
 def test_a_pause_ends_when_the_lock_does() -> None:
     """The nodes told for how long: a majority is free when the second of three has expired."""
     check("""
-        3 nodes retry_delay=8
+        3 nodes barging retry_delay=8
         0.000 acquire timeout=5
             TAKE A:1024000 -> 1 2 3
             wait until 0.25
@@ -165,7 +165,7 @@ def test_a_pause_ends_when_the_lock_does() -> None:
 def test_a_pause_ends_at_the_callers_deadline() -> None:
     """And the verdict is that of the last try."""
     check("""
-        3 nodes retry_delay=8
+        3 nodes barging retry_delay=8
         0.000 acquire timeout=0.1
             TAKE A:1024000 -> 1 2 3
             wait until 0.1
@@ -185,11 +185,12 @@ def test_a_try_ends_at_the_callers_deadline() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.1
         0.010 1 granted
         0.100 tick
-            FREE A:1024000 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
+            LEAVE place 1 -> 1 2 3
             QuorumUnavailable: 1 of 3 nodes granted, 2 needed, after 0.1 s
               n2 did not answer within 0.1 s
               n3 did not answer within 0.1 s
@@ -201,15 +202,16 @@ def test_a_deadline_that_cuts_a_look_short_keeps_the_earlier_verdict() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.1
         0.010 1 2 busy ttl=9
-            FREE A:1024000 -> 3
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3
+            FREE A:1024000 place - -> 3
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3
             wait until 0.1
         0.100 tick
+            LEAVE place 1 -> 1 2 3
             LockContended: 0 of 3 nodes granted, 2 needed, after 0.1 s
               n1 is held by X:7... for 9 s more
               n2 is held by X:7... for 9 s more
@@ -218,15 +220,16 @@ def test_a_deadline_that_cuts_a_look_short_keeps_the_earlier_verdict() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.1
         0.010 1 2 error
-            FREE A:1024000 -> 1 2 3
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3
             wait until 0.1
         0.100 tick
+            LEAVE place 1 -> 1 2 3
             QuorumUnavailable: 0 of 3 nodes granted, 2 needed, after 0.1 s
               n1 said OOM
               n2 said OOM
@@ -239,17 +242,18 @@ def test_a_look_that_finds_an_outage_before_the_deadline_says_so() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.1
         0.010 1 2 busy ttl=9
-            FREE A:1024000 -> 3
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3
+            FREE A:1024000 place - -> 3
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3
             wait until 0.1
         0.030 1 2 error
-            pause until 0.0425
+            pause until 0.05
         0.100 tick
+            LEAVE place 1 -> 1 2 3
             QuorumUnavailable: 0 of 3 nodes granted, 2 needed, after 0.1 s
               n1 said OOM
               n2 said OOM
@@ -263,24 +267,24 @@ def test_who_waits_for_ever_outlives_an_outage() -> None:
         3 nodes
         0.000 3 dead
         0.000 acquire
-            TAKE A:1024000 -> 1 2 (3)
+            TAKE A:1024000 place 1 -> 1 2 (3)
             wait until 0.25
         0.010 1 2 error
-            FREE A:1024000 -> 1 2
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 (3)
-            wait until 0.27
+            FREE A:1024000 place - -> 1 2
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 (3)
+            wait until 0.28
         0.030 1 2 lost
-            PEEK -> 1
-            PEEK -> 2
+            PEEK place 1 -> 1
+            PEEK place 1 -> 2
         0.040 1 2 lost
-            pause until 0.0525
+            pause until 0.06
         0.100 tick
-            PEEK -> 1 2 (3)
+            PEEK place 1 -> 1 2 (3)
             wait until 0.35
         0.110 1 2 free fence=1024001
-            TAKE B:1024002 -> 1 2 (3)
+            TAKE B:1024002 place 1 -> 1 2 (3)
             wait until 0.36
         0.120 1 2 granted
             held B:1024002 until 10.008, touched 1 2
@@ -295,27 +299,27 @@ def test_a_lock_without_an_expiry_gets_one_on_request() -> None:
     check("""
         3 nodes repair
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.25
         0.010 1 busy ttl=-0.001
         0.010 2 busy ttl=3
-            FREE A:1024000 -> 3
+            FREE A:1024000 place - -> 3
             REPAIR 60000 ms -> 1
-            pause until 0.01625
-        0.020 tick
-            PEEK -> 1 2 3
-            wait until 0.27
-        0.020 1 repaired
+            pause until 0.03
+        0.030 tick
+            PEEK place 1 -> 1 2 3
+            wait until 0.28
+        0.030 1 repaired
         0.030 1 2 busy ttl=3
-            pause until 0.0425
+            pause until 0.05
     """)
     check("""
         3 nodes repair
         0.000 acquire once
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=-0.001
-            FREE A:1024000 -> 3
+            FREE A:1024000 place - -> 3
             REPAIR 60000 ms -> 1 2
             LockContended: 0 of 3 nodes granted, 2 needed, after 0.01 s
               n1 is held by X:7... without an expiry (repair_missing_ttl=True gives it one)
@@ -325,9 +329,9 @@ def test_a_lock_without_an_expiry_gets_one_on_request() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 -> 1 2 3
+            TAKE A:1024000 place 1 -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=-0.001
-            FREE A:1024000 -> 3
-            pause until 0.01625
+            FREE A:1024000 place - -> 3
+            pause until 0.03
     """)
