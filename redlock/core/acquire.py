@@ -173,6 +173,8 @@ class _Search:
                 if round.tally.free < round.tally.needed:
                     self._free_since = NEVER
                 else:
+                    if self._verdict is None:  # By its first look: nobody else wanted it.
+                        cluster.lines.calm(ask.lock_key)
                     self._free_since = now if self._free_since == NEVER else self._free_since
                     stand_until = NEVER if ask.once else self._free_since + ask.stand_back
             if round is None or (self._free_since != NEVER and now >= stand_until):
@@ -189,7 +191,8 @@ class _Search:
                 refuse_misfits(cluster, now, since=self._began_at)
                 cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
             self._refuse_full(round.tally)
-            cluster.lines.crowd(ask.lock_key, now)
+            if round.tally.busy:
+                cluster.lines.crowd(ask.lock_key, now)
             repairs = _repairs(cluster, ask, round.tally)
             if not ask.once and now < ask.give_up_at:
                 if place is None:
