@@ -47,10 +47,10 @@ class Acquisition:
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
-    *witness*: it is looked also where the lock is said to be free, to hear what was left there;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
-    *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
-    look again, as when `give_up_at` was changed.
+    *label*: shown to whoever asks who waits; *witness*: it is looked also where the lock is said to
+    be free, to hear what was left there; *wake* is set while it waits in line, and makes it look
+    again, as when `give_up_at` was changed.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -64,9 +64,9 @@ class Acquisition:
     max_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
-    witness: bool = False
     stand_back: float = 0.0
     label: str = ""
+    witness: bool = False
     wake: Callable[[], object] | None = None
     granted: Holding | None = None
 
