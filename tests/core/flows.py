@@ -13,7 +13,8 @@ line is what the flow did because of it. `check` plays the input and compares al
         held A:1024000 until 9.898, touched 1 2 3
 
 Nodes are numbered from 1, and so are the places in the queue, which are drawn in that order:
-`place -` respects it and has none, and a command that says nothing knows no queue. The first owner of a play is A, the next B. The wall clock stands at
+`place -` respects it and has none, `place ?` is given back without having been held, and a command
+that says nothing knows no queue. The first owner of a play is A, the next B. The wall clock stands at
 1024000 and every die shows 0, unless a line says otherwise. The driver keeps the contract of
 `effects.py` to the letter: requests are written in order, each node answers in order, time never
 falls, and a request whose time has passed is never written.
@@ -551,8 +552,8 @@ def _time(at: float) -> str:
 
 def _shown_place(text: str) -> str:
     """`place 2` of "<ticket> P.2"; `deaf place 2` of one who hears nothing."""
-    if text in ("", "-"):
-        return text and " place -"
+    if text in ("", "-", "?"):
+        return text and f" place {text}"
     deaf = " deaf" if text.lstrip("0123456789").startswith("~") else ""
     return f"{deaf} place {text.partition('.')[2]}"
 
