@@ -27,6 +27,7 @@ from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QueueFull, QuorumUnavailable
 
+# Long: the search for a try and the try itself, each of which goes by what the other was asked.
 __all__ = ["Acquisition", "acquire"]
 
 ROUNDS_MAX = 3
