@@ -27,7 +27,7 @@ of their own are `repair`, `barging` (without a queue), `deaf` (no wake-up is he
 
 Input, after the instant:
 
-    acquire [once] [timeout=S] [ttl=S] [stand_back=S]
+    acquire [once] [looking] [timeout=S] [ttl=S] [stand_back=S]
                                             start a flow; so do extend [ttl=S], verify, release, peek, meet, nodes
     1 2 granted                             nodes answer their oldest question (the words are in `ANSWERS`)
     1 2 lost                                the connection breaks: all their questions fail, in order
@@ -272,12 +272,15 @@ class Play:
         timeout: float = math.inf,
         ttl: float | None = None,
         stand_back: float = 0.0,
+        looking: bool = False,
     ) -> Course:
-        """Start an acquire now."""
+        """Start an acquire now; *looking*: as a candidate does, who looks before the first try."""
         ttl = self.policy.ttl if ttl is None else ttl
         ask = Acquisition(
             "r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once, stand_back=stand_back
         )
+        if looking:
+            ask.looked = lambda tally, at: None
         return self._start("acquire", acquire(self.cluster, ask, self.now))
 
     def extend(self, ttl: float | None = None) -> Course:
@@ -634,7 +637,7 @@ def _perform(play: Play, words: list[str]) -> None:
             return play.source.dice.extend(int(number) for number in numbers)
     match rest:
         case ["acquire", *flags]:
-            play.acquire(once="once" in flags, **seconds)
+            play.acquire(once="once" in flags, looking="looking" in flags, **seconds)
         case ["extend"]:
             play.extend(**seconds)
         case ["verify"]:
