@@ -27,6 +27,7 @@ from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QueueFull, QuorumUnavailable
 
+# Long: the search for a try and the try itself, each of which goes by what the other was asked.
 __all__ = ["Acquisition", "acquire"]
 
 ROUNDS_MAX = 3
@@ -161,10 +162,13 @@ class _Search:
             now = event.at
         while True:
             place = self.place
-            if place is not None and not cluster.lines.is_first(place, now):
-                now = yield from self._stand(place, now)
-                self._look_first = True
-                continue
+            if place is not None:
+                # Before the question: who leaves behind it rings, and ends the sleep.
+                place.rung = False
+                if not cluster.lines.is_first(place, now):
+                    now = yield from self._stand(place, now)
+                    self._look_first = True
+                    continue
             round: Round | None = None
             stand_until = NEVER
             told = self._answer_bell()
@@ -226,7 +230,6 @@ class _Search:
                 self._cluster, self._ask, now, now + self._cluster.patience
             )
             self._give_up(round.tally, now)
-        place.rung = False
         until = min(now + LOOK_MAX, self._ask.give_up_at)
         event = yield Wait(until, pause=True, bell=place)
         return event.at

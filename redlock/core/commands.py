@@ -15,6 +15,7 @@ from typing import Any
 
 from redlock.core.quorum import GRANTED, Kind, Vote
 
+# Long: every command we send beside what its answers mean; the scripts are read against it.
 __all__ = [
     "FENCE_SUFFIX",
     "MARKER_KEY",

@@ -73,6 +73,7 @@ class _Waiter:
 class Driver:
     """Runs flows for the threads of one coordinator."""
 
+    # Long: all that the threads share, each with the reason why it is of its kind.
     def __init__(self, cluster: Cluster, found: Sequence[Endpoint]) -> None:
         self.cluster = cluster
         silence = max(1.0, 4 * cluster.patience)
