@@ -37,6 +37,7 @@ from redlock.errors import (
 from redlock.options import ElectionOptions, acquire_timeout
 from redlock.transport.clock import now, suspended_for
 
+# Long: what both elections have in common, and nothing else has.
 __all__ = [
     "LOOK_EVERY",
     "ElectionBase",

@@ -121,7 +121,7 @@ class _Server:
         """Ask it who it is. Raises NodeUnreachable for one that does not answer now, and
         ConfigurationError for one that cannot be asked, or must not vote."""
         try:
-            self.identity = Identity.parse(*self._run(Look()))
+            self.identity = Identity.parse(*self._run(Look(waits=False)))
         except (redis.RedisError, OSError) as error:
             fault = self.endpoint.fault(error)
             silent = isinstance(error, redis.TimeoutError)

@@ -396,7 +396,7 @@ def test_every_citation_leads_somewhere() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("redlock/core/lease.py", f"# A late release (F{61})."),
+        ("redlock/core/lease.py", f"# A late release (F{99})."),
         ("redlock/core/lease.py", f"# The store (I{2})."),
         ("redlock/core/lease.py", f"# As {PROTOCOL} {4}.{9} has it."),
         ("redlock/core/lease.py", f"# As {PROTOCOL}, section {99} has it."),

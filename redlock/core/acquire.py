@@ -27,6 +27,7 @@ from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
 from redlock.errors import LockContended, QueueFull, QuorumUnavailable
 
+# Long: the search for a try and the try itself, each of which goes by what the other was asked.
 __all__ = ["Acquisition", "acquire"]
 
 ROUNDS_MAX = 3
@@ -47,10 +48,10 @@ class Acquisition:
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
-    *witness*: it is looked also where the lock is said to be free, to hear what was left there;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
-    *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
-    look again, as when `give_up_at` was changed.
+    *label*: shown to whoever asks who waits; *witness*: it is looked also where the lock is said to
+    be free, to hear what was left there; *wake* is set while it waits in line, and makes it look
+    again, as when `give_up_at` was changed.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -64,10 +65,10 @@ class Acquisition:
     max_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
-    witness: bool = False
     stand_back: float = 0.0
     min_hold: float | None = None
     label: str = ""
+    witness: bool = False
     wake: Callable[[], object] | None = None
     granted: Holding | None = None
 
@@ -105,6 +106,7 @@ class _Search:
         "_free_since",
         "_look_first",
         "_pause",
+        "_stood",
         "_verdict",
         "entered",
         "place",
@@ -119,6 +121,8 @@ class _Search:
         self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
         self._failed = 0
         """Tries in a row that failed though it was our turn."""
+        self._stood = False
+        """Others of this coordinator asked the nodes, while this one had no answer of its own."""
         self._verdict: Tally | None = None
         self.place: Place | None = None
         self.entered = False
@@ -159,10 +163,13 @@ class _Search:
             now = event.at
         while True:
             place = self.place
-            if place is not None and not cluster.lines.is_first(place, now):
-                now = yield from self._stand(place, now)
-                self._look_first = True
-                continue
+            if place is not None:
+                # Before the question: who leaves behind it rings, and ends the sleep.
+                place.rung = False
+                if not cluster.lines.is_first(place, now):
+                    now = yield from self._stand(place, now)
+                    self._look_first = True
+                    continue
             round: Round | None = None
             stand_until = NEVER
             told = self._answer_bell()
@@ -217,13 +224,13 @@ class _Search:
 
     def _stand(self, place: Place, now: float) -> Flow[float]:
         """Wait while others of this coordinator are first; they ask the nodes."""
+        self._stood = True
         if now >= self._ask.give_up_at:
             # Nobody asked for us yet: one look, for the reasons that the error tells.
             round, now = yield from _canvass(
                 self._cluster, self._ask, now, now + self._cluster.patience
             )
             self._give_up(round.tally, now)
-        place.rung = False
         until = min(now + LOOK_MAX, self._ask.give_up_at)
         event = yield Wait(until, pause=True, bell=place)
         return event.at
@@ -244,9 +251,10 @@ class _Search:
     def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
         place = self.place.text if self.place is not None else ""
         self.entered = bool(place)
-        until = min(
-            now + self._cluster.policy.node_timeout_for(self._ask.ttl), self._ask.give_up_at
-        )
+        until = now + self._cluster.policy.node_timeout_for(self._ask.ttl)
+        if not self._stood or self._verdict is not None:
+            until = min(until, self._ask.give_up_at)
+        # Else others asked for us until now, and the error wants reasons.
         return _canvass(self._cluster, self._ask, now, until, place)
 
     def _next_at(self, tally: Tally, now: float) -> float:

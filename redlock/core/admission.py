@@ -255,7 +255,7 @@ class Admission:
     def clock(self, at: float) -> float:
         """The middle of the nodes' clocks at *at*, seconds since the epoch; 0 while none is
         known."""
-        # A node read its clock between our question and its answer, which a busy machine reads late.
+        # A node read its clock between question and answer, which a busy machine reads late.
         known = sorted(
             record.identity.clock + at - (record.asked_at + record.seen_at) / 2
             for record in self._records

@@ -15,6 +15,7 @@ from typing import Any
 
 from redlock.core.quorum import GRANTED, Kind, Vote
 
+# Long: every command we send beside what its answers mean; the scripts are read against it.
 __all__ = [
     "FENCE_SUFFIX",
     "MARKER_KEY",
@@ -354,13 +355,14 @@ class Mark(Command):
 
 
 class Look(Command):
-    """Ask who answers, and for its marker: see `lua/look.lua`."""
+    """Ask who answers, and for its marker: see `lua/look.lua`. *waits*: whoever asks may want to
+    wait for locks, and is told whether it can."""
 
     __slots__ = ()
     script = LOOK
 
-    def __init__(self) -> None:
-        super().__init__((MARKER_KEY,), ())
+    def __init__(self, *, waits: bool = True) -> None:
+        super().__init__((MARKER_KEY,), () if waits else ("-",))
 
     def read(self, answer: Any) -> tuple[dict[str, str], str, float, str]:
         """The fields of INFO, the marker ('' for none), the node's clock in seconds since the

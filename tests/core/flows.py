@@ -13,7 +13,8 @@ line is what the flow did because of it. `check` plays the input and compares al
         held A:1024000 until 9.898, touched 1 2 3
 
 Nodes are numbered from 1, and so are the places in the queue, which are drawn in that order:
-`place -` respects it and has none, and a command that says nothing knows no queue. The first owner of a play is A, the next B. The wall clock stands at
+`place -` respects it and has none, `place ?` is given back without having been held, and a command
+that says nothing knows no queue. The first owner of a play is A, the next B. The wall clock stands at
 1024000 and every die shows 0, unless a line says otherwise. The driver keeps the contract of
 `effects.py` to the letter: requests are written in order, each node answers in order, time never
 falls, and a request whose time has passed is never written.
@@ -26,7 +27,7 @@ of their own are `repair`, `barging` (without a queue), `deaf` (no wake-up is he
 
 Input, after the instant:
 
-    acquire [once] [timeout=S] [ttl=S] [stand_back=S]
+    acquire [once] [looking] [timeout=S] [ttl=S] [stand_back=S]
                                             start a flow; so do extend [ttl=S], verify, release, peek, meet, nodes
     1 2 granted                             nodes answer their oldest question (the words are in `ANSWERS`)
     1 2 lost                                the connection breaks: all their questions fail, in order
@@ -271,12 +272,15 @@ class Play:
         timeout: float = math.inf,
         ttl: float | None = None,
         stand_back: float = 0.0,
+        looking: bool = False,
     ) -> Course:
-        """Start an acquire now."""
+        """Start an acquire now; *looking*: as a candidate does, who looks before the first try."""
         ttl = self.policy.ttl if ttl is None else ttl
         ask = Acquisition(
             "r", LOCK_KEY, FENCE_KEY, ttl, self.now + timeout, once, stand_back=stand_back
         )
+        if looking:
+            ask.looked = lambda tally, at: None
         return self._start("acquire", acquire(self.cluster, ask, self.now))
 
     def extend(self, ttl: float | None = None) -> Course:
@@ -551,8 +555,8 @@ def _time(at: float) -> str:
 
 def _shown_place(text: str) -> str:
     """`place 2` of "<ticket> P.2"; `deaf place 2` of one who hears nothing."""
-    if text in ("", "-"):
-        return text and " place -"
+    if text in ("", "-", "?"):
+        return text and f" place {text}"
     deaf = " deaf" if text.lstrip("0123456789").startswith("~") else ""
     return f"{deaf} place {text.partition('.')[2]}"
 
@@ -633,7 +637,7 @@ def _perform(play: Play, words: list[str]) -> None:
             return play.source.dice.extend(int(number) for number in numbers)
     match rest:
         case ["acquire", *flags]:
-            play.acquire(once="once" in flags, **seconds)
+            play.acquire(once="once" in flags, looking="looking" in flags, **seconds)
         case ["extend"]:
             play.extend(**seconds)
         case ["verify"]:

@@ -58,15 +58,16 @@ def test_a_larger_token_changes_nothing_else() -> None:
 
 def test_a_grant_leaves_the_queue_by_the_name_it_entered_under() -> None:
     """A release tells the next one. What is given back of a try that failed keeps the place, and
-    tells all the same; what knows no queue leaves it alone, and so does whoever only keeps a
-    lock."""
+    has whoever is first look; what knows no queue leaves it alone, and so does whoever only keeps
+    a lock."""
     assert IN_LINE.take(10.0).args[2] == "123 c.4 a label"
     assert IN_LINE.extension(10.0).args[2] == IN_LINE.verification(10.0).args[2] == ""
     assert IN_LINE.free().args[2] == "c.4 a label"
-    assert IN_LINE.free(staying=True).args[2] == "-"
+    assert IN_LINE.free(failed=True).args[2] == "?"
     deaf = Grant("r", *KEYS, "A", 7, 600.0, place="123~c.4")
     assert deaf.free().args[2] == "c.4"
     alone = Grant("r", *KEYS, "A", 7, 600.0, place="-")
+    assert alone.free(failed=True).args[2] == "?"
     assert alone.free().args[2] == alone.take(1.0).args[2] == "-"
-    assert GRANT.free(staying=True).args[2] == ""
+    assert GRANT.free(failed=True).args[2] == ""
     assert {each.keys[-1] for each in (IN_LINE.free(), alone.take(1.0))} == {"redlock:r:lock-queue"}

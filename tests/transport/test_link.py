@@ -927,7 +927,7 @@ def test_a_node_that_is_not_fit_is_refused_with_its_reason(
 def test_a_greeting_that_is_refused_costs_the_vote_and_not_the_connection(
     text: str, kind: FaultKind
 ) -> None:
-    """All questions of the greeting are answered with the error, and the reason reaches whoever waited."""
+    """Every question of the greeting is answered with it, and the reason reaches whoever waited."""
     rig = Rig()
     rig.link.submit(rig.ask(take()), 0.0)
     rig.link.connected(0.1)

@@ -12,13 +12,13 @@ def test_an_extension_moves_the_deadline_from_its_own_first_write() -> None:
         5 nodes
         0.000 4 5 dialling
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3 (4) (5)
+            TAKE A:1024000 place - -> 1 2 3 (4) (5)
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         3.000 4 5 connected
-            4 is never sent TAKE A:1024000 place 1
-            5 is never sent TAKE A:1024000 place 1
+            4 is never sent TAKE A:1024000 place -
+            5 is never sent TAKE A:1024000 place -
         3.000 extend
             EXTEND by 10 A:1024000 -> 1 2 3 4 5
             wait until 3.25
@@ -28,7 +28,7 @@ def test_an_extension_moves_the_deadline_from_its_own_first_write() -> None:
         3.300 status
             held, valid until 12.898
         3.300 release
-            FREE A:1024000 place 1 -> 1 2 3 4 5
+            FREE A:1024000 place - -> 1 2 3 4 5
             wait until 3.55
     """)
 
@@ -38,7 +38,7 @@ def test_a_shorter_extension_leaves_the_deadline_where_it_is() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -58,7 +58,7 @@ def test_an_extension_counts_only_while_the_old_validity_lasts() -> None:
     check("""
         3 nodes ttl=1 drift_factor=0
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.05
         0.010 1 2 3 granted
             held A:1024000 until 0.998, touched 1 2 3
@@ -74,7 +74,7 @@ def test_an_extension_counts_only_while_the_old_validity_lasts() -> None:
     check("""
         3 nodes ttl=1 drift_factor=0
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.05
         0.010 1 2 3 granted
             held A:1024000 until 0.998, touched 1 2 3
@@ -90,7 +90,7 @@ def test_an_extension_counts_only_while_the_old_validity_lasts() -> None:
     check("""
         3 nodes ttl=1 drift_factor=0
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.05
         0.010 1 2 3 granted
             held A:1024000 until 0.998, touched 1 2 3
@@ -107,7 +107,7 @@ def test_an_extension_of_a_lease_that_ended_sends_nothing() -> None:
     check("""
         3 nodes ttl=1
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.05
         0.010 1 2 3 granted
             held A:1024000 until 0.988, touched 1 2 3
@@ -123,7 +123,7 @@ def test_an_extension_that_a_majority_denies_loses_the_lease_at_once() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -146,7 +146,7 @@ def test_an_extension_without_an_answer_leaves_the_lease_as_it_was() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -165,7 +165,7 @@ def test_an_extension_without_an_answer_leaves_the_lease_as_it_was() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -187,7 +187,7 @@ def test_a_release_during_an_extension_wins() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -196,7 +196,7 @@ def test_a_release_during_an_extension_wins() -> None:
             wait until 1.25
         1.010 1 granted
         1.020 release
-            release: FREE A:1024000 place 1 -> 1 2 3
+            release: FREE A:1024000 place - -> 1 2 3
             release: wait until 1.27
         1.030 2 granted
             extend: LeaseReleased: the lease on 'r' was released
@@ -208,7 +208,7 @@ def test_a_release_during_an_extension_wins() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -216,11 +216,11 @@ def test_a_release_during_an_extension_wins() -> None:
             EXTEND by 10 A:1024000 -> 1 2 3
             wait until 1.25
         1.020 release
-            release: FREE A:1024000 place 1 -> 1 2 3
+            release: FREE A:1024000 place - -> 1 2 3
             release: wait until 1.27
         1.030 1 lost
             extend: LeaseReleased: the lease on 'r' was released
-            FREE A:1024000 place 1 -> 1
+            FREE A:1024000 place - -> 1
     """)
 
 
@@ -229,7 +229,7 @@ def test_max_hold_caps_every_extension() -> None:
     check("""
         3 nodes drift_factor=0
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.000 1 2 3 granted
             held A:1024000 until 9.998, touched 1 2 3
@@ -258,7 +258,7 @@ def test_a_limit_below_the_validity_ends_the_lease_earlier() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -273,7 +273,7 @@ def test_a_cancelled_extension_changes_nothing() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3

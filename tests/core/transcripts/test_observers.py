@@ -13,17 +13,16 @@ def test_every_step_is_told_in_order() -> None:
         3 nodes
         0.000 3 dead
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 (3)
+            TAKE A:1024000 place - -> 1 2 (3)
             wait until 0.25
         0.010 1 2 error
-            FREE A:1024000 place - -> 1 2
-            pause until 0.03
-        0.010 1 2 nothing
-        0.030 tick
+            FREE A:1024000 place ? -> 1 2
             PEEK place 1 -> 1 2 (3)
-            wait until 0.28
+            wait until 0.26
+        0.010 1 2 nothing
         0.030 1 2 free
             TAKE B:1024002 place 1 -> 1 2 (3)
+            wait until 0.28
         0.040 1 2 behind fence=1025000
             TAKE B:1025001 place 1 -> 1 2 (3)
             wait until 0.29

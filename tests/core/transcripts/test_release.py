@@ -14,12 +14,12 @@ def test_a_release_is_confirmed_by_a_majority() -> None:
     check("""
         5 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3 4 5
+            TAKE A:1024000 place - -> 1 2 3 4 5
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3 4 5
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3 4 5
+            FREE A:1024000 place - -> 1 2 3 4 5
             wait until 1.25
         1.010 4 5 busy
         1.010 4 5 others
@@ -38,12 +38,12 @@ def test_a_node_that_was_never_written_to_needs_no_release() -> None:
         5 nodes
         0.000 4 5 dialling
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3 (4) (5)
+            TAKE A:1024000 place - -> 1 2 3 (4) (5)
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 1 freed
             True
@@ -55,12 +55,12 @@ def test_a_release_that_no_majority_confirms_is_false() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 1 freed
         1.250 tick
@@ -71,12 +71,12 @@ def test_a_release_that_no_majority_confirms_is_false() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 1 freed
         1.020 2 3 others
@@ -89,13 +89,13 @@ def test_a_release_stays_owed_to_nodes_that_cannot_be_written_to() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 3 dialling
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 (3)
+            FREE A:1024000 place - -> 1 2 (3)
             wait until 1.25
         1.010 1 2 freed
             True
@@ -109,16 +109,16 @@ def test_a_release_that_was_lost_with_its_connection_is_sent_again() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 1 2 lost
-            FREE A:1024000 place 1 -> 1
-            FREE A:1024000 place 1 -> 2
+            FREE A:1024000 place - -> 1
+            FREE A:1024000 place - -> 2
         1.020 1 2 nothing
             True
     """)
@@ -129,12 +129,12 @@ def test_an_expired_lease_is_released_all_the_same_and_false() -> None:
     check("""
         3 nodes ttl=1
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.05
         0.010 1 2 3 granted
             held A:1024000 until 0.988, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.05
         1.010 1 2 freed
             False
@@ -146,7 +146,7 @@ def test_a_lost_lease_is_released_all_the_same_and_false() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -158,7 +158,7 @@ def test_a_lost_lease_is_released_all_the_same_and_false() -> None:
               does not hold it any more: 0 of 3 nodes confirmed, 2 needed, after 0.01 s
               n1, n2: is held by X:7... for 5 s more
         1.020 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.27
         1.030 3 granted
         1.030 1 2 others
@@ -173,12 +173,12 @@ def test_a_second_release_is_false_and_sends_nothing() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 release
             release: False
@@ -194,17 +194,17 @@ def test_a_proposal_after_our_own_release_is_past_its_poison() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         1.000 release
-            FREE A:1024000 place 1 -> 1 2 3
+            FREE A:1024000 place - -> 1 2 3
             wait until 1.25
         1.010 1 2 3 freed
             True
         1.010 acquire
-            TAKE B:1024002 place 2 -> 1 2 3
+            TAKE B:1024002 place - -> 1 2 3
             wait until 1.26
     """)
 

@@ -11,13 +11,13 @@ def test_verify_asks_for_this_very_grant_and_moves_no_deadline() -> None:
         5 nodes
         0.000 4 5 dialling
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3 (4) (5)
+            TAKE A:1024000 place - -> 1 2 3 (4) (5)
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
         0.020 4 5 connected
-            4 is never sent TAKE A:1024000 place 1
-            5 is never sent TAKE A:1024000 place 1
+            4 is never sent TAKE A:1024000 place -
+            5 is never sent TAKE A:1024000 place -
         1.000 verify
             VERIFY A:1024000 -> 1 2 3 4 5
             wait until 1.25
@@ -33,7 +33,7 @@ def test_verify_takes_a_missing_lock_for_no_evidence() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3
@@ -51,7 +51,7 @@ def test_verify_takes_a_missing_lock_for_no_evidence() -> None:
     check("""
         3 nodes
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 3 granted
             held A:1024000 until 9.898, touched 1 2 3

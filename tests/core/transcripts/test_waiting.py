@@ -14,16 +14,14 @@ def test_every_try_has_a_fresh_owner_and_follows_the_release_of_the_last() -> No
     play = check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 granted
         0.020 2 3 error
-            FREE A:1024000 place - -> 1 2 3
-            pause until 0.04
-        0.030 1 2 3 freed
-        0.040 tick
+            FREE A:1024000 place ? -> 1 2 3
             PEEK place 1 -> 1 2 3
-            wait until 0.29
+            wait until 0.27
+        0.030 1 2 3 freed
         0.050 1 free fence=2000000
         0.050 2 free fence=1024001
             TAKE B:2000001 place 1 -> 1 2 3
@@ -39,16 +37,14 @@ def test_a_waiter_looks_before_it_tries() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=3
-            FREE A:1024000 place - -> 3
-            pause until 0.03
+            FREE A:1024000 place ? -> 3
+            PEEK place 1 -> 1 2 3
+            wait until 0.26
         0.010 3 busy ttl=3
         0.010 3 others
-        0.030 tick
-            PEEK place 1 -> 1 2 3
-            wait until 0.28
         0.030 1 2 busy ttl=3
             pause until 0.05
         0.030 3 free
@@ -70,14 +66,12 @@ def test_half_of_the_nodes_free_is_not_enough_to_try() -> None:
     check("""
         5 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3 4 5
+            TAKE A:1024000 place - -> 1 2 3 4 5
             wait until 0.25
         0.010 1 2 3 busy ttl=3
-            FREE A:1024000 place - -> 4 5
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 4 5
             PEEK place 1 -> 1 2 3 4 5
-            wait until 0.28
+            wait until 0.26
         0.030 1 2 free
         0.040 3 4 busy ttl=3
         0.050 5 busy ttl=3
@@ -89,14 +83,12 @@ def test_a_look_waits_for_the_free_ones_no_longer_than_it_must() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=3
-            FREE A:1024000 place - -> 3
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 3
             PEEK place 1 -> 1 2 3
-            wait until 0.28
+            wait until 0.26
         0.040 1 free
         0.280 tick
             pause until 0.308
@@ -185,12 +177,11 @@ def test_a_try_ends_at_the_callers_deadline() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.1
         0.010 1 granted
         0.100 tick
-            FREE A:1024000 place - -> 1 2 3
-            LEAVE place 1 -> 1 2 3
+            FREE A:1024000 place ? -> 1 2 3
             QuorumUnavailable: 1 of 3 nodes granted, 2 needed, after 0.1 s
               n2 did not answer within 0.1 s
               n3 did not answer within 0.1 s
@@ -202,14 +193,11 @@ def test_a_deadline_that_cuts_a_look_short_keeps_the_earlier_verdict() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.1
         0.010 1 2 busy ttl=9
-            FREE A:1024000 place - -> 3
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 3
             PEEK place 1 -> 1 2 3
-            wait until 0.1
         0.100 tick
             LEAVE place 1 -> 1 2 3
             LockContended: 0 of 3 nodes granted, 2 needed, after 0.1 s
@@ -220,14 +208,11 @@ def test_a_deadline_that_cuts_a_look_short_keeps_the_earlier_verdict() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.1
         0.010 1 2 error
-            FREE A:1024000 place - -> 1 2 3
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 1 2 3
             PEEK place 1 -> 1 2 3
-            wait until 0.1
         0.100 tick
             LEAVE place 1 -> 1 2 3
             QuorumUnavailable: 0 of 3 nodes granted, 2 needed, after 0.1 s
@@ -242,14 +227,11 @@ def test_a_look_that_finds_an_outage_before_the_deadline_says_so() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=0.1
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.1
         0.010 1 2 busy ttl=9
-            FREE A:1024000 place - -> 3
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 3
             PEEK place 1 -> 1 2 3
-            wait until 0.1
         0.030 1 2 error
             pause until 0.05
         0.100 tick
@@ -267,14 +249,12 @@ def test_who_waits_for_ever_outlives_an_outage() -> None:
         3 nodes
         0.000 3 dead
         0.000 acquire
-            TAKE A:1024000 place 1 -> 1 2 (3)
+            TAKE A:1024000 place - -> 1 2 (3)
             wait until 0.25
         0.010 1 2 error
-            FREE A:1024000 place - -> 1 2
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 1 2
             PEEK place 1 -> 1 2 (3)
-            wait until 0.28
+            wait until 0.26
         0.030 1 2 lost
             PEEK place 1 -> 1
             PEEK place 1 -> 2
@@ -299,19 +279,17 @@ def test_a_lock_without_an_expiry_gets_one_on_request() -> None:
     check("""
         3 nodes repair
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 busy ttl=-0.001
         0.010 2 busy ttl=3
-            FREE A:1024000 place - -> 3
-            REPAIR 60000 ms -> 1
-            pause until 0.03
-        0.030 tick
+            FREE A:1024000 place ? -> 3
             PEEK place 1 -> 1 2 3
-            wait until 0.28
-        0.030 1 repaired
-        0.030 1 2 busy ttl=3
-            pause until 0.05
+            wait until 0.26
+        0.020 1 2 busy ttl=-0.001
+            REPAIR 60000 ms -> 1 2
+            pause until 0.04
+        0.020 1 repaired
     """)
     check("""
         3 nodes repair
@@ -319,7 +297,7 @@ def test_a_lock_without_an_expiry_gets_one_on_request() -> None:
             TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=-0.001
-            FREE A:1024000 place - -> 3
+            FREE A:1024000 place ? -> 3
             REPAIR 60000 ms -> 1 2
             LockContended: 0 of 3 nodes granted, 2 needed, after 0.01 s
               n1 is held by X:7... without an expiry (repair_missing_ttl=True gives it one)
@@ -329,9 +307,10 @@ def test_a_lock_without_an_expiry_gets_one_on_request() -> None:
     check("""
         3 nodes
         0.000 acquire timeout=5
-            TAKE A:1024000 place 1 -> 1 2 3
+            TAKE A:1024000 place - -> 1 2 3
             wait until 0.25
         0.010 1 2 busy ttl=-0.001
-            FREE A:1024000 place - -> 3
-            pause until 0.03
+            FREE A:1024000 place ? -> 3
+            PEEK place 1 -> 1 2 3
+            wait until 0.26
     """)
