@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from redlock.core.quorum import majority
 from redlock.diagnose import diagnose
 from redlock.errors import CastVote
 from redlock.supervise import OK
+from redlock.transport.clock import Entropy
 from redlock.transport.wire import clean
 
 _STATUSES = """\b
@@ -100,7 +100,7 @@ def _verdict(status: redlock.ResourceStatus) -> str:
 
 def _queue(waiting: Sequence[redlock.Waiter]) -> str:
     """Who waits, the first of each process, in the order of their turns."""
-    now = time.time()
+    now = Entropy().wall_us() / 1e6
     # The place's own name, and what its process or candidate says of itself behind it.
     told = [
         f"{clean(waiter.name.partition(' ')[2] or waiter.name)} for {_age(now - waiter.since)}"
