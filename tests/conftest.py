@@ -22,6 +22,7 @@ for _signum, _default in (
 LONGEST = (
     "live/test_memories.py",
     "servers/test_memories_live.py",
+    "live/test_scenarios.py",
     "contract/test_nothing_left.py",
     "contract/test_election.py",
     "servers/test_cli.py",
@@ -29,7 +30,6 @@ LONGEST = (
     "sim/test_simulator.py",
     "servers/test_supervisor.py",
     "servers/test_faults.py",
-    "sim/test_machine.py",
     "sim/test_cover.py",
     "contract/test_renewal.py",
     "model/test_sound.py",
@@ -37,6 +37,7 @@ LONGEST = (
     "servers/test_one_node.py",
     "servers/test_elect_cli.py",
     "servers/test_connect.py",
+    "test_threads.py",
     "electors/test_conductor.py",
     "deploy/test_users.py",
     "live/test_command.py",

@@ -261,7 +261,9 @@ class Actor:
         client, world = self.client, self.client.world
         ttl = client.policy.ttl
         once = timeout == 0
-        began_at, paused_for = world.now, client.paused_for
+        # A pause counts in full when it begins, so what is left of one is of this call.
+        began_at = world.now
+        paused_for = client.paused_for - max(client.paused_until - world.now, 0.0)
         holding: Holding | None
         try:
             keys = keys_of(client.policy.key_prefix, resource)

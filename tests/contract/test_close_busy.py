@@ -366,7 +366,7 @@ async def test_close_ends_whoever_waits_in_a_queue_or_a_pause(
     monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 2)
     monkeypatch.setattr("redlock.transport.blocking.SETS_MAX", 2)
     journal = Journal(api)
-    locks = api.redlock(nodes.urls, ttl=TTL, node_timeout=5.0, retry_delay=20.0, on_event=journal)
+    locks = api.redlock(nodes.urls, ttl=TTL, node_timeout=2.0, retry_delay=20.0, on_event=journal)
     async with api.redlock(nodes.urls, ttl=TTL) as others, others.lock("orders"):
         pausing = api.spawn(locks.lock("orders").acquire())
         assert await until(api, lambda: journal.of(TryStarted))

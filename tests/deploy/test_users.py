@@ -94,8 +94,9 @@ Operation = Callable[[Sequence[Server], str], None]
 def coordinator(
     servers: Sequence[Server], prefix: str, *, durable: bool | None = None
 ) -> redlock.Redlock:
+    # Where a majority refuses, all of the node timeout is waited for.
     return redlock.Redlock(
-        urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, durable=durable, node_timeout=2.0
+        urls(servers, "redlock"), ttl=10.0, key_prefix=prefix, durable=durable, node_timeout=1.0
     )
 
 
