@@ -523,6 +523,7 @@ class Driver:
                 ears = self._make_ears()
             except OSError:  # No descriptor to be had: who waits looks.
                 return None
+            self._hearing.begin_anew()
             self._ears_known = weakref.ref(ears)
             return ears
 

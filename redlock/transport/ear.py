@@ -54,6 +54,10 @@ class Hearing:
         self.count = 0
         self._look_at = 0.0
 
+    def begin_anew(self) -> None:
+        """Other ears are used from now on; those before may not have said that they end."""
+        self.count, self.lines.hears, self._look_at = 0, False, 0.0
+
     def due(self, now: float) -> bool:
         """Somebody is about to wait: whether the ears are to be looked at."""
         if now < self._look_at:

@@ -1,0 +1,231 @@
+"""Pauses that a bell may end, in both drivers: who hears the messages of the nodes for all, and
+what an interrupt leaves of that."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+import redlock
+import redlock.asyncio
+from redlock.core.effects import Flow, Wait
+from redlock.core.line import Place
+from redlock.embedded import Nodes
+from redlock.transport.blocking import Driver
+
+PATIENCE = 20.0
+LONG = 60.0
+"""Seconds of a pause that only its bell ends."""
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait until *holds*; for what other threads and servers do by themselves."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"never came: {what}"
+        time.sleep(0.002)
+
+
+def pause(bell: Any, seconds: float = LONG) -> Callable[[float], Flow[float]]:
+    """A flow that sleeps, and gives how long."""
+
+    def flow(at: float) -> Flow[float]:
+        event = yield Wait(at + seconds, pause=True, bell=bell)
+        return event.at - at
+
+    return flow
+
+
+class Bell:
+    """Rings before the sleep, or *at* the moment from which on it would be heard."""
+
+    def __init__(self, *, rung: bool = False, at: bool = False) -> None:
+        self.rung = rung
+        self.at = at
+        self._wake: Callable[[], object] | None = None
+
+    @property
+    def wake(self) -> Callable[[], object] | None:
+        return self._wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], object] | None) -> None:
+        if self.at and not self.rung:
+            self.rung = True  # Whoever rang it found nobody to wake.
+        self._wake = wake
+
+
+def listen(locks: redlock.Redlock) -> None:
+    """Until all ears hear; that a majority does wakes whoever is first in a line, once."""
+    until(lambda: locks._driver.run(pause(Bell(), 0.005)) and hears(locks), "the ears")
+
+
+@pytest.fixture
+def locks(nodes: Nodes) -> Iterator[redlock.Redlock]:
+    with redlock.Redlock(nodes.urls, ttl=60.0) as found:
+        listen(found)
+        yield found
+
+
+def join(locks: redlock.Redlock | redlock.asyncio.Redlock, key: str) -> Place:
+    place = locks._cluster.lines.join(f"redlock:{key}", 1, 0.0)
+    assert place is not None
+    return place
+
+
+def listeners(nodes: Nodes, place: Place) -> int:
+    """Tell *place*, as the release of whoever held the lock would; give how many heard that."""
+    with nodes[0].client() as client:
+        return int(client.publish(f"redlock:wake:{place.name.partition('.')[0]}", place.name))
+
+
+def publish(nodes: Nodes, place: Place) -> None:
+    assert listeners(nodes, place) == 1
+
+
+def hears(locks: redlock.Redlock | redlock.asyncio.Redlock) -> bool:
+    return locks._driver._hearing.count == len(locks._cluster.names)
+
+
+class Sleeper(threading.Thread):
+    """Waits for its place in a thread of its own."""
+
+    def __init__(self, driver: Driver, place: Place) -> None:
+        super().__init__(daemon=True)
+        self.driver, self.place = driver, place
+        self.error: BaseException | None = None
+        self.start()
+        until(lambda: place.wake is not None, "that it sleeps")
+
+    def run(self) -> None:
+        try:
+            self.driver.run(pause(self.place))
+        except redlock.RedlockError as error:
+            self.error = error
+
+    @property
+    def reads(self) -> bool:
+        """Whether it hears the messages for all."""
+        return any(each.bell is self.place and each.reads for each in self.driver._sleepers)
+
+    def ends(self) -> None:
+        self.join(PATIENCE)
+        assert not self.is_alive()
+
+
+@pytest.mark.parametrize("how", [{"rung": True}, {"at": True}])
+def test_a_bell_that_rang_before_the_sleep_ends_it(
+    locks: redlock.Redlock, how: dict[str, bool]
+) -> None:
+    """Long before, or between the question whether it has and the sleep."""
+    slept, _ = locks._driver.run(pause(Bell(**how)))
+    assert slept < LONG / 2
+
+
+def test_the_thread_that_listens_hands_that_on(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """One thread reads for all that sleep. A message wakes whom it is for, and when the reader goes
+    another one reads on."""
+    driver = locks._driver
+    first = Sleeper(driver, join(locks, "a"))
+    until(lambda: first.reads, "that it reads")
+    second, third = Sleeper(driver, join(locks, "b")), Sleeper(driver, join(locks, "c"))
+    assert not second.reads and not third.reads
+    publish(nodes, second.place)
+    second.ends()
+    assert second.place.told and first.is_alive() and third.is_alive()
+    publish(nodes, first.place)
+    first.ends()
+    until(lambda: third.reads, "that it reads on")
+    publish(nodes, third.place)
+    third.ends()
+    assert hears(locks) and not driver._sleepers
+
+
+def test_a_close_ends_the_sleep_of_all(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """Of the one that reads too, and the ears are closed."""
+    sleepers = [Sleeper(locks._driver, join(locks, key)) for key in "ab"]
+    locks.close()
+    for sleeper in sleepers:
+        sleeper.ends()
+        assert isinstance(sleeper.error, redlock.RedlockError)
+    until(lambda: not listeners(nodes, sleepers[0].place), "that they are closed")
+
+
+class Striker:
+    """Ctrl-C at the *at*-th line that this thread executes in what sleeps and listens."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self.codes: set[CodeType] = {
+            each.__code__ for each in (Driver._sleep, Driver._listen, Driver._take_ears)
+        }
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code not in self.codes:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+    def runs(self, what: Callable[[], object]) -> bool:
+        """Whether it struck."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            what()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+
+def test_ctrl_c_at_any_line_of_a_sleep_leaves_the_ears_usable(
+    locks: redlock.Redlock, nodes: Nodes
+) -> None:
+    """With the reading in other hands, or gone: the next one who sleeps is told as ever."""
+    driver = locks._driver
+    at = 0
+    struck = True
+    while struck:
+        at += 1
+        place = join(locks, f"{at}")
+        struck = Striker(at).runs(lambda place=place: driver.run(pause(place, 0.003)))  # type: ignore[misc]
+        place.wake = None
+        listen(locks)
+        after = Sleeper(driver, join(locks, f"{at} after"))
+        publish(nodes, after.place)
+        after.ends()
+    assert at > 20
+
+
+def test_a_task_sleeps_until_its_bell_rings(nodes: Nodes) -> None:
+    """Before, at and in its sleep, by a message of a node; and a close ends it."""
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock(nodes.urls, ttl=60.0) as locks:
+            driver = locks._driver
+            for bell in (Bell(rung=True), Bell(at=True)):
+                assert await asyncio.wait_for(driver.run(pause(bell)), PATIENCE) < LONG / 2
+            while not hears(locks):
+                await driver.run(pause(Bell(), 0.005))
+            first, second = join(locks, "a"), join(locks, "b")
+            tasks = [asyncio.create_task(driver.run(pause(place))) for place in (first, second)]
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.to_thread(publish, nodes, second)
+                await tasks[1]
+            assert second.told and not tasks[0].done()
+            driver.refuse()
+            with pytest.raises(redlock.RedlockError, match="closed"):
+                await asyncio.wait_for(tasks[0], PATIENCE)
+
+    asyncio.run(run())
