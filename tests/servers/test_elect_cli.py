@@ -549,7 +549,8 @@ def test_systemd_is_told_what_it_is_at(
     """Ready as it campaigns, then who leads, then the end; pings all along; and the command knows
     nothing of it."""
     address = f"@redlock-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
-    script = "env | grep -c 'NOTIFY\\|WATCHDOG'; trap 'exit 0' TERM; while :; do sleep 0.02; done"
+    # The trap first: what the command says is what the signal waits for.
+    script = "trap 'exit 0' TERM; env | grep -c 'NOTIFY\\|WATCHDOG'; while :; do sleep 0.02; done"
     with manager(address) as end, Redlock(nodes.urls) as locks:
         with locks.election("job").campaign():
             process = start(
