@@ -15,6 +15,7 @@ from statistics import median
 __all__ = [
     "Ratio",
     "Turn",
+    "gaps",
     "handoffs",
     "jain",
     "jumps",
@@ -117,3 +118,9 @@ def jumps(turns: Sequence[Turn]) -> list[float]:
         found.append(max(0.0, turn.asked_at - earliest))
         earliest = min(earliest, turn.asked_at)
     return found[::-1]
+
+
+def gaps(turns: Sequence[Turn]) -> list[float]:
+    """From each leaving to the next entering."""
+    ordered = sorted(turns, key=lambda turn: turn.entered_at)
+    return [after.entered_at - before.left_at for before, after in pairwise(ordered)]

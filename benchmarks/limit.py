@@ -56,15 +56,19 @@ def limit_of(
 ) -> Limit:
     """The limit for the contender of *worker*, which reaches *nodes* by *urls*; twice *seconds* are
     spent on it."""
-    worker.ask("contend", resource=resource, seconds=seconds / 5, section=section)
+    # Another lock: the last try of a measurement is cut off, and whoever finds a lock taken looks
+    # at it before trying for a second.
+    worker.ask("contend", resource=f"{resource}-warm", seconds=seconds / 5, section=section)
     said = worker.ask("contend", resource=resource, seconds=seconds, section=section)
     turns = said["turns"]
     heard: list[int] = []
     with _stand_in(nodes, urls, f"{resource}-wake", heard):
         woken = worker.ask("contend", resource=f"{resource}-wake", seconds=seconds, section=_HOLD)
+    lefts = [left for _, _, left in woken["turns"]]
     wakes = []
-    for _, _, left in woken["turns"]:
-        first = min((at for at in heard if at > left), default=None)
+    # One that was put into the queue too late hears of the next release, which is not meant.
+    for left, following in zip(lefts, [*lefts[1:], float("inf")], strict=True):
+        first = min((at for at in heard if left < at < following), default=None)
         if first is not None and first - left < _BELONGS * 1e9:
             wakes.append((first - left) / 1e9)
     return Limit(
@@ -102,9 +106,14 @@ def _queue(clients: Sequence[Any], lock_key: str, ending: threading.Event) -> No
     held = None
     while not ending.wait(0.001):
         holder = clients[0].get(lock_key)
-        if holder is None or holder == held:
+        if holder == held:
             continue
         held = holder
+        if held is None:
+            # Heard: who comes next is not to find anybody in front.
+            for client in clients:
+                client.delete(f"{lock_key}:lock-queue")
+            continue
         for client in clients:
             seconds, micros = client.time()
             over = seconds * 1000 + micros // 1000 + _LEASE_MS

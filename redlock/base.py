@@ -13,6 +13,7 @@ import logging
 import os
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -347,10 +348,12 @@ class CoordinatorBase(Generic[L]):
         votes = [vote for vote in tally.votes if vote is not None]
         holders = [vote.holder for vote in votes if vote.kind is Kind.BUSY]
         value = max(sorted(set(holders)), key=holders.count, default="")
-        queue = {place for vote in votes for place in vote.waiting}
+        # A holder may stand on in the queue of a node that did not grant it the lock.
+        queue = Counter(place for vote in votes for place in vote.waiting)
         waiting = tuple(
             Waiter(name, ticket / 1e6)
             for name, ticket in sorted(queue, key=lambda place: (place[1], place[0]))
+            if queue[name, ticket] >= tally.needed
         )
         if holders.count(value) < tally.needed:
             held = False if tally.free >= tally.needed else None

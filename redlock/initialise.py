@@ -119,7 +119,7 @@ class _Server:
         """Ask it who it is. Raises ConfigurationError for one that cannot be asked, or must not
         vote."""
         try:
-            self.identity = Identity.parse(*self._run(Look()))
+            self.identity = Identity.parse(*self._run(Look(waits=False)))
         except (redis.RedisError, OSError) as error:
             reason = (
                 self._unfit()

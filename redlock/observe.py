@@ -21,6 +21,7 @@ from redlock.core.events import (
     LeaseRenewed,
     NodeAdmitted,
     NodeDisconnected,
+    NodeGivesNoWakeUps,
     NodeMemoryChanged,
     NodeQuarantined,
     NodeRejected,
@@ -44,6 +45,7 @@ __all__ = [
     "LeaseRenewed",
     "NodeAdmitted",
     "NodeDisconnected",
+    "NodeGivesNoWakeUps",
     "NodeMemoryChanged",
     "NodeQuarantined",
     "NodeRejected",
@@ -99,6 +101,10 @@ def _write_log(event: Event) -> None:
         case events.NodeMemoryChanged(node=node, before=before, now=now):
             _nodes.warning(
                 "%s has another memory: %s answers, and not %s any more", node, now, before
+            )
+        case events.NodeGivesNoWakeUps(node=node, reason=reason):
+            _nodes.warning(
+                "%s cannot queue and tell those who wait, so they look: %s", node, reason
             )
         case events.NodeDisconnected(node=node, reason=reason):
             _nodes.warning("%s %s", node, reason)

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, Result, proxies
 from benchmarks.catalogue import Contender
-from benchmarks.figures import Turn, handoffs, jain, overlaps, percentile
+from benchmarks.figures import Turn, gaps, handoffs, jain, overlaps, percentile
 from benchmarks.limit import Limit, limit_of
 from benchmarks.situations.round_trips import ROUND_TRIPS
 from benchmarks.worker import Failed, Silent, Worker
@@ -36,6 +36,9 @@ COLUMNS = {
     "handoffs": "hand-offs per second",
     "ratio": "x limit",
     "limit": "limit",
+    "gap": "gap p50, ms",
+    "gap_p99": "gap p99, ms",
+    "gap_least": "gap of the limit, ms",
     "acquired": "acquired per second",
     "jain": "Jain's index",
     "wait": "wait p50, ms",
@@ -47,9 +50,10 @@ COLUMNS = {
     "overlaps": "two inside at once",
 }
 NOTE = (
-    "No pause between turns. Hand-off: the owner changed. Split: tries that got some nodes, and no"
-    " majority. Limit: 1 / (section as it really takes + release to the first wake-up + acquire of"
-    " a free lock), the medians of this run without contention; for other libraries, this one's."
+    "No pause between turns. Hand-off: the owner changed. Gap: from one who leaves to the next who"
+    " enters. Split: tries that got some nodes, and no majority. Limit: 1 / (section as it really"
+    " takes + release to the first wake-up + acquire of a free lock), the medians of this run"
+    " without contention; for other libraries, this one's."
 )
 
 
@@ -123,7 +127,9 @@ def _one(
             )
         found = _figures(list(_answers(bench, workers, seconds + 20.0)), seconds)
     if limit is not None:
-        found |= {"limit": limit.rate, "ratio": found["handoffs"] / limit.rate}
+        least = 1000 * (limit.wake + limit.acquire)
+        ratio = found["handoffs"] / limit.rate
+        found |= {"limit": limit.rate, "ratio": ratio, "gap_least": least}
     return found
 
 
@@ -142,10 +148,13 @@ def _figures(said: Sequence[dict[str, Any]], seconds: float) -> dict[str, Any]:
     ]
     waits = [(turn.entered_at - turn.asked_at) / 1e6 for turn in turns]
     counted = all("tries" in answer for answer in said)
+    between = [gap / 1e6 for gap in gaps(turns)]
     half, p99 = percentile(waits, 50), percentile(waits, 99)
     return {
         "handoffs": handoffs(turns) / seconds,
         "acquired": len(turns) / seconds,
+        "gap": percentile(between, 50),
+        "gap_p99": percentile(between, 99),
         "jain": jain([len(answer["turns"]) for answer in said]),
         "wait": half,
         "wait_p99": p99,

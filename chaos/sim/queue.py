@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LEASE_MS", "NO_RIGHTS", "PLACES_MAX", "Listener", "Queues", "read_place"]
 
-LEASE_MS, PLACES_MAX = 1000, 1024
+LEASE_MS, PLACES_MAX, DROPS_MAX = 1000, 1024, 128
 NO_RIGHTS = "NOPERM this user has no permissions to access one of the {} used as arguments"
 
 Places = dict[str, float]
@@ -164,6 +164,7 @@ class Queues:
         places |= {name: float(ticket), lease: -float(now // 1000 + LEASE_MS)}
         if known:
             places.pop(other, None)
+            _drop_dead(places, now // 1000)
         self._keep(key, places, now)
         return 0
 
@@ -249,3 +250,11 @@ def _channel(name: str) -> str:
 def _array(kind: bytes, channel: bytes) -> bytes:
     """The first two of three words that a subscriber is told."""
     return b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(kind), kind, len(channel), channel)
+
+
+def _drop_dead(places: Places, now_ms: int) -> None:
+    """Those whose lease is over, the last one to end first."""
+    over = sorted((score, entry) for entry, score in places.items() if -now_ms <= score < 0)
+    for _, entry in over[:DROPS_MAX]:
+        for each in (entry[1:], f"!{entry[1:]}", f"~{entry[1:]}"):
+            places.pop(each, None)

@@ -48,10 +48,10 @@ class Acquisition:
 
     A candidate asks for more: *note* makes what nodes keep with a grant, of the wall clock in
     microseconds; *looked* hears what every round said, and the first one is a look then;
-    *witness*: it is looked also where the lock is said to be free, to hear what was left there;
     *stand_back*: seconds that others have for a lock that is free before this one tries;
-    *label*: shown to whoever asks who waits; *wake* is set while it waits in line, and makes it
-    look again, as when `give_up_at` was changed.
+    *label*: shown to whoever asks who waits; *witness*: it is looked also where the lock is said to
+    be free, to hear what was left there; *wake* is set while it waits in line, and makes it look
+    again, as when `give_up_at` was changed.
     *granted* is set inside the flow, before it ends, so that an interrupt on the way to the caller
     loses nothing.
     """
@@ -65,9 +65,9 @@ class Acquisition:
     max_hold: float | None = None
     note: Callable[[int], str] | None = None
     looked: Callable[[Tally, float], None] | None = None
-    witness: bool = False
     stand_back: float = 0.0
     label: str = ""
+    witness: bool = False
     wake: Callable[[], object] | None = None
     granted: Holding | None = None
 
@@ -105,6 +105,7 @@ class _Search:
         "_free_since",
         "_look_first",
         "_pause",
+        "_stood",
         "_verdict",
         "entered",
         "place",
@@ -119,6 +120,8 @@ class _Search:
         self._pause = cluster.policy.retry_delay / _PAUSE_FIRST_SHARE
         self._failed = 0
         """Tries in a row that failed though it was our turn."""
+        self._stood = False
+        """Others of this coordinator asked the nodes, while this one had no answer of its own."""
         self._verdict: Tally | None = None
         self.place: Place | None = None
         self.entered = False
@@ -174,6 +177,8 @@ class _Search:
                 if round.tally.free < round.tally.needed:
                     self._free_since = NEVER
                 else:
+                    if self._verdict is None:  # By its first look: nobody else wanted it.
+                        cluster.lines.calm(ask.lock_key)
                     self._free_since = now if self._free_since == NEVER else self._free_since
                     stand_until = NEVER if ask.once else self._free_since + ask.stand_back
             if round is None or (self._free_since != NEVER and now >= stand_until):
@@ -190,7 +195,8 @@ class _Search:
                 refuse_misfits(cluster, now, since=self._began_at)
                 cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
             self._refuse_full(round.tally)
-            cluster.lines.crowd(ask.lock_key, now)
+            if round.tally.busy:
+                cluster.lines.crowd(ask.lock_key, now)
             repairs = _repairs(cluster, ask, round.tally)
             if not ask.once and now < ask.give_up_at:
                 if place is None:
@@ -217,6 +223,7 @@ class _Search:
 
     def _stand(self, place: Place, now: float) -> Flow[float]:
         """Wait while others of this coordinator are first; they ask the nodes."""
+        self._stood = True
         if now >= self._ask.give_up_at:
             # Nobody asked for us yet: one look, for the reasons that the error tells.
             round, now = yield from _canvass(
@@ -243,9 +250,10 @@ class _Search:
     def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
         place = self.place.text if self.place is not None else ""
         self.entered = bool(place)
-        until = min(
-            now + self._cluster.policy.node_timeout_for(self._ask.ttl), self._ask.give_up_at
-        )
+        until = now + self._cluster.policy.node_timeout_for(self._ask.ttl)
+        if not self._stood or self._verdict is not None:
+            until = min(until, self._ask.give_up_at)
+        # Else others asked for us until now, and the error wants reasons.
         return _canvass(self._cluster, self._ask, now, until, place)
 
     def _next_at(self, tally: Tally, now: float) -> float:

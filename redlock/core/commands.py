@@ -353,13 +353,14 @@ class Mark(Command):
 
 
 class Look(Command):
-    """Ask who answers, and for its marker: see `lua/look.lua`."""
+    """Ask who answers, and for its marker: see `lua/look.lua`. *waits*: whoever asks may want to
+    wait for locks, and is told whether it can."""
 
     __slots__ = ()
     script = LOOK
 
-    def __init__(self) -> None:
-        super().__init__((MARKER_KEY,), ())
+    def __init__(self, *, waits: bool = True) -> None:
+        super().__init__((MARKER_KEY,), () if waits else ("-",))
 
     def read(self, answer: Any) -> tuple[dict[str, str], str, float, str]:
         """The fields of INFO, the marker ('' for none), the node's clock in seconds since the

@@ -160,6 +160,10 @@ class Lines:
             self._crowded.clear()
         self._crowded[key] = now + CROWDED_FOR
 
+    def calm(self, key: str) -> None:
+        """The lock at *key* was there for whoever asked."""
+        self._crowded.pop(key, None)
+
     def is_crowded(self, key: str, now: float) -> bool:
         """Whether somebody else is likely to have it, or to be next."""
         if self._lines and key in self._lines:

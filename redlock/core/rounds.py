@@ -86,6 +86,7 @@ class Round:
         "_pauses",
         "_started_at",
         "command",
+        "freed",
         "requests",
         "sent",
         "settled",
@@ -116,9 +117,11 @@ class Round:
         self.settled: list[Request] = []
         self.timed_out = False
         self._again: set[int] = set()
-        self._pauses = [list(_FREED_PAUSES) if freed else [] for _ in cluster.names]
-        self._later: list[tuple[float, int]] = []
-        self._busy: dict[int, Vote] = {}
+        self.freed = freed
+        if freed:  # Only then is anybody asked again, and most rounds are not.
+            self._pauses = [list(_FREED_PAUSES) for _ in cluster.names]
+            self._later: list[tuple[float, int]] = []
+            self._busy: dict[int, Vote] = {}
         self._started_at = now
 
     @property
@@ -141,7 +144,7 @@ class Round:
                 return self._ask_again(request.node)
             if kind is Kind.BUSY:
                 self.settled.append(request)
-                if self._pauses[request.node]:
+                if self.freed and self._pauses[request.node]:
                     pause = self._pauses[request.node].pop()
                     self._later.append((event.at + pause, request.node))
                     self._busy[request.node] = vote
@@ -154,7 +157,7 @@ class Round:
             if fault.kind is FaultKind.LOST and request.node not in self._again:
                 return self._ask_again(request.node)
             self.tally.cast(request.node, Vote(Kind.FAULT, fault=fault))
-        elif event.at < self.until:
+        elif self.freed and event.at < self.until:
             due = [node for at, node in self._later if at <= event.at]
             self._later = [entry for entry in self._later if entry[0] > event.at]
             return tuple([self._put(node) for node in due])
@@ -166,7 +169,7 @@ class Round:
         """The time is over: who has not answered by now was silent."""
         self.timed_out = True
         waited = f"{at - self._started_at:.3g} s"
-        for node, vote in self._busy.items():
+        for node, vote in self._busy.items() if self.freed else ():
             self.tally.cast(node, vote)
         silent = {request.node: request for request in self.sent}
         for node, request in silent.items():
@@ -228,7 +231,7 @@ def collect(
     tally = round.tally
     while True:
         event = yield Wait(
-            round.next_at,
+            round.next_at if round.freed else round.until,
             send,
             grants=tally.needed - tally.granted if majority and not tally.behind else 1,
         )

@@ -218,8 +218,8 @@ class Driver:
             elif run is not None:
                 run.cancel()
                 # It slept, and its place in a queue is to go at once.
-                if run.unsent and not self._closing:
-                    self.write(run.unsent)
+                if run.unsent:
+                    self._send_last(run.unsent)
             if run is not None:
                 # It knows the frames it came through, and with them a set that an interrupt tore
                 # out of all hands: that one is to go at once, not when the collector comes by.
@@ -229,6 +229,22 @@ class Driver:
             if ours:
                 if run is not None:
                     connections.linkset.leave(run)
+                self._check_in(connections)
+
+    def _send_last(self, requests: Sequence[Request]) -> None:
+        """Write the last requests of a flow that ended while it had no set; at a close by one that
+        is idle or not at all, as they are worth no waiting then."""
+        if not self._closing:
+            self.write(requests)
+            return
+        with contextlib.suppress(IndexError):
+            connections = self._idle.pop()
+            try:
+                connections.send(requests)
+            except BaseException:
+                connections.linkset.interrupted()
+                raise
+            finally:
                 self._check_in(connections)
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.figures import (
     Turn,
+    gaps,
     handoffs,
     jain,
     jumps,
@@ -125,3 +126,9 @@ def test_a_jump_is_over_those_who_asked_earlier_and_were_served_later(order: lis
     ]
     assert jumps(turns) == slow
     assert any(jumps(turns)) == (list(order) != sorted(order))
+
+
+def test_a_gap_lies_between_one_who_leaves_and_the_next_who_enters() -> None:
+    """In the order of entering, whoever was told of first."""
+    assert gaps([Turn(2, 0, 7, 9), Turn(1, 0, 1, 5)]) == [2]
+    assert gaps([Turn(1, 0, 1, 5)]) == []

@@ -34,7 +34,20 @@ COMMANDS = (
     "pttl",
     "pexpire",
 )
-"""What users.acl.in grants to the user `redlock`."""
+"""What the user `redlock` cannot do without."""
+WAITING = (
+    "exists",
+    "zadd",
+    "zrem",
+    "zscore",
+    "zcard",
+    "zrangebyscore",
+    "publish",
+    "pubsub|numsub",
+    "subscribe",
+    "ping",
+)
+"""What it needs besides to be served in turn and told; without, it waits by looking."""
 RESOURCE = "ledger"
 PREFIX = "redlock:"
 PATIENCE = 1.0
@@ -288,13 +301,13 @@ def test_a_node_that_forgot_returns_by_the_librarys_user(servers: list[Server]) 
 
 
 def test_the_template_grants_what_is_proved_here(servers: list[Server]) -> None:
-    """The list above is the server's own: no category, no key and no channel beside it."""
+    """The lists above are the server's own: no category, no key and no channel beside it."""
     rights = servers[0].ask("ACL", "GETUSER", "redlock")
     told = dict(zip(rights[::2], rights[1::2], strict=True)) if isinstance(rights, list) else rights
     assert sorted(told["commands"].split()) == sorted(
-        ["-@all", *(f"+{command}" for command in COMMANDS)]
+        ["-@all", *(f"+{command}" for command in COMMANDS + WAITING)]
     )
-    assert (told["keys"], told["channels"]) == ("~redlock:*", "")
+    assert (told["keys"], told["channels"]) == ("~redlock:*", "&redlock:wake:*")
 
 
 NEEDED_FOR = {
@@ -338,6 +351,32 @@ def test_loading_scripts_is_for_speed_and_for_a_log_that_means_something(
         server.ask("ACL", "SETUSER", "redlock", "-script|load")
     release(servers, PREFIX)
     assert denials(servers) == {"command script|load"} or denials(servers) == {"command script"}
+
+
+@ONE_SERVER
+def test_no_right_that_waiting_takes_can_be_taken_away(servers: list[Server]) -> None:
+    """Without one of them a node says that it tells nobody, or refuses to let us listen; without
+    all of them everything works."""
+
+    def allow(sign: str, *commands: str) -> None:
+        for server in servers:
+            server.ask("ACL", "SETUSER", "redlock", *[f"{sign}{command}" for command in commands])
+
+    for command in set(WAITING) - {"subscribe", "ping"}:
+        allow("-", command)
+        with coordinator(servers, PREFIX) as locks:
+            told = {report.why_no_wakes for report in locks.nodes()}
+        assert None not in told and command.partition("|")[0] in str(told)
+        allow("+", command)
+    with coordinator(servers, PREFIX) as locks:
+        assert {report.why_no_wakes for report in locks.nodes()} == {None}
+    for server in servers:
+        server.ask("ACL", "LOG", "RESET")
+    allow("-", "subscribe")
+    wait(servers, PREFIX)
+    assert denials(servers) == {"command subscribe"}
+    allow("-", *WAITING)
+    assert broken(servers, operations=(acquire, release, extend, wait, status, nodes)) == set()
 
 
 FORBIDDEN = (

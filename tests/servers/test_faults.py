@@ -191,11 +191,11 @@ class Fake:
                 return _bulk(info.encode())
             case "LOOK":
                 marker = Marker(self._memory, self._nodes, 60.0, since_us=1).text()
-                return b"*4\r\n" + b"".join(
-                    map(_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456"])
+                return b"*5\r\n" + b"".join(
+                    map(_bulk, [info.encode(), marker.encode(), b"1763927834", b"123456", b""])
                 )
             case "TAKE":
-                return b":%b\r\n" % words[7]
+                return b":%b\r\n" % words[4 + int(words[2])]  # Behind the keys and the owner.
             case "FREE":
                 return b":1\r\n"
             case "PEEK":

@@ -41,6 +41,8 @@ machine does not need."""
 SPAN = 1.0 * 1.02 + 1.0
 RETRY_DELAY = 0.1
 PAUSE_MIN = RETRY_DELAY / 2
+LOOK_MIN = 0.02
+"""As often may one who stands in a queue look at first, and later less."""
 RAMP = 8
 """The first pauses of a waiter are shorter: they double up to `retry_delay`."""
 SLACK = 0.05
@@ -293,14 +295,39 @@ def looks_max(seconds: float, waiters: int = 1) -> float:
 
 @both
 @pytest.mark.parametrize("waiters", [1, 4])
-async def test_waiting_asks_a_bounded_number_of_times_and_writes_nothing(
+async def test_waiting_asks_a_bounded_number_of_times_and_writes_nothing_but_places(
+    api: Api, node: Node, server: redis.Redis, waiters: int
+) -> None:
+    """Of the waiters of a coordinator one asks, rarer and rarer; the others try no more than to
+    tell why they give up. The holder's keys are not touched."""
+    async with api.redlock([node.url]) as locks, api.redlock([node.url]) as others:
+        await others.status("till")
+        async with locks.lock("till", ttl=30.0):
+            before = server.dump("redlock:till"), server.dump("redlock:till:fence")
+            server.config_resetstat()
+            began_at = now()
+            waiting = [api.spawn(others.lock("till").acquire(timeout=0.8)) for _ in range(waiters)]
+            for one in waiting:
+                assert await api.join(one) is None
+            took = now() - began_at
+            told = calls(server)
+            assert (server.dump("redlock:till"), server.dump("redlock:till:fence")) == before
+    asked = told.get("evalsha", 0) + told.get("eval", 0)
+    # A try and its release at first; a look and a word that it leaves from each at last.
+    assert 3 <= asked <= took / LOOK_MIN + RAMP + 2 * waiters
+    assert not told.keys() & {"set", "del"}
+
+
+@both
+@pytest.mark.parametrize("waiters", [1, 4])
+async def test_waiting_in_no_queue_asks_a_bounded_number_of_times_and_writes_nothing(
     api: Api, node: Node, server: redis.Redis, waiters: int
 ) -> None:
     """After the first try a waiter only looks, at most once per half a `retry_delay`; the
     holder's keys are not touched."""
     async with (
         api.redlock([node.url]) as locks,
-        api.redlock([node.url], retry_delay=RETRY_DELAY) as others,
+        api.redlock([node.url], retry_delay=RETRY_DELAY, fair=False) as others,
     ):
         await others.status("till")
         async with locks.lock("till", ttl=30.0):
@@ -320,9 +347,12 @@ async def test_waiting_asks_a_bounded_number_of_times_and_writes_nothing(
 
 @both
 async def test_a_longer_retry_delay_asks_less(api: Api, node: Node, server: redis.Redis) -> None:
-    """`retry_delay` is what it says: with half a second, a wait of a second costs a handful of
-    questions."""
-    async with api.redlock([node.url]) as locks, api.redlock([node.url], retry_delay=0.5) as others:
+    """`retry_delay` is what it says to one who stands in no queue: with half a second, a wait of a
+    second costs a handful of questions."""
+    async with (
+        api.redlock([node.url]) as locks,
+        api.redlock([node.url], retry_delay=0.5, fair=False) as others,
+    ):
         await others.status("till")
         async with locks.lock("till", ttl=30.0):
             server.config_resetstat()
