@@ -107,6 +107,13 @@ _NODE = "chaos.sim.node:SimNode"
 _QUARANTINE = "redlock.core.quarantine"
 _TERM = "redlock.core.term"
 
+_BELIEVED = Edit(
+    "redlock.core.rounds:Round.hear",
+    "elif event.at < self.until:",
+    "elif self._later and event.at < self.until:",
+)
+"""A round that asks nobody again believes that a tick is for it."""
+
 BUGS: dict[str, Bug] = {
     "majority is half": Bug(
         "majority is n // 2 + 1",
@@ -620,6 +627,7 @@ BUGS: dict[str, Bug] = {
                 "if majority and not tally.behind else 1",
                 "if majority else 1",
             ),
+            _BELIEVED,
         ),
         plan="tick",
     ),
@@ -689,6 +697,7 @@ BUGS: dict[str, Bug] = {
                 "over = current and run.wait.until <= now",
                 "over = current",
             ),
+            _BELIEVED,
         ),
     ),
     "a wait that grew is forgotten": Bug(

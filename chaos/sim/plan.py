@@ -43,7 +43,7 @@ class Player:
 
     *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases.
     *sets*: it has threads, and they share so many sets of connections; 0: it has tasks, which share
-    one.
+    one. *fair*: it waits in line.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Player:
     actors: int = 1
     quiet: bool = False
     sets: int = 0
+    fair: bool = True
 
 
 @dataclass(frozen=True, slots=True)

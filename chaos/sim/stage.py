@@ -101,6 +101,7 @@ class Stage:
             durable=player.durable,
             repair_missing_ttl=plan.repair,
             retry_delay=plan.retry_delay,
+            fair=player.fair,
         )
         nodes = range(plan.nodes) if player.nodes is None else player.nodes
         client = SimClient(
