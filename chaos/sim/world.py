@@ -31,7 +31,7 @@ UP, DOWN = "up", "down"
 EARS = -1
 """The way of connections that listen, which carry no votes."""
 
-_GENTLE = frozenset({"hush", "deafen", "mute", "plant", "jump", "freeze", "nap", "kill", "enter"})
+_GENTLE = frozenset({"hush", "deafen", "forbid", "plant", "jump", "freeze", "nap", "kill", "enter"})
 """What costs a waiter a lease of a place at most, and no client a node."""
 
 Serve = Callable[[Any, float], Any]
