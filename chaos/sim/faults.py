@@ -126,7 +126,8 @@ def _planted(what: str, places: dict[str, float], now_ms: int) -> dict[str, floa
         tickets = [places[name] for name in waiting]
         return places | dict(zip(waiting, reversed(tickets), strict=True))
     if what == "absurd":
-        return {name: -1e15 if score < 0 else score for name, score in places.items()}
+        places = {name: -1e15 if score < 0 else score for name, score in places.items()}
+        return places | {"nobody.2": 2.0, "~nobody.2": -1e15}
     if what == "front":
         return places | {"nobody.1": 1.0, "~nobody.1": -float(now_ms + 900)}
     return places | {"!": 7.0, "nobody": 1.0, "": 2.0, "!x.1": -5.0, "x.1": float("inf")}

@@ -70,6 +70,18 @@ class Vigil:
             and all(client.policy.fair for client in self._stage.clients.values())
         )
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether all wait in line, and nothing was done to their places."""
+        world = self._world
+        return (
+            self._promises
+            and world.hurt_at == self._disturbed_at == -math.inf
+            and not world.shoved
+            and world.now > world.eased_at + LEASE
+            and all(client.policy.fair for client in self._stage.clients.values())
+        )
+
     def _since(self) -> float:
         """From when on a free lock counts; infinity: not now."""
         world = self._world
@@ -157,7 +169,7 @@ class Vigil:
         key = f"redlock:{resource}"
         self._granted.add(owner)
         self._free_since.pop(key, None)
-        if not self._healthy:
+        if not self._in_order:
             return
         texts = [node.places[owner] for node in self._world.nodes if owner in node.places]
         name, ticket, _ = read_place(texts[0] if texts else "")

@@ -34,6 +34,9 @@ EARS = -1
 _GENTLE = frozenset({"hush", "deafen", "forbid", "plant", "jump", "freeze", "nap", "kill", "enter"})
 """What costs a waiter a lease of a place at most, and no client a node."""
 
+_ORDERLY = frozenset({"hush", "forbid"})
+"""What costs messages alone; places are kept by their leases then."""
+
 Serve = Callable[[Any, float], Any]
 """What a node does with a payload at an instant; None: it has nothing to say to it."""
 
@@ -258,6 +261,8 @@ class World:
         self.hurting = 0
         self.eased_at = -math.inf
         """When something was done last that may leave a dead place in front of a queue."""
+        self.shoved = False
+        """Whether anything was done to places, and not to messages alone."""
         self.wrongs: list[tuple[float, str, str]] = []
         """When, which property, and what: grants that the nodes know nothing of."""
         self.nodes = [SimNode(index, self.identity) for index in range(nodes)]
@@ -494,6 +499,7 @@ class World:
         self.broken_at = self.now
         if kind in _GENTLE:
             self.eased_at = self.now
+            self.shoved |= kind not in _ORDERLY
         else:
             self.hurting += 1
             self.hurt_at = self.now
