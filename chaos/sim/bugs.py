@@ -102,10 +102,19 @@ _PREDECESSOR = "redlock.core.predecessor"
 _EXTEND = "redlock.core.extend"
 _FOUNDING = "redlock.core.founding"
 _LEASE = "redlock.core.lease"
+_LINE = "redlock.core.line:Lines"
 _LINKSET = "redlock.transport.linkset:LinkSet"
 _NODE = "chaos.sim.node:SimNode"
+_QUEUES = "chaos.sim.queue:Queues"
 _QUARANTINE = "redlock.core.quarantine"
 _TERM = "redlock.core.term"
+
+_BELIEVED = Edit(
+    "redlock.core.rounds:Round.hear",
+    "elif event.at < self.until:",
+    "elif self._later and event.at < self.until:",
+)
+"""A round that asks nobody again believes that a tick is for it."""
 
 BUGS: dict[str, Bug] = {
     "majority is half": Bug(
@@ -620,6 +629,7 @@ BUGS: dict[str, Bug] = {
                 "if majority and not tally.behind else 1",
                 "if majority else 1",
             ),
+            _BELIEVED,
         ),
         plan="tick",
     ),
@@ -689,6 +699,7 @@ BUGS: dict[str, Bug] = {
                 "over = current and run.wait.until <= now",
                 "over = current",
             ),
+            _BELIEVED,
         ),
     ),
     "a wait that grew is forgotten": Bug(
@@ -951,6 +962,131 @@ BUGS: dict[str, Bug] = {
             Edit(f"{_ELECT}._break_off", "elif self._idle:", "elif False:"),
         ),
         plan="resigned-while-waiting",
+    ),
+    "nobody is told, and nobody looks": Bug(
+        "who waits is told of a release, and looks by itself",
+        (
+            Edit(f"{_QUEUES}.tell", "for _ in range(PLACES_MAX):", "for _ in ():"),
+            Edit("redlock.core.line:look_after", "return min(", "return 1e6 + min("),
+        ),
+        workload="queue",
+    ),
+    "nobody is told": Bug(
+        "who waits is told of a release",
+        (Edit(f"{_QUEUES}.tell", "for _ in range(PLACES_MAX):", "for _ in ():"),),
+        plan="line-untold",
+    ),
+    "nobody looks": Bug(
+        "who waits looks by itself, as messages may be lost",
+        (Edit("redlock.core.line:look_after", "return min(", "return 1e6 + min("),),
+        workload="queue",
+    ),
+    "the last millisecond is forgotten": Bug(
+        "a lock that ends in less than a millisecond is looked at again then",
+        (
+            Edit(
+                f"{_ACQUIRE}:_pause",
+                "if freed_in is not None and",
+                "if freed_in is not None and freed_in > 0 and",
+            ),
+        ),
+        plan="line-expires",
+    ),
+    "a place is never dropped": Bug(
+        "a place whose process is gone, or whose lease is over, stands in nobody's way",
+        (
+            Edit(f"{_QUEUES}.first", "if 0 < left <= LEASE_MS:", "if True:"),
+            Edit(
+                f"{_QUEUES}.others",
+                "if self.count(_channel(head[0])) or not self.leave(key, head[0], now):",
+                "if True:",
+            ),
+            Edit(
+                f"{_QUEUES}.tell",
+                "if head[2] or heard or not self.leave(key, head[0], now):",
+                "if True:",
+            ),
+        ),
+        plan="line-dead",
+    ),
+    "a lease of any length": Bug(
+        "no lease of a place is longer than one that we give",
+        (Edit(f"{_QUEUES}.first", "if 0 < left <= LEASE_MS:", "if 0 < left:"),),
+        plan="line-absurd",
+    ),
+    "looks renew nothing": Bug(
+        "a look of one who waits renews the lease of its place",
+        (
+            Edit(
+                f"{_NODE}._peek",
+                "queued = [self.queues.enter(queue, place, now)]",
+                "queued = [0]",
+            ),
+        ),
+        plan="line-forgotten",
+    ),
+    "who gives up stays in the queue": Bug(
+        "whoever gives up leaves the queue of every node",
+        (Edit(f"{_ACQUIRE}:_Search.leaving", "if self.place is None:", "if True:"),),
+        plan="line-left",
+    ),
+    "who leaves does not ring": Bug(
+        "the first of a process that leaves wakes the next one there",
+        (Edit(f"{_LINE}.leave", "following.ring()", "pass"),),
+        workload="queue",
+    ),
+    "a line that skips": Bug(
+        "who came first in a process goes first",
+        (
+            Edit(f"{_LINE}.is_first", "return places[0] is place", "return places[-1] is place"),
+            Edit(f"{_LINE}.leave", "places[0] if was_first", "places[-1] if True"),
+        ),
+        workload="queue",
+    ),
+    "a wake-up rings nobody": Bug(
+        "who is told that a lock is free wakes up",
+        (Edit(f"{_LINE}.told", "place.ring()", "pass"),),
+        workload="queue",
+    ),
+    "a bell ends no pause": Bug(
+        "a pause ends when its bell rings",
+        (
+            Edit(
+                f"{_LINKSET}.rung",
+                "if run.wait is wait and not run.done and run.linkset is self:",
+                "if False:",
+            ),
+        ),
+        workload="queue",
+    ),
+    "whoever comes first to a free lock has it": Bug(
+        "a free lock goes to whoever has waited longest",
+        (
+            Edit(
+                f"{_QUEUES}.others", "for _ in range(PLACES_MAX):", "return False\n    for _ in ():"
+            ),
+        ),
+        plan="line-barged",
+    ),
+    "a queue that outlives its places": Bug(
+        "a queue has an expiry, and goes with the last lease",
+        (
+            Edit(
+                f"{_QUEUES}._keep",
+                "now // 1000 + LEASE_MS)",
+                "None)",
+            ),
+            Edit(f"{_QUEUES}.leave", "try:", "return True\n    try:"),
+        ),
+        plan="line-outlived",
+    ),
+    "the deaf are dropped": Bug(
+        "a place that hears no messages is kept by its lease",
+        (
+            Edit(f"{_QUEUES}.others", "if head[2]:", "if False:"),
+            Edit(f"{_QUEUES}.tell", "if head[2] or heard", "if heard"),
+        ),
+        plan="line-deaf",
     ),
 }
 """By name."""

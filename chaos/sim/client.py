@@ -17,10 +17,12 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Protocol
 
+import hiredis
+
 from chaos.history import Called, Seen
-from chaos.sim.links import MODES
+from chaos.sim.links import MODES, serve_bytes
 from chaos.sim.sets import Ended, SimSet, SimSets
-from chaos.sim.world import Connection, World
+from chaos.sim.world import EARS, Connection, World
 from redlock.base import CoordinatorBase
 from redlock.core import events
 from redlock.core.admission import Admission
@@ -28,12 +30,14 @@ from redlock.core.commands import MARKER_KEY
 from redlock.core.effects import NEVER, Event, Flow, Request, Source, Wait
 from redlock.core.events import LeaseGranted, LeaseLapsed
 from redlock.core.lease import Holding
+from redlock.core.line import Lines
 from redlock.core.policy import Policy
 from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.errors import QuorumUnavailable, RedlockError
 from redlock.transport import clock as clock_module
+from redlock.transport.ear import Ear, Hearing
 from redlock.transport.node import Node
 from redlock.transport.renewals import Renewals
 from redlock.transport.run import Run, saturated
@@ -96,7 +100,9 @@ class SimRun(Run[Any]):
     would rather have had. *vital*: a close does not cancel it.
     """
 
-    __slots__ = ("carried", "client", "fuse", "give_up_at", "late", "missed", "vital")
+    __slots__ = ("carried", "client", "fuse", "give_up_at", "goes_on", "late", "missed", "vital")
+    goes_on: Wait | None
+    """The pause that is over, for one who waits for a set to go on with."""
     client: SimClient
     fuse: int
     missed: bool
@@ -114,7 +120,13 @@ class SimRun(Run[Any]):
         self._burn()
 
     def paused(self) -> None:
-        self.client.lend(self)
+        client, bell = self.client, self.wait.bell
+        client.lend(self)
+        if bell is not None:
+            bell.wake = partial(client.rung, self, self.wait)
+            client.listen()
+            if bell.rung:
+                bell.wake()
 
     def _burn(self) -> None:
         if self.fuse >= 0:
@@ -225,6 +237,10 @@ class SimClient:
         home = self.sets.home.linkset
         for node in self.shared_nodes:
             node.on_owed = home.owed
+        self.hearing = Hearing(self.cluster.lines, len(self.nodes))
+        make_ear = partial(Ear, self.hearing)
+        self.ears = SimSet(self, EARS, shared=not self.sets.threads, make_link=make_ear)
+        """Always read by a loop; of threads, by one of those that wait in line."""
         self._renewals = Renewals(self.clock, self.cluster, together=_TOGETHER_MAX)
         self._renewals.move(home)
 
@@ -238,7 +254,17 @@ class SimClient:
             patience=policy.node_timeout_for(policy.ttl),
             nonce=source.owner,
         )
-        return Cluster(self._names, policy, source, admission, note=self._note, emit=self._note)
+        # Not from the source, whose draws are the same with a queue and without.
+        name = random.Random(f"{self._seed}/{self.name}/line").getrandbits(64)
+        return Cluster(
+            self._names,
+            policy,
+            source,
+            admission,
+            note=self._note,
+            emit=self._note,
+            lines=Lines(f"{name:016x}"),
+        )
 
     @property
     def gone(self) -> bool:
@@ -338,6 +364,7 @@ class SimClient:
             run.drop()
         for connections in self.sets.all:
             connections.close()
+        self.ears.close()
 
     def fork(self, name: str, holdings: Sequence[Holding]) -> tuple[SimClient, list[Holding]]:
         """A child, and what the leases of its parent are in it: the shipped code decides that."""
@@ -392,6 +419,7 @@ class SimClient:
             lambda: self.world.at(self.world.now, self._tell, run, ended),
         )
         run.client, run.fuse, run.missed, run.vital = self, fuse, False, vital
+        run.goes_on = None
         run.carried, run.late, run.give_up_at = connections or home, late, give_up_at
         self._runs.append(run)
         if connections is None:
@@ -441,6 +469,9 @@ class SimClient:
 
     def _tell(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
         self._runs.remove(run)
+        self._mind_ears()
+        if run.unsent and not self.closing:  # It slept: its place in a queue is to go at once.
+            self.write(run.unsent)
         self.when_awake(self._told, run, ended)
 
     def _told(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
@@ -455,7 +486,33 @@ class SimClient:
         if run.linkset is not None and self.sets.threads and not run.carried.shared:
             run.carried.linkset.leave(run)
             self.sets.check_in(run.carried)
-            self.arm(run.wait.until, self._resume, run, run.wait.until)
+            self.arm(run.wait.until, self._resume, run, run.wait)
+            self._mind_ears()
+
+    # Who waits in line
+
+    def listen(self) -> None:
+        """Somebody waits: hear who is told that a lock is free."""
+        if self.hearing.due(self.clock()) and not self.closing:
+            self.ears.linkset.tick()
+
+    def _mind_ears(self) -> None:
+        """A thread that waits in line reads the ears, for all that do."""
+        if self.ears.shared:
+            return
+        sleeps = any(run.linkset is None and run.wait.bell is not None for run in self._runs)
+        if sleeps and not self.ears.reads:
+            self.ears.take()
+        elif not sleeps:
+            self.ears.rest()
+
+    def rung(self, run: SimRun, wait: Wait) -> None:
+        """The bell of a pause has rung, and it is over."""
+        if run.linkset is not None:
+            run.carried.linkset.rung(run, wait)
+        elif run.wait is wait and not run.done:
+            wait.until = min(wait.until, self.clock())
+            self.world.at(self.world.now, self.when_awake, self._resume, run, wait)
 
     # Waiting for a set
 
@@ -469,11 +526,19 @@ class SimClient:
             return
         run.carried.linkset.begin(run)
 
-    def _resume(self, run: SimRun, until: float) -> None:
+    def _resume(self, run: SimRun, wait: Wait) -> None:
         """The pause of a run is over: it goes on with the set that it had, or with another one."""
-        if self.clock() < until:  # It stood still meanwhile.
-            self.arm(until, self._resume, run, until)
-        elif not run.done and self._take(run, run.carried, partial(self._resume, run, until)):
+        if run.done or run.wait is not wait or run.goes_on is wait:
+            return
+        if self.clock() < wait.until:  # It stood still meanwhile.
+            self.arm(wait.until, self._resume, run, wait)
+        else:
+            run.goes_on = wait
+            self._go_on(run)
+
+    def _go_on(self, run: SimRun) -> None:
+        if not run.done and self._take(run, run.carried, partial(self._go_on, run)):
+            self._mind_ears()
             run.carried.linkset.resume(run)
 
     def _take(self, run: SimRun, prefer: SimSet | None, again: Callable[[], None]) -> bool:
@@ -560,10 +625,12 @@ class SimClient:
             self.world.at(self.world.now, self.when_awake, self._dialled, connections, place, None)
             return
         index = self.led.get(place, self.nodes[place])
+        server = self.world.nodes[index]
+        serve = partial(serve_bytes, hiredis.Reader(), server)
         self.world.connect(
             self.name,
             index,
-            MODES[self.mode][1](self.world.nodes[index]),
+            serve if connections is self.ears else MODES[self.mode][1](server),
             partial(self._heard, connections, place),
             partial(self._hung_up, connections, place),
             partial(self.when_awake, self._dialled, connections, place),
@@ -577,7 +644,7 @@ class SimClient:
             connection.close()
 
     def _heard(self, connections: SimSet, place: int, connection: Connection, payload: Any) -> None:
-        if self._nap is not None and connections.reads:
+        if self._nap is not None and connections.reads and connections is not self.ears:
             self._doze(*self._nap)
         if self.paused_until > self.world.now:
             connections.hold_up(place, connection, payload)
@@ -591,7 +658,9 @@ class SimClient:
 
     def _hung_up(self, connections: SimSet, place: int, connection: Connection, why: str) -> None:
         self.when_awake(connections.hear, place, connection, Ended(why))
-        if not connections.reads:  # Somebody hears of the ends of connections that nobody reads.
+        if (
+            not connections.reads and connections is not self.ears
+        ):  # Somebody hears of the ends of connections that nobody reads.
             self.when_awake(connections.tend)
 
     def _bring_owed(self) -> None:
@@ -678,6 +747,7 @@ class SimClient:
         self._leave_nothing()
         for connections in self.sets.all:
             connections.close()
+        self.ears.close()
         world.history.append(
             Called(world.now, self.name, "", "close", world.now - self._close_began_at, "ok")
         )
@@ -737,7 +807,7 @@ class SimClient:
             self.world.owners[values[1]] = self.name
             self.world.tokens.setdefault((values[0], values[2]), set()).add(self.name)
         elif kind is LeaseGranted:
-            self.world.granted(self.name, values[1], values[2], len(self.nodes))
+            self.world.granted(self.name, values[0], values[1], values[2], len(self.nodes))
         elif kind is events.TryFailed:
             self.world.failed(self.name, values[0], values[1])
             if "answer within 0 s" in values[3]:

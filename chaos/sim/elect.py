@@ -407,6 +407,7 @@ class SimCandidate:
             self.candidate.note,
             self.candidacy.predecessor.saw,
             stand.stand_back,
+            self.name,
         )
 
     def _do(self, step: Step) -> Steps:

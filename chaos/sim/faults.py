@@ -14,7 +14,8 @@ from chaos.sim.elect import SimCandidate
 from chaos.sim.node import marked
 from chaos.sim.operator import Operator
 from chaos.sim.workloads import CALLS
-from redlock.core.commands import MARKER_KEY
+from chaos.sim.world import EARS
+from redlock.core.commands import MARKER_KEY, QUEUE_SUFFIX
 from redlock.core.identity import Marker
 
 if TYPE_CHECKING:
@@ -57,6 +58,79 @@ def _let(stage: Stage, client: str, nodes: Nodes, way: str, count: int) -> None:
     for node in nodes:
         for connection in stage.world.connections(client, node):
             connection.let(way, count)
+
+
+def _hush(stage: Stage, clients: Names, nodes: Nodes, lasts: float) -> None:
+    """What nodes publish for clients gets lost."""
+    hushed = stage.world.hushed
+    cells = {(client, node) for client in clients for node in nodes}
+    hushed |= cells
+    what = f"no message from {_nodes(nodes)} reaches {_list(clients)} for {lasts:.3f} s"
+    stage.lasting("hush", what, lasts, lambda: hushed.difference_update(cells), nodes, clients)
+
+
+def _deafen(stage: Stage, client: str, nodes: Nodes) -> None:
+    """Nodes cut the connections that listen, as those of a subscriber that is too slow."""
+    stage.blip("deafen", f"{client} hears nothing from {_nodes(nodes)}", nodes, (client,))
+    _cut_ears(stage, nodes, client)
+
+
+def _cut_ears(stage: Stage, nodes: Nodes, client: str | None = None) -> None:
+    for node in nodes:
+        for connection in stage.world.connections(client, node):
+            if connection.way == EARS:
+                connection.reset(late=False)
+
+
+def _forbid(stage: Stage, nodes: Nodes, what: str, lasts: float) -> None:
+    """Clients lose their rights to the "channels" of wake-ups, or to the "keys" of queues."""
+
+    def without(what: str) -> None:
+        for node in nodes:
+            stage.world.nodes[node].queues.without = what
+
+    without(what)
+    if what == "channels":
+        _cut_ears(stage, nodes)
+    # Where most nodes have no queue, nobody knows whose turn it is.
+    kind = "forbid" if what == "channels" or 2 * len(nodes) < stage.plan.nodes else "unqueued"
+    text = f"{_nodes(nodes)} without rights to {what} of queues for {lasts:.3f} s"
+    stage.lasting(kind, text, lasts, lambda: without(""), nodes)
+
+
+def _plant(stage: Stage, nodes: Nodes, what: str, resource: str = "r") -> None:
+    """Somebody writes to the queues of a lock what no script of ours would."""
+    key = f"redlock:{resource}{QUEUE_SUFFIX}"
+    for node in nodes:
+        server = stage.world.nodes[node]
+        now = server.wall_us(stage.world.now)
+        if not server.up or server.role != "master":
+            continue
+        if what == "foreign":
+            server.queues.clear()
+            server.data[key] = ("foreign", now // 1000 + 300)
+        else:
+            server._get(key, now // 1000)
+            if key not in server.data:
+                places = _planted(what, dict(server.queues.places(key, now)), now // 1000)
+                server.queues.put(key, places, now // 1000 + 5_000)
+    kind = "unqueued" if what == "foreign" and 2 * len(nodes) > stage.plan.nodes else "plant"
+    stage.blip(kind, f"the queues on {_nodes(nodes)} are {what} now", nodes)
+
+
+def _planted(what: str, places: dict[str, float], now_ms: int) -> dict[str, float]:
+    """What stands there afterwards: "reversed", or with somebody in "front", with "absurd" leases,
+    or with "nonsense" besides."""
+    waiting = sorted(name for name in places if places[name] > 0)
+    if what == "reversed":
+        tickets = [places[name] for name in waiting]
+        return places | dict(zip(waiting, reversed(tickets), strict=True))
+    if what == "absurd":
+        places = {name: -1e15 if score < 0 else score for name, score in places.items()}
+        return places | {"nobody.2": 2.0, "~nobody.2": -1e15}
+    if what == "front":
+        return places | {"nobody.1": 1.0, "~nobody.1": -float(now_ms + 900)}
+    return places | {"!": 7.0, "nobody": 1.0, "": 2.0, "!x.1": -5.0, "x.1": float("inf")}
 
 
 def _slow(stage: Stage, nodes: Nodes, seconds: float, lasts: float) -> None:
@@ -591,6 +665,10 @@ FAULTS: dict[str, Callable[..., None]] = {
     "reset": _reset,
     "let": _let,
     "slow": _slow,
+    "hush": _hush,
+    "deafen": _deafen,
+    "forbid": _forbid,
+    "plant": _plant,
     "pause": _pause,
     "crash": _crash,
     "reload": _reload,

@@ -27,10 +27,10 @@ from redlock.transport.greeting import LOOK_EVERY
 from redlock.transport.link import Link, Mailbox
 from redlock.transport.node import Node
 
-__all__ = ["MODES", "PlainLink"]
+__all__ = ["MODES", "PlainLink", "serve_bytes"]
 
 
-def _serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: float) -> bytes | None:
+def serve_bytes(reader: hiredis.Reader, node: SimNode, payload: bytes, at: float) -> bytes | None:
     reader.feed(payload)
     asked = commands(reader)
     if node.flaps:
@@ -456,7 +456,7 @@ class PlainLink:
 
 MODES: dict[str, tuple[Callable[..., Any], Callable[[SimNode], Serve]]] = {
     "plain": (PlainLink, lambda node: partial(_serve_request, node)),
-    "wire": (Link, lambda node: partial(_serve_bytes, hiredis.Reader(), node)),
+    "wire": (Link, lambda node: partial(serve_bytes, hiredis.Reader(), node)),
 }
 """What makes a link, and what a node does with the payloads of one connection."""
 _GREETING = "greeting"

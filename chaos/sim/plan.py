@@ -43,7 +43,7 @@ class Player:
 
     *quiet*: nobody listens to the events of its tries, so the checker knows nothing of its leases.
     *sets*: it has threads, and they share so many sets of connections; 0: it has tasks, which share
-    one.
+    one. *fair*: it waits in line.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Player:
     actors: int = 1
     quiet: bool = False
     sets: int = 0
+    fair: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
     apart = random.Random(f"{workload}/{seed}/astray")
     if any(offsets) and apart.random() < 0.15:
         offsets[apart.randrange(nodes)] = apart.uniform(-ASTRAY, ASTRAY)
-    return Plan(
+    plan = Plan(
         seed,
         workload,
         mode,
@@ -190,6 +191,55 @@ def draw(seed: int, workload: str, mode: str = "plain") -> Plan:
         ),
         healed_at=span,
         ends_at=span + HEALED_FOR + (TURNS_FOR if workload == "elect" else 0.0),
+    )
+    # Drawn by itself, so that the rest of a seed is what it was before there were queues.
+    lining_up = random.Random(f"{workload}/{seed}/queue")
+    return _line_up(lining_up, plan, span) if workload == "queue" else _mixed(lining_up, plan, span)
+
+
+def _mixed(source: random.Random, plan: Plan, span: float) -> Plan:
+    """Some clients that know no turns, and now and then something that is done to queues."""
+    players = tuple([replace(player, fair=source.random() < 0.8) for player in plan.players])
+    steps = list(plan.steps)
+    names = [player.name for player in players if player.name != "x"]
+    for _ in range(source.choice([0, 0, 0, 1, 2])):
+        step = source.choice(_WAITING)(source, plan.nodes, names, source.random())
+        steps.append((source.random() * span, *step))
+    return replace(plan, players=players, steps=tuple(sorted(steps, key=lambda step: step[0])))
+
+
+def _line_up(source: random.Random, plan: Plan, span: float) -> Plan:
+    """Many who wait, and little that keeps them from the nodes."""
+    players = [
+        replace(
+            plan.players[index % len(plan.players)],
+            name=f"c{index}",
+            nodes=None,
+            max_ttl=None,
+            durable=None,
+            sets=source.choice(_SETS),
+            actors=source.choice([1, 1, 2, 3, 5]),
+        )
+        for index in range(source.choice([2, 3, 3, 4]))
+    ]
+    if source.random() < 0.15:
+        players[0] = replace(players[0], fair=False)
+    names = [player.name for player in players]
+    steps = []
+    for _ in range(source.choice([0, 0, 1, 2, 4, 8])):
+        kind = source.choice(_WAITING if source.random() < 0.9 else _ALWAYS)
+        step = kind(source, plan.nodes, names, source.random() * source.choice([0.2, 1.0, 3.0]))
+        steps.append((source.random() * span, *step))
+    timing = plan.assumptions.timing
+    if not timing:
+        steps.append((source.random() * span, *_jump(source, plan.nodes, names, 0.0)))
+    return replace(
+        plan,
+        assumptions=Assumptions() if timing else plan.assumptions,
+        players=tuple(players),
+        marked=True,
+        tail_share=plan.tail_share if source.random() < 0.2 else 0.0,
+        steps=tuple(sorted(steps, key=lambda step: step[0])),
     )
 
 
@@ -553,6 +603,28 @@ def _evict(source: random.Random, nodes: int, names: list[str], lasts: float) ->
     return ("evict", away, source.choice(["lock", "all"]))
 
 
+def _hush(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    hushed = tuple([name for name in names if source.random() < 0.7]) or (names[0],)
+    away = tuple(range(nodes)) if source.random() < 0.6 else _some(source, nodes)
+    return ("hush", hushed, away, 2 * lasts)
+
+
+def _deafen(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    away = tuple(range(nodes)) if source.random() < 0.5 else _some(source, nodes)
+    return ("deafen", source.choice(names), away)
+
+
+def _forbid(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    away = tuple(range(nodes)) if source.random() < 0.5 else _some(source, nodes)
+    return ("forbid", away, source.choice(["channels", "channels", "keys"]), lasts)
+
+
+def _plant(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
+    away = tuple(range(nodes)) if source.random() < 0.5 else _some(source, nodes)
+    what = source.choice(["front", "reversed", "absurd", "nonsense", "foreign"])
+    return ("plant", away, what)
+
+
 def _flush_all(source: random.Random, nodes: int, names: list[str], lasts: float) -> Step:
     return ("flush", tuple(range(nodes)))
 
@@ -594,6 +666,22 @@ _ALWAYS: list[_Draw] = [
     _enter,
     _enter,
 ]
+_WAITING: list[_Draw] = [
+    _hush,
+    _hush,
+    _deafen,
+    _deafen,
+    _forbid,
+    _plant,
+    _plant,
+    _freeze,
+    _nap,
+    _kill,
+    _cancel,
+    _close,
+    _enter,
+]
+"""What is done to those who wait, and keeps nobody from the nodes."""
 _FORGETFUL: list[_Draw] = [
     _crash,
     _crash,

@@ -51,7 +51,14 @@ class SimSet:
         "shared",
     )
 
-    def __init__(self, client: SimClient, number: int, *, shared: bool) -> None:
+    def __init__(
+        self,
+        client: SimClient,
+        number: int,
+        *,
+        shared: bool,
+        make_link: Callable[..., Any] | None = None,
+    ) -> None:
         self.client = client
         self.number = number
         self.shared = shared
@@ -71,7 +78,7 @@ class SimSet:
             self,
             client.clock,
             silence=max(1.0, 4 * client.cluster.patience),
-            make_link=MODES[client.mode][0],
+            make_link=make_link or MODES[client.mode][0],
         )
 
     # What the links need
@@ -183,6 +190,10 @@ class SimSet:
         unread, self._unread = self._unread, deque()
         while unread:
             self.hear(*unread.popleft())
+
+    def rest(self) -> None:
+        """Nobody reads it any more."""
+        self.reads = False
 
     def close(self) -> None:
         """Close every connection."""

@@ -14,6 +14,7 @@ from chaos.sim.client import SimClient
 from chaos.sim.elect import SimCandidate, Turns
 from chaos.sim.faults import FAULTS
 from chaos.sim.plan import Plan, Player
+from chaos.sim.vigil import Vigil
 from chaos.sim.workloads import QUIET, WORKLOADS, Actor, Store, errand, last_word, orphan
 from chaos.sim.world import World
 from redlock.core import events
@@ -89,6 +90,7 @@ class Stage:
         self.actors: list[Actor] = []
         self.returned = False
         """Whether an older memory came back in a run that promises memories."""
+        self.vigil = Vigil(self)
         self._open: dict[str, Callable[[], None]] = {}
         for player in plan.players:
             self._enter(player)
@@ -101,6 +103,7 @@ class Stage:
             durable=player.durable,
             repair_missing_ttl=plan.repair,
             retry_delay=plan.retry_delay,
+            fair=player.fair,
         )
         nodes = range(plan.nodes) if player.nodes is None else player.nodes
         client = SimClient(
@@ -133,6 +136,7 @@ class Stage:
         for at, word, *arguments in plan.steps:
             world.at(at, self.do, word, *arguments)
         world.at(plan.healed_at, self.heal)
+        self.vigil.begin()
         if plan.workload:
             for actor in self.actors:
                 actor.begin(WORKLOADS[plan.workload](actor, plan.rounds))

@@ -553,12 +553,29 @@ def fenced(actor: Actor, rounds: int) -> Script:
             actor.drop(holding)
 
 
+def queue(actor: Actor, rounds: int) -> Script:
+    """Take the lock again and again for a moment, waiting for as long as it takes, or giving up."""
+    draw, ttl = actor.draw, actor.client.policy.ttl
+    for _ in actor.rounds(4 * rounds):
+        yield draw() * 0.1 if draw() < 0.7 else 0.0
+        timeout = None if draw() < 0.7 else 0.0 if draw() < 0.2 else 0.02 + draw() * ttl
+        holding = yield from actor.acquire(timeout, resource="r" if draw() < 0.9 else "s")
+        if holding is None:
+            continue
+        yield from actor.update(holding, draw() * (0.02 if draw() < 0.8 else 0.5))
+        if draw() < 0.97:
+            yield from actor.release(holding)
+        else:
+            actor.drop(holding)
+
+
 WORKLOADS: dict[str, Callable[[Actor, int], Script]] = {
     "contend": contend,
     "hold": hold,
     "auto": auto,
     "verify": check,
     "fenced": fenced,
+    "queue": queue,
 }
 
 

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Protocol
 
 from chaos.history import Broken, Healed, NodeSeen, Note, Record
 from chaos.sim.node import SimNode
 
-__all__ = ["DIAL_TIMEOUT", "Connection", "CutOff", "World"]
+__all__ = ["DIAL_TIMEOUT", "EARS", "Connection", "CutOff", "World"]
 
 STEPS_MAX = 200_000
 DIAL_TIMEOUT = 0.5
@@ -28,9 +28,24 @@ DIALS_MAX = 120
 candidates on one set look at the lock ten times a second each, and dial twice for every look where
 a connection breaks at that."""
 UP, DOWN = "up", "down"
+EARS = -1
+"""The way of connections that listen, which carry no votes."""
+
+_GENTLE = frozenset({"hush", "deafen", "forbid", "plant", "jump", "freeze", "nap", "kill", "enter"})
+"""What costs a waiter a lease of a place at most, and no client a node."""
+
+_ORDERLY = frozenset({"hush", "forbid"})
+"""What costs messages alone; places are kept by their leases then."""
 
 Serve = Callable[[Any, float], Any]
 """What a node does with a payload at an instant; None: it has nothing to say to it."""
+
+
+class Vigil(Protocol):
+    """Who looks after the queue."""
+
+    def granted(self, client: str, resource: str, owner: str) -> None:
+        """A client decided that it was granted a lock."""
 
 
 class CutOff(Exception):
@@ -51,6 +66,7 @@ class Connection:
         "closed",
         "closed_by_client",
         "closed_by_node",
+        "closed_since",
         "down_at",
         "freed",
         "held",
@@ -83,6 +99,7 @@ class Connection:
         self.closed = closed
         self.closed_by_client = False
         self.closed_by_node = False
+        self.closed_since = 0.0
         self.up_at = 0.0
         self.down_at = 0.0
         self.held: deque[tuple[str, Any]] = deque()
@@ -111,7 +128,7 @@ class Connection:
 
     def close(self) -> None:
         """The client gives up; what it wrote may still arrive, or not."""
-        self.closed_by_client = True
+        self._give_up()
         if self.world.lossy and self.world.draw() < 0.3:
             self.closed_by_node = True
 
@@ -119,11 +136,39 @@ class Connection:
         """The client hears that the connection is gone. *late*: what was under way to the node
         arrives all the same."""
         if not self.closed_by_client:
-            self.closed_by_client = True
+            self._give_up()
             self.world.at(
                 self.world.now + self.world.delay(self.node.index), self.closed, self, "was reset"
             )
         self.closed_by_node = self.closed_by_node or not late
+
+    def _give_up(self) -> None:
+        if not self.closed_by_client:
+            self.closed_by_client, self.closed_since = True, self.world.now
+
+    @property
+    def listens(self) -> bool:
+        """Whether its server takes it for alive: of an end it hears no sooner than of anything
+        else."""
+        if self.closed_by_node or not self.closed_by_client:
+            return not self.closed_by_node
+        cut = (self.client, self.node.index, UP) in self.world.cuts
+        return cut or self.world.now < self.closed_since + self.world.delay_mean
+
+    def push(self, payload: bytes) -> None:
+        """The node says what nobody asked for."""
+        world = self.world
+        if (self.client, self.node.index) not in world.hushed:
+            self._reply(payload)
+
+    def _reply(self, answer: Any) -> None:
+        world = self.world
+        if not self.closed_by_client:
+            at = world.now + world.delay(self.node.index)
+            if at < self.down_at:
+                at = self.down_at
+            self.down_at = at
+            world.at(at, self._answer, answer)
 
     def _arrive(self, payload: Any) -> None:
         node = self.node
@@ -141,12 +186,8 @@ class Connection:
         except CutOff as cut_off:
             answer = cut_off.answered
             world.at(world.now + 2 * world.delay_mean, partial(self.reset, late=False))
-        if answer is not None and not self.closed_by_client:
-            at = world.now + world.delay(self.node.index)
-            if at < self.down_at:
-                at = self.down_at
-            self.down_at = at
-            world.at(at, self._answer, answer)
+        if answer is not None:
+            self._reply(answer)
 
     def _answer(self, payload: Any) -> None:
         if self.closed_by_client or self.closed_by_node:
@@ -215,6 +256,13 @@ class World:
         """When a fault began or ended last."""
         self.lasting = 0
         """How many faults are under way."""
+        self.hurt_at = -math.inf
+        """The same of those that keep clients from nodes, and not from messages alone."""
+        self.hurting = 0
+        self.eased_at = -math.inf
+        """When something was done last that may leave a dead place in front of a queue."""
+        self.shoved = False
+        """Whether anything was done to places, and not to messages alone."""
         self.wrongs: list[tuple[float, str, str]] = []
         """When, which property, and what: grants that the nodes know nothing of."""
         self.nodes = [SimNode(index, self.identity) for index in range(nodes)]
@@ -224,6 +272,9 @@ class World:
         self.lossy = False
         self.slow: dict[int, float] = {}
         """By node, seconds that everything to and from it takes longer."""
+        self.hushed: set[tuple[str, int]] = set()
+        """Clients and nodes between which messages get lost."""
+        self.vigil: Vigil | None = None
         self.cuts: dict[tuple[str, int, str], list[bool]] = {}
         """By client, node and way, the partitions that stop it; True: it swallows, False: it
         holds."""
@@ -341,6 +392,7 @@ class World:
 
     def heal_all(self) -> None:
         """No partition is left."""
+        self.hushed.clear()
         self.cuts.clear()
         self.slow.clear()
         for connection in self.connections():
@@ -408,13 +460,15 @@ class World:
 
     # What the nodes say of a vote
 
-    def granted(self, client: str, owner: str, token: int, nodes: int) -> None:
+    def granted(self, client: str, resource: str, owner: str, token: int, nodes: int) -> None:
         """A client of so many *nodes* decided that it was granted *token*: a majority of the
         servers must have granted it.
 
         Every marker refuses a list of too few. Where they may be lost all at once it can found a
         cluster of its own.
         """
+        if self.vigil is not None:
+            self.vigil.granted(client, resource, owner)
         claims = sum(node.taken.get(owner) == token for node in self.nodes)
         nodes = len(self.nodes) if self.memory else nodes
         if 2 * claims <= nodes:
@@ -443,6 +497,12 @@ class World:
         self._faults += 1
         self.lasting += 1
         self.broken_at = self.now
+        if kind in _GENTLE:
+            self.eased_at = self.now
+            self.shoved |= kind not in _ORDERLY
+        else:
+            self.hurting += 1
+            self.hurt_at = self.now
         fault = f"{kind}-{self._faults}"
         self.history.append(Broken(self.now, "", fault, what, tuple(nodes), tuple(clients)))
         return fault
@@ -451,6 +511,11 @@ class World:
         """Note that a fault ended."""
         self.lasting -= 1
         self.broken_at = self.now
+        if fault.partition("-")[0] in _GENTLE:
+            self.eased_at = self.now
+        else:
+            self.hurting -= 1
+            self.hurt_at = self.now
         self.history.append(Healed(self.now, "", fault))
 
     def saw(self, node: int, state: str) -> None:

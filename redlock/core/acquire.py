@@ -457,7 +457,8 @@ def _pause(cluster: Cluster, tally: Tally, pause: float, now: float) -> tuple[fl
     retry_delay."""
     jittered = pause * (0.5 + cluster.source.below(1024) / 2048)
     freed_in = tally.freed_in()
-    if freed_in is not None and not tally.free >= tally.needed and freed_in > 0:
+    # Also 0: a lock in its last millisecond, which is where a look at the end of its time lands.
+    if freed_in is not None and tally.granted + tally.free + tally.behind < tally.needed:
         jittered = min(jittered, freed_in)
     return now + max(jittered, _PAUSE_MIN), min(pause * 2, cluster.policy.retry_delay)
 

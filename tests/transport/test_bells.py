@@ -18,6 +18,7 @@ import redlock.asyncio
 from redlock.core.effects import Flow, Wait
 from redlock.core.line import Place
 from redlock.embedded import Nodes
+from redlock.transport import blocking
 from redlock.transport.blocking import Driver
 
 PATIENCE = 20.0
@@ -129,9 +130,12 @@ def test_a_bell_that_rang_before_the_sleep_ends_it(
     assert slept < LONG / 2
 
 
-def test_the_thread_that_listens_hands_that_on(locks: redlock.Redlock, nodes: Nodes) -> None:
+def test_the_thread_that_listens_hands_that_on(
+    locks: redlock.Redlock, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One thread reads for all that sleep. A message wakes whom it is for, and when the reader goes
     another one reads on."""
+    monkeypatch.setattr(blocking, "_LOOK_AGAIN", LONG)  # Nobody looks up by itself.
     driver = locks._driver
     first = Sleeper(driver, join(locks, "a"))
     until(lambda: first.reads, "that it reads")
@@ -216,8 +220,9 @@ def test_a_task_sleeps_until_its_bell_rings(nodes: Nodes) -> None:
             driver = locks._driver
             for bell in (Bell(rung=True), Bell(at=True)):
                 assert await asyncio.wait_for(driver.run(pause(bell)), PATIENCE) < LONG / 2
-            while not hears(locks):
-                await driver.run(pause(Bell(), 0.005))
+            async with asyncio.timeout(PATIENCE):
+                while not hears(locks):
+                    await driver.run(pause(Bell(), 0.005))
             first, second = join(locks, "a"), join(locks, "b")
             tasks = [asyncio.create_task(driver.run(pause(place))) for place in (first, second)]
             async with asyncio.timeout(PATIENCE):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -43,7 +44,7 @@ class Rig:
                 self.hearing,
                 Node(index, name, admission),
                 deque(),
-                lambda index=index: self.dials.append(index),
+                partial(self.dials.append, index),
                 silence=SILENCE,
             )
             for index, name in enumerate(names)
