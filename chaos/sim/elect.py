@@ -403,11 +403,10 @@ class SimCandidate:
             self.candidacy.timings.ttl,
             give_up_at,
             timeout == 0,
-            None,
-            self.candidate.note,
-            self.candidacy.predecessor.saw,
-            stand.stand_back,
-            self.name,
+            note=self.candidate.note,
+            looked=self.candidacy.predecessor.saw,
+            stand_back=stand.stand_back,
+            label=self.name,
         )
 
     def _do(self, step: Step) -> Steps:
