@@ -1027,7 +1027,7 @@ BUGS: dict[str, Bug] = {
     ),
     "who gives up stays in the queue": Bug(
         "whoever gives up leaves the queue of every node",
-        (Edit(f"{_ACQUIRE}:_Search.leaving", "if self.place is None:", "if True:"),),
+        (Edit(f"{_ACQUIRE}:_Search.leaving", "self._cluster.everyone", "()"),),
         plan="line-left",
     ),
     "who leaves does not ring": Bug(

@@ -382,8 +382,8 @@ class SimNode:
             self.repeats.append((keys, arguments))
         if script is LOOK:
             return 7 if self.mumbles else self._look(keys, arguments, now, at)
-        if self.babbles:
-            return 7  # A number, because a grant is one.
+        if self.babbles:  # A number, because a grant is one; and free, with nonsense who waits.
+            return [4, 0, 7] if script is PEEK and not arguments else 7
         before = self.data.get(keys[0])
         answer: Answer = getattr(self, _SCRIPT_METHODS[script])(keys, arguments, now)
         if script is TAKE:

@@ -122,7 +122,8 @@ class Vigil:
         for client in self._stage.clients.values():
             if not client.gone and client.paused_until <= self._world.now:
                 for line in client.cluster.lines._lines.values():
-                    yield client, line.places[0]
+                    if line.places:  # Or all of them were taken for gone.
+                        yield client, line.places[0]
 
     def _judge_free(self, key: str, firsts: list[tuple[SimClient, Place]]) -> None:
         world = self._world

@@ -7,13 +7,14 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from chaos.checker import Assumptions
+from chaos.sim import queue
 from chaos.sim.client import MODES
 from chaos.sim.plan import Plan, Player
 from chaos.sim.regression import regressions
 from chaos.sim.run import simulate
 from chaos.sim.stage import Outcome, play
 from chaos.sim.workloads import WORKLOADS
-from redlock.core import ballot, renewal
+from redlock.core import ballot, line, renewal
 
 __all__ = ["VISITS", "search"]
 
@@ -259,6 +260,34 @@ VISITS: dict[str, Plan] = {
 """Corners that random seeds hardly ever come to, and that no planted bug is about."""
 
 
+_MANY = Plan(
+    players=(Player("A", actors=3), Player("B", actors=2)),
+    steps=(
+        (0.05, "hush", ("A",), (0,), 0.01),
+        (0.1, "acquire", "B"),
+        (0.1, "acquire", "B:1", 1.0, "s"),
+        (0.2, "acquire", "A", 1.5),
+        (0.3, "acquire", "A:1", 1.5),
+        (0.4, "enter", "C", 1.0),
+        (0.6, "acquire", "A:2", 1.0, "s"),
+        (1.0, "release", "B"),
+        (1.0, "release", "B:1"),
+        (1.3, "release", "A"),
+        (1.3, "release", "A:1"),
+        (1.6, "release", "A:1"),
+        (1.6, "release", "A:2"),
+        (1.9, "release", "A"),
+    ),
+)
+"""Several wait for one lock, in two processes, where a bound of waiters is small."""
+BOUNDS: tuple[tuple[object, str, float], ...] = (
+    (line, "WAITERS_MAX", 1),
+    (line, "CROWDS_MAX", 1),
+    (line, "STALLED", -1.0),
+    (queue, "PLACES_MAX", 1),
+)
+
+
 def search(seeds: int) -> None:
     """Run them; raises AssertionError at a violation."""
     for plan in VISITS.values():
@@ -267,6 +296,9 @@ def search(seeds: int) -> None:
     for regression in regressions():
         for mode in regression.modes:
             _clean(play(replace(regression.plan, mode=mode)))
+    for module, bound, value in BOUNDS:
+        with patch.object(module, bound, value):
+            _clean(play(_MANY))
     with patch.object(ballot, "_FENCES_MAX", 1):  # Or it would take thousands of resources.
         _clean(simulate(1, "contend"))
     with patch.object(renewal, "COMPACT_MIN", 1):  # Or it would take a thousand leases.

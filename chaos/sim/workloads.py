@@ -25,6 +25,7 @@ from redlock.errors import (
     ConfigurationError,
     LeaseError,
     LockContended,
+    QueueFull,
     QuorumUnavailable,
     RedlockError,
 )
@@ -448,6 +449,7 @@ def _outcome(error: BaseException) -> str:
 
 
 _OUTCOMES: dict[type[BaseException], str] = {
+    QueueFull: "full",
     LockContended: "contended",
     QuorumUnavailable: "unavailable",
     ConfigurationError: "misconfigured",

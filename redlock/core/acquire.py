@@ -129,14 +129,12 @@ class _Search:
         """Whether nodes may know the place."""
 
     def leaving(self) -> tuple[Request, ...]:
-        """Give up the place, on every node that may know it."""
-        if self.place is None:
-            return ()
-        leave = Leave(self._ask.lock_key, self.place.name)
+        """Give up the place that was entered, on every node that may know it."""
+        place = self.place
+        assert place is not None
+        leave = Leave(self._ask.lock_key, place.name)
         # Not for long: the place would have expired by itself.
-        return tuple(
-            [Request(node, leave, self.place.due_at + 1.0) for node in self._cluster.everyone]
-        )
+        return tuple([Request(node, leave, place.due_at + 1.0) for node in self._cluster.everyone])
 
     def _join(self, now: float) -> None:
         """Stand in line from now on, in the order of coming."""
