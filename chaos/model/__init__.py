@@ -23,6 +23,9 @@ over; then the node votes again under a floor: any that is not below the fence i
 what the clamp on tokens warrants of the real floor. What had been sent to it before names another
 marker and is refused; releases are not.
 
+*The queue* of those who wait is arbitrary input: a node may say of any claim to a free lock, at any
+step, that it is somebody else's turn, which changes nothing there.
+
 *The properties*: U, no two grants share a token. M, a try that started after a grant was decided
 gets a larger token. D, grants are decided in the order of their tokens. ME, at most one holder is
 valid. X, a holder whose extension or VERIFY was confirmed by a majority was the newest when it

@@ -21,6 +21,7 @@ ANY = ("extend", "shorten", "verify")
 SOUND = (
     Configuration("clockless", False, CLOCKLESS, proposals=3),
     Configuration("clockless, holder asks", False, CLOCKLESS, questions=1),
+    Configuration("clockless, others' turn", False, CLOCKLESS, turns=True),
     Configuration("clockless, amnesia", False, ("U", "M"), crashes=1),
     Configuration(
         "clockless, scripts break off",
@@ -31,15 +32,32 @@ SOUND = (
         aborts=True,
     ),
     Configuration(
-        "timed, holder asks twice", True, TIMED, rounds=3, proposals=3, questions=2, modes=ANY
+        "timed, holder asks twice",
+        True,
+        TIMED,
+        rounds=3,
+        proposals=3,
+        questions=2,
+        modes=ANY,
+        turns=True,
     ),
-    Configuration("timed, amnesia, holder asks", True, TIMED, questions=1, modes=ANY, crashes=1),
+    Configuration(
+        "timed, amnesia, holder asks", True, TIMED, questions=1, modes=ANY, crashes=1, turns=True
+    ),
     Configuration("timed, a second try", True, TIMED, tries=(2, 1)),
     Configuration("timed, three clients", True, TIMED, tries=(1, 1, 1), rounds=1, proposals=3),
 )
 """What every run explores."""
 
 LONG = (
+    Configuration(
+        "clockless, others' turn, more tokens", False, CLOCKLESS, proposals=3, turns=True
+    ),
+    Configuration(
+        "clockless, others' turn, holder asks", False, CLOCKLESS, questions=1, turns=True
+    ),
+    Configuration("clockless, others' turn, amnesia", False, ("U", "M"), crashes=1, turns=True),
+    Configuration("timed, others' turn, a second try", True, TIMED, tries=(2, 1), turns=True),
     Configuration(
         "clockless, three clients", False, CLOCKLESS, tries=(1, 1, 1), rounds=1, proposals=3
     ),
@@ -169,6 +187,13 @@ MUTANTS = (
         "An extension sets the expiry it was asked for, also below what the holder relies on.",
         _TIMED._replace(questions=1, modes=("shorten",)),
         rules=SHIPPED._replace(extension_never_shortens=False),
+    ),
+    _mutant(
+        "turn-takes",
+        "ME",
+        "Whose turn it is in the queue takes the lock, whoever has it: a queue may be wrong.",
+        _TIMED._replace(turns=True),
+        rules=SHIPPED._replace(turn_only_refuses=False),
     ),
     _mutant(
         "counter-restarts",

@@ -22,6 +22,7 @@ from chaos.model.protocol import (
     locked,
     raised,
     take,
+    waited,
 )
 from chaos.model.state import (
     BALLOT,
@@ -78,7 +79,21 @@ def node_steps(
 def _executed(
     bounds: Configuration, control: Control, node: Node, request: Request
 ) -> Iterator[tuple[Happening, Node]]:
-    lock, fence, reply = _run(bounds, node, request)
+    yield from _answered(bounds, control, node, request, _run(bounds, node, request))
+    if bounds.turns:
+        refused = waited(node.lock, node.fence, request.op)
+        if refused is not None:
+            yield from _answered(bounds, control, node, request, refused)
+
+
+def _answered(
+    bounds: Configuration,
+    control: Control,
+    node: Node,
+    request: Request,
+    outcome: tuple[Lock | None, int, Reply | None],
+) -> Iterator[tuple[Happening, Node]]:
+    lock, fence, reply = outcome
     changed = _without(bounds, node, request)._replace(lock=lock, fence=fence)
     happening = Happening(EXECUTE, _told(bounds, request, reply), request, reply)
     index = client_of(request.owner)

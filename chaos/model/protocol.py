@@ -26,6 +26,7 @@ __all__ = [
     "locked",
     "raised",
     "take",
+    "waited",
 ]
 
 
@@ -62,7 +63,8 @@ class Reply(NamedTuple):
 
 
 BUSY, GRANTED, BEHIND = 0, 1, 2
-"""What `take.lua` answers; the first number of an answer, but for a grant."""
+"""What `take.lua` answers; the first number of an answer, but for a grant. BUSY is also that it is
+somebody else's turn."""
 
 
 class Rules(NamedTuple):
@@ -79,6 +81,8 @@ class Rules(NamedTuple):
     """An extension leaves the later of both expiries."""
     owner_per_try: bool = True
     """Every try has an owner of its own."""
+    turn_only_refuses: bool = True
+    """Whose turn it is may refuse a claim, and never takes a lock that somebody has."""
     quarantine: bool = True
     """A node that forgot does not vote until every validity that began before is over."""
     floor: bool = True
@@ -108,7 +112,11 @@ def take(
                 owner, token, max(lock.until, until) if rules.extension_never_shortens else until
             )
         return lock, fence, Reply(GRANTED, token)
-    if lock is not None and lock.owner != owner:
+    if (
+        lock is not None
+        and lock.owner != owner
+        and (rules.turn_only_refuses or mode is not Op.TAKE)
+    ):
         return lock, fence, Reply(BUSY, fence)
     if mode is Op.VERIFY:
         return lock, fence, Reply(BEHIND, fence)
@@ -120,6 +128,14 @@ def take(
         if low > token or (low == token and rules.strict):
             return lock, fence, Reply(BEHIND, low)
     return Lock(owner, token, until), max(fence, token), Reply(GRANTED, token)
+
+
+def waited(lock: Lock | None, fence: int, mode: Op) -> tuple[Lock | None, int, Reply] | None:
+    """`take.lua` where it is somebody else's turn; None: then it does what it does anyway. Whatever
+    the queue of a node says: all it can do is this."""
+    if mode is Op.TAKE and lock is None:
+        return lock, fence, Reply(BUSY, fence)
+    return None
 
 
 def broken_off(

@@ -37,7 +37,9 @@ class Configuration(NamedTuple):
     same, as random low bits make it likely. *strides*: how far past the largest fence it heard a
     client's next token may be. *duplicates*: every request may be executed any number of times,
     otherwise at most once. *questions*: how often a holder may ask, in which *modes*. *crashes*:
-    how many there may be. *aborts*: a script may break off between its two writes. *reduced*: leave
+    how many there may be. *aborts*: a script may break off between its two writes. *turns*: what
+    the queue of a node says is arbitrary, so that it may refuse any claim to a free lock at any
+    step. *reduced*: leave
     out what cannot matter.
     """
 
@@ -54,6 +56,7 @@ class Configuration(NamedTuple):
     modes: tuple[str, ...] = ("extend", "verify")
     crashes: int = 0
     aborts: bool = False
+    turns: bool = False
     protocol: str = BALLOT
     rules: Rules = SHIPPED
     reduced: bool = True

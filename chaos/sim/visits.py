@@ -248,6 +248,14 @@ VISITS: dict[str, Plan] = {
         )
     ),
     "a leader is cancelled": Plan(steps=((0.1, "lead", "A"), (1.0, "cancel", "A", 0))),
+    "whoever looks is told nonsense": Plan(
+        steps=(
+            (0.1, "acquire", "A"),
+            (0.2, "babble", (0,), 1.0),
+            (0.3, "look", "B"),
+            (1.5, "release", "A"),
+        )
+    ),
     "a process that ends in the middle of a try": Plan(
         steps=(
             (0.1, "acquire", "A", 1.0, "s"),

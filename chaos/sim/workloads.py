@@ -587,7 +587,7 @@ def last_word(actor: Actor) -> Script:
     yield QUIET
     began_at = world.now
     holding = yield from actor.acquire(LAST_TIMEOUT)
-    # Waiting is not fair: somebody must get it.
+    # Not all wait in line: somebody must get it.
     if holding is None and not _granted(world, began_at):
         text = (
             f"{actor.client.name} did not get the lock in {LAST_TIMEOUT:.0f} s, {QUIET:.0f} s after"

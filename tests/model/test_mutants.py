@@ -20,6 +20,7 @@ STEPS = {
     "owner-reused": 11,
     "top-up-unchecked": 14,
     "extension-shortens": 12,
+    "turn-takes": 8,
     "counter-restarts": 11,
     "no-floor": 11,
     "no-quarantine": 9,

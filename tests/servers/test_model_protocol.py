@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from chaos.model.protocol import GRANTED, SHIPPED, Lock, Op, Reply, Rules, free, take
-from redlock.core.commands import MARKER_KEY, Free, Take
+from chaos.model.protocol import BUSY, GRANTED, SHIPPED, Lock, Op, Reply, Rules, free, take, waited
+from redlock.core.commands import MARKER_KEY, QUEUE_SUFFIX, Free, Take
 from redlock.core.identity import Marker, Memory
 from redlock.embedded import Nodes
 
@@ -44,14 +44,23 @@ class Server:
             floor: Marker(memory, 1, 100 * UNIT, floor=floor).text() for floor in FLOORS
         }
 
-    def put(self, lock: Lock | None, fence: int, floor: int, command: Take | Free) -> None:
+    def put(
+        self,
+        lock: Lock | None,
+        fence: int,
+        floor: int,
+        command: Take | Free,
+        queue: dict[str, float] | None = None,
+    ) -> None:
         """Add one case to the batch."""
-        self.batch.delete(LOCK, FENCE)
+        self.batch.delete(LOCK, FENCE, LOCK + QUEUE_SUFFIX)
         self.batch.set(MARKER_KEY, self.markers[floor])
         if lock is not None:
             self.batch.set(LOCK, f"{lock.owner}:{lock.token}", px=round(lock.until * UNIT * 1000))
         if fence:
             self.batch.set(FENCE, fence)
+        if queue:
+            self.batch.zadd(LOCK + QUEUE_SUFFIX, queue)
         words = command.words()
         self.batch.execute_command(*words, *([self.markers[floor]] if command.marked else []))
         self.batch.get(LOCK).pttl(LOCK).get(FENCE).echo("end")
@@ -114,7 +123,40 @@ def test_take_is_what_ships(real_take: list[tuple[Remembered, Reply]]) -> None:
     )
 
 
-@pytest.mark.parametrize("rule", ["strict", "top_up_checks_fence", "extension_never_shortens"])
+def test_take_in_anothers_turn_is_what_ships(server: Server) -> None:
+    """On every small memory where a place stands in front, TAKE leaves and answers on a real server
+    what it does in the model: it refuses a claim to a free lock, and changes nothing else."""
+    cases = [case for case in TAKES if case[3] is Op.TAKE and case[6] == 1]
+    model, real = [], []
+    for first in range(0, len(cases), 50):  # For no longer than the lease of a place.
+        seconds, micros = server.client.time()
+        lease = -(seconds * 1000 + micros // 1000 + 900)
+        for lock, fence, floor, op, owner, token, until in cases[first : first + 50]:
+            command = Take(LOCK, FENCE, str(owner), token, ttl=until * UNIT, fence_ttl=0, place="-")
+            server.put(lock, fence, floor, command, {"nobody.1": 1, "~nobody.1": lease})
+            after, raised, reply = waited(lock, fence, op) or take(
+                lock, fence, floor, op, owner, token, until
+            )
+            model.append(((after, raised), reply))
+        real += [
+            (
+                memory,
+                Reply(GRANTED, answer)
+                if isinstance(answer, int)
+                else Reply(BUSY if answer[0] == 5 else answer[0], answer[1]),
+            )
+            for memory, answer in server.outcomes()
+        ]
+    assert dict(zip(cases, model, strict=True)) == dict(zip(cases, real, strict=True))
+    assert model != [
+        ((lock, fence), reply) for lock, fence, reply in (take(*case) for case in cases)
+    ]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["strict", "top_up_checks_fence", "extension_never_shortens", "turn_only_refuses"],
+)
 def test_the_comparison_sees_a_rule_that_is_switched_off(
     rule: str, real_take: list[tuple[Remembered, Reply]]
 ) -> None:
