@@ -17,7 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from redlock.core.acquire import Acquisition
@@ -226,7 +226,6 @@ class CoordinatorBase(Generic[L]):
         self._guard = guard
         self._entropy = Entropy()
         self._cluster = self._make_cluster(self._entropy)
-        self._holder = _own_name() if policy.holder is None else policy.holder
         self._leases: dict[int, tuple[Holding, weakref.ref[L]]] = {}
         self.elections: weakref.WeakSet[Any] = weakref.WeakSet()
         """Those made of this, which hear of a close and of a fork."""
@@ -340,12 +339,13 @@ class CoordinatorBase(Generic[L]):
             options.max_hold,
             self._note,
             min_hold=options.min_hold,
-            label=self._holder,
+            label=self._note(),
         )
 
-    def _note(self, wall_us: int) -> str:
+    def _note(self, wall_us: int = 0) -> str:
         """What nodes keep with a grant, and show to whoever asks who holds the lock."""
-        return self._holder
+        said = self._policy.holder
+        return _own_name(os.getpid()) if said is None else said  # In a forked child it is another.
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
@@ -469,8 +469,6 @@ class CoordinatorBase(Generic[L]):
                 lease._orphaned()
         self._leases.clear()
         self._entropy.reset()
-        if self._policy.holder is None:
-            self._holder = _own_name()
         self._cluster = self._make_cluster(self._entropy)
         for election in list(self.elections):
             election._after_fork()
@@ -492,10 +490,11 @@ def weakly(method: Callable[[Holding], None]) -> Callable[[Holding], None]:
     return call
 
 
-def _own_name() -> str:
+@lru_cache(maxsize=2)
+def _own_name(process: int) -> str:
     """Host and process, which is what one looks for who wonders who holds a lock."""
     host = "".join(char if char.isprintable() else "?" for char in socket.gethostname())
-    return f"{host[:_HOST_MAX]}:{os.getpid()}"
+    return f"{host[:_HOST_MAX]}:{process}"
 
 
 def not_acquired(resource: str) -> LeaseReleased:

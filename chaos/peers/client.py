@@ -28,6 +28,8 @@ def make_room() -> None:
     package.__path__ = [str(ROOT / "redlock")]
     sys.modules["redlock"] = package
     sys.path.append(str(ROOT))
+    # Ours refuses to be imported where another project's package has taken its place.
+    package.PROJECT = importlib.import_module("redlock._here").PROJECT  # type: ignore[attr-defined]
 
 
 def main(name: str) -> None:

@@ -111,7 +111,7 @@ _TERM = "redlock.core.term"
 
 _BELIEVED = Edit(
     "redlock.core.rounds:Round.hear",
-    "elif event.at < self.until:",
+    "elif self.freed and event.at < self.until:",
     "elif self._later and event.at < self.until:",
 )
 """A round that asks nobody again believes that a tick is for it."""

@@ -11,7 +11,7 @@ import fnmatch
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import hiredis
@@ -85,6 +85,13 @@ class _Endpoint:
 
     def fault(self, error: Exception) -> Fault:
         return Fault(FaultKind.UNREACHABLE, f"cannot be reached ({error})")
+
+    def connect(self, timeout: float) -> NoReturn:
+        """What is asked of a node that failed, for a reason that stays: there is none here."""
+        raise redis.TimeoutError("does not answer")
+
+    def lasting(self, error: Exception) -> None:
+        return None
 
     def execute_command(self, *words: object) -> Any:
         return self._operator.ask(self._index, *words)

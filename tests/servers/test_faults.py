@@ -467,8 +467,7 @@ def test_a_minority_with_a_password_is_no_obstacle_and_a_majority_is_a_configura
     each(own_nodes[2:3], "CONFIG", "SET", "requirepass", "hunter2")
     with pytest.raises(ConfigurationError) as raised:
         desk(own_nodes.urls).acquire()
-    for url in own_nodes.urls[:3]:
-        assert f"{url} said NOAUTH" in str(raised.value)
+    assert f"{', '.join(own_nodes.urls[:3])}: said NOAUTH" in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
