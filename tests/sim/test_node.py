@@ -339,8 +339,8 @@ def test_a_simulated_node_answers_as_a_real_one(seed: int) -> None:
                 simulated,
             )
             assert pair.same_queue(), (seed, step, type(command).__name__, command.args)
-            published, told = pair.told()
-            assert published == told, (seed, step, command.args)
+            published, heard = pair.told()
+            assert published == heard, (seed, step, command.args)
             if marks:
                 assert is_blank(pair.sim.data[MARKER_KEY][0]) == pair.identity().blank
                 if pair.sim.role == "master":
