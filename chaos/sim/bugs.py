@@ -109,12 +109,6 @@ _QUEUES = "chaos.sim.queue:Queues"
 _QUARANTINE = "redlock.core.quarantine"
 _TERM = "redlock.core.term"
 
-_BELIEVED = Edit(
-    "redlock.core.rounds:Round.hear",
-    "elif self.freed and event.at < self.until:",
-    "elif self._later and event.at < self.until:",
-)
-"""A round that asks nobody again believes that a tick is for it."""
 
 BUGS: dict[str, Bug] = {
     "majority is half": Bug(
@@ -629,7 +623,6 @@ BUGS: dict[str, Bug] = {
                 "if majority and not tally.behind else 1",
                 "if majority else 1",
             ),
-            _BELIEVED,
         ),
         plan="tick",
     ),
@@ -699,7 +692,6 @@ BUGS: dict[str, Bug] = {
                 "over = current and run.wait.until <= now",
                 "over = current",
             ),
-            _BELIEVED,
         ),
     ),
     "a wait that grew is forgotten": Bug(
@@ -1006,6 +998,7 @@ BUGS: dict[str, Bug] = {
                 "if head[2] or heard or not self.leave(key, head[0], now):",
                 "if True:",
             ),
+            Edit(f"{_QUEUES}.enter", "_drop_dead(places, now // 1000)", "pass"),
         ),
         plan="line-dead",
     ),

@@ -20,7 +20,7 @@ import redis
 from chaos.sim.world import World
 from redlock.core.commands import Nonsense
 from redlock.core.quorum import Fault, FaultKind
-from redlock.errors import ConfigurationError
+from redlock.errors import ConfigurationError, NodeUnreachable
 
 __all__ = ["Operator"]
 
@@ -45,7 +45,7 @@ class Operator:
         ):
             try:
                 _INIT.initialise(endpoints, **settings)
-            except ConfigurationError as error:
+            except (ConfigurationError, NodeUnreachable) as error:
                 return f"refused: {error}"
             except Nonsense as error:
                 return f"broke off, answered with nonsense: {error}"

@@ -362,8 +362,7 @@ class _Attempt:
         holding = Holding(grant, ask.ttl, now, until, touched)
         if ask.max_hold is not None:
             holding.limit(ask.max_hold)
-        if ask.min_hold is not None:
-            holding.kept_until = now + ask.min_hold
+        holding.kept_until = now + (ask.min_hold or float("-inf"))
         if cluster.emit:
             cluster.emit(
                 LeaseGranted(
