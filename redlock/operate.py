@@ -32,6 +32,7 @@ _SCAN_FOR = 20.0
 """Seconds for which one node's keys are gone through: a million fences take one or two."""
 _TOGETHER = 500
 """Keys asked in one go: more would keep the server from its locks."""
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _OURS = re.compile(r"([0-9a-f]{8})[0-9a-f]*:(\d{1,16})", re.ASCII)
 
 
@@ -217,7 +218,9 @@ def _read(peek: Peek, answer: Any) -> Vote:
 
 def _is_of(held: Held, value: str) -> bool:
     """Whether *value* is that of the lock that is shown, and not of one that came in between."""
-    return value[:8] + "..." == held.holder and (
+    raw = value.encode("utf-8", "surrogateescape")
+    shown = _CONTROL.sub(b"?", raw).decode("utf-8", "replace")  # As PEEK does.
+    return shown[:8] + "..." == held.holder and (
         held.fencing_token is None or value.split(":")[1:2] == [str(held.fencing_token)]
     )
 

@@ -102,6 +102,7 @@ class _Search:
         "_ask",
         "_began_at",
         "_cluster",
+        "_cut_off",
         "_failed",
         "_free_since",
         "_look_first",
@@ -124,6 +125,9 @@ class _Search:
         self._stood = False
         """Others of this coordinator asked the nodes, while this one had no answer of its own."""
         self._verdict: Tally | None = None
+        self._cut_off = False
+        """The last round reached no majority. Who cannot take the lock stands in nobody's way: the
+        nodes that it still reaches may be what others need."""
         self.place: Place | None = None
         self.entered = False
         """Whether nodes may know the place."""
@@ -204,6 +208,10 @@ class _Search:
                     if place is not None:
                         self._look_first = True
                         continue
+                was_cut_off, self._cut_off = self._cut_off, round.tally.unavailable
+                if was_cut_off and not self._cut_off and not self.entered:
+                    self._look_first = True
+                    continue  # Back in line, at once.
                 until = self._next_at(round.tally, now)
                 until = min(until, stand_until) if stand_until > now else until
                 until = min(until, ask.give_up_at)
@@ -211,6 +219,9 @@ class _Search:
                 bell = place if not self._failed else None
                 if place is not None:
                     place.due_at = until
+                if self._cut_off and self.entered:
+                    repairs += self.leaving()
+                    self.entered = False
                 event = yield Wait(until, repairs, pause=True, bell=bell)
                 now = event.at
                 self._look_first = True
@@ -247,8 +258,8 @@ class _Search:
         return "-" if self._cluster.policy.fair and not self._ask.stand_back else ""
 
     def _canvass(self, now: float) -> Flow[tuple[Round, float]]:
-        place = self.place.text if self.place is not None else ""
-        self.entered = bool(place)
+        place = self.place.text if self.place is not None and not self._cut_off else ""
+        self.entered = bool(place) or self.entered
         until = now + self._cluster.policy.node_timeout_for(self._ask.ttl)
         if not self._stood or self._verdict is not None:
             until = min(until, self._ask.give_up_at)

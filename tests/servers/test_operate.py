@@ -28,7 +28,7 @@ def run(nodes: Nodes, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def put(nodes: Nodes, count: int, key: str, value: str, **options: int) -> None:
+def put(nodes: Nodes, count: int, key: str, value: str | bytes, **options: int) -> None:
     for node in nodes[:count]:
         with node.client() as client:
             client.set(key, value, **options)
@@ -147,9 +147,11 @@ def test_no_lock_goes_where_its_fence_cannot_be_raised(nodes: Nodes) -> None:
                 assert client.exists("redlock:job")
 
 
-def test_a_lock_of_another_library_can_be_taken_away(nodes: Nodes) -> None:
-    """One without an expiry stays for ever otherwise; it has no token, and gets no fence."""
-    put(nodes, 5, "redlock:job", "somebody else's")
+@pytest.mark.parametrize("value", ["somebody else's", b"\x01\xff\xfe\n random", "\x1b[31mred"])
+def test_a_lock_of_another_library_can_be_taken_away(nodes: Nodes, value: str | bytes) -> None:
+    """One without an expiry stays for ever otherwise; it has no token, and gets no fence. Its value
+    may be any bytes, as random ones are."""
+    put(nodes, 5, "redlock:job", value)
     assert run(nodes, "release", "--force", "--yes", "job").returncode == 0
     with nodes[0].client() as client:
         assert not client.exists("redlock:job", "redlock:job:fence")

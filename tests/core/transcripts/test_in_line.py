@@ -181,22 +181,27 @@ def test_who_tries_in_vain_in_its_turn_tries_more_and_more_slowly() -> None:
             TAKE B:1024002 place 1 -> 1
         0.000 1 error
             FREE B:1024002 place ? -> 1
+            LEAVE place 1 -> 1
             pause until 0.001
         0.000 told 1
         0.001 1 nothing
+        0.001 1 freed
         0.001 tick
             TAKE C:1024004 place 1 -> 1
             wait until 0.251
         0.001 1 error
             FREE C:1024004 place ? -> 1
+            LEAVE place 1 -> 1
             pause until 0.003
         0.003 told 1
         0.003 1 nothing
+        0.003 1 freed
         0.003 tick
             TAKE D:1024006 place 1 -> 1
             wait until 0.253
         0.003 1 error
             FREE D:1024006 place ? -> 1
+            LEAVE place 1 -> 1
             pause until 0.007
     """)
 

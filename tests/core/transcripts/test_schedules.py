@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redlock.core.commands import Canvass, Command, Free, Take
+from redlock.core.commands import Canvass, Command, Free, Leave, Take
 from redlock.core.lease import Holding, Status
 from redlock.core.quorum import Kind, Tally
 from redlock.errors import LockContended, QuorumUnavailable
@@ -25,6 +25,7 @@ WORDS = {
     Take: ["granted", "granted", "granted", "busy", "behind", "stranger"],
     Canvass: ["free", "free", "free", "busy", "stranger"],
     Free: ["freed", "others"],
+    Leave: ["freed"],
 }
 EVENTS = ["answer"] * 10 + [
     "lost",

@@ -91,9 +91,10 @@ def test_a_look_waits_for_the_free_ones_no_longer_than_it_must() -> None:
             wait until 0.26
         0.040 1 free
         0.280 tick
+            LEAVE place 1 -> 1 2 3
             pause until 0.308
         0.310 tick
-            PEEK place 1 -> 1 2 3
+            PEEK -> 1 2 3
             wait until 0.56
     """)
 
@@ -233,9 +234,9 @@ def test_a_look_that_finds_an_outage_before_the_deadline_says_so() -> None:
             FREE A:1024000 place ? -> 3
             PEEK place 1 -> 1 2 3
         0.030 1 2 error
+            LEAVE place 1 -> 1 2 3
             pause until 0.05
         0.100 tick
-            LEAVE place 1 -> 1 2 3
             QuorumUnavailable: 0 of 3 nodes granted, 2 needed, after 0.1 s
               n1 said OOM
               n2 said OOM
@@ -259,15 +260,54 @@ def test_who_waits_for_ever_outlives_an_outage() -> None:
             PEEK place 1 -> 1
             PEEK place 1 -> 2
         0.040 1 2 lost
+            LEAVE place 1 -> 1 2 (3)
             pause until 0.06
+        0.050 1 freed
         0.100 tick
-            PEEK place 1 -> 1 2 (3)
+            PEEK -> 1 2 (3)
             wait until 0.35
         0.110 1 2 free fence=1024001
             TAKE B:1024002 place 1 -> 1 2 (3)
             wait until 0.36
         0.120 1 2 granted
             held B:1024002 until 10.008, touched 1 2
+    """)
+
+
+def test_who_reaches_no_majority_stands_in_nobodys_way() -> None:
+    """The node that it still reaches may be one of those that others need. It comes back in its old
+    place, as soon as it reaches enough."""
+    check("""
+        3 nodes
+        0.000 acquire
+            TAKE A:1024000 place - -> 1 2 3
+            wait until 0.25
+        0.010 1 2 busy
+            FREE A:1024000 place ? -> 3
+            PEEK place 1 -> 1 2 3
+            wait until 0.26
+        0.020 3 busy
+        0.020 3 freed
+        0.020 1 turn
+        0.020 2 3 error
+            LEAVE place 1 -> 1 2 3
+            pause until 0.04
+        0.020 1 2 3 freed
+        0.040 tick
+            PEEK -> 1 2 3
+            wait until 0.29
+        0.050 1 busy
+        0.050 2 3 error
+            pause until 0.07
+        0.070 tick
+            PEEK -> 1 2 3
+            wait until 0.32
+        0.080 1 2 busy
+            PEEK place 1 -> 1 2 3
+            wait until 0.33
+        0.080 3 busy
+        0.090 1 2 busy
+            pause until 0.11
     """)
 
 
