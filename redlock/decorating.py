@@ -39,10 +39,9 @@ class Naming(Generic[L]):
         self._signature = inspect.signature(function)
         self._plain: LockOptions[L] | None = None
         try:
-            fields = [field for _, field, _, _ in _FORMATTER.parse(self._template)]
+            names = _names(self._template)
         except ValueError as error:
             raise self._refused(str(error)) from None
-        names = {_root(field) for field in fields if field is not None}
         unknown = sorted(names - set(list(self._signature.parameters)[skipped:]))
         if unknown:
             which = f"{{{unknown[0]}}} names no parameter of {_name(function)}"
@@ -72,6 +71,17 @@ def without_first(function: Callable[..., object]) -> inspect.Signature:
     """The signature that callers of *function* see when its first argument is given for them."""
     signature = inspect.signature(function)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _names(template: str) -> set[str]:
+    """The arguments that *template* names, those within a format included."""
+    found = set[str]()
+    for _, field, form, conversion in _FORMATTER.parse(template):
+        if field is not None:
+            if conversion not in (None, "a", "r", "s"):
+                raise ValueError(f"unknown conversion !{conversion}")
+            found |= {_root(field), *_names(form or "")}
+    return found
 
 
 def _root(field: str) -> str:

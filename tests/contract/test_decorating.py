@@ -48,7 +48,10 @@ async def test_a_call_is_given_its_lease_on_request(api: Api, nodes: Nodes) -> N
         assert list(inspect.signature(work).parameters) == ["number", "more"]
 
 
-@pytest.mark.parametrize("resource", ["{nobody}", "a{", "{}", "{lease}", "{number}{other.id}"])
+@pytest.mark.parametrize(
+    "resource",
+    ["{nobody}", "a{", "{}", "{lease}", "{number}{other.id}", "{number:{width}}", "{number!z}"],
+)
 async def test_a_name_that_is_no_parameter_is_refused_where_it_is_decorated(
     api: Api, nodes: Nodes, resource: str
 ) -> None:
