@@ -803,7 +803,7 @@ def test_a_hung_name_fills_no_executor_of_the_loop(
 
 
 def test_a_name_that_is_not_known_is_that_nodes_fault(nodes: Nodes, hung: Hung) -> None:
-    """With the resolver's words; and looked up anew by the next dial."""
+    """In words that tell what to do; and looked up anew by the next dial."""
     hung.end.set()
 
     async def run() -> None:
@@ -814,7 +814,7 @@ def test_a_name_that_is_not_known_is_that_nodes_fault(nodes: Nodes, hung: Hung) 
                     assert lease is not None and await lease.release()
                     await asyncio.sleep(0.01)
                 deadline = time.monotonic() + PATIENCE
-                while "Name or service not known" not in (await locks.nodes())[4].reason:
+                while "has a name that is not known" not in (await locks.nodes())[4].reason:
                     assert time.monotonic() < deadline
 
     asyncio.run(run())

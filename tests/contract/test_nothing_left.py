@@ -238,7 +238,7 @@ async def test_a_cancel_at_every_step_of_a_wait_leaves_nothing(
     """Of one who waits for a holder: what the holder has stays, and nothing joins it."""
     async with (
         redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as locks,
-        redlock.asyncio.Redlock(nodes.urls, ttl=TTL) as others,
+        redlock.asyncio.Redlock(nodes.urls, ttl=TTL, holder="") as others,
     ):
         lease = await others.lock("orders").acquire()
         assert lease is not None

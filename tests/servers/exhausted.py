@@ -61,7 +61,9 @@ class Raw:
                 "within",
                 "answer",
             ):
-                if word in str(error):
+                # Some kernels' resolvers call a shortage of descriptors so.
+                told = str(error).replace("Device or resource busy", "Too many open files")
+                if word in told:
                     self.reasons[word] = self.reasons.get(word, 0) + 1
         except Exception as error:
             self.errors.append(f"{type(error).__name__}: {error}")
