@@ -38,9 +38,9 @@ quarantine_module: Any = redlock.core.quarantine
 _INCR = """
 local held = redis.call('GET', KEYS[1])
 if held then
-  return {0, tonumber(redis.call('GET', KEYS[2]) or 0), redis.call('PTTL', KEYS[1]), '=' .. held}
+  return {0, tonumber(redis.call('GET', KEYS[2]) or 0), redis.call('PTTL', KEYS[1]), '=' .. held, 2}
 end
-redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[4])
 return redis.call('INCR', KEYS[2])
 """
 _DELETE = """

@@ -129,11 +129,13 @@ def puppets(id: str, title: str, expected: Expected, script: Script, **how: obje
 
 
 def broken(*plants: str) -> Sequence[Role]:
-    """Puppets of which the first two have rules broken."""
+    """Puppets of which the first two have rules broken. None queues: a look would tell them of
+    each other."""
+    polls = {"fair": False}
     return (
-        Role("puppet", "blocking", plants=plants),
-        Role("puppet", "asyncio", plants=plants),
-        Role("puppet", "blocking"),
+        Role("puppet", "blocking", plants=plants, options=polls),
+        Role("puppet", "asyncio", plants=plants, options=polls),
+        Role("puppet", "blocking", options=polls),
     )
 
 

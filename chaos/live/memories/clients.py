@@ -59,7 +59,8 @@ class Client:
         with _making:  # The only place that asks for the class of its randomness.
             usual, base.Entropy = base.Entropy, _ahead(ahead)
             try:
-                self.locks = module.Redlock(urls, on_event=self._hear, **options)
+                # What nodes remember is what is asked here, and one more look would tell of it.
+                self.locks = module.Redlock(urls, on_event=self._hear, fair=False, **options)
             finally:
                 base.Entropy = usual
 
