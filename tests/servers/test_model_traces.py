@@ -120,8 +120,14 @@ OF_BALLOTS = [
 ]
 
 
+QUEUED = "turn-takes"
+"""Its script grants where it says that it is another's turn, which no shipped queue does."""
+
+
 @pytest.mark.parametrize(
-    "mutant", [m for m in OF_BALLOTS if not weakens_the_script(m)], ids=lambda mutant: mutant.name
+    "mutant",
+    [m for m in OF_BALLOTS if not weakens_the_script(m) and m.name != QUEUED],
+    ids=lambda mutant: mutant.name,
 )
 def test_what_only_clients_can_prevent_happens_on_real_servers(
     mutant: Mutant, servers: Servers
