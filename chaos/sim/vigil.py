@@ -58,8 +58,10 @@ class Vigil:
 
     @property
     def _promises(self) -> bool:
-        kept = self._stage.plan.assumptions
-        return kept.timing and kept.memory and not self._world.tail_share
+        """Of a cluster that is being founded nobody asks for a vote, nor enters a queue."""
+        plan, world = self._stage.plan, self._world
+        kept, founded = plan.assumptions, plan.marked or world.now > SETTLED
+        return kept.timing and kept.memory and founded and not world.tail_share
 
     @property
     def _healthy(self) -> bool:

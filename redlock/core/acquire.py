@@ -465,6 +465,10 @@ def _pause(cluster: Cluster, tally: Tally, pause: float, now: float) -> tuple[fl
     retry_delay."""
     jittered = pause * (0.5 + cluster.source.below(1024) / 2048)
     freed_in = tally.freed_in()
+    if freed_in is None:
+        # Free on some nodes, where it is another's turn: look when it ends on those that have it.
+        ends = [vote.ttl_left for vote in tally.votes if vote and vote.ttl_left is not None]
+        freed_in = max(ends) if ends and min(ends) >= 0 else None
     # Also 0: a lock in its last millisecond, which is where a look at the end of its time lands.
     if freed_in is not None and tally.granted + tally.free + tally.behind < tally.needed:
         jittered = min(jittered, freed_in)

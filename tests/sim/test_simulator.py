@@ -22,7 +22,7 @@ from chaos.sim.run import simulate
 from chaos.sim.stage import COVERED, play
 from chaos.sim.workloads import WORKLOADS
 
-SEEDS = {"plain": 80, "wire": 30}
+SEEDS = {"plain": 64, "wire": 24}
 LOCKING = [workload for workload in WORKLOADS if workload != "elect"]
 """Those that find what breaks a lock sooner than an election does, which is much more to play."""
 SEEDS_FOR_A_BUG = 150
