@@ -274,8 +274,7 @@ WAYS = {
             found=_in_the_old_format, lives=False, ttl=_UNHURRIED),
         Way("marked-twice", "flushed twice, and the first marking executed twice", _marked_twice, ("blank without time",),
             early=_marked_once),
-        # "text alone" finds nothing here since waiters are told by PUBLISH, and why is not known; it is found by two others.
-        Way("backup", "backed up, without the promise that there are no replicas", _backed_up, (),
+        Way("backup", "backed up, without the promise that there are no replicas", _backed_up, ("text alone",),
             before=_unreplicated),
     )
 }  # fmt: skip

@@ -261,10 +261,12 @@ class _Downstream(asyncio.Protocol):
     def _note(self, asked_at: float, words: list[bytes], reply: Any, at: float) -> None:
         if words[0] not in (b"EVAL", b"EVALSHA"):
             return
-        if len(words) == 12 and words[10] in (b"acquire", b"extend"):
+        # Behind its keys, of which a TAKE has one more where there is a queue.
+        said = words[3 + int(words[2]) :]
+        if len(said) >= 7 and (mode := said[5]) in (b"acquire", b"extend"):
             granted = type(reply) is int
             self._wire.votes.append(
-                Vote(asked_at, at, words[10].decode(), int(words[7]), words[11].decode(), granted)
+                Vote(asked_at, at, mode.decode(), int(said[1]), said[-1].decode(), granted)
             )
         elif (
             len(words) == 9
