@@ -22,7 +22,7 @@ from chaos.sim.run import simulate
 from chaos.sim.stage import COVERED, play
 from chaos.sim.workloads import WORKLOADS
 
-SEEDS = {"plain": 64, "wire": 24}
+SEEDS = {"plain": 80, "wire": 30}
 LOCKING = [workload for workload in WORKLOADS if workload != "elect"]
 """Those that find what breaks a lock sooner than an election does, which is much more to play."""
 SEEDS_FOR_A_BUG = 150
@@ -78,6 +78,8 @@ def test_the_same_seed_gives_the_same_history(
     assert simulate(11, workload, mode).history == history
 
 
+# Some 40 s of one processor, and others want it too.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_is_found_in_what_ships(mode: str) -> None:
     """No violation in any run, and the runs were worth something: every interesting thing
