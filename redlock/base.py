@@ -17,7 +17,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from redlock.core.acquire import Acquisition
@@ -345,7 +345,7 @@ class CoordinatorBase(Generic[L]):
     def _note(self, wall_us: int = 0) -> str:
         """What nodes keep with a grant, and show to whoever asks who holds the lock."""
         said = self._policy.holder
-        return _own_name(os.getpid()) if said is None else said  # In a forked child it is another.
+        return _own_name() if said is None else said
 
     def _extension(self, holding: Holding, ttl: float | None) -> Callable[[float], Flow[None]]:
         wanted = holding.ttl if ttl is None else ttl
@@ -490,11 +490,12 @@ def weakly(method: Callable[[Holding], None]) -> Callable[[Holding], None]:
     return call
 
 
-@lru_cache(maxsize=2)
-def _own_name(process: int) -> str:
-    """Host and process, which is what one looks for who wonders who holds a lock."""
+@cache
+def _own_name() -> str:
+    """Host and process, which is what one looks for who wonders who holds a lock. Asked for once in
+    a process, for each is a system call; a forked child asks again."""
     host = "".join(char if char.isprintable() else "?" for char in socket.gethostname())
-    return f"{host[:_HOST_MAX]}:{process}"
+    return f"{host[:_HOST_MAX]}:{os.getpid()}"
 
 
 def not_acquired(resource: str) -> LeaseReleased:
@@ -506,6 +507,7 @@ _COORDINATORS: weakref.WeakSet[CoordinatorBase[Any]] = weakref.WeakSet()
 
 
 def _reset_all() -> None:
+    _own_name.cache_clear()
     for coordinator in list(_COORDINATORS):
         try:
             coordinator._after_fork()

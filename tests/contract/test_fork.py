@@ -137,14 +137,19 @@ async def test_the_childs_coordinator_works_with_fresh_connections(
 
 
 async def test_parent_and_child_draw_different_owners(api: Api, nodes: Nodes) -> None:
-    """Owners are drawn from pages of randomness; a page is never used on both sides of a fork."""
-    async with api.redlock(nodes.urls) as locks:
+    """Owners are drawn from pages of randomness; a page is never used on both sides of a fork. And
+    each says of itself what process it is."""
+    async with api.redlock(nodes.urls, holder=None) as locks:
 
         async def owners() -> list[str]:
             drawn = []
             for _ in range(5):
                 async with locks.lock("orders", timeout=10.0) as lease:
                     drawn.append(lease.owner)
+            async with locks.lock("orders", timeout=10.0):
+                said = (await locks.status("orders")).held_by
+            assert said is not None
+            assert said.endswith(f":{os.getpid()}")
             return drawn
 
         drawn = await owners()
