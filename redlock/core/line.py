@@ -83,7 +83,8 @@ class Place:
 
 
 class Line:
-    """The places of one lock, in the order of their coming."""
+    """The places of one lock, in the order of their tickets: who tried first joins later than
+    others that came behind, and did not have to try."""
 
     __slots__ = ("key", "lines", "places")
 
@@ -91,6 +92,14 @@ class Line:
         self.lines = lines
         self.key = key
         self.places: deque[Place] = deque()
+
+    def enter(self, place: Place) -> None:
+        """Stand behind all who came before."""
+        places = self.places
+        at = len(places)
+        while at and places[at - 1].ticket > place.ticket:
+            at -= 1
+        places.insert(at, place)
 
 
 class Lines:
@@ -122,7 +131,7 @@ class Lines:
             self._drawn += 1
             name = f"{self.name}.{self._drawn}{' ' if label else ''}{label}"
             place = Place(line, name, ticket, now)
-            line.places.append(place)
+            line.enter(place)
             self._places[name] = place
             return place
 

@@ -18,7 +18,7 @@ from functools import partial
 from threading import get_ident
 from typing import Any, TypeVar
 
-from redlock.core.effects import Flow, Request
+from redlock.core.effects import Flow, Request, Wait
 from redlock.core.rounds import Cluster
 from redlock.errors import ConfigurationError, QuorumUnavailable, RedlockError
 from redlock.transport.clock import now as clock
@@ -65,7 +65,7 @@ class _AsyncRun(Run[T]):
         self._driver.leave(self)
         wait, bell = self.wait, self.wait.bell
         if bell is not None:
-            bell.wake = partial(self._driver.linkset.rung, self, wait)
+            bell.wake = partial(self._driver.rung, self, wait)
             self._driver.listen()
             if bell.rung:
                 bell.wake()
@@ -303,14 +303,25 @@ class AsyncDriver:
 
     def queue_again(self, run: _AsyncRun[Any]) -> None:
         """The pause of *run* is over: it goes on when it has its turn."""
-        self._queue.append(partial(self._resume, run))
+        self._queue.append(partial(self._resume, run, run.wait))
         self._admit()
 
-    def _resume(self, run: _AsyncRun[Any]) -> None:
-        run.turn = True
-        if run.done or run.linkset is None:
-            self.leave(run)
+    def rung(self, run: _AsyncRun[Any], wait: Wait) -> None:
+        """The bell of a pause rang: it is over at the next turn of the loop, for whoever rings may
+        be a flow in its own step. Should a Ctrl-C lose that turn, the pause ends by its time."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon(self._go_on, run, wait)
+
+    def _go_on(self, run: _AsyncRun[Any], wait: Wait) -> None:
+        if run.wait is wait:
+            self.queue_again(run)
+
+    def _resume(self, run: _AsyncRun[Any], wait: Wait) -> None:
+        # Its bell and its time may both have ended the pause.
+        if run.wait is not wait or run.linkset is None:
+            self._pass_on()
         else:
+            run.turn = True
             self.linkset.resume(run)
 
 

@@ -37,6 +37,12 @@ _TEMPLATE_KEYS_MAX = 1024
 memory."""
 # A node's answer to TAKE and to FREE, nearly always: a number, and worth no closer look.
 _ORDINARY = re.compile(rb"(?::[0-9]{1,16}\r\n)+")
+# And what waiters hear: that the lock is free for them, and who holds it until then. The size of
+# each of these texts is said, and must be its own.
+_FAMILIAR = re.compile(
+    rb"\*3\r\n\$7\r\nmessage\r\n\$([0-9]{1,3})\r\n([^\r\n]*)\r\n\$([0-9]{1,3})\r\n([^\r\n]*)\r\n"
+    rb"|\*5\r\n:0\r\n:[0-9]{1,16}\r\n:[0-9]{1,16}\r\n\$([0-9]{1,3})\r\n([^\r\n]*)\r\n:[0-9]\r\n"
+)
 
 
 class ServerError(Exception):
@@ -141,7 +147,7 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> None:
         """Take what arrived. Raises WireError."""
-        if self.cut or not _ORDINARY.fullmatch(data):
+        if self.cut or not (_ORDINARY.fullmatch(data) or _is_familiar(data)):
             self._inspect(data)
         self._unread += len(data)
         self._reader.feed(data)
@@ -197,6 +203,16 @@ class ReplyReader:
             raise WireError("sent a type that no command of ours is answered with")
         self._ending = False
         self._left = max(0, self._left - 1)
+
+
+def _is_familiar(data: bytes) -> bool:
+    match = _FAMILIAR.fullmatch(data)
+    if match is None:
+        return False
+    channel_size, channel, name_size, name, holder_size, holder = match.groups()
+    if holder is not None:
+        return int(holder_size) == len(holder)
+    return int(channel_size) == len(channel) and int(name_size) == len(name)
 
 
 def _count(digits: bytes, limit: int, what: str) -> int:

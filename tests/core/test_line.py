@@ -44,7 +44,7 @@ class Waiting:
 
 class LineMachine(RuleBasedStateMachine):
     """Places come, look up, are told, sleep and go, in any order. The second version is one list of
-    all that wait, in the order of their coming, from which it filters."""
+    all that wait, in the order of their tickets, from which it filters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class LineMachine(RuleBasedStateMachine):
         assert place.name == f"us.{self.drawn}" + (f" {label}" if label else "")
         assert name_of(place.text) == place.name
         each = Waiting(place, key, self.now)
-        self.waiting.append(each)
+        self.waiting = sorted([*self.waiting, each], key=lambda each: each.place.ticket)
 
         def wake() -> None:
             self.woken[place.name] = self.woken.get(place.name, 0) + 1
@@ -154,7 +154,7 @@ class LineMachine(RuleBasedStateMachine):
 
 
 LineMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
-test_places_are_served_in_the_order_of_their_coming = LineMachine.TestCase
+test_places_are_served_in_the_order_of_their_tickets = LineMachine.TestCase
 
 
 def test_a_line_is_bounded_and_forgotten_when_it_is_empty() -> None:

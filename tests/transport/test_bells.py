@@ -18,7 +18,7 @@ import redlock.asyncio
 from redlock.core.effects import Flow, Wait
 from redlock.core.line import Place
 from redlock.embedded import Nodes
-from redlock.transport import blocking
+from redlock.transport import aio, blocking
 from redlock.transport.blocking import Driver
 
 PATIENCE = 20.0
@@ -232,5 +232,38 @@ def test_a_task_sleeps_until_its_bell_rings(nodes: Nodes) -> None:
             driver.refuse()
             with pytest.raises(redlock.RedlockError, match="closed"):
                 await asyncio.wait_for(tasks[0], PATIENCE)
+
+    asyncio.run(run())
+
+
+def test_a_pause_that_ends_by_its_bell_and_by_its_time_ends_once(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others have their turn, both may come; the next pause is as long as it should be, and
+    every turn that was taken is given back."""
+
+    def twice(bell: Any) -> Callable[[float], Flow[float]]:
+        def flow(at: float) -> Flow[float]:
+            event = yield Wait(at + 0.01, pause=True, bell=bell)
+            woken = event.at
+            event = yield Wait(woken + 0.05, pause=True)
+            return event.at - woken
+
+        return flow
+
+    async def run() -> None:
+        async with redlock.asyncio.Redlock(nodes.urls, ttl=60.0) as locks:
+            driver, bell = locks._driver, Bell()
+            task = asyncio.create_task(driver.run(twice(bell)))
+            await asyncio.sleep(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(aio, "FLOWS_MAX", 0)
+                assert bell.wake is not None
+                bell.wake()
+                await asyncio.sleep(0.02)
+            assert len(driver._queue) == 2
+            driver._admit()
+            assert await asyncio.wait_for(task, PATIENCE) >= 0.05
+            assert not driver._rounds and not driver._queue
 
     asyncio.run(run())

@@ -145,6 +145,14 @@ def as_bulk(data: bytes) -> bytes:
 REPLIES: list[tuple[bytes, Any]] = [
     (b":1763927834123456\r\n", 1763927834123456),
     (b"*4\r\n:0\r\n:5\r\n:-1\r\n" + as_bulk(b"=somebody:12"), [0, 5, -1, b"=somebody:12"]),
+    (
+        b"*5\r\n:0\r\n:5\r\n:9000\r\n" + as_bulk(b"=somebody:12") + b":1\r\n",
+        [0, 5, 9000, b"=somebody:12", 1],
+    ),
+    (
+        b"*3\r\n" + as_bulk(b"message") + as_bulk(b"redlock:wake:us") + as_bulk(b"us.7"),
+        [b"message", b"redlock:wake:us", b"us.7"],
+    ),
     (b":1\r\n", 1),
     (b"*2\r\n:3\r\n$0\r\n\r\n", [3, b""]),
     (b":-7\r\n", -7),
@@ -332,6 +340,23 @@ def test_what_is_not_resp_raises(data: bytes) -> None:
     for chunks in cuts(data):
         with pytest.raises(WireError):
             reading(*chunks)
+
+
+FAMILIAR = [
+    b"*3\r\n$7\r\nmessage\r\n$%d\r\nwYZ:1\r\n$5\r\nus.17\r\n",
+    b"*3\r\n$7\r\nmessage\r\n$5\r\nwake:\r\n$%d\r\nuYZ:1\r\n",
+    b"*5\r\n:0\r\n:5\r\n:9000\r\n$%d\r\n=YZ:1\r\n:1\r\n",
+]
+
+
+@pytest.mark.parametrize("form", FAMILIAR, ids=repr)
+def test_what_waiters_hear_is_not_believed_by_its_form(form: bytes) -> None:
+    """It comes often, and is read the short way, but not where a size is not its own: what is left
+    over would be the next answer."""
+    assert reading(form % 5)
+    for lie in (0, 1, 4, 6):
+        with pytest.raises(WireError):
+            reading(form % lie, b":1\r\n")
 
 
 def test_a_bulk_string_is_bounded_by_its_header() -> None:

@@ -22,7 +22,7 @@ if held then
   end
 end
 if waiting then
-  waiting.leave(KEYS[3], place)
+  if #place > 1 then waiting.leave(KEYS[3], place) end
   if not (held and keep) then waiting.tell(KEYS[3], place == '?' and '?' or '') end
 end
 

@@ -417,7 +417,7 @@ def test_a_first_one_that_stalls_is_passed_over() -> None:
         play.tick()
     assert play.now > 1.0
     assert play.cluster.lines.is_first(stalled, play.now)
-    waiting = play.cluster.lines.join(LOCK_KEY, 2, play.now)
+    waiting = play.cluster.lines.join(LOCK_KEY, 1 << 60, play.now)
     assert waiting is not None and not play.cluster.lines.is_first(waiting, play.now)
 
 
