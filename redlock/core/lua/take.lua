@@ -37,7 +37,9 @@ end
 local owner = ARGV[1] .. ':'
 local value = owner .. token
 if ARGV[8] then value = value .. ':' .. ARGV[7] end
-local held = call('GET', KEYS[1])
+-- Most find neither a holder nor a queue: one question for both.
+local found = place ~= '-' or redis.pcall('EXISTS', KEYS[1], KEYS[4]) ~= 0
+local held = found and call('GET', KEYS[1])
 if held == value then
   if mode == 'extend' then -- Raise both expiries; never shorten one: the holder may rely on the longer.
     if call('PTTL', KEYS[1]) < ttl then call('PEXPIRE', KEYS[1], ARGV[4]) end
@@ -52,7 +54,7 @@ if held and string.sub(held, 1, #owner) ~= owner then
   local shown = '=' .. string.gsub(string.sub(first and first .. rest or held, 1, 128), '%c', '?')
   return {0, fence, call('PTTL', KEYS[1]), shown, place ~= '' and queue().enter(KEYS[4], place) or 2}
 end
-local waiting = place ~= '' and redis.pcall('EXISTS', KEYS[4]) ~= 0 and queue()
+local waiting = found and place ~= '' and redis.pcall('EXISTS', KEYS[4]) ~= 0 and queue()
 if waiting and not held and waiting.others(KEYS[4], place) then
   return {5, fence, waiting.enter(KEYS[4], place)}
 end
