@@ -470,7 +470,7 @@ class SimClient:
     def _tell(self, run: SimRun, ended: Callable[[SimRun], None]) -> None:
         self._runs.remove(run)
         self._mind_ears()
-        if run.unsent and not self.closing:  # It slept: its place in a queue is to go at once.
+        if run.unsent:  # It slept: its place in a queue is to go at once.
             self.write(run.unsent)
         self.when_awake(self._told, run, ended)
 

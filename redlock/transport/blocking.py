@@ -232,13 +232,18 @@ class Driver:
                 self._check_in(connections)
 
     def _send_last(self, requests: Sequence[Request]) -> None:
-        """Write the last requests of a flow that ended while it had no set; at a close by one that
-        is idle or not at all, as they are worth no waiting then."""
+        """Write the last requests of a flow that ended while it had no set. A close waits for that,
+        and makes no new set for it: others that end with us give theirs back in a moment."""
         if not self._closing:
             self.write(requests)
             return
-        with contextlib.suppress(IndexError):
-            connections = self._idle.pop()
+        deadline = clock() + self.cluster.patience
+        while not self._closed and clock() < deadline:
+            try:
+                connections = self._idle.pop()
+            except IndexError:
+                time.sleep(_LOOK)
+                continue
             try:
                 connections.send(requests)
             except BaseException:
@@ -246,6 +251,7 @@ class Driver:
                 raise
             finally:
                 self._check_in(connections)
+            return
 
     def write(self, requests: Sequence[Request], *, prefer: ConnectionSet | None = None) -> None:
         """Write requests whose answers nobody waits for; releases that cannot be written within

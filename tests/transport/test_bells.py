@@ -20,6 +20,7 @@ from redlock.core.line import Place
 from redlock.embedded import Nodes
 from redlock.transport import aio, blocking
 from redlock.transport.blocking import Driver
+from tests.servers.test_one_node import overheard
 
 PATIENCE = 20.0
 LONG = 60.0
@@ -160,6 +161,45 @@ def test_a_close_ends_the_sleep_of_all(locks: redlock.Redlock, nodes: Nodes) -> 
         sleeper.ends()
         assert isinstance(sleeper.error, redlock.RedlockError)
     until(lambda: not listeners(nodes, sleepers[0].place), "that they are closed")
+
+
+def test_a_close_waits_for_the_last_word_of_who_slept(locks: redlock.Redlock, nodes: Nodes) -> None:
+    """Though every set is in other hands at that moment: a place that is left behind stands in
+    everybody's way until it expires."""
+    driver, queue = locks._driver, "redlock:a:lock-queue"
+    with (
+        redlock.Redlock(nodes.urls) as others,
+        nodes[0].client() as client,
+        others.lock("a"),
+        overheard(nodes[0]) as heard,
+    ):
+        ended: list[bool] = []
+        waits = threading.Thread(target=lambda: ended.append(_closed(locks, "a")), daemon=True)
+        waits.start()
+        until(lambda: client.zcard(queue), "its place")
+        until(lambda: driver._sleepers and len(driver._idle) == len(driver._shared), "its sleep")
+        taken = [driver._idle.pop() for _ in range(len(driver._idle))]
+        closes = threading.Thread(target=locks.close, daemon=True)
+        closes.start()
+        until(lambda: not driver._sleepers, "that it wakes")
+        time.sleep(0.01)
+        for each in taken:
+            driver._check_in(each)
+        for thread in (waits, closes):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+        assert ended == [True]
+        until(lambda: not client.zcard(queue), "its end")
+    said = [each["command"] for each in heard if each["client_type"] == "tcp"]
+    assert any(word.startswith("EVAL -- LEAVE: ") for word in said), "it did not just expire"
+
+
+def _closed(locks: redlock.Redlock, name: str) -> bool:
+    try:
+        locks.lock(name).acquire()
+    except redlock.RedlockError:
+        return True
+    return False
 
 
 class Striker:
