@@ -516,6 +516,8 @@ class Driver:
             self._sleepers.discard(waiter)
             if bell is not None:
                 bell.wake = None
+                if self._ears:
+                    self._hand_ears_on()
 
     def _take_ears(self) -> ConnectionSet | None:
         """The set that listens, if this thread is to read it."""
@@ -551,10 +553,14 @@ class Driver:
             self._ears.append(ears)
             if self._closed:
                 self._close_ears()
-            for other in list(self._sleepers):
-                if other is not waiter and other.bell is not None:
-                    other.open()  # It reads on.
-                    break
+
+    def _hand_ears_on(self) -> None:
+        """Nobody reads the ears: another one who waits is to, and if it is about to end as well, it
+        does the same."""
+        for other in list(self._sleepers):
+            if other.bell is not None:
+                other.open()
+                return
 
     def _close_ears(self) -> None:
         while self._ears:

@@ -153,6 +153,26 @@ def test_the_thread_that_listens_hands_that_on(
     assert hears(locks) and not driver._sleepers
 
 
+def test_who_is_to_read_on_and_ends_at_that_moment_hands_that_on_as_well(
+    locks: redlock.Redlock, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nobody would read until somebody looks up by itself."""
+    monkeypatch.setattr(blocking, "_LOOK_AGAIN", LONG)
+    driver = locks._driver
+    first = Sleeper(driver, join(locks, "a"))
+    until(lambda: first.reads, "that it reads")
+    others = [Sleeper(driver, join(locks, key)) for key in "bc"]
+    asked = next(each.bell for each in list(driver._sleepers) if each.bell is not first.place)
+    others.sort(key=lambda each: each.place is not asked)
+    others[0].place.rung = True  # And nobody woke it yet.
+    publish(nodes, first.place)
+    first.ends()
+    others[0].ends()
+    until(lambda: others[1].reads, "that it reads on")
+    publish(nodes, others[1].place)
+    others[1].ends()
+
+
 def test_a_close_ends_the_sleep_of_all(locks: redlock.Redlock, nodes: Nodes) -> None:
     """Of the one that reads too, and the ears are closed."""
     sleepers = [Sleeper(locks._driver, join(locks, key)) for key in "ab"]
