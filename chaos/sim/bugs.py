@@ -1036,6 +1036,17 @@ BUGS: dict[str, Bug] = {
         ),
         workload="queue",
     ),
+    "a line in the order of joining": Bug(
+        "who tried before it stood in line is not behind those who came later",
+        (
+            Edit(
+                "redlock.core.line:Line.enter",
+                "while at and places[at - 1].ticket > place.ticket:",
+                "while False:",
+            ),
+        ),
+        workload="queue",
+    ),
     "a wake-up rings nobody": Bug(
         "who is told that a lock is free wakes up",
         (Edit(f"{_LINE}.told", "place.ring()", "pass"),),

@@ -44,6 +44,8 @@ class Vigil:
         self._free_since: dict[str, float] = {}
         self._first_since: dict[str, float] = {}
         """By place, since when it has been the first of its process."""
+        self._stood_since: dict[str, float] = {}
+        """By place, since when it has stood in a line."""
         self._granted: set[str] = set()
         self._disturbed_at = -math.inf
         self.longest = 0.0
@@ -103,6 +105,12 @@ class Vigil:
         firsts = list(self._firsts())
         names = {place.name for _, place in firsts}
         self._first_since = {name: self._first_since.get(name, world.now) for name in sorted(names)}
+        self._stood_since = {
+            place.name: self._stood_since.get(place.name, world.now)
+            for client in stage.clients.values()
+            for line in client.cluster.lines._lines.values()
+            for place in line.places
+        }
         for key in ("redlock:r", "redlock:s"):
             self._judge_free(key, firsts)
         for node in world.nodes:
@@ -176,6 +184,13 @@ class Vigil:
             return
         texts = [node.places[owner] for node in self._world.nodes if owner in node.places]
         name, ticket, _ = read_place(texts[0] if texts else "")
+        line = self._stage.clients[client].cluster.lines._lines.get(key)
+        for place in line.places if line is not None and name else ():
+            # Nobody is called back who was asking the nodes when it came.
+            stood = self._stood_since.get(place.name, math.inf) <= self._world.now - STANDS_AFTER
+            if stood and place.ticket < ticket:
+                text = f"{name} went before {place.name}, whose ticket is older"
+                self._wrong("Q3: everybody has their turn", text)
         for other, first in self._firsts():
             if first.line.key != key or first.name == name:
                 continue
