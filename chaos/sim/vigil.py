@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from chaos.sim.queue import read_place
 from redlock.core.commands import QUEUE_SUFFIX
 from redlock.core.line import Place
+from redlock.core.standing import State
 
 if TYPE_CHECKING:
     from chaos.sim.client import SimClient
@@ -137,7 +138,7 @@ class Vigil:
 
     def _judge_free(self, key: str, firsts: list[tuple[SimClient, Place]]) -> None:
         world = self._world
-        waits = any(place.line.key == key and client.cluster.met for client, place in firsts)
+        waits = any(place.line.key == key and _may_vote(client) for client, place in firsts)
         free = sum(self._is_free(node, key) for node in world.nodes)
         if not waits or 2 * free <= len(world.nodes):
             self._free_since.pop(key, None)
@@ -206,3 +207,12 @@ class Vigil:
 
     def _wrong(self, name: str, text: str) -> None:
         self._world.wrongs.append((self._world.now, name, text))
+
+
+def _may_vote(client: SimClient) -> bool:
+    """Whether a majority votes for *client*, by all it knows: not the nodes that forgot their
+    locks, which it may have found out just now."""
+    admission, now = client.cluster.admission, client.clock()
+    nodes = range(len(client.cluster.names))
+    voting = sum(admission.standing(node, now).state is State.ADMITTED for node in nodes)
+    return client.cluster.met and 2 * voting > len(client.cluster.names)
