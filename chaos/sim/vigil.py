@@ -195,11 +195,12 @@ class Vigil:
         for other, first in self._firsts():
             if first.line.key != key or first.name == name:
                 continue
+            # Who has come just now stands in no queue yet, or finds one before it who asks already.
+            if self._first_since.get(first.name, math.inf) > self._world.now - STANDS_AFTER:
+                continue
             if other.name == client and name:
                 text = f"{name} went before {first.name}, who came first there"
-            elif self._first_since.get(first.name, math.inf) > self._world.now - STANDS_AFTER or (
-                name and (ticket, name) < (first.ticket, first.name)
-            ):
+            elif name and (ticket, name) < (first.ticket, first.name):
                 continue
             else:
                 text = f"{client} went before {first.name} of {other.name}"
