@@ -84,7 +84,7 @@ def test_a_wait_tells_for_whom_and_whenever_that_changes(own_nodes: Nodes) -> No
         # Starting an interpreter takes a part of it.
         assert 1.0 < now() - began_at < 8.0
         assert (
-            f"'job': held by {first.owner[:8]}..., fencing token {first.fencing_token}, 2" in said
+            f":{os.getpid()} ({first.owner[:8]}...), fencing token {first.fencing_token}, 2" in said
         )
         assert first.owner not in said
         for node in own_nodes:  # Somebody else's, without a moment in which it is free.
