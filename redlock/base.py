@@ -29,7 +29,7 @@ from redlock.core.lease import Holding
 from redlock.core.line import Lines
 from redlock.core.look import Inspection
 from redlock.core.policy import Policy, check_callback, warn_about_nodes
-from redlock.core.quorum import Kind, Tally, majority, said_by
+from redlock.core.quorum import Kind, Tally, begins, majority, said_by
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
 from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased
@@ -401,8 +401,7 @@ class CoordinatorBase(Generic[L]):
         return ResourceStatus(
             resource,
             True,
-            # Enough to tell holders apart, too little to release their lock.
-            (owner if ours else value)[:8] + "...",
+            begins(owner if ours else value),
             int(token) if ours else None,
             None if left == float("inf") else left,
             tally.cast_votes(),

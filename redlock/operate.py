@@ -19,7 +19,8 @@ import redis
 from redlock.core.commands import FENCE_SUFFIX, MARKER_KEY, TOKEN_MAX, Nonsense, Peek
 from redlock.core.names import keys_of
 from redlock.core.oust import Oust
-from redlock.core.quorum import Fault, FaultKind, Kind, Vote, majority
+from redlock.core.policy import check_text
+from redlock.core.quorum import Fault, FaultKind, Kind, Vote, begins, majority, said_by
 from redlock.transport.clock import now
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
@@ -39,8 +40,8 @@ _OURS = re.compile(r"([0-9a-f]{8})[0-9a-f]*:(\d{1,16})", re.ASCII)
 @dataclass(frozen=True, slots=True)
 class Held:
     """A lock as a majority of the nodes shows it. *holder*: a quarter of its owner, or what a
-    foreign value begins with. *age*: seconds since it was granted, by the nodes' clocks; None
-    without a token. *ttl_left*: None without an expiry."""
+    foreign value begins with; *held_by*: what it says of itself. *age*: seconds since it was
+    granted, by the nodes' clocks; None without a token. *ttl_left*: None without an expiry."""
 
     resource: str
     holder: str
@@ -48,6 +49,7 @@ class Held:
     age: float | None
     ttl_left: float | None
     nodes: int
+    held_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def held_locks(
     All keys are gone through, a part at a time, so that nobody waits for it; a lock that is taken
     meanwhile may be missing.
     """
+    check_text("key_prefix", key_prefix)
+    check_text("prefix", prefix)
     servers, faults = endpoints(nodes), dict[int, str]()
     pattern = re.sub(r"([*?\[\]\\])", r"\\\1", key_prefix + prefix) + "*"
     scanned = _of_all(servers, faults, lambda client: _scan(client, pattern, most))
@@ -113,6 +117,7 @@ def held_locks(
 
 def show(nodes: Sequence[NodeSpec], resource: str, *, key_prefix: str) -> Shown:
     """Who holds *resource*, for an operator who may want to `oust` whoever that is."""
+    check_text("key_prefix", key_prefix)
     servers, faults = endpoints(nodes), dict[int, str]()
     key, _ = keys_of(key_prefix, resource)
     needed = majority(len(servers))
@@ -220,7 +225,7 @@ def _is_of(held: Held, value: str) -> bool:
     """Whether *value* is that of the lock that is shown, and not of one that came in between."""
     raw = value.encode("utf-8", "surrogateescape")
     shown = _CONTROL.sub(b"?", raw).decode("utf-8", "replace")  # As PEEK does.
-    return shown[:8] + "..." == held.holder and (
+    return begins(shown) == held.holder and (
         held.fencing_token is None or value.split(":")[1:2] == [str(held.fencing_token)]
     )
 
@@ -246,9 +251,10 @@ def _agreed(
     token = int(ours[2]) if ours and int(ours[2]) <= TOKEN_MAX else None
     return Held(
         resource,
-        f"{holder[:8]}...",
+        begins(holder),
         token,
         max(0.0, statistics.median(clocks) - token / 1e6) if token is not None else None,
         None if left == float("inf") else left,
         count,
+        said_by(holder) or None,
     )

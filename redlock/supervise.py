@@ -51,6 +51,7 @@ __all__ = [
     "scrubbed",
     "stand_in",
     "supervise",
+    "visible",
 ]
 
 OK, MISUSED, LOST = 0, 2, 6
@@ -585,7 +586,7 @@ def say(text: str) -> None:
     """One line on standard error, without a credential in it; and no line where none can be
     written, which stops nothing."""
     try:
-        sys.stderr.write(f"redlock: {scrubbed(text)}\n")
+        sys.stderr.write(f"redlock: {visible(scrubbed(text))}\n")
         sys.stderr.flush()
     except OSError:
         # A full disk, or nobody who reads. What is left of it must not fail once more as the
@@ -617,6 +618,14 @@ def say_if_heard(text: str) -> None:
         # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a
         # URL would hide its @.
         say(scrubbed(text)[:2000])
+
+
+def visible(text: str) -> str:
+    """*text* with escapes, as in its repr, for what is no character that a terminal shows: names
+    are anybody's, and some of it moves the cursor, or starts a line of its own."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 _TO_AN_AT = r"(?:(?!://).)*@"

@@ -14,7 +14,7 @@ from redlock.cli.reasons import unavailable
 from redlock.cli.statuses import NOBODY, UNAVAILABLE
 from redlock.cli.waiting import Waiting
 from redlock.errors import QuorumUnavailable
-from redlock.supervise import MISUSED, OK, say
+from redlock.supervise import MISUSED, OK, say, visible
 
 _STATUSES = """\b
 Exit status:
@@ -61,7 +61,7 @@ def leader(urls: tuple[str, ...], key_prefix: str, watch: bool, as_json: bool, n
 
 
 def _show(name: str, leads: redlock.Leader | None, *, as_json: bool) -> None:
-    sys.stdout.write((_object(name, leads) if as_json else _line(name, leads)) + "\n")
+    sys.stdout.write((_object(name, leads) if as_json else visible(_line(name, leads))) + "\n")
     sys.stdout.flush()
 
 

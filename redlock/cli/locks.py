@@ -8,7 +8,7 @@ import click
 
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
 from redlock.cli.reasons import told
-from redlock.cli.screen import Listing, new_console, print_json
+from redlock.cli.screen import Listing, new_console, print_json, who
 from redlock.cli.statuses import UNAVAILABLE
 from redlock.cli.waiting import patience
 from redlock.core.quorum import majority
@@ -77,7 +77,7 @@ def _show(found: Inventory, most: int, nodes: int) -> None:
     for each in found.locks:
         listing.add(
             each.resource,
-            each.holder,
+            who(each.held_by, each.holder),
             str(each.fencing_token or "none: not redlock's"),
             "" if each.age is None else span(each.age),
             left(each),

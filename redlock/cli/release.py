@@ -8,6 +8,7 @@ import click
 
 from redlock.cli.locks import answered, left, span
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, nodes_of
+from redlock.cli.screen import who
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNCLEAR
 from redlock.cli.waiting import patience
 from redlock.core.quorum import majority
@@ -71,7 +72,7 @@ _UNKNOWN = "no majority says who holds it: look again, or at `redlock status`"
 
 
 def _described(held: Held) -> str:
-    parts = [f"held by {held.holder}"]
+    parts = [f"held by {who(held.held_by, held.holder)}"]
     if held.fencing_token is not None and held.age is not None:
         parts.append(f"fencing token {held.fencing_token}, for {span(held.age)}")
     parts.append("WITHOUT AN EXPIRY" if held.ttl_left is None else f"{left(held)} left")

@@ -7,10 +7,13 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING
 
+from redlock.core.quorum import SAID_MAX
+from redlock.supervise import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Listing", "new_console", "print_json"]
+__all__ = ["Listing", "new_console", "print_json", "visible", "who"]
 
 _PIPE_WIDTH = 200
 """Columns of a pipe or a log, which have no width that lines should break at."""
@@ -31,6 +34,14 @@ def new_console(file: IO[str] | None = None) -> Console:
     return console
 
 
+def who(held_by: str | None, holder: str | None) -> str:
+    """A holder: what it says of itself, as far as it does, and what tells it from others."""
+    if not held_by:
+        return f"{holder}"
+    said = held_by if len(held_by) <= SAID_MAX else f"{held_by[:SAID_MAX]}..."
+    return f"{visible(said)} ({holder})"
+
+
 class Listing:
     """Rows under *headers*: a table where it fits, and else a paragraph for each row, which can be
     read on a screen of any width. *caption* stands below."""
@@ -43,7 +54,7 @@ class Listing:
 
     def add(self, *cells: str, style: str = "") -> None:
         """One more row."""
-        self._rows.append((cells, style))
+        self._rows.append((tuple(map(visible, cells)), style))
 
     def print(self, console: Console) -> None:
         """Show it."""
@@ -63,13 +74,13 @@ class Listing:
             table.add_row(*cells, style=style)
         whole = console.options.update(max_width=_UNBOUNDED)
         if console.measure(table, options=whole).maximum <= console.width:
-            table.caption = self.caption
+            table.caption = self.caption and visible(self.caption)
             console.print(table)
             return
         for cells, style in self._rows:
             self._print_row(console, cells, style)
         if self.caption:
-            console.print(self.caption, soft_wrap=False)
+            console.print(visible(self.caption), soft_wrap=False)
 
     def _print_row(self, console: Console, cells: tuple[str, ...], style: str) -> None:
         from rich.padding import Padding

@@ -9,7 +9,7 @@ import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
-from redlock.cli.screen import Listing, new_console, print_json
+from redlock.cli.screen import Listing, new_console, print_json, who
 from redlock.cli.statuses import UNAVAILABLE, UNCLEAR
 from redlock.core.quorum import majority
 from redlock.diagnose import diagnose
@@ -94,8 +94,7 @@ def _verdict(status: redlock.ResourceStatus) -> str:
         if status.ttl_left is None
         else f"{status.ttl_left:.3g} s left"
     )
-    who = f"{clean(status.held_by)} ({status.holder})" if status.held_by else status.holder
-    return f"{name}: held by {who}, {token}, {left}"
+    return f"{name}: held by {who(status.held_by, status.holder)}, {token}, {left}"
 
 
 def _queue(waiting: Sequence[redlock.Waiter]) -> str:

@@ -15,6 +15,7 @@ from typing import Self
 import redlock
 from redlock.cli.nodes import look
 from redlock.cli.reasons import advice, alike, told
+from redlock.cli.screen import who
 from redlock.core.quorum import majority
 from redlock.diagnose import diagnose, is_hopeless
 from redlock.errors import ConfigurationError, RedlockError
@@ -158,7 +159,7 @@ class Waiting:
             left = "WITHOUT AN EXPIRY: `redlock release --force` ends it"
         else:
             left = f"{status.ttl_left:.3g} s left unless it renews"
-        return f"{self._head}: held by {status.holder}{token}, {left}"
+        return f"{self._head}: held by {who(status.held_by, status.holder)}{token}, {left}"
 
     def _tell(self, key: object, text: str) -> None:
         if self._told is None:

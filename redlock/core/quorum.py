@@ -14,7 +14,17 @@ from typing import NamedTuple
 
 from redlock.errors import CastVote, NodeError, NodeRefused, NodeUnreachable
 
-__all__ = ["GRANTED", "Fault", "FaultKind", "Kind", "Tally", "Vote", "majority", "said_by"]
+__all__ = [
+    "GRANTED",
+    "Fault",
+    "FaultKind",
+    "Kind",
+    "Tally",
+    "Vote",
+    "begins",
+    "majority",
+    "said_by",
+]
 
 
 def majority(nodes: int) -> int:
@@ -262,6 +272,13 @@ def said_by(value: str) -> str:
     return note if note.isprintable() else ""
 
 
+def begins(value: str) -> str:
+    """What a lock's *value* begins with, for people: enough to tell holders apart, too little to
+    release their lock. Nothing of it moves a terminal's cursor."""
+    first = "".join(char if char.isprintable() else "?" for char in value[:8])
+    return f"{first}..."
+
+
 def _public(name: str, vote: Vote | None) -> CastVote:
     if vote is None:
         return CastVote(name, False, "was not waited for")
@@ -273,13 +290,11 @@ def _public(name: str, vote: Vote | None) -> CastVote:
 
 
 def _busy(vote: Vote) -> str:
-    # The first characters tell one holder from another; the whole value would let a reader release
-    # the lock.
     if vote.ttl_left is None:
         return "is free, and it is another's turn"
     said = said_by(vote.holder)
     shown = said if len(said) <= SAID_MAX else f"{said[:SAID_MAX]}..."
-    holder = f"{shown} ({vote.holder[:8]}...)" if said else f"{vote.holder[:8] or '?'}..."
+    holder = f"{shown} ({begins(vote.holder)})" if said else begins(vote.holder or "?")
     if vote.ttl_left is not None and vote.ttl_left < 0:
         return f"is held by {holder} without an expiry (repair_missing_ttl=True gives it one)"
     return f"is held by {holder} for {vote.ttl_left or 0.0:.3g} s more"

@@ -287,3 +287,13 @@ def test_a_fault_becomes_refused_or_unreachable(kind: FaultKind) -> None:
     refused = kind in (FaultKind.REFUSED, FaultKind.QUARANTINED)
     assert type(error) is (NodeRefused if refused else NodeUnreachable)
     assert str(error) == "redis://a:1 did something"
+
+
+@pytest.mark.parametrize("value", ["\x9b2J" + "z" * 20, "\u202eab", "\x1b[31m"])
+def test_no_holder_moves_the_cursor_of_who_reads_of_it(value: str) -> None:
+    """The value of a foreign lock is anybody's; servers replace control characters of ASCII
+    alone."""
+    tally = Tally(["a"])
+    tally.cast(0, Vote(Kind.BUSY, 7, 5.0, value))
+    assert tally.describe().isprintable()
+    assert tally.cast_votes()[0].reason.startswith("is held by ?")

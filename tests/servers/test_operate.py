@@ -37,7 +37,11 @@ def put(nodes: Nodes, count: int, key: str, value: str | bytes, **options: int) 
 def test_locks_lists_what_a_majority_holds_and_tells_no_owner(nodes: Nodes) -> None:
     """Holder and age, and those of one prefix, glob characters included; one that
     nobody has on a majority is counted, and foreign locks are named as such."""
-    with Redlock(nodes.urls) as locks, locks.lock("a*:1") as first, locks.lock("b") as second:
+    with (
+        Redlock(nodes.urls, holder="web-3") as locks,
+        locks.lock("a*:1") as first,
+        locks.lock("b") as second,
+    ):
         put(nodes, 2, "redlock:left over", "x" * 32, px=60000)
         put(nodes, 4, "redlock:torn", "v" * 32, px=60000)
         put(nodes, 2, "redlock:torn", "w" * 32, px=60000)
@@ -49,10 +53,12 @@ def test_locks_lists_what_a_majority_holds_and_tells_no_owner(nodes: Nodes) -> N
         by_name = {each["resource"]: each for each in found["locks"]}
         assert by_name["b"]["fencing_token"] == second.fencing_token
         assert by_name["b"]["holder"] == f"{second.owner[:8]}..."
+        assert (by_name["b"]["held_by"], by_name["foreign"]["held_by"]) == ("web-3", None)
         assert 0 <= by_name["b"]["age"] < 10 and 0 < by_name["b"]["ttl_left"] <= 10
         assert (by_name["foreign"]["age"], by_name["foreign"]["ttl_left"]) == (None, None)
         some = run(nodes, "locks", "--prefix", "a*")
         assert "a*:1" in some.stdout and "1 held" in some.stdout
+        assert f"web-3 ({first.owner[:8]}...)" in some.stdout
         assert not any(owner in told.stdout + some.stdout for owner in (first.owner, second.owner))
         assert "not all" in run(nodes, "locks", "--max", "1").stdout
 
@@ -84,7 +90,8 @@ def test_release_takes_a_lock_away_and_puts_its_token_behind(nodes: Nodes) -> No
         assert lease is not None
         done = run(nodes, "release", "--force", "--yes", "job")
         assert done.returncode == 0 and "released on 5 of 5 nodes" in done.stderr
-        assert lease.owner not in done.stderr and lease.owner[:8] in done.stderr
+        assert lease.owner not in done.stderr
+        assert f":{os.getpid()} ({lease.owner[:8]}...)" in done.stderr  # Host and process.
         for node in nodes:
             with node.client() as client:
                 assert client.get("redlock:job") is None
