@@ -96,7 +96,14 @@ class AsyncDriver:
             node.on_owed, node.owed_for = self.linkset.owed, cluster.owed_for
         self._hearing = Hearing(cluster.lines, len(nodes))
         make_ear = partial(Ear, self._hearing)
-        self._ears = Streams(nodes, found, silence=silence, timeout=timeout, make_link=make_ear)
+        self._ears = Streams(
+            nodes,
+            found,
+            silence=silence,
+            timeout=timeout,
+            make_link=make_ear,
+            on_received=self._answer_bells,
+        )
         """Used from the first wait on."""
         self._ending: asyncio.Task[None] | None = None  # A loop knows its tasks weakly.
         self._runs: set[_AsyncRun[Any]] = set()
@@ -104,6 +111,7 @@ class AsyncDriver:
         self._rounds = 0
         self._admitting = False
         self._queue: deque[Callable[[], None]] = deque()
+        self._rung: deque[tuple[_AsyncRun[Any], Wait]] = deque()
 
     # For tasks
 
@@ -256,7 +264,7 @@ class AsyncDriver:
         self, loop: asyncio.AbstractEventLoop, give_up_at: float, *, final: bool
     ) -> None:
         turn = loop.create_future()
-        self._queue.append(partial(_wake, turn))
+        self._queue.append(partial(self._come, turn))
         left = give_up_at - clock()
         try:
             async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
@@ -296,7 +304,6 @@ class AsyncDriver:
         self._admitting = True
         try:
             while self._queue and (self._rounds < FLOWS_MAX or self.closed):
-                self._rounds += 1
                 self._queue.popleft()()
         finally:
             self._admitting = False
@@ -307,22 +314,33 @@ class AsyncDriver:
         self._admit()
 
     def rung(self, run: _AsyncRun[Any], wait: Wait) -> None:
-        """The bell of a pause rang: it is over at the next turn of the loop, for whoever rings may
-        be a flow in its own step. Should a Ctrl-C lose that turn, the pause ends by its time."""
+        """The bell of a pause rang. Whoever rings may be a flow in its own step, so the pause is
+        over at the next turn of the loop, or when the ears have told what they read. Should a
+        Ctrl-C come in between, it ends by its time."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon(self._go_on, run, wait)
+            self._rung.append((run, wait))
+            self._loop.call_soon(self._answer_bells)
 
-    def _go_on(self, run: _AsyncRun[Any], wait: Wait) -> None:
-        if run.wait is wait:
-            self.queue_again(run)
+    def _answer_bells(self) -> None:
+        try:
+            while self._rung:
+                run, wait = self._rung.popleft()
+                if run.wait is wait:
+                    self.queue_again(run)
+        except BaseException:
+            self.linkset.interrupted()
+            raise
 
     def _resume(self, run: _AsyncRun[Any], wait: Wait) -> None:
         # Its bell and its time may both have ended the pause.
-        if run.wait is not wait or run.linkset is None:
-            self._pass_on()
-        else:
-            run.turn = True
+        if run.wait is wait and run.linkset is not None:
+            if not run.turn:  # Else a Ctrl-C came at the line below.
+                run.turn, self._rounds = True, self._rounds + 1
             self.linkset.resume(run)
+
+    def _come(self, turn: asyncio.Future[None]) -> None:
+        self._rounds += 1
+        _wake(turn)
 
 
 def _closed() -> RedlockError:

@@ -60,8 +60,8 @@ class _Protocol(asyncio.BufferedProtocol):
 class Streams:
     """The connections of one coordinator to *nodes*, at *found*, and the links over them.
 
-    *silence*, *make_link*: see `LinkSet`; *timeout*: seconds for a dial. Belongs to `loop` once
-    that is set.
+    *silence*, *make_link*: see `LinkSet`; *timeout*: seconds for a dial; *on_received* is called
+    after links were told what came. Belongs to `loop` once that is set.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Streams:
         silence: float,
         timeout: float,
         make_link: Callable[..., Any] = Link,
+        on_received: Callable[[], None] | None = None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.buffer = memoryview(bytearray(_BUFFER))
@@ -80,6 +81,7 @@ class Streams:
         self._endpoints = found
         self._lookups = [endpoint.lookup() for endpoint in found]
         self._timeout = timeout
+        self._on_received = on_received
         self._protocols: list[_Protocol | None] = [None] * len(nodes)
         self._transports: list[asyncio.Transport | None] = [None] * len(nodes)
         self._unsent: list[list[bytes]] = [[] for _ in nodes]
@@ -165,6 +167,8 @@ class Streams:
         except BaseException:  # Ctrl-C: what was read and not handed over would be missing.
             linkset.interrupted()
             raise
+        if self._on_received is not None:
+            self._on_received()
 
     def disconnected(self, node: int, protocol: _Protocol, fault: Fault) -> None:
         """A connection ended."""

@@ -173,6 +173,9 @@ async def test_a_waiter_that_is_cancelled_as_it_queues_for_its_next_look_takes_n
     """Its pause is over and all rounds are under way: the turn that then comes for it goes on to
     the next."""
     monkeypatch.setattr("redlock.transport.aio.FLOWS_MAX", 1)
+    # Its next look comes when the nodes have stopped, and not while they are being stopped.
+    monkeypatch.setattr("redlock.core.line.LOOK_MIN", 0.6)
+    monkeypatch.setattr("redlock.core.line.LOOK_MAX", 0.6)
     journal = Journal(api)
     async with (
         redlock.asyncio.Redlock(nodes.urls, ttl=50.0) as others,

@@ -7,7 +7,8 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from redlock.core.effects import Flow, Wait
 from redlock.core.line import Place
 from redlock.embedded import Nodes
 from redlock.transport import aio, blocking
+from redlock.transport.aio import AsyncDriver
 from redlock.transport.blocking import Driver
 from tests.servers.test_one_node import overheard
 
@@ -223,13 +225,13 @@ def _closed(locks: redlock.Redlock, name: str) -> bool:
 
 
 class Striker:
-    """Ctrl-C at the *at*-th line that this thread executes in what sleeps and listens."""
+    """Ctrl-C at the *at*-th line that this thread executes in what sleeps and listens, or in
+    *where*."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, *where: Callable[..., Any]) -> None:
         self.left = at
-        self.codes: set[CodeType] = {
-            each.__code__ for each in (Driver._sleep, Driver._listen, Driver._take_ears)
-        }
+        places = where or (Driver._sleep, Driver._listen, Driver._take_ears)
+        self.codes: set[CodeType] = {each.__code__ for each in places}
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
         if frame.f_code not in self.codes:
@@ -327,3 +329,31 @@ def test_a_pause_that_ends_by_its_bell_and_by_its_time_ends_once(
             assert not driver._rounds and not driver._queue
 
     asyncio.run(run())
+
+
+def test_ctrl_c_at_any_line_of_a_wake_up_leaves_a_pause_that_ends_by_its_time(nodes: Nodes) -> None:
+    """The wake-up may be lost, and nobody else's; the turns are given back."""
+    where = AsyncDriver._answer_bells, AsyncDriver.queue_again, AsyncDriver._resume
+
+    def paused(driver: AsyncDriver, bell: Bell) -> Coroutine[Any, Any, float]:
+        return driver.run(pause(bell, 0.05))
+
+    at, struck = 0, True
+    with asyncio.Runner() as runner:
+        locks = redlock.asyncio.Redlock(nodes.urls, ttl=60.0)
+        driver = locks._driver
+        runner.run(paused(driver, Bell()))
+        while struck:
+            at += 1
+            bell = Bell()
+            task = runner.get_loop().create_task(paused(driver, bell))
+            runner.run(asyncio.sleep(0))
+            assert bell.wake is not None
+            bell.wake()
+            wait = partial(runner.get_loop().run_until_complete, task)
+            struck = Striker(at, *where).runs(wait)
+            runner.run(asyncio.wait_for(task, PATIENCE))
+            assert runner.run(asyncio.wait_for(paused(driver, Bell(rung=True)), PATIENCE)) < 0.05
+            assert not driver._rounds and not driver._queue
+        runner.run(locks.close())
+    assert at > 8
