@@ -32,6 +32,9 @@ REDIAL_AFTER = 0.25
 """Seconds between two dials, so that a node which is down is not dialled for each look."""
 REFUSED_FOR = 30.0
 """Seconds for which a node that refuses to let us listen is not asked again."""
+BUSY_FOR = 1.0
+"""The same for one that cannot now: it runs a long script, or has as many clients as it may."""
+_PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "ERR max number of clients")
 
 
 class State(Enum):
@@ -199,7 +202,8 @@ class Ear:
                 pass
             case ServerError():
                 self.why = f"said {clean(str(answer))}"
-                self._redial_at = now + REFUSED_FOR
+                passing = str(answer).startswith(_PASSING)
+                self._redial_at = now + (BUSY_FOR if passing else REFUSED_FOR)
                 self.broken = Fault(FaultKind.REFUSED, self.why)
             case _:
                 raise WireError("sent what no subscriber is told")

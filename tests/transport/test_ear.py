@@ -13,6 +13,7 @@ from redlock.core.admission import Admission
 from redlock.core.line import Lines, Place
 from redlock.core.quorum import Fault, FaultKind
 from redlock.transport.ear import (
+    BUSY_FOR,
     LOOK_EVERY,
     PING_EVERY,
     REDIAL_AFTER,
@@ -145,6 +146,27 @@ def test_a_node_that_refuses_is_left_alone_for_long() -> None:
     rig.ear.connected(40.0)
     rig.ear.received(CONFIRMED, 40.0)
     assert rig.ear.hears and not rig.ear.why
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        b"ERR max number of clients reached",
+        b"LOADING Redis is loading the dataset in memory",
+    ],
+)
+def test_a_node_that_cannot_let_us_listen_now_is_asked_again_soon(error: bytes) -> None:
+    """What it says is over in a moment, and says nothing of our rights."""
+    rig = Rig().hear()
+    rig.ear.poke(PING_EVERY + 0.1)
+    rig.ear.received(b"-%b\r\n" % error, 2.0)
+    assert rig.ear.broken is not None
+    rig.ear.lost(rig.ear.broken, 2.0)
+    rig.ear.poke(1.9 + BUSY_FOR)
+    assert rig.dials == [0]
+    rig.ear.poke(2.0 + BUSY_FOR)
+    assert rig.dials == [0, 0]
 
 
 @pytest.mark.parametrize(
