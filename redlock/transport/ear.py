@@ -32,6 +32,9 @@ REDIAL_AFTER = 0.25
 """Seconds between two dials, so that a node which is down is not dialled for each look."""
 REFUSED_FOR = 30.0
 """Seconds for which a node that refuses to let us listen is not asked again."""
+BUSY_FOR = 1.0
+"""The same for one that cannot now: it runs a long script, or has as many clients as it may."""
+_PASSING = ("BUSY ", "LOADING ", "MASTERDOWN ", "ERR max number of clients")
 
 
 class State(Enum):
@@ -128,14 +131,20 @@ class Ear:
         if self._state is State.DOWN:
             if now >= self._redial_at:
                 self._ask_dial(now)
-        elif self.up and now > self._heard_at + PING_EVERY:
-            if not self._pinged:
-                self._pinged = True
-                self._heard_at = now  # The time for the answer counts from here.
-                return encode(Plain("ping", "PING", shape=list))
-            if now > self._heard_at + self._silence:
-                self.broken = Fault(FaultKind.SILENT, "said nothing to a PING")
+        elif self.up and not self._pinged and now > self._heard_at + PING_EVERY:
+            self._pinged = True
+            self._heard_at = now  # The time for the answer counts from here.
+            return encode(Plain("ping", "PING", shape=list))
         return b""
+
+    def overdue(self, now: float) -> bool:
+        """Whether a PING has had no answer for too long. Read its socket before believing that:
+        nobody does while nobody waits."""
+        return self._pinged and now > self._heard_at + self._silence
+
+    def heard(self, now: float) -> None:
+        """What came is still unread: its time counts anew."""
+        self._heard_at = now
 
     def _ask_dial(self, now: float) -> None:
         self._redial_at = now + REDIAL_AFTER
@@ -193,7 +202,8 @@ class Ear:
                 pass
             case ServerError():
                 self.why = f"said {clean(str(answer))}"
-                self._redial_at = now + REFUSED_FOR
+                passing = str(answer).startswith(_PASSING)
+                self._redial_at = now + (BUSY_FOR if passing else REFUSED_FOR)
                 self.broken = Fault(FaultKind.REFUSED, self.why)
             case _:
                 raise WireError("sent what no subscriber is told")
@@ -205,13 +215,6 @@ class Ear:
         self._redial_at = redial_at
 
     # What only a link that asks has something to say to.
-
-    def overdue(self, now: float) -> bool:
-        """Nothing is owed."""
-        return False
-
-    def heard(self, now: float) -> None:
-        """The driver was away."""
 
     def retry(self, now: float) -> None:
         """Nothing is owed, and `poke` dials."""

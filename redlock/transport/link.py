@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from redlock.core import events
 from redlock.core.admission import State
@@ -167,12 +168,7 @@ class Link:
         self._unproven = False
         self._quiet_since = now
         data = self._ask(self._greeting.begin(now), now)
-        for command in owed:
-            self._unproven = True
-            data += self._write(
-                Request(self.node.index, command, float("inf")), encode_whole(command), now
-            )
-        return data + self._flush(now)
+        return data + self._bring(owed, now) + self._flush(now)
 
     def dial_failed(self, fault: Fault, now: float) -> None:
         """No connection: whatever waits for it fails."""
@@ -247,11 +243,7 @@ class Link:
             or now < node.bring_at
         ):
             return b""
-        self._unproven = True
-        return b"".join(
-            self._write(Request(node.index, each, float("inf")), encode_whole(each), now)
-            for each in list(node.owed)
-        )
+        return self._bring(list(node.owed), now)
 
     def poke(self, now: float) -> bytes:
         """Something changed elsewhere, or time passed: write what may be written now."""
@@ -288,6 +280,16 @@ class Link:
 
     # Submitting
 
+    def _bring(self, owed: Iterable[Command], now: float) -> bytes:
+        """Write what is owed, as far as there is room; the rest stays owed."""
+        out = b""
+        for command in islice(owed, max(0, IN_FLIGHT_MAX - len(self.in_flight))):
+            self._unproven = True
+            out += self._write(
+                Request(self.node.index, command, float("inf")), encode_whole(command), now
+            )
+        return out
+
     def _write(self, request: Request, data: bytes, now: float) -> bytes:
         fifo = self.in_flight
         if not fifo:
@@ -321,13 +323,13 @@ class Link:
     def _submit_vote(self, request: Request, now: float) -> bytes:
         """A vote that cannot just be written: the time for a look has come, or something has
         changed, or it must wait."""
-        greeting = self._greeting
+        greeting, room = self._greeting, len(self.in_flight) < TAKES_MAX
         data = (
             self._ask(greeting.look(now, voting=True), now)
-            if now > greeting.look_at and not greeting.learning
+            if now > greeting.look_at and not greeting.learning and room
             else b""
         )
-        if greeting.may_vote(now) and len(self.in_flight) < TAKES_MAX:
+        if room and greeting.may_vote(now):
             return data + self._write_vote(request, encode(request.command), now)
         self._wait(request, now)
         # A node that stopped in the greeting may have hundreds of rounds waiting, all of them lost:
@@ -412,8 +414,14 @@ class Link:
             if not command.marked and not isinstance(command, Greet):
                 if late:
                     self._fail(request, _too_late(request), now)
-                else:
+                elif len(self.in_flight) < IN_FLIGHT_MAX:
                     out += self._write(request, encode(command), now)
+                else:  # A release among them is owed since it waits here.
+                    self._fail(
+                        request,
+                        Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight"),
+                        now,
+                    )
             elif greeting.learning:
                 self._waiting.append(request)
             else:

@@ -246,11 +246,13 @@ class LinkSet:
         self._poked = self._admission.changes
         for node, link in enumerate(self.links):
             self.busy = node
-            data = link.poke(self._clock())
+            data = link.poke(now := self._clock())
             if data:
                 self._write(node, data)
             if link.broken is not None:
                 self._lose(node, link.broken)
+            elif not link.in_flight and link.overdue(now):  # One that listens.
+                self._make_sure(node, now)
         self.busy = -1
 
     # What the driver tells

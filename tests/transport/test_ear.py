@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from redlock.core.admission import Admission
 from redlock.core.line import Lines, Place
 from redlock.core.quorum import Fault, FaultKind
-from redlock.transport.ear import LOOK_EVERY, PING_EVERY, REDIAL_AFTER, REFUSED_FOR, Ear, Hearing
+from redlock.transport.ear import (
+    BUSY_FOR,
+    LOOK_EVERY,
+    PING_EVERY,
+    REDIAL_AFTER,
+    REFUSED_FOR,
+    Ear,
+    Hearing,
+)
 from redlock.transport.node import Node
 
 SILENCE = 1.0
@@ -141,6 +149,27 @@ def test_a_node_that_refuses_is_left_alone_for_long() -> None:
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        b"ERR max number of clients reached",
+        b"LOADING Redis is loading the dataset in memory",
+    ],
+)
+def test_a_node_that_cannot_let_us_listen_now_is_asked_again_soon(error: bytes) -> None:
+    """What it says is over in a moment, and says nothing of our rights."""
+    rig = Rig().hear()
+    rig.ear.poke(PING_EVERY + 0.1)
+    rig.ear.received(b"-%b\r\n" % error, 2.0)
+    assert rig.ear.broken is not None
+    rig.ear.lost(rig.ear.broken, 2.0)
+    rig.ear.poke(1.9 + BUSY_FOR)
+    assert rig.dials == [0]
+    rig.ear.poke(2.0 + BUSY_FOR)
+    assert rig.dials == [0, 0]
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b":1\r\n",
@@ -170,9 +199,12 @@ def test_a_silent_connection_is_asked_whether_it_still_is_one() -> None:
     rig.ear.received(PONG, 1.2)
     assert rig.ear.poke(1.2 + PING_EVERY) == b""
     assert rig.ear.poke(2.3) == PING
-    assert rig.ear.poke(2.3 + SILENCE) == b"" and rig.ear.broken is None
-    assert rig.ear.poke(2.31 + SILENCE) == b""
-    assert rig.ear.broken == Fault(FaultKind.SILENT, "said nothing to a PING")
+    assert rig.ear.poke(2.3 + SILENCE) == b"" and not rig.ear.overdue(2.3 + SILENCE)
+    assert rig.ear.overdue(2.31 + SILENCE), "its set of links gives it up"
+    rig.ear.heard(2.31 + SILENCE)
+    assert not rig.ear.overdue(2.4 + SILENCE)
+    rig.ear.received(PONG, 9.0)
+    assert not rig.ear.overdue(99.0)
 
 
 def test_a_subscription_that_is_never_confirmed_is_given_up() -> None:
@@ -181,8 +213,7 @@ def test_a_subscription_that_is_never_confirmed_is_given_up() -> None:
     rig.ear.poke(0.0)
     rig.ear.connected(0.0)
     assert rig.ear.poke(1.1) == PING
-    rig.ear.poke(1.2 + SILENCE)
-    assert rig.ear.broken is not None and not rig.lines.hears
+    assert rig.ear.overdue(1.2 + SILENCE) and not rig.lines.hears
 
 
 def test_a_node_that_is_down_is_dialled_now_and_then() -> None:

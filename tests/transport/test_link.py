@@ -17,7 +17,7 @@ import pytest
 
 from redlock.core import events
 from redlock.core.admission import Admission, State
-from redlock.core.commands import MARK, Canvass, Command, Free, Greet, Peek, Take, scripts
+from redlock.core.commands import MARK, Canvass, Command, Free, Greet, Leave, Peek, Take, scripts
 from redlock.core.effects import Failure, Reply, Request
 from redlock.core.identity import Marker, Memory
 from redlock.core.quarantine import FLOOR_AHEAD, quarantine_span
@@ -860,6 +860,35 @@ def test_votes_in_flight_are_bounded_and_leave_room_for_their_releases() -> None
     assert rig.link.broken is not None and rig.link.broken.kind is FaultKind.SATURATED
     assert list(rig.node.owed) == [last]
     assert len(rig.link.in_flight) == IN_FLIGHT_MAX
+
+
+def test_what_a_new_connection_is_brought_and_what_is_brought_again_keep_to_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The greeting, what is owed, and releases that waited for the connection; what finds no room
+    stays owed. Nor does a look go past what votes may fill."""
+    most = len(GREETED) + 4
+    monkeypatch.setattr("redlock.transport.link.IN_FLIGHT_MAX", most)
+    monkeypatch.setattr("redlock.transport.link.TAKES_MAX", 6)
+    rig = Rig()
+    releases = [free(token) for token in range(1, 7)]
+    for command in releases:
+        rig.link.submit(rig.ask(command), 0.0)
+    rig.link.connected(0.1, owed=releases[:3])
+    assert len(rig.link.in_flight) == most
+    assert rig.kinds() == [FaultKind.SATURATED] * 5 and list(rig.node.owed) == releases
+    rig = Rig().admit()
+    leaves = [rig.ask(Leave("k", f"us.{number}")) for number in range(most - 4)]
+    for leave in leaves:
+        assert rig.link.submit(leave, 100.0)
+    for command in releases:
+        rig.node.owe(command, 100.0)
+    assert verbs(rig.link.bring(100.0)) == ["EVAL free"] * 4
+    rig = Rig().admit()
+    for _ in range(6):
+        assert rig.link.submit(rig.ask(take()), 1.0)
+    assert rig.link.submit(rig.ask(take(), not_after=200.0), 100.0) == b""
+    assert len(rig.link.in_flight) == 6
 
 
 def test_what_is_owed_is_bounded_and_the_oldest_goes_first() -> None:

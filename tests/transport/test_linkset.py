@@ -4,7 +4,8 @@ down."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,11 +16,14 @@ from redlock.core.effects import Event, Failure, Flow, Request, Tick, Wait
 from redlock.core.events import LeaseInJeopardy
 from redlock.core.grant import Grant
 from redlock.core.lease import Holding
+from redlock.core.line import Lines
 from redlock.core.policy import Policy
 from redlock.core.quorum import Fault, FaultKind
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.transport.clock import Entropy
+from redlock.transport.ear import PING_EVERY, Ear, Hearing
+from redlock.transport.link import Link
 from redlock.transport.linkset import SUSPICIONS_MAX, LinkSet
 from redlock.transport.node import REDIAL_MAX, Node
 from redlock.transport.renewals import Renewals
@@ -34,7 +38,7 @@ class World:
     """The shell of a set of links, and its clock. *unread*: nodes of which something waits to be
     read."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_link: Callable[..., Any] = Link) -> None:
         self.now = 100.0
         self.asked: list[tuple[str, int]] = []
         self.written: list[tuple[int, bytes]] = []
@@ -44,7 +48,7 @@ class World:
             NAMES, ttl=10.0, max_ttl=None, durable=None, patience=0.5, nonce=lambda: "0" * 32
         )
         self.nodes = [Node(index, name, admission) for index, name in enumerate(NAMES)]
-        self.links = LinkSet(self.nodes, self, self.clock, silence=SILENCE)
+        self.links = LinkSet(self.nodes, self, self.clock, silence=SILENCE, make_link=make_link)
 
     def clock(self) -> float:
         return self.now
@@ -225,6 +229,26 @@ def test_a_node_that_owes_an_answer_for_too_long_is_given_up_by_the_next_who_ask
     world.links.settle()
     assert world.asked == [("hang up", 0)]
     assert run.done and isinstance(heard[0], Failure) and "did not answer" in heard[0].fault.detail
+
+
+def test_an_ear_whose_answer_lies_unread_is_not_given_up() -> None:
+    """Nobody reads it while nobody waits; and a node that says nothing is given up all the same."""
+    world = World(partial(Ear, Hearing(Lines("us"), len(NAMES))))
+    for node in range(len(NAMES)):
+        world.links.connected(node)
+        world.links.received(node, b"*3\r\n$9\r\nsubscribe\r\n$2\r\nus\r\n:1\r\n")
+    world.now += PING_EVERY + 0.1
+    world.links.tick()
+    assert [data for _, data in world.written[-3:]] == [b"*1\r\n$4\r\nPING\r\n"] * 3
+    world.unread = {0, 1}
+    world.now += SILENCE + 5.0
+    world.links.tick()
+    assert [ear.up for ear in world.links.links] == [True, True, False]
+    world.links.received(0, b"*2\r\n$4\r\npong\r\n$0\r\n\r\n")
+    world.unread = set()
+    world.now += SILENCE + 0.1
+    world.links.tick()
+    assert [ear.up for ear in world.links.links] == [True, False, False]
 
 
 def test_bytes_that_are_no_answer_end_the_connection(world: World) -> None:
