@@ -20,7 +20,7 @@ import sys
 import warnings
 
 from redlock import __version__
-from redlock.cli.statuses import UNAVAILABLE
+from redlock.cli.statuses import SYSTEM, UNAVAILABLE
 from redlock.errors import ConfigurationError, RedlockError
 from redlock.supervise import MISUSED, OK, say, scrubbed, stand_in
 
@@ -33,23 +33,43 @@ _COMPLETING = "_REDLOCK_COMPLETE"
 def main() -> None:
     """Run the command line of this process, and exit with its status."""
     stand_in()
-    if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"redlock {__version__}\n")
-        sys.exit(OK)
-    try:
-        import click  # noqa: F401
-        import rich  # noqa: F401
-    except ImportError:
-        say("the command line needs two more packages: pip install 'redlock-quorum[cli]'")
-        sys.exit(MISUSED)
+    # As stderr has it: a name that this terminal's encoding lacks is no reason to end.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
-    sys.exit(_status())
+    try:
+        status = _status()
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which
+        # would mean that no majority votes.
+        if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
+            raise
+        status = _unwritten(128 + signal.SIGPIPE)
+    except OSError as error:
+        say(f"the system refused: {error.strerror or error}")
+        status = _unwritten(SYSTEM)
+    sys.exit(status)
+
+
+def _unwritten(status: int) -> int:
+    """*status*, with nothing left that would be written at the end, and fail once more."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
 
 
 def _status() -> int:
     """Do what was typed; give the exit status, and say what went wrong."""
-    import click
-
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"redlock {__version__}\n")
+        return OK
+    try:
+        import click
+        import rich  # noqa: F401
+    except ImportError:
+        say("the command line needs two more packages: pip install 'redlock-quorum[cli]'")
+        return MISUSED
     from redlock.cli.commands import commands
     from redlock.cli.reasons import remedied
 
@@ -71,13 +91,6 @@ def _status() -> int:
         return UNAVAILABLE
     except (KeyboardInterrupt, click.Abort):
         return 128 + signal.SIGINT
-    except (BrokenPipeError, SystemExit):
-        # `redlock nodes | head`: nobody reads any more. Click and Rich exit with 1 then, which
-        # would mean that no majority votes. Nothing is left to be flushed at exit.
-        if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
 
 
 def _show_warning(

@@ -9,7 +9,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,7 @@ import redlock
 from redlock.cli.check import check
 from redlock.cli.fitness import Fitness
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
-from redlock.cli.outcome import Done, done, noted
+from redlock.cli.outcome import Done, done, interrupted, noted
 from redlock.cli.reasons import contended, unavailable
 from redlock.cli.running import CONFLICT_OPTION, OUTCOME_OPTION, Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
@@ -222,30 +222,38 @@ def elect(
     if as_json and not only_check:
         raise click.UsageError("--json needs --check.")
     given = {"stop": stop, "kill": kill, "jeopardy": jeopardy, "renewal": renewal, "slack": slack}
-    timings = redlock.ElectionTimings(
-        ttl=ttl, **{name: value for name, value in given.items() if value is not None}
-    )
-    nodes = nodes_of(urls)
     if only_check:
-        return check(nodes, name, timings, key_prefix=key_prefix, as_json=as_json)
+        timings = _timings(ttl, given)
+        return check(nodes_of(urls), name, timings, key_prefix=key_prefix, as_json=as_json)
     if not command:
         raise click.UsageError("Missing argument '[--] CMD...'.")
-    wish = Wish(
-        nodes,
-        name,
-        command,
-        timings,
-        key_prefix,
-        timeout=0.0 if no_wait else timeout,
-        candidate=_own_name() if candidate is None else candidate,
-        info=dict(info),
-        priority=priority,
-        lock_delay=lock_delay,
-        fitness=None if eligible is None else Fitness(eligible, timings.renewal),
-        once=once,
-        restart=restart,
-    )
-    return noted(name, outcome, conflict, lambda: _run(wish))
+
+    def run() -> Done:
+        timings = _timings(ttl, given)
+        wish = Wish(
+            nodes_of(urls),
+            name,
+            command,
+            timings,
+            key_prefix,
+            timeout=0.0 if no_wait else timeout,
+            candidate=_own_name() if candidate is None else candidate,
+            info=dict(info),
+            priority=priority,
+            lock_delay=lock_delay,
+            fitness=None if eligible is None else Fitness(eligible, timings.renewal),
+            once=once,
+            restart=restart,
+        )
+        return _run(wish)
+
+    return noted(name, outcome, conflict, run)
+
+
+def _timings(ttl: float, given: Mapping[str, float | None]) -> redlock.ElectionTimings:
+    """Those that were typed, and the others derived from *ttl*."""
+    typed = {name: value for name, value in given.items() if value is not None}
+    return redlock.ElectionTimings(ttl=ttl, **typed)
 
 
 def _own_name() -> str:
@@ -275,7 +283,7 @@ def _run(wish: Wish) -> Done:
             return Done(UNFIT)
         finally:
             notifier.stopping()
-    return Done(signals.interrupted)
+    return interrupted(signals.interrupted)
 
 
 def _terms(wish: Wish, signals: Signals, notifier: Notifier) -> Done:

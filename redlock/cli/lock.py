@@ -13,7 +13,7 @@ import click
 
 import redlock
 from redlock.cli.options import NODE_OPTION, PREFIX_OPTION, SECONDS, nodes_of
-from redlock.cli.outcome import Done, done, noted
+from redlock.cli.outcome import Done, done, interrupted, noted
 from redlock.cli.reasons import contended, unavailable
 from redlock.cli.running import CONFLICT_OPTION, OUTCOME_OPTION, Runs, command_argument
 from redlock.cli.statuses import CONTENDED, UNAVAILABLE
@@ -91,13 +91,14 @@ def lock(
     """
     if no_wait and timeout is not None:
         raise click.UsageError("--no-wait and --timeout exclude each other.")
-    nodes = nodes_of(urls)
     most = 0.0 if no_wait else timeout
     return noted(
         resource,
         outcome,
         conflict,
-        lambda: _run(nodes, resource, command, ttl=ttl, timeout=most, key_prefix=key_prefix),
+        lambda: _run(
+            nodes_of(urls), resource, command, ttl=ttl, timeout=most, key_prefix=key_prefix
+        ),
     )
 
 
@@ -151,4 +152,4 @@ def _run(
         except LeaseLost as error:
             say_if_heard(f"the lease was lost: {error}")
             return Done(LOST)
-    return Done(signals.interrupted)
+    return interrupted(signals.interrupted)

@@ -6,14 +6,15 @@ Every end of our own has a line on stderr; `--outcome` tells programs.
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from typing import IO, NamedTuple
 
-from redlock.cli.statuses import CONTENDED, UNAVAILABLE, UNFIT
+from redlock.cli.statuses import CONTENDED, SYSTEM, UNAVAILABLE, UNFIT
 from redlock.errors import ConfigurationError, RedlockError
 from redlock.supervise import CANNOT_RUN, LOST, MISUSED, NOT_FOUND, Ending, say_if_heard
 
-__all__ = ["Done", "done", "noted"]
+__all__ = ["Done", "done", "interrupted", "noted"]
 
 _WHY = {
     MISUSED: "misused",
@@ -23,6 +24,7 @@ _WHY = {
     UNFIT: "unfit",
     CANNOT_RUN: "cannot_run",
     NOT_FOUND: "not_found",
+    SYSTEM: "system",
 }
 
 
@@ -39,6 +41,12 @@ def done(ending: Ending) -> Done:
     return Done(ending.status, ending.ours)
 
 
+def interrupted(status: int) -> Done:
+    """That of a signal, 128 more than its number, that came while no command ran."""
+    say_if_heard(f"ended by {signal.Signals(status - 128).name} while no command ran")
+    return Done(status)
+
+
 def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done]) -> int:
     """The exit status of what *run* does about *name*, with *conflict* for a lock that is somebody
     else's; how it ended is written to *file*."""
@@ -49,8 +57,9 @@ def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done
         if repr(name) in str(error):
             raise
         raise ConfigurationError(f"lock {name!r}: {error}") from error
-    except RedlockError:
-        _write(file, UNAVAILABLE, _WHY[UNAVAILABLE])
+    except (RedlockError, OSError) as error:
+        status = SYSTEM if isinstance(error, OSError) else UNAVAILABLE
+        _write(file, status, _WHY[status])
         raise
     contended = ended.ours and ended.status == CONTENDED
     status = conflict if contended else ended.status

@@ -3,3 +3,5 @@
 
 NO_MAJORITY, CONTENDED, UNAVAILABLE, UNFIT = 1, 4, 5, 7
 NOBODY = UNCLEAR = 1
+SYSTEM = 71
+"""EX_OSERR of sysexits(3): a full disk, no process or descriptor left."""

@@ -2,10 +2,54 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from redlock.cli.screen import Listing, new_console
 from redlock.supervise import say
+
+NOBODY = ["--node", "redis://127.0.0.1:1"]
+"""A node where nobody listens."""
+
+
+def run(*words: str | bytes, **options: object) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "REDLOCK_NODES"}
+    given: dict[str, object] = {"stdout": subprocess.PIPE, "env": environment, **options}
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "redlock", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=20,
+        **given,
+    )
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["status", *NOBODY, "job"]])
+def test_a_full_disk_is_no_statement_about_the_nodes(words: list[str]) -> None:
+    """Status 71 and one line; a traceback's 1 would mean that no majority votes."""
+    with Path("/dev/full").open("w") as full:
+        done = run(*words, stdout=full)
+    told = [line for line in done.stderr.splitlines() if "warning" not in line]
+    assert (done.returncode, told) == (71, ["redlock: the system refused: No space left on device"])
+
+
+def test_a_name_that_the_encoding_lacks_is_shown_with_escapes() -> None:
+    """As on stderr."""
+    done = run("status", *NOBODY, "größe", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 5 and "Traceback" not in done.stderr
+    assert "'gr\\xf6\\xdfe': unknown" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--prefix", "--key-prefix"])
+def test_bytes_that_are_no_text_are_refused(option: str) -> None:
+    """As names of locks are."""
+    done = run("locks", *NOBODY, option, b"\xff")
+    assert done.returncode == 2 and "cannot be encoded" in done.stderr
 
 
 def test_nothing_that_is_said_or_listed_moves_the_cursor(
@@ -21,3 +65,14 @@ def test_nothing_that_is_said_or_listed_moves_the_cursor(
     assert told.err == "redlock: 'a\\x1b]0;owned\\x07\\nredlock: b\\x9b2J\\u202e'\n"
     assert told.out.replace("\n", "").isprintable()
     assert "a\\x1b[2J\\nb" in told.out
+
+
+@pytest.mark.parametrize("words", [["lock"], ["elect", "--stop", "50"]])
+def test_what_is_refused_before_the_wait_has_an_outcome_too(
+    words: list[str], tmp_path: Path
+) -> None:
+    """No nodes, and timings that do not hold."""
+    file = tmp_path / "outcome"
+    done = run(*words, "--outcome", str(file), "job", "true")
+    assert done.returncode == 2
+    assert json.loads(file.read_text()) == {"ended_by": "redlock", "reason": "misused", "status": 2}
