@@ -6,8 +6,8 @@ are executed by Lua itself (`lupa`), so that what they say is what happens.
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -85,6 +85,8 @@ class Database:
             answer = encoded(self.execute(words))
         except Error as error:
             answer = encoded(error)
+        except Exception as error:  # A script that is no Lua, say; others are served on.
+            answer = encoded(Error("ERR " + " ".join(str(error).split())))
         yield connection, answer
         while self._published:
             yield self._published.pop(0)
@@ -98,7 +100,7 @@ class Database:
     def execute(self, words: Sequence[bytes]) -> Any:
         """One command's answer. Raises Error."""
         verb, *rest = words
-        command = getattr(self, f"_{verb.decode().lower()}", None)
+        command = getattr(self, f"_{verb.decode(errors='replace').lower()}", None)
         if command is None or verb.startswith(b"_"):
             raise Error(f"ERR unknown command '{verb.decode(errors='replace')}'")
         try:
@@ -196,10 +198,17 @@ class Database:
         return 1
 
     def _scan(self, cursor: bytes, *options: bytes) -> list[Any]:
-        named = dict(zip(options[::2], options[1::2], strict=True))
-        pattern = named.get(b"MATCH", b"*").decode()
-        keys = [key for key in list(self.data) if self._find(key) is not None]
-        return [b"0", [key for key in keys if fnmatch.fnmatchcase(key.decode(), pattern)]]
+        words = [option.upper() for option in options[::2]]
+        named = dict(zip(words, options[1::2], strict=True))
+        kind = named.get(b"TYPE", b"").lower()
+        matches = _glob(named.get(b"MATCH", b"*")).fullmatch
+        found = [(key, self._find(key)) for key in list(self.data) if matches(key)]
+        kinds = {
+            key: b"string" if isinstance(value, bytes) else b"zset"
+            for key, value in found
+            if value is not None
+        }
+        return [b"0", [key for key, its in kinds.items() if not kind or its == kind]]
 
     def _flushall(self, *options: bytes) -> Any:
         self.data.clear()
@@ -287,6 +296,17 @@ class Database:
         if source is None:
             raise Error("NOSCRIPT No matching script. Please use EVAL.")
         return self._lua.run(source, words[: int(count)], words[int(count) :])
+
+
+def _glob(pattern: bytes) -> re.Pattern[bytes]:
+    """What MATCH means: *, ?, [...], and a backslash before what stands for itself."""
+    parts = re.findall(rb"\\.|\[[^\]]*\]|.", pattern, re.DOTALL)
+    known = {b"*": b".*", b"?": b"."}
+    meant = [
+        part if len(part) > 1 and part[:1] == b"[" else known.get(part, re.escape(part[-1:]))
+        for part in parts
+    ]
+    return re.compile(b"".join(meant), re.DOTALL)
 
 
 def _from(bound: bytes, score: float, *, up: bool = False) -> bool:

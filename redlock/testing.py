@@ -68,7 +68,7 @@ def advance(seconds: float) -> None:
     As after a suspend of the machine: what a lease says of itself and what nodes hold is as of
     then at once, and timers, such as of `lost` and of a renewal, follow within a second. There is
     no way back, as time has none. What was sent before arrives before. Real servers do not hear of
-    it.
+    it, nor does a forked child, whose clock is its own.
     """
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"seconds={seconds!r} must be a number from 0 up")
@@ -144,10 +144,9 @@ class _Server:
     def silence(self, node: Node) -> None:
         """Serve *node* no more."""
         with self._guard:
-            for each in self._of.pop(node, []):
-                self._selector.unregister(each)
-                each.close()
-            node.database.subscribers.clear()
+            for each in self._of.get(node, [])[:]:
+                self._hang_up(node, each)
+            self._of.pop(node, None)
             node.path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -198,22 +197,44 @@ class _Server:
             return
         try:
             received = sock.recv(65536, socket.MSG_DONTWAIT)
-            reader.feed(received)
-            while received and (words := reader.gets()) is not False:
-                for other, answer in node.database.answer(words, sock):
-                    other.sendall(answer)
         except BlockingIOError:  # It was read by `settle`.
             return
         except OSError:
             received = b""
         if not received:
-            self._selector.unregister(sock)
-            self._of[node].remove(sock)
-            node.database.left(sock)
-            sock.close()
+            self._hang_up(node, sock)
+            return
+        reader.feed(received)
+        try:
+            while sock.fileno() >= 0 and (words := reader.gets()) is not False:
+                if not (words and isinstance(words, list) and isinstance(words[0], bytes)):
+                    raise hiredis.ProtocolError("no command")
+                for other, answer in node.database.answer(words, sock):
+                    self._send(node, other, answer)
+        except hiredis.ProtocolError:
+            self._hang_up(node, sock)
+
+    def _send(self, node: Node, sock: socket.socket, answer: bytes) -> None:
+        if sock.fileno() < 0:
+            return
+        try:
+            sock.sendall(answer)
+        except OSError:  # That of a subscriber is no fault of who published.
+            self._hang_up(node, sock)
+
+    def _hang_up(self, node: Node, sock: socket.socket) -> None:
+        self._selector.unregister(sock)
+        self._of[node].remove(sock)
+        node.database.left(sock)
+        with contextlib.suppress(OSError):
+            # A child of this process may have it too, and would keep it open.
+            sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
 
 _servers: weakref.WeakSet[_Server] = weakref.WeakSet()
+# In a forked child nobody serves: it would answer in place of its parent, from a copy of the data.
+os.register_at_fork(after_in_child=_servers.clear)
 
 
 class Nodes(Sequence[Node]):

@@ -3,6 +3,7 @@ real server."""
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -61,11 +62,70 @@ async def test_nodes_fail_and_forget(api: Api, memory: testing.Nodes) -> None:
             pass
 
 
+def dialled(node: testing.Node) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(node.path))
+    sock.settimeout(5.0)
+    return sock
+
+
+def packed(*words: str) -> bytes:
+    return hiredis.pack_command(words)  # type: ignore[arg-type]
+
+
+def test_one_that_went_away_or_talks_nonsense_costs_nobody_else(memory: testing.Nodes) -> None:
+    """A subscriber that is gone as something is published, words that are no command, and a script
+    that is no Lua: whoever is in order is answered."""
+    with dialled(memory[0]) as publisher, dialled(memory[0]) as subscriber:
+        subscriber.sendall(packed("SUBSCRIBE", "c"))
+        assert subscriber.recv(99)
+        with memory._server._guard:  # Nothing is read before both have happened.
+            publisher.sendall(packed("PUBLISH", "c", "m") + packed("TIME"))
+            subscriber.close()
+            for nonsense in (b"*1\r\n:5\r\n", b"\0\r\n", b"*0\r\n", packed("EVAL", ")", "0")):
+                with dialled(memory[0]) as other:
+                    other.sendall(nonsense)
+        publisher.sendall(packed("PING"))
+        told = b""
+        while not told.endswith(b"+PONG\r\n"):
+            told += publisher.recv(99)
+        assert told.startswith(b":1\r\n*2\r\n")
+
+
+def test_a_forked_child_keeps_no_connection_and_serves_nobody(memory: testing.Nodes) -> None:
+    """The nodes are its parent's: what is sent to them while time passes in the child is not
+    executed there, and a stop hangs up though the child has the descriptors too."""
+    ours, its = socket.socketpair()
+    with dialled(memory[0]) as sock, ours, its:
+        sock.sendall(packed("PING"))
+        assert sock.recv(99)
+        with memory._server._guard:
+            sock.sendall(packed("SET", "a", "1") + packed("GET", "a"))
+            child = os.fork()
+            if not child:
+                ours.close()  # Or it would not hear that a test which failed has ended.
+                testing.advance(1.0)
+                its.send(b"passed")
+                its.recv(9)
+                os._exit(0)
+            ours.settimeout(5.0)
+            assert ours.recv(9) == b"passed"
+        told = sock.recv(99)
+        assert memory[0].database.data[b"a"] == (b"1", None) and told.startswith(b"+OK")
+        memory[0].stop()
+        while told:
+            told = sock.recv(99)
+        ours.send(b"end")
+        assert os.waitpid(child, 0)[1] == 0
+
+
 COMMANDS = """
 GET a|SET a 1|GET a|SET a 2 NX|SET b 3 XX|SET a 3 PX 60000 XX|EXISTS a b|PTTL b|DEL a b|PTTL a
 SET a x|PTTL a|PEXPIRE a 5000000|PEXPIRE b 5|SET a y KEEPTTL|DEL a|ZADD z 5 a 3 b|ZADD z XX 0 x
 ZADD z NX 9 a|ZSCORE z a|ZSCORE z c|ZCARD z|ZADD z -2.5 d|ZRANGEBYSCORE z -inf +inf|GET z
 ZRANGEBYSCORE z (3 5 WITHSCORES|ZRANGEBYSCORE z -inf inf LIMIT 0 1|ZREM z a b c d|EXISTS z
+SET q* 1|SET qa 1|ZADD qz 1 a|SCAN 0 MATCH q\\* COUNT 99|SCAN 0 MATCH q[!-)] COUNT 99|DEL q* qa
+SCAN 0 MATCH q? TYPE string COUNT 99|SCAN 0 MATCH q? TYPE ZSET COUNT 99
 SET s t|ZADD s 1 a|PUBLISH c m|PUBSUB NUMSUB c|SCAN 0 MATCH q*|EVALSHA abc 0|NONE|GET|FLUSHALL
 """.replace("\n", "|").split("|")
 LUA = [
