@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -67,6 +68,7 @@ class Node:
     def start(self) -> None:
         """Start the server and wait until it answers; on the same port as before, if there was
         one."""
+        self._keeper.begin()
         self.folder.mkdir(parents=True, exist_ok=True)
         for _ in range(_STARTS_MAX):
             port = self.port or _free_port()
@@ -126,8 +128,9 @@ class Node:
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [_server(), *words],
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", _GATE, "redlock-node", _server(), *words],
+                stdin=subprocess.PIPE,
+                bufsize=0,
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
@@ -135,6 +138,10 @@ class Node:
                 start_new_session=True,
             )
         self._keeper.began(self._process.pid)
+        gate = self._process.stdin
+        assert gate is not None
+        with gate, contextlib.suppress(BrokenPipeError):  # It has ended; who asks it will see.
+            gate.write(b"\n")
 
     def _answers(self, port: int) -> bool:
         """Whether our process, and no other, answers on *port*."""
@@ -192,7 +199,8 @@ class Nodes(Sequence[Node]):
         self._durable = durable
         self._cluster = cluster
         self._marked = marked
-        self.folder = Path(tempfile.mkdtemp(prefix="redlock-nodes-"))
+        # Made by the keeper, lest it is left behind by a program that is killed at this point.
+        self.folder = Path(tempfile.gettempdir()) / f"redlock-nodes-{secrets.token_hex(8)}"
         self._keeper = _Keeper(self.folder)
         self._nodes = [
             Node(self.folder / str(number), options or {}, self._keeper, durable=durable)
@@ -247,6 +255,8 @@ class Nodes(Sequence[Node]):
         atexit.unregister(self.close)
 
 
+_GATE = 'read -r _ && exec "$@" </dev/null'
+"""A server begins once its keeper knows its process, and never if the program ends before."""
 _KEEP = """
 trap '' INT TERM HUP
 live=' '
@@ -274,8 +284,8 @@ class _Keeper:
         self._shell: subprocess.Popen[bytes] | None = None
         _keepers.add(self)
 
-    def began(self, pid: int) -> None:
-        """A server runs."""
+    def begin(self) -> None:
+        """Be there, and make the folder, before there is anything to keep."""
         if self._shell is None:
             self._shell = subprocess.Popen(
                 ["/bin/sh", "-c", _KEEP, "redlock-keeper", str(self._folder)],
@@ -286,6 +296,10 @@ class _Keeper:
                 start_new_session=True,
                 bufsize=0,
             )
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+
+    def began(self, pid: int) -> None:
+        """A server runs, or is about to."""
         self._tell("began", pid)
 
     def ended(self, pid: int) -> None:

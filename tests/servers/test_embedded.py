@@ -7,11 +7,14 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-PATIENCE = 20.0
+from redlock.transport.clock import now
+
+PATIENCE = 10.0
 PROGRAM = """
 import os, sys, time
 from redlock.embedded import Nodes
@@ -50,3 +53,42 @@ def test_servers_end_with_their_program(signum: signal.Signals) -> None:
             assert not Path(folder).exists()
         finally:
             os.killpg(program.pid, signal.SIGKILL)
+
+
+KILLED = """
+import os, signal
+from redlock import embedded
+
+def begin_to_tell(self, word, pid):
+    print(folder, pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+embedded._Keeper._tell = begin_to_tell
+nodes = embedded.Nodes(1, marked=False)
+folder = nodes.folder
+nodes[0].start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="awaits the end of other processes")
+def test_no_server_begins_before_there_is_somebody_to_end_it() -> None:
+    """A program that is killed between a server's start and the word of it leaves none behind,
+    and no folder."""
+    program = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    folder, pid = program.stdout.split()
+    try:
+        end = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        pass
+    else:
+        poll = select.poll()
+        poll.register(end, select.POLLIN)
+        ended = poll.poll(PATIENCE * 1000)
+        if not ended:
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+        os.close(end)
+        assert ended
+    until = now() + PATIENCE
+    while Path(folder).exists() and now() < until:  # By whom nobody has the number of.
+        time.sleep(0.01)
+    assert not Path(folder).exists()
