@@ -63,6 +63,12 @@ async def test_a_lock_is_kept_for_min_hold(api: Api, nodes: Nodes, servers: Serv
         assert max(left) <= 10_000
         assert await locks.lock("orders").acquire(blocking=False) is None
         assert not lease.is_held()
+        kept = await locks.lock("reports", min_hold=0.05).acquire()
+        for client in servers.clients:  # Whoever did that; its release would end it all the same.
+            client.persist("redlock:reports")
+        assert await kept.release() is True
+        async with locks.lock("reports", timeout=5.0):
+            pass
         soon = await locks.lock("invoices", min_hold=0.001).acquire()
         await api.sleep(0.01)
         assert await soon.release() is True

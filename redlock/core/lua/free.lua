@@ -17,8 +17,11 @@ if held then
   end
   if not keep then
     call('DEL', KEYS[1]) -- First, because it works on a node that is out of memory.
-  elseif call('PTTL', KEYS[1]) > tonumber(keep) then
-    call('PEXPIRE', KEYS[1], keep) -- Never longer: this may be a release that is brought once more.
+  else
+    local left = call('PTTL', KEYS[1])
+    if left < 0 or left > tonumber(keep) then -- Never longer: this may be a release that is brought once more.
+      call('PEXPIRE', KEYS[1], keep)
+    end
   end
 end
 if waiting then
