@@ -79,9 +79,13 @@ def _status() -> int:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(file=text)
+        # A line as all of ours, behind those on usage. A misplaced argument is repeated, and may be
+        # a URL.
+        usage, _, what = scrubbed(text.getvalue()).partition("Error: ")
         with contextlib.suppress(OSError):
-            # A misplaced argument is repeated, and may be a URL.
-            sys.stderr.write(scrubbed(text.getvalue()))
+            sys.stderr.write(usage)
+        if what:  # Without any words the help is all that is said.
+            say(what.rstrip())
         return MISUSED
     except ConfigurationError as error:
         say(remedied(str(error)))
