@@ -46,8 +46,10 @@ def main() -> None:
         if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
             raise
         status = _unwritten(128 + signal.SIGPIPE)
-    except OSError as error:
-        say(f"the system refused: {error.strerror or error}")
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
+        say(f"the system refused: {getattr(error, 'strerror', None) or error}")
         status = _unwritten(SYSTEM)
     sys.exit(status)
 

@@ -89,3 +89,21 @@ def test_a_screen_without_columns_shows_something(monkeypatch: pytest.MonkeyPatc
     """COLUMNS=0, as where a terminal's size is not known."""
     monkeypatch.setenv("COLUMNS", "0")
     assert new_console().width == 20
+
+
+def test_a_machine_without_threads_is_no_traceback(tmp_path: Path) -> None:
+    """71 as well, and the outcome says that it was not the command."""
+    file = tmp_path / "outcome"
+    program = (
+        "import sys, threading\n"
+        'def start(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+        f"sys.argv[1:] = {['lock', *NOBODY, '--outcome', str(file), 'job', 'true']}\n"
+        "from redlock.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 71 and "Traceback" not in done.stderr
+    assert done.stderr.endswith("redlock: the system refused: can't start new thread\n")
+    assert json.loads(file.read_text())["reason"] == "system"
