@@ -32,7 +32,7 @@ from redlock.core.release import abandon
 from redlock.core.renewal import Watch
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
-from redlock.decorating import Naming, without_first
+from redlock.decorating import Naming, name_of, without_first
 from redlock.election import Election, Term
 from redlock.errors import (
     AcquireError,
@@ -312,12 +312,11 @@ def _check_decorated(function: Callable[..., object]) -> None:
     """Refuse what would only begin under the lock."""
     if inspect.iscoroutinefunction(function):
         raise TypeError(
-            f"{function.__qualname__} is an async def; decorate it with a lock of redlock.asyncio"
+            f"{name_of(function)} is an async def; decorate it with a lock of redlock.asyncio"
         )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"{function.__qualname__} is a generator: its body would run after the lock was"
-            " released"
+            f"{name_of(function)} is a generator: its body would run after the lock was released"
         )
 
 

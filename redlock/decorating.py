@@ -11,7 +11,7 @@ from redlock.core.names import keys_of
 from redlock.errors import ConfigurationError
 from redlock.options import L, LockOptions
 
-__all__ = ["Naming", "without_first"]
+__all__ = ["Naming", "name_of", "without_first"]
 
 _FORMATTER = string.Formatter()
 
@@ -36,15 +36,16 @@ class Naming(Generic[L]):
         self._prefix = prefix
         self._skipped = (None,) * skipped
         self._template = options.resource
-        self._signature = inspect.signature(function)
         self._plain: LockOptions[L] | None = None
         try:
             names = _names(self._template)
+            # Of what is built in, not all has one.
+            self._signature = inspect.signature(function) if names else inspect.Signature()
         except ValueError as error:
             raise self._refused(str(error)) from None
         unknown = sorted(names - set(list(self._signature.parameters)[skipped:]))
         if unknown:
-            which = f"{{{unknown[0]}}} names no parameter of {_name(function)}"
+            which = f"{{{unknown[0]}}} names no parameter of {name_of(function)}"
             raise self._refused(which)
         if not names:
             self._plain = self._of({})
@@ -91,5 +92,6 @@ def _root(field: str) -> str:
     return field
 
 
-def _name(function: Callable[..., object]) -> str:
+def name_of(function: Callable[..., object]) -> str:
+    """What a message calls *function*: a partial one has no name."""
     return getattr(function, "__qualname__", repr(function))

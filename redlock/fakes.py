@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+# Long: every command that redlock asks of a server, and Lua beside it.
 __all__ = ["Database", "Error", "encoded"]
 
 Value = bytes | dict[bytes, float]

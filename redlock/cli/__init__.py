@@ -46,8 +46,10 @@ def main() -> None:
         if _COMPLETING in os.environ:  # A shell asked Click what could be typed, and was told.
             raise
         status = _unwritten(128 + signal.SIGPIPE)
-    except OSError as error:
-        say(f"the system refused: {error.strerror or error}")
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
+        say(f"the system refused: {getattr(error, 'strerror', None) or error}")
         status = _unwritten(SYSTEM)
     sys.exit(status)
 
@@ -79,9 +81,13 @@ def _status() -> int:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(file=text)
+        # A line as all of ours, behind those on usage. A misplaced argument is repeated, and may be
+        # a URL.
+        usage, _, what = scrubbed(text.getvalue()).partition("Error: ")
         with contextlib.suppress(OSError):
-            # A misplaced argument is repeated, and may be a URL.
-            sys.stderr.write(scrubbed(text.getvalue()))
+            sys.stderr.write(usage)
+        if what:  # Without any words the help is all that is said.
+            say(what.rstrip())
         return MISUSED
     except ConfigurationError as error:
         say(remedied(str(error)))

@@ -57,8 +57,8 @@ def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done
         if repr(name) in str(error):
             raise
         raise ConfigurationError(f"lock {name!r}: {error}") from error
-    except (RedlockError, OSError) as error:
-        status = SYSTEM if isinstance(error, OSError) else UNAVAILABLE
+    except (RedlockError, OSError, RuntimeError) as error:
+        status = UNAVAILABLE if isinstance(error, RedlockError) else SYSTEM
         _write(file, status, _WHY[status])
         raise
     contended = ended.ours and ended.status == CONTENDED

@@ -18,6 +18,8 @@ __all__ = ["Listing", "new_console", "print_json", "visible", "who"]
 _PIPE_WIDTH = 200
 """Columns of a pipe or a log, which have no width that lines should break at."""
 
+_NARROW = 20
+"""Columns that are there, whatever COLUMNS says: on none nothing would be shown."""
 _UNBOUNDED = 10_000
 """Columns that no table has."""
 _INDENT = 2
@@ -31,6 +33,7 @@ def new_console(file: IO[str] | None = None) -> Console:
     console = Console(file=file, markup=False, emoji=False, highlight=False)
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         console.width = _PIPE_WIDTH
+    console.width = max(console.width, _NARROW)
     return console
 
 

@@ -4,4 +4,4 @@
 NO_MAJORITY, CONTENDED, UNAVAILABLE, UNFIT = 1, 4, 5, 7
 NOBODY = UNCLEAR = 1
 SYSTEM = 71
-"""EX_OSERR of sysexits(3): a full disk, no process or descriptor left."""
+"""EX_OSERR of sysexits(3): a full disk, no process, thread or descriptor left."""

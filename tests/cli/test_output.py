@@ -76,3 +76,34 @@ def test_what_is_refused_before_the_wait_has_an_outcome_too(
     done = run(*words, "--outcome", str(file), "job", "true")
     assert done.returncode == 2
     assert json.loads(file.read_text()) == {"ended_by": "redlock", "reason": "misused", "status": 2}
+
+
+def test_words_that_cannot_be_understood_have_a_line_of_ours() -> None:
+    """As every other end that is not the command's, so that its status is told from CMD's."""
+    *_, last = run("lock", "--ttl", "Error: x", "job", "true").stderr.splitlines()
+    assert last.startswith("redlock: Invalid value for '--ttl': 'Error: x'")
+    assert run().stderr.startswith("Usage: ") and "redlock: " not in run().stderr
+
+
+def test_a_screen_without_columns_shows_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLUMNS=0, as where a terminal's size is not known."""
+    monkeypatch.setenv("COLUMNS", "0")
+    assert new_console().width == 20
+
+
+def test_a_machine_without_threads_is_no_traceback(tmp_path: Path) -> None:
+    """71 as well, and the outcome says that it was not the command."""
+    file = tmp_path / "outcome"
+    program = (
+        "import sys, threading\n"
+        'def start(self): raise RuntimeError("can\'t start new thread")\n'
+        "threading.Thread.start = start\n"
+        f"sys.argv[1:] = {['lock', *NOBODY, '--outcome', str(file), 'job', 'true']}\n"
+        "from redlock.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 71 and "Traceback" not in done.stderr
+    assert done.stderr.endswith("redlock: the system refused: can't start new thread\n")
+    assert json.loads(file.read_text())["reason"] == "system"

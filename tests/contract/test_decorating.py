@@ -3,12 +3,13 @@ and the short ways to a coordinator and to its health."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
 import pytest
 
-from redlock import ConfigurationError, RedlockError
+from redlock import ConfigurationError, Redlock, RedlockError
 from redlock.embedded import Nodes
 from tests.contract.api import Api, Servers, majority, paused
 
@@ -115,3 +116,17 @@ async def test_ready_says_whether_a_majority_votes(
         assert await locks.ready() is True
     with pytest.raises(RedlockError, match="closed"):
         await locks.ready()
+
+
+def test_what_has_no_name_or_no_signature_is_decorated_or_refused_in_words() -> None:
+    """A builtin needs no signature where no argument is named; what a partial function would only
+    begin is refused as any."""
+
+    async def work() -> None: ...
+
+    with Redlock(["redis://a", "redis://b", "redis://c"]) as locks:
+        assert callable(locks.lock("largest")(max))
+        with pytest.raises(ConfigurationError, match="no signature"):
+            locks.lock("largest:{number}")(max)
+        with pytest.raises(TypeError, match="is an async def"):
+            locks.lock("orders")(functools.partial(work))

@@ -70,7 +70,8 @@ def dialled(node: testing.Node) -> socket.socket:
 
 
 def packed(*words: str) -> bytes:
-    return hiredis.pack_command(words)  # type: ignore[arg-type]
+    data: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+    return data
 
 
 def test_one_that_went_away_or_talks_nonsense_costs_nobody_else(memory: testing.Nodes) -> None:
