@@ -417,11 +417,7 @@ class Link:
                 elif len(self.in_flight) < IN_FLIGHT_MAX:
                     out += self._write(request, encode(command), now)
                 else:  # A release among them is owed since it waits here.
-                    self._fail(
-                        request,
-                        Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight"),
-                        now,
-                    )
+                    self._fail(request, _saturated(IN_FLIGHT_MAX), now)
             elif greeting.learning:
                 self._waiting.append(request)
             else:
@@ -439,11 +435,7 @@ class Link:
                 elif len(self.in_flight) < TAKES_MAX:
                     out += self._write_vote(request, encode(command), now)
                 else:
-                    self._fail(
-                        request,
-                        Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"),
-                        now,
-                    )
+                    self._fail(request, _saturated(TAKES_MAX), now)
         return out
 
     # Admission
@@ -608,3 +600,7 @@ class Link:
 def _too_late(request: Request) -> Fault:
     over = "the vote was decided" if request.not_after == NEVER else "the time for it was over"
     return Fault(FaultKind.EXPIRED, f"was not asked: {over}")
+
+
+def _saturated(limit: int) -> Fault:
+    return Fault(FaultKind.SATURATED, f"has {limit} requests in flight")
