@@ -198,7 +198,7 @@ class Ear:
                     self._state = State.HEARING
                     self.why = ""
                     self._hearing.begins()
-            case [b"pong", _]:
+            case [b"pong", _] if self._state is State.HEARING:
                 pass
             case ServerError():
                 self.why = f"said {clean(str(answer))}"
