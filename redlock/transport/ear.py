@@ -140,7 +140,7 @@ class Ear:
     def overdue(self, now: float) -> bool:
         """Whether a PING has had no answer for too long. Read its socket before believing that:
         nobody does while nobody waits."""
-        return self._pinged and now > self._heard_at + self._silence
+        return self.up and self._pinged and now > self._heard_at + self._silence
 
     def heard(self, now: float) -> None:
         """What came is still unread: its time counts anew."""
@@ -198,7 +198,7 @@ class Ear:
                     self._state = State.HEARING
                     self.why = ""
                     self._hearing.begins()
-            case [b"pong", _]:
+            case [b"pong", _] if self._state is State.HEARING:
                 pass
             case ServerError():
                 self.why = f"said {clean(str(answer))}"

@@ -208,7 +208,13 @@ def test_a_silent_connection_is_asked_whether_it_still_is_one() -> None:
 
 
 def test_a_subscription_that_is_never_confirmed_is_given_up() -> None:
-    """A server that stopped behind the connect."""
+    """A server that stopped behind the connect; or one that answers what was asked later."""
+    rig = Rig()
+    rig.ear.poke(0.0)
+    rig.ear.connected(0.0)
+    assert rig.ear.poke(1.1) == PING
+    rig.ear.received(PONG, 1.2)
+    assert rig.ear.broken is not None and rig.ear.broken.kind is FaultKind.NONSENSE
     rig = Rig()
     rig.ear.poke(0.0)
     rig.ear.connected(0.0)

@@ -22,7 +22,7 @@ from redlock.core.quorum import Fault, FaultKind
 from redlock.core.renewal import Watch
 from redlock.core.rounds import Cluster
 from redlock.transport.clock import Entropy
-from redlock.transport.ear import PING_EVERY, Ear, Hearing
+from redlock.transport.ear import PING_EVERY, REDIAL_AFTER, Ear, Hearing
 from redlock.transport.link import Link
 from redlock.transport.linkset import SUSPICIONS_MAX, LinkSet
 from redlock.transport.node import REDIAL_MAX, Node
@@ -249,6 +249,11 @@ def test_an_ear_whose_answer_lies_unread_is_not_given_up() -> None:
     world.now += SILENCE + 0.1
     world.links.tick()
     assert [ear.up for ear in world.links.links] == [True, False, False]
+    world.now += REDIAL_AFTER
+    world.links.tick()
+    world.links.connected(1)
+    assert [ear.up for ear in world.links.links] == [True, True, False]
+    assert [ear.dialling for ear in world.links.links] == [False, False, True]
 
 
 def test_bytes_that_are_no_answer_end_the_connection(world: World) -> None:
