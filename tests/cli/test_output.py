@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from redlock.cli import release
 from redlock.cli.screen import Listing, new_console
 from redlock.supervise import say
 
@@ -107,3 +109,12 @@ def test_a_machine_without_threads_is_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 71 and "Traceback" not in done.stderr
     assert done.stderr.endswith("redlock: the system refused: can't start new thread\n")
     assert json.loads(file.read_text())["reason"] == "system"
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n"])
+def test_no_answer_is_no_confirmation(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the input (Ctrl-D) as well as Enter: status 1, and not that of Ctrl-C."""
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert release._is_confirmed() is False
