@@ -617,9 +617,9 @@ def say_if_heard(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if not _ready(sys.stderr.fileno(), select.POLLOUT, 0.0):
             return
-        # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a
-        # URL would hide its @.
-        say(scrubbed(text)[:2000])
+        # Below PIPE_BUF, so that what may be written at all can be written at once: a character has
+        # four bytes at most. A cut through a URL would hide its @.
+        say(visible(scrubbed(text))[:1000])
 
 
 def visible(text: str) -> str:
