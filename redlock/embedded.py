@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -282,21 +283,23 @@ class _Keeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._shell: subprocess.Popen[bytes] | None = None
+        self._guard = threading.Lock()
         _keepers.add(self)
 
     def begin(self) -> None:
         """Be there, and make the folder, before there is anything to keep."""
-        if self._shell is None:
-            self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", _KEEP, "redlock-keeper", str(self._folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-                bufsize=0,
-            )
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+        with self._guard:  # A second one would end, and take the folder with it.
+            if self._shell is None:
+                self._shell = subprocess.Popen(
+                    ["/bin/sh", "-c", _KEEP, "redlock-keeper", str(self._folder)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,
+                    bufsize=0,
+                )
+                self._folder.mkdir(mode=0o700, exist_ok=True)
 
     def began(self, pid: int) -> None:
         """A server runs, or is about to."""
@@ -314,6 +317,7 @@ class _Keeper:
 
     def forget(self) -> None:
         """In a forked child: its end is not the program's, nor is its life."""
+        self._guard = threading.Lock()
         if self._shell is not None and self._shell.stdin is not None:
             self._shell.stdin.close()
 

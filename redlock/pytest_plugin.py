@@ -42,8 +42,16 @@ def redlock_nodes(pytestconfig: pytest.Config) -> Iterator[embedded.Nodes]:
     """Servers of this session, marked as a cluster; their `urls` are for a coordinator."""
     from redlock.embedded import Nodes
 
-    with Nodes(int(pytestconfig.getini("redlock_nodes"))) as nodes:
+    with Nodes(_count(pytestconfig)) as nodes:
         yield nodes
+
+
+def _count(config: pytest.Config) -> int:
+    """How many servers the settings ask for."""
+    count: str = config.getini("redlock_nodes")
+    if not (count.isdecimal() and int(count)):
+        raise pytest.UsageError(f"redlock_nodes = {count!r} must be a number from 1 up")
+    return int(count)
 
 
 @pytest.fixture

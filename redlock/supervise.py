@@ -200,7 +200,8 @@ def _stopped(child: Child, tenure: Tenure) -> None:
         terminal.take_back(reset=True)
         left = max(0.0, tenure.deadlines().kill_at - now())
         say_if_heard(f"suspended: nobody renews now, and in {left:.2g} s the command is killed")
-        os.killpg(os.getpgrp(), signum)
+        # What stops who writes does not stop us, but what is typed does.
+        os.killpg(os.getpgrp(), signal.SIGTSTP if signum == signal.SIGTTOU else signum)
         terminal.lend(child.pid)
     signal_group(child.pid, signal.SIGCONT)
 
@@ -463,6 +464,7 @@ class Child:
                 os.setsid()
             else:
                 os.setpgid(0, 0)
+                self.terminal.close()
             os.close(self._gate)  # Or its own copy would keep the gate from ever being closed.
             # As for any program that is started: what this interpreter ignores or handles is not
             # the command's business. What was ignored before, it keeps.
@@ -615,9 +617,9 @@ def say_if_heard(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if not _ready(sys.stderr.fileno(), select.POLLOUT, 0.0):
             return
-        # Below PIPE_BUF, so that what may be written at all can be written at once. A cut through a
-        # URL would hide its @.
-        say(scrubbed(text)[:2000])
+        # Below PIPE_BUF, so that what may be written at all can be written at once: a character has
+        # four bytes at most. A cut through a URL would hide its @.
+        say(visible(scrubbed(text))[:1000])
 
 
 def visible(text: str) -> str:

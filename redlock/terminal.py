@@ -26,6 +26,9 @@ class Terminal:
         self.lent = 0
         self._fd = fd
         self._modes: list[Any] | None = None
+        # Who is not the foreground is stopped by a line it writes, where the terminal has `tostop`:
+        # while it is lent, that is us, and nobody would renew.
+        self._before = signal.signal(signal.SIGTTOU, signal.SIG_IGN) or signal.SIG_DFL
 
     @classmethod
     def find(cls) -> Terminal | None:
@@ -36,7 +39,8 @@ class Terminal:
             return None
 
     def close(self) -> None:
-        """Forget it."""
+        """Forget it; also in the forked process that becomes the command."""
+        signal.signal(signal.SIGTTOU, self._before)
         os.close(self._fd)
 
     @property

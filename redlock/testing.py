@@ -39,6 +39,9 @@ from redlock.transport import clock
 
 __all__ = ["Node", "Nodes", "advance"]
 
+_FOLDER_MAX = 80
+"""Bytes of the folder for temporary files that leave room for ours: macOS allows 103 in all."""
+
 
 class _Time:
     """The module `time` as `redlock.transport.clock` sees it, moved on."""
@@ -254,7 +257,9 @@ class Nodes(Sequence[Node]):
         self._cluster = cluster
         # First, as it fails where there is no Lua.
         databases = [Database(clock.now, clock.Entropy().wall_us) for _ in range(count)]
-        self.folder = Path(tempfile.mkdtemp(prefix="redlock-"))
+        # The path of a Unix socket ends after a hundred bytes.
+        where = None if len(os.fsencode(tempfile.gettempdir())) <= _FOLDER_MAX else "/tmp"
+        self.folder = Path(tempfile.mkdtemp(prefix="redlock-", dir=where))
         self._server = _Server()
         self._nodes = [
             Node(self.folder / str(number), self._server, database)

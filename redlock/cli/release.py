@@ -83,4 +83,10 @@ def _described(held: Held) -> str:
 def _is_confirmed() -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError("nobody can be asked here: give --yes.")
-    return click.confirm("Take it away?", err=True)
+    try:
+        return click.confirm("Take it away?", err=True)
+    except click.Abort as error:
+        if not isinstance(error.__context__, EOFError):  # Ctrl-C, and not Ctrl-D.
+            raise
+        click.echo(err=True)
+        return False

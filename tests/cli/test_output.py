@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from redlock.cli import release
 from redlock.cli.screen import Listing, new_console
-from redlock.supervise import say
+from redlock.supervise import say, say_if_heard
 
 NOBODY = ["--node", "redis://127.0.0.1:1"]
 """A node where nobody listens."""
@@ -107,3 +110,23 @@ def test_a_machine_without_threads_is_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 71 and "Traceback" not in done.stderr
     assert done.stderr.endswith("redlock: the system refused: can't start new thread\n")
     assert json.loads(file.read_text())["reason"] == "system"
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n"])
+def test_no_answer_is_no_confirmation(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the input (Ctrl-D) as well as Enter: status 1, and not that of Ctrl-C."""
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert release._is_confirmed() is False
+
+
+@pytest.mark.parametrize("char", ["\x1b", "\U000e0001", "\U0001f512"])
+def test_what_must_not_wait_for_a_reader_fits_into_a_pipe(
+    char: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """PIPE_BUF bytes are written at once or not at all, whatever the names in a line are made
+    of."""
+    say_if_heard(char * 5000)
+    told = capfd.readouterr().err.encode()
+    assert 1000 <= len(told) <= select.PIPE_BUF

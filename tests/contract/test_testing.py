@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -60,6 +62,19 @@ async def test_nodes_fail_and_forget(api: Api, memory: testing.Nodes) -> None:
         memory.advance(120.0)
         async with locks.lock("orders", timeout=5.0):
             pass
+
+
+def test_a_long_path_for_temporary_files_is_none_for_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which end after a hundred bytes; such a path is what tools give that have a folder for each
+    test."""
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with testing.Nodes(1) as nodes, dialled(nodes[0]) as sock:
+        sock.sendall(packed("PING"))
+        assert sock.recv(99) == b"+PONG\r\n"
 
 
 def dialled(node: testing.Node) -> socket.socket:

@@ -7,11 +7,15 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from redlock import embedded
 from redlock.transport.clock import now
 
 PATIENCE = 10.0
@@ -92,3 +96,28 @@ def test_no_server_begins_before_there_is_somebody_to_end_it() -> None:
     while Path(folder).exists() and now() < until:  # By whom nobody has the number of.
         time.sleep(0.01)
     assert not Path(folder).exists()
+
+
+def test_servers_that_start_at_once_have_one_keeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would be dropped, and take the folder with it."""
+    begun = []
+
+    def begin(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(words)
+        time.sleep(0.05)  # Others come meanwhile.
+        return subprocess.Popen(*words, **options)
+
+    monkeypatch.setattr(
+        embedded, "subprocess", SimpleNamespace(Popen=begin, PIPE=-1, DEVNULL=subprocess.DEVNULL)
+    )
+    keeper = embedded._Keeper(tmp_path / "nodes")
+    threads = [threading.Thread(target=keeper.begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(begun) == 1 and (tmp_path / "nodes").exists()
+    keeper.close()
+    assert not (tmp_path / "nodes").exists()

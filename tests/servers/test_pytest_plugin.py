@@ -8,6 +8,11 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from redlock import pytest_plugin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TESTS = """
@@ -79,3 +84,11 @@ def test_the_plugin_is_declared() -> None:
     """pytest finds it by its entry point."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["entry-points"]["pytest11"] == {"redlock": "redlock.pytest_plugin"}
+
+
+@pytest.mark.parametrize("count", ["0", "three"])
+def test_a_count_of_nodes_that_is_none_is_refused_in_words(count: str) -> None:
+    """Where it was set, and not as what a constructor made of it."""
+    config = SimpleNamespace(getini=lambda name: count)
+    with pytest.raises(pytest.UsageError, match="redlock_nodes"):
+        pytest_plugin._count(config)  # type: ignore[arg-type]

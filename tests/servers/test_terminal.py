@@ -7,7 +7,7 @@ import pty
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -48,14 +48,21 @@ print("shell: ended", os.waitstatus_to_exitcode(status), ours, modes, flush=True
 class Screen:
     """The other end of a terminal in which SHELL runs a command under a lock."""
 
-    def __init__(self, nodes: Nodes, stack: ExitStack, *command: str, output: str = "") -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        stack: ExitStack,
+        *command: str,
+        output: str = "",
+        lock: Sequence[str] = LOCK,
+    ) -> None:
         self._fd, end = pty.openpty()
         stack.callback(os.close, self._fd)
         self._seen = b""
         how = ["pipe", output] if output else ["screen", ""]
         self.process = stack.enter_context(
             subprocess.Popen(
-                [sys.executable, "-c", SHELL, *how, *LOCK, *command],
+                [sys.executable, "-c", SHELL, *how, *lock, *command],
                 stdin=end,
                 stdout=end,
                 stderr=end,
@@ -132,3 +139,27 @@ def test_in_a_pipeline_the_terminal_is_lent_once_it_is_asked_for(
     screen.type(b"secret\n")
     assert "got secret" in screen.until("got")
     assert "shell: ended 0" in screen.until("shell: ended")
+
+
+def test_a_line_of_redlock_stops_nobody_in_a_terminal_with_tostop(
+    nodes: Nodes, stack: ExitStack
+) -> None:
+    """While the command is the foreground, redlock is a process that writes from the background;
+    the command itself has the signal as it was."""
+    script = """
+import signal, termios, time
+modes = termios.tcgetattr(0)
+modes[3] |= termios.TOSTOP
+termios.tcsetattr(0, termios.TCSANOW, modes)
+print("as it was", signal.getsignal(signal.SIGTTOU) is signal.SIG_DFL, flush=True)
+input()
+termios.tcsetattr(0, termios.TCSANOW, [*modes[:3], modes[3] & ~termios.TOSTOP, *modes[4:]])
+"""
+    lock = [sys.executable, "-m", "redlock", "-v", "lock", "job", "--ttl", "1", "--"]
+    screen = Screen(nodes, stack, sys.executable, "-c", script, lock=lock)
+    told = screen.until("as it was")
+    assert "as it was True" in told
+    told += screen.until("LeaseRenewed")
+    screen.type(b"\n")
+    told += screen.until("shell: ended")
+    assert "shell: ended 0" in told and "shell: stopped" not in told
