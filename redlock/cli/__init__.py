@@ -51,7 +51,6 @@ def _status() -> int:
     import click
 
     from redlock.cli.commands import commands
-    from redlock.cli.reasons import remedied
 
     try:
         status: int = commands.main(prog_name="redlock", standalone_mode=False)
@@ -64,7 +63,7 @@ def _status() -> int:
             sys.stderr.write(scrubbed(text.getvalue()))
         return MISUSED
     except ConfigurationError as error:
-        say(remedied(str(error)))
+        say(str(error))
         return MISUSED
     except RedlockError as error:
         say(str(error))

@@ -46,9 +46,7 @@ def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done
         ended = run()
     except ConfigurationError as error:
         _write(file, MISUSED, _WHY[MISUSED])
-        if repr(name) in str(error):
-            raise
-        raise ConfigurationError(f"lock {name!r}: {error}") from error
+        raise error.about(name) from error.__cause__
     except RedlockError:
         _write(file, UNAVAILABLE, _WHY[UNAVAILABLE])
         raise
