@@ -65,6 +65,7 @@ from redlock.errors import (
     QueueFull,
     QuorumUnavailable,
     RedlockError,
+    shown,
 )
 from redlock.options import OMITTED, ElectionOptions, LockOptions, Omitted, acquire_timeout
 from redlock.transport.aio import FLOWS_MAX, AsyncDriver
@@ -187,7 +188,9 @@ class Lease(LeaseBase):
             raise ended
         # The inner body's end would release the lease under the outer one.
         if self._body is not _Body.IDLE:
-            raise LockInUse(f"a body runs under the lease on {self.resource!r} already")
+            raise LockInUse(
+                f"a body runs under the lease on {shown(self.resource)} already: acquire another"
+            )
         self._task = asyncio.current_task()
         self._cancels = self._task.cancelling() if self._task is not None else 0
         self._body = _Body.RUNNING
@@ -286,13 +289,15 @@ class Lock:
                 self._lease, self._entered = None, False
         if self._acquiring:
             raise LockInUse(
-                f"the lock on {self._options.resource!r} is being acquired already; make one Lock"
+                f"the lock on {shown(self._options.resource)} is being acquired already; make"
+                " one Lock"
                 " for each user"
             )
         lease = self._lease
         if lease is not None and (self._entered or lease.is_held()):
             raise LockInUse(
-                f"the lock on {self._options.resource!r} is held already, and is not re-entrant;"
+                f"the lock on {shown(self._options.resource)} is held already, and is not"
+                " re-entrant;"
                 " make one Lock for each user"
             )
         self._acquiring = True
@@ -578,7 +583,7 @@ class Redlock(CoordinatorBase[Lease]):
 
     def check_open(self) -> None:
         if self._driver.closing:
-            raise RedlockError("this Redlock is closed")
+            raise RedlockError("this Redlock is closed: make another")
 
     # For Election and Term
 

@@ -151,7 +151,9 @@ class Term(TermBase):
 
     async def __aenter__(self) -> Self:
         if self._body is not None or self._finish is None:
-            raise LockInUse(f"the term of {self.candidate!r} is used by a body already")
+            raise LockInUse(
+                f"the term of {self.candidate!r} is used by a body already: campaign for another"
+            )
         if not self.is_leader():
             await self._leave(None)
             raise self._lost()
@@ -288,7 +290,7 @@ class Election(ElectionBase[Term]):
         run = _Run(self, self._begin(timeout, again=None), None)
         term = await run.to_the_work()
         if term is None:
-            raise RedlockError(f"{self.candidate!r} resigned before it was elected")
+            raise RedlockError(f"{self.candidate!r} resigned before it was elected: campaign again")
         return term
 
     async def run(self, work: Callable[[Term], Awaitable[object]]) -> None:

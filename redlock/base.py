@@ -32,7 +32,7 @@ from redlock.core.policy import Policy, check_callback, warn_about_nodes
 from redlock.core.quorum import Kind, Tally, begins, majority, said_by
 from redlock.core.release import release
 from redlock.core.rounds import Cluster
-from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased
+from redlock.errors import AcquireError, CastVote, LeaseError, LeaseLost, LeaseReleased, shown
 from redlock.observe import Observer
 from redlock.options import LockOptions, nodes_of_environment
 from redlock.transport.clock import Entropy, now
@@ -187,8 +187,8 @@ class LeaseBase:
         if not at + min_remaining < holding.valid_until:
             left = holding.valid_until - at
             raise LeaseLost(
-                f"the lease on {self.resource!r} has {left:.3g} s left, and {min_remaining:g} s"
-                " were asked for"
+                f"the lease on {shown(self.resource)} has {left:.3g} s left, and {min_remaining:g}"
+                " s were asked for: extend it first, or stop"
             )
 
     def _orphaned(self) -> None:

@@ -43,6 +43,7 @@ from redlock.errors import (
     LockInUse,
     QuorumUnavailable,
     RedlockError,
+    shown,
 )
 from redlock.options import OMITTED, ElectionOptions, LockOptions, Omitted, acquire_timeout
 from redlock.transport.background import Callbacks
@@ -123,7 +124,9 @@ class Lease(LeaseBase):
             self.release()
             raise ended
         if self._entered:  # The inner body's end would release the lease under the outer one.
-            raise LockInUse(f"a body runs under the lease on {self.resource!r} already")
+            raise LockInUse(
+                f"a body runs under the lease on {shown(self.resource)} already: acquire another"
+            )
         self._holder = threading.current_thread()
         self._entered = True
         return self
@@ -210,13 +213,14 @@ class Lock:
             with self._guard:
                 if self._acquiring:
                     raise LockInUse(
-                        f"the lock on {self._options.resource!r} is being acquired already; make"
+                        f"the lock on {shown(self._options.resource)} is being acquired"
+                        " already; make"
                         " one Lock for each user"
                     )
                 before = self._lease
                 if before is not None and (self._entered or before.is_held()):
                     raise LockInUse(
-                        f"the lock on {self._options.resource!r} is held already, and is not"
+                        f"the lock on {shown(self._options.resource)} is held already, and is not"
                         " re-entrant; make one Lock for each user"
                     )
                 self._acquiring = ours = True
@@ -752,4 +756,4 @@ class Redlock(CoordinatorBase[Lease]):
 
 
 def _closed() -> RedlockError:
-    return RedlockError("this Redlock is closed")
+    return RedlockError("this Redlock is closed: make another")

@@ -126,7 +126,9 @@ class TermBase:
         why = mandate.holding.reason
         return LeadershipLost(
             f"the term of {self.candidate!r} in {mandate.holding.resource!r} with fencing token"
-            f" {mandate.holding.token} has ended: {reason}{f' ({why})' if why else ''}",
+            f" {mandate.holding.token} has ended: {reason}{f' ({why})' if why else ''}: stop"
+            " its work"
+            " and campaign again",
             reason,
         )
 

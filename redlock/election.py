@@ -174,7 +174,9 @@ class Term(TermBase):
 
     def __enter__(self) -> Self:
         if self._entered or self._finish is None:
-            raise LockInUse(f"the term of {self.candidate!r} is used by a body already")
+            raise LockInUse(
+                f"the term of {self.candidate!r} is used by a body already: campaign for another"
+            )
         self._entered = True
         return self
 
@@ -241,7 +243,7 @@ class Election(ElectionBase[Term]):
         run = _Run(self, self._begin(timeout, again=None), None)
         term = run.to_the_work()
         if term is None:
-            raise RedlockError(f"{self.candidate!r} resigned before it was elected")
+            raise RedlockError(f"{self.candidate!r} resigned before it was elected: campaign again")
         return term
 
     def run(self, work: Callable[[Term], object]) -> None:

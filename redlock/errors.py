@@ -35,6 +35,7 @@ __all__ = [
     "LeaseReleased",
     "LockContended",
     "LockInUse",
+    "MESSAGE_MAX",
     "NodeError",
     "NodeRefused",
     "NodeUnreachable",
@@ -45,8 +46,32 @@ __all__ = [
 ]
 
 
+MESSAGE_MAX = 280
+"""Characters of a message, without what a log puts before it: it is read on a pager."""
+_SHOWN_MAX = 60
+
+
+def shown(value: object) -> str:
+    """What a message repeats of *value*: enough to find it by, and never all of a long one."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**18 else "a huge number"
+    return text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 3]}..."
+
+
+def fitted(text: str) -> str:
+    """*text* within MESSAGE_MAX: what is left out is in the middle, as what is wrong comes first
+    and what to do comes last."""
+    if len(text) <= MESSAGE_MAX:
+        return text
+    end = MESSAGE_MAX // 3
+    return f"{text[: MESSAGE_MAX - end - 5]} ... {text[-end:]}"
+
+
 class RedlockError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error this library raises on purpose. The message tells what is wrong with
+    which lock or node, and what to do, in MESSAGE_MAX characters."""
+
+    def __str__(self) -> str:
+        return fitted(super().__str__())
 
 
 class AcquireError(RedlockError):
@@ -54,9 +79,9 @@ class AcquireError(RedlockError):
     said what.
 
     The message is written for the person on call: which lock, how many nodes granted, how many were
-    needed, and each reason why others did not, with the nodes that gave it. A node that was not
-    waited for, as the vote was decided, gave none. *resource* is None where no single lock was
-    asked for.
+    needed, each reason why others did not, with the nodes that gave it, and what to do about the
+    first. A node that was not waited for, as the vote was decided, gave none. *resource* is None
+    where no single lock was asked for.
     """
 
     def __init__(self, tally: Votes, resource: str | None = None) -> None:
@@ -76,8 +101,7 @@ class AcquireError(RedlockError):
         return self.tally.cast_votes()
 
     def __str__(self) -> str:
-        told = self.tally.describe()
-        return told if self.resource is None else f"lock {self.resource!r}: {told}"
+        return self.tally.told("" if self.resource is None else f"lock {shown(self.resource)}: ")
 
 
 class LockContended(AcquireError):
@@ -136,7 +160,13 @@ class LockInUse(RedlockError, RuntimeError):
 
 
 class ConfigurationError(RedlockError, ValueError):
-    """A setting cannot work; the message names the value."""
+    """A setting cannot work; the message names the value, and what would do."""
+
+    def about(self, resource: str) -> ConfigurationError:
+        """The same, with the lock named if it was not."""
+        if shown(resource) not in str(self):
+            self.args = (f"lock {shown(resource)}: {self}",)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +188,6 @@ class Votes(Protocol):
     def cast_votes(self) -> tuple[CastVote, ...]:
         """One entry per node, in the order of the node list."""
 
-    def describe(self) -> str:
-        """One sentence for the person on call."""
+    def told(self, head: str) -> str:
+        """One sentence for the person on call, which begins with *head* and ends with what to
+        do."""

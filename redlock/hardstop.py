@@ -36,7 +36,9 @@ class HardStop:
         try:
             thread.start()
         except (RuntimeError, MemoryError, OSError) as error:
-            raise RedlockError(f"no term without its hard stop, and no thread: {error}") from error
+            raise RedlockError(
+                f"no thread for the hard stop, so no term: allow more threads ({error})"
+            ) from error
 
     def _wait(self) -> None:
         mandate = self._mandate

@@ -21,9 +21,10 @@ from redlock.core.identity import Blank, Identity, Marker, Memory, blank
 from redlock.core.policy import check_duration, check_text
 from redlock.core.quarantine import FLOOR_AHEAD
 from redlock.core.quorum import FaultKind, majority
+from redlock.core.remedies import remedied
 from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.diagnose import diagnose_one
-from redlock.errors import ConfigurationError, NodeUnreachable
+from redlock.errors import ConfigurationError, NodeUnreachable, shown
 from redlock.transport.dial import Endpoint, NodeSpec, endpoints
 
 # Long: one operation, with how each of its steps is taken back.
@@ -65,7 +66,7 @@ def initialise(
     if cluster is not None and (
         not cluster.isprintable() or not cluster.strip() or " " in cluster or cluster == "-"
     ):
-        raise ConfigurationError(f"cluster={cluster!r} must be a word")
+        raise ConfigurationError(f"cluster={shown(cluster)} must be one word: letters and digits")
     with ExitStack() as stack:
         servers = [
             _Server(endpoint, stack.enter_context(endpoint.client(_TIMEOUT)))
@@ -127,12 +128,13 @@ class _Server:
             silent = isinstance(error, redis.TimeoutError)
             unfit = None if silent else self._unfit()
             stays = unfit or diagnose_one(self.endpoint)
-            told = f"{self.name} {stays or fault.detail}; every node must answer to be marked"
+            why = remedied(stays or fault.detail)
+            told = f"{self.name} {why}; every node must answer to be marked"
             if stays is None and fault.kind is not FaultKind.REFUSED:
                 raise NodeUnreachable(told) from error
             raise ConfigurationError(told) from error
         if self.identity.unfit is not None:
-            raise ConfigurationError(f"{self.name} {self.identity.unfit}")
+            raise ConfigurationError(f"{self.name} {remedied(self.identity.unfit)}")
 
     def _unfit(self) -> str | None:
         """What a node tells of itself that refuses the script: a replica without its master, one
@@ -148,7 +150,8 @@ class _Server:
         try:
             stands: str | None = self._run(mark)
         except (redis.RedisError, OSError) as error:
-            raise ConfigurationError(f"{self.name} {self.endpoint.fault(error).detail}") from error
+            why = remedied(self.endpoint.fault(error).detail)
+            raise ConfigurationError(f"{self.name} {why}") from error
         return stands
 
     def write(self, new: Marker) -> Marker:
@@ -162,7 +165,7 @@ class _Server:
         if written is None or not mark.wrote(stands):
             raise ConfigurationError(
                 f"{self.name} was marked, or lost its marker or its memory, while this was done:"
-                " look again"
+                " see `redlock nodes`, and run it again"
             )
         self.identity = changed(self.identity, marker=stands)
         return written
@@ -171,7 +174,8 @@ class _Server:
         try:
             return command.read(self.client.execute_command(*command.words(whole=True)))  # type: ignore[no-untyped-call]
         except Nonsense as error:
-            raise ConfigurationError(f"{self.name} answered nonsense: {error}") from error
+            told = remedied(f"{self.name} answered nonsense: {error}")
+            raise ConfigurationError(told) from error
 
 
 def _look(servers: Sequence[_Server]) -> None:
@@ -200,7 +204,9 @@ def _give_blanks(servers: Sequence[_Server]) -> None:
     for server in servers:
         if server.identity.marker != stood[server] or not server.identity.blank:
             raise ConfigurationError(
-                f"{server.name} was marked, or lost what it had, while this was done: look again"
+                f"{server.name} was marked, or lost what it had, while this was done: see"
+                " `redlock nodes`,"
+                " and run it again"
             )
 
 
@@ -258,7 +264,9 @@ def _refuse_twins(servers: Sequence[_Server]) -> None:
     for server in servers:
         run_id = server.identity.memory.run_id
         if run_id in seen:
-            raise ConfigurationError(f"{server.name} is the same server as {seen[run_id]}")
+            raise ConfigurationError(
+                f"{server.name} is the same server as {seen[run_id]}: name each once"
+            )
         seen[run_id] = server.name
 
 
@@ -274,15 +282,14 @@ def _raised(
     if max_ttl is None and not never_replicas:
         names = ", ".join(server.name for server in servers if server.marker is not None)
         raise ConfigurationError(
-            f"already marked: {names}; only a larger max_ttl can be set, or the cluster replaced"
-            " once no lock lives"
+            f"already marked: {names}; give a larger --max-ttl, or --replace once no lock lives"
         )
     markers = _admitted(servers)
     for server, marker in zip(servers, markers, strict=True):
         if max_ttl is not None and max_ttl < marker.max_ttl:
             raise ConfigurationError(
                 f"max_ttl={max_ttl:g} is below the {marker.max_ttl:g} of {server.name}: it may only"
-                " be raised"
+                " be raised, so give more, or --replace once no lock lives"
             )
     wait_ttl = max([max_ttl or 0.0, *(marker.wait_ttl for marker in markers)])
     for server, marker in zip(servers, markers, strict=True):
@@ -293,8 +300,8 @@ def _raised(
     for server, marker in zip(servers, markers, strict=True):
         if marker.wait_ttl < wait_ttl:
             raise ConfigurationError(
-                f"{server.name} forgot its marker while this was done, and was marked anew: look"
-                " again"
+                f"{server.name} forgot its marker while this was done, and was marked anew: see"
+                " `redlock nodes`, and run it again"
             )
     return [
         # Never lowered, not even below what somebody else raised it to meanwhile.
@@ -331,12 +338,13 @@ def _refuse_other_changes(marked: Sequence[_Server], *, durable: bool, cluster: 
         marker, name = server.marker, server.name
         if marker is not None and cluster not in (None, marker.cluster):
             raise ConfigurationError(
-                f"{name} belongs to cluster {marker.cluster!r}, not {cluster!r}: only max_ttl can"
-                " be raised"
+                f"{name} belongs to cluster {marker.cluster!r}, not {cluster!r}: correct the"
+                " node list, or give --replace once no lock lives"
             )
         if marker is not None and durable and not marker.durable:
             raise ConfigurationError(
-                f"{name} belongs to a cluster that is not durable: only max_ttl can be raised"
+                f"{name} belongs to a cluster that is not durable: leave --durable out, or give"
+                " --replace once no lock lives"
             )
 
 
@@ -345,7 +353,8 @@ def _refuse_live_locks(servers: Sequence[_Server]) -> None:
         lock_key = _first(server, _live_locks(server.client))
         if lock_key is not None:
             raise ConfigurationError(
-                f"{server.name} still holds a lock, {lock_key!r}: stop the clients and wait until"
+                f"{server.name} still holds a lock, {shown(lock_key)}: stop the clients and"
+                " wait until"
                 " all have expired"
             )
 
@@ -385,7 +394,7 @@ def _first(server: _Server, keys: Iterator[Any]) -> Any:
         return next(keys, None)
     except (redis.RedisError, OSError) as error:
         raise ConfigurationError(
-            f"{server.name} {server.endpoint.fault(error).detail}, when asked for its locks"
+            f"{server.name}, asked for its locks, {remedied(server.endpoint.fault(error).detail)}"
         ) from error
 
 

@@ -19,7 +19,7 @@ from redlock.core.names import keys_of
 from redlock.core.policy import DURATION_MAX, Policy, check_callback, check_duration
 from redlock.core.term import Reason
 from redlock.core.timings import ElectionTimings
-from redlock.errors import ConfigurationError
+from redlock.errors import ConfigurationError, shown
 
 __all__ = [
     "OMITTED",
@@ -76,21 +76,19 @@ class LockOptions(NamedTuple, Generic[L]):
     ) -> Self:
         """What was asked for; raises ConfigurationError for what cannot work."""
         keys = keys_of(policy.key_prefix, resource)
-        if ttl is None:
-            ttl = policy.ttl
-        else:
-            policy.check_ttl(ttl, policy.max_ttl)
-        if max_hold is not None:
-            check_duration("max_hold", max_hold)
-        if min_hold is not None:
-            check_duration("min_hold", min_hold)
-            if min_hold >= min(ttl, ttl if max_hold is None else max_hold):
-                shorter = "the ttl" if max_hold is None or max_hold >= ttl else "max_hold"
-                raise ConfigurationError(
-                    f"min_hold={min_hold:g} must be below {shorter}: a lock that expires is free"
-                )
-        _check_timeout(timeout)
-        check_callback("on_lost", on_lost)
+        try:
+            if ttl is None:
+                ttl = policy.ttl
+            else:
+                policy.check_ttl(ttl, policy.max_ttl)
+            if max_hold is not None:
+                check_duration("max_hold", max_hold)
+            if min_hold is not None:
+                _check_min_hold(min_hold, ttl, max_hold)
+            _check_timeout(timeout)
+            check_callback("on_lost", on_lost)
+        except ConfigurationError as error:
+            raise error.about(resource) from None
         return cls(resource, keys, ttl, timeout, auto_extend, max_hold, on_lost, min_hold)
 
 
@@ -116,7 +114,8 @@ class ElectionOptions(NamedTuple):
         if timings is None:
             timings = ElectionTimings(ttl=policy.ttl if self.ttl is None else self.ttl)
         elif not isinstance(timings, ElectionTimings):
-            raise ConfigurationError(f"timings={timings!r} must be ElectionTimings, or None")
+            must = "must be made with ElectionTimings(ttl=...), or left out"
+            raise ConfigurationError(f"timings={shown(timings)} {must}")
         elif self.ttl is not None and self.ttl != timings.ttl:
             raise ConfigurationError(
                 f"ttl={self.ttl!r} is not the ttl={timings.ttl:g} of the timings: give one of them"
@@ -131,14 +130,14 @@ class ElectionOptions(NamedTuple):
                 check_duration(name, value)
             if value > most:
                 raise ConfigurationError(
-                    f"{name}={value:g} seconds must be at most {most:g}, the ttl"
+                    f"{name}={value:g} seconds must be at most {most:g}, the ttl: give less"
                     if name == "priority"
-                    else f"{name}={value:g} seconds must be at most {most:g}"
+                    else f"{name}={value:g} seconds must be at most {most:g}: give less"
                 )
         if self.stall_timeout is not None:
             check_duration("stall_timeout", self.stall_timeout)
         if self.hard_stop not in (None, "exit"):
-            raise ConfigurationError(f"hard_stop={self.hard_stop!r} must be None or 'exit'")
+            raise ConfigurationError(f"hard_stop={shown(self.hard_stop)} must be None or 'exit'")
         for name in ("eligible", "on_started", "on_stopped"):
             check_callback(name, getattr(self, name))
         name = _own_name() if self.candidate is None else self.candidate
@@ -150,7 +149,9 @@ def nodes_of_environment() -> list[str]:
     """The nodes that REDLOCK_NODES names. Raises ConfigurationError where it names none."""
     found = re.findall(r"[^\s,]+", os.environ.get("REDLOCK_NODES", ""))
     if not found:
-        raise ConfigurationError("no nodes: set REDLOCK_NODES to their URLs, separated by commas")
+        raise ConfigurationError(
+            "no nodes: set REDLOCK_NODES to their URLs, redis://host:port, separated by commas"
+        )
     return found
 
 
@@ -168,9 +169,21 @@ def acquire_timeout(
     if isinstance(timeout, Omitted):
         timeout = default
     elif not blocking and timeout is not None:
-        raise ConfigurationError(f"timeout={timeout!r} makes no sense with blocking=False")
+        raise ConfigurationError(
+            f"timeout={shown(timeout)} makes no sense with blocking=False: leave one of them out"
+        )
     _check_timeout(timeout)
     return timeout, not blocking or timeout == 0
+
+
+def _check_min_hold(min_hold: float, ttl: float, max_hold: float | None) -> None:
+    check_duration("min_hold", min_hold)
+    if min_hold >= min(ttl, ttl if max_hold is None else max_hold):
+        shorter = "the ttl" if max_hold is None or max_hold >= ttl else "max_hold"
+        raise ConfigurationError(
+            f"min_hold={min_hold:g} must be below {shorter}, as a lock that expires is free:"
+            f" give a longer {shorter.removeprefix('the ')}"
+        )
 
 
 def _check_timeout(timeout: Any) -> None:
@@ -181,8 +194,8 @@ def _check_timeout(timeout: Any) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        must = "must be None, or a number of seconds that is not negative"
-        raise ConfigurationError(f"timeout={timeout!r} {must}")
+        must = "must be None, for ever, or a number of seconds that is not negative"
+        raise ConfigurationError(f"timeout={shown(timeout)} {must}")
     if isinstance(timeout, int) and timeout > DURATION_MAX:  # Perhaps larger than any float.
         must = f"must be None or at most {DURATION_MAX:g} seconds, which is a century"
         raise ConfigurationError(f"timeout {must}")

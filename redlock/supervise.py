@@ -209,7 +209,9 @@ def _stopped(child: Child, tenure: Tenure) -> None:
 def cannot_run(name: str, *, found: bool, reason: str | None = None) -> int:
     """Say that the command cannot be run, and give the status for it."""
     say(
-        f"cannot run {name!r}: {reason or ('it is not executable' if found else 'no such command')}"
+        f"cannot run {name!r}:"
+        f" {reason or ('it is not executable' if found else 'no such command')};"
+        " correct the words behind the lock's name"
     )
     return CANNOT_RUN if found else NOT_FOUND
 

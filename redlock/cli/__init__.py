@@ -73,7 +73,6 @@ def _status() -> int:
         say("the command line needs two more packages: pip install 'redlock-quorum[cli]'")
         return MISUSED
     from redlock.cli.commands import commands
-    from redlock.cli.reasons import remedied
 
     try:
         status: int = commands.main(prog_name="redlock", standalone_mode=False)
@@ -90,7 +89,7 @@ def _status() -> int:
             say(what.rstrip())
         return MISUSED
     except ConfigurationError as error:
-        say(remedied(str(error)))
+        say(str(error))
         return MISUSED
     except RedlockError as error:
         say(str(error))

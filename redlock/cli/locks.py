@@ -7,11 +7,11 @@ import dataclasses
 import click
 
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, PREFIX_OPTION, nodes_of
-from redlock.cli.reasons import told
 from redlock.cli.screen import Listing, new_console, print_json, who
 from redlock.cli.statuses import UNAVAILABLE
 from redlock.cli.waiting import patience
 from redlock.core.quorum import majority
+from redlock.core.remedies import told
 from redlock.diagnose import diagnose, is_hopeless
 from redlock.operate import Held, Inventory, held_locks
 from redlock.supervise import MISUSED, OK, say

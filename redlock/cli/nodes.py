@@ -13,10 +13,10 @@ import click
 
 import redlock
 from redlock.cli.options import JSON_OPTION, NODE_OPTION, SECONDS, nodes_of
-from redlock.cli.reasons import alike, told
 from redlock.cli.screen import Listing, new_console, print_json
 from redlock.cli.statuses import NO_MAJORITY
 from redlock.core.quorum import majority
+from redlock.core.remedies import alike, told
 from redlock.diagnose import diagnose
 from redlock.errors import ConfigurationError
 from redlock.supervise import OK, say_if_heard

@@ -34,5 +34,7 @@ def nodes_of(urls: Sequence[str]) -> list[str]:
     """The nodes of the command line, or else those of the environment."""
     found = list(urls) or re.findall(r"[^\s,]+", os.environ.get("REDLOCK_NODES", ""))
     if not found:
-        raise ConfigurationError("no nodes: give --node URL for each, or set REDLOCK_NODES")
+        raise ConfigurationError(
+            "no nodes: give --node redis://host:port for each, or set REDLOCK_NODES"
+        )
     return found

@@ -54,9 +54,7 @@ def noted(name: str, file: IO[str] | None, conflict: int, run: Callable[[], Done
         ended = run()
     except ConfigurationError as error:
         _write(file, MISUSED, _WHY[MISUSED])
-        if repr(name) in str(error):
-            raise
-        raise ConfigurationError(f"lock {name!r}: {error}") from error
+        raise error.about(name) from error.__cause__
     except (RedlockError, OSError, RuntimeError) as error:
         status = UNAVAILABLE if isinstance(error, RedlockError) else SYSTEM
         _write(file, status, _WHY[status])

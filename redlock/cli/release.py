@@ -61,7 +61,9 @@ def release(urls: tuple[str, ...], key_prefix: str, force: bool, yes: bool, reso
         say(f"{resource!r}: released on {done.gone} of {len(nodes)} nodes{behind}")
         return OK
     if done.others > len(nodes) - needed:
-        say(f"{resource!r}: somebody else holds it by now, and was left alone")
+        say(
+            f"{resource!r}: somebody else holds it by now, and was left alone: see `redlock status`"
+        )
         return CONTENDED
     answered(nodes, done.faults)
     say(f"{resource!r}: gone on {done.gone} of {len(nodes)} nodes, {needed} needed: run it again")

@@ -14,9 +14,9 @@ from typing import Self
 
 import redlock
 from redlock.cli.nodes import look
-from redlock.cli.reasons import advice, alike, told
 from redlock.cli.screen import who
 from redlock.core.quorum import majority
+from redlock.core.remedies import advice, alike, told
 from redlock.diagnose import diagnose, is_hopeless
 from redlock.errors import ConfigurationError, RedlockError
 from redlock.observe import Event, TryFailed

@@ -25,7 +25,7 @@ from redlock.core.policy import ROUND_SHARE
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
 from redlock.core.roster import MAX_TTL_DEFAULT
 from redlock.core.rounds import Cluster, Round, collect, meet, refuse_misfits
-from redlock.errors import LockContended, QueueFull, QuorumUnavailable
+from redlock.errors import ConfigurationError, LockContended, QueueFull, QuorumUnavailable
 
 # Long: the search for a try and the try itself, each of which goes by what the other was asked.
 __all__ = ["Acquisition", "acquire"]
@@ -78,8 +78,11 @@ def acquire(cluster: Cluster, ask: Acquisition, now: float) -> Flow[Holding]:
     began_at = now
     if not cluster.met:
         now = yield from meet(cluster, now, ask.give_up_at)
-        refuse_misfits(cluster, now)
-        cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
+        try:
+            refuse_misfits(cluster, now)
+            cluster.policy.check_ttl(ask.ttl, cluster.admission.max_ttl())
+        except ConfigurationError as error:
+            raise error.about(ask.resource) from None
         cluster.met = cluster.admission.met(now)
     search = _Search(cluster, ask, began_at)
     try:

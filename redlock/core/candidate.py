@@ -14,7 +14,7 @@ from typing import Any
 from redlock.core.commands import TOKEN_MAX
 from redlock.core.policy import check_text
 from redlock.core.quorum import Kind, Tally
-from redlock.errors import ConfigurationError
+from redlock.errors import ConfigurationError, shown
 
 __all__ = ["INFO_MAX", "NAME_MAX", "Candidate", "Leader", "leader_of"]
 
@@ -49,7 +49,9 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise ConfigurationError(f"candidate={self.name!r} must be a name, and not be empty")
+            raise ConfigurationError(
+                f"candidate={shown(self.name)} must be a name, and not be empty"
+            )
         check_text("candidate", self.name)
         name = _json("candidate", self.name)
         if len(name) - 2 > NAME_MAX:
@@ -58,7 +60,9 @@ class Candidate:
                 " should know into info"
             )
         if not isinstance(self.info, Mapping) or not all(isinstance(key, str) for key in self.info):
-            raise ConfigurationError(f"info={self.info!r} must be a mapping with text as its keys")
+            raise ConfigurationError(
+                f"info={shown(self.info)} must be a mapping with text as its keys"
+            )
         info = _json("info", dict(self.info))
         if len(info) > INFO_MAX:
             raise ConfigurationError(
@@ -102,4 +106,6 @@ def _json(name: str, value: object) -> bytes:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"{name} cannot be written as JSON: {error}") from None
+        raise ConfigurationError(
+            f"{name} cannot be written as JSON, so give text and numbers: {error}"
+        ) from None

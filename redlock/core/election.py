@@ -41,7 +41,7 @@ from redlock.core.steps import (
 )
 from redlock.core.term import Mandate, Reason
 from redlock.core.timings import MARGIN_MIN, ElectionTimings
-from redlock.errors import CandidateUnfit, ConfigurationError, LeadershipLost
+from redlock.errors import CandidateUnfit, ConfigurationError, LeadershipLost, shown
 
 __all__ = [
     "TABLE",
@@ -366,7 +366,11 @@ def _elected(
             break
         if not fit:
             if now >= ask.give_up_at or ask.once:
-                raise CandidateUnfit(f"{candidacy.candidate!r} is not eligible")
+                raise CandidateUnfit(
+                    f"{shown(candidacy.candidate)} was not eligible in time for"
+                    f" {shown(ask.resource)}:"
+                    " see what its check asks for, or wait longer"
+                )
             now, _ = yield Pause(min(now + candidacy.timings.renewal, ask.give_up_at))
             continue
         asked_at = now

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from redlock.core.grant import Grant
-from redlock.errors import LeaseError, LeaseLost, LeaseReleased
+from redlock.errors import LeaseError, LeaseLost, LeaseReleased, shown
 
 __all__ = ["DRIFT_MIN", "Holding", "Status", "longest_ttl", "valid_until", "validity"]
 
@@ -158,8 +158,12 @@ class Holding:
         if self.held(now):
             return None
         if self.status is Status.RELEASED:
-            return LeaseReleased(f"the lease on {self.resource!r} was released")
+            return LeaseReleased(
+                f"the lease on {shown(self.resource)} was released: acquire the lock again"
+            )
         reason = self.reason or f"its validity ended {max(0.0, now - self.valid_until):.3g} s ago"
         return LeaseLost(
-            f"the lease on {self.resource!r} with fencing token {self.token} is lost: {reason}"
+            f"the lease on {shown(self.resource)} with fencing token {self.token} is lost:"
+            f" {reason}:"
+            " stop what it guarded"
         )

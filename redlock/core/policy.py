@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass
 
 from redlock.core.lease import validity
-from redlock.errors import ConfigurationError
+from redlock.errors import ConfigurationError, shown
 
 __all__ = ["Policy", "check_callback", "check_duration", "check_text", "warn_about_nodes"]
 
@@ -51,7 +51,7 @@ class Policy:
         check_duration("ttl", self.ttl)
         check_duration("retry_delay", self.retry_delay)
         if not (isinstance(self.drift_factor, int | float) and 0 <= self.drift_factor < 0.5):
-            told = f"drift_factor={self.drift_factor!r} must be at least 0 and below 0.5"
+            told = f"drift_factor={shown(self.drift_factor)} must be at least 0 and below 0.5"
             raise ConfigurationError(told)
         if self.node_timeout is not None:
             check_duration("node_timeout", self.node_timeout)
@@ -60,16 +60,16 @@ class Policy:
         if self.fence_ttl != 0:
             check_duration("fence_ttl", self.fence_ttl)
         if not isinstance(self.key_prefix, str):
-            raise ConfigurationError(f"key_prefix={self.key_prefix!r} must be a string")
+            raise ConfigurationError(f"key_prefix={shown(self.key_prefix)} must be a string")
         check_text("key_prefix", self.key_prefix)
         if self.durable not in (None, True, False):
-            raise ConfigurationError(f"durable={self.durable!r} must be True, False or None")
+            raise ConfigurationError(f"durable={shown(self.durable)} must be True, False or None")
         for name, value in (
             ("repair_missing_ttl", self.repair_missing_ttl),
             ("fair", self.fair),
         ):
             if value not in (True, False):
-                raise ConfigurationError(f"{name}={value!r} must be True or False")
+                raise ConfigurationError(f"{name}={shown(value)} must be True or False")
         if self.holder is not None:
             check_holder(self.holder)
         self.check_ttl(self.ttl, self.max_ttl)
@@ -82,13 +82,17 @@ class Policy:
         if usable <= ROUND_SHARE * timeout:
             leaves = f"ttl={ttl:g} leaves {max(usable, 0.0):.3g} s of validity"
             needs = f"node_timeout={timeout:g} needs more than {ROUND_SHARE * timeout:.3g} s"
-            raise ConfigurationError(f"{leaves}, and {needs}")
+            do = "give a longer ttl" + (", or a shorter node_timeout" if self.node_timeout else "")
+            raise ConfigurationError(f"{leaves}, and {needs}: {do}")
         if max_ttl is not None and ttl > max_ttl:
-            raise ConfigurationError(f"ttl={ttl:g} is above the cluster's max_ttl={max_ttl:g}")
+            above = f"ttl={ttl:g} is above the cluster's max_ttl={max_ttl:g}"
+            do = f"ask for less, or raise it: `redlock init --max-ttl {ttl:g}`"
+            raise ConfigurationError(f"{above}: {do}")
         longest = max(ttl, max_ttl or 0.0)
         if self.fence_ttl and self.fence_ttl * FENCE_KEPT <= longest:
             relation = f"fence_ttl={self.fence_ttl:g} must be above max_ttl={longest:g}"
-            raise ConfigurationError(f"{relation}: a fence has to outlive every lock")
+            why = "as a fence has to outlive every lock"
+            raise ConfigurationError(f"{relation}, {why}: leave fence_ttl out, or give more")
 
     def node_timeout_for(self, ttl: float) -> float:
         """Seconds after which a node that has not answered is not waited for any more."""
@@ -101,7 +105,9 @@ def check_duration(name: str, value: float) -> None:
     """Refuse what is not a positive, finite number of seconds, or is more than a century."""
     # Compared before anything is computed: an int may be larger than any float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigurationError(f"{name}={value!r} must be a positive, finite number of seconds")
+        raise ConfigurationError(
+            f"{name}={shown(value)} must be a positive, finite number of seconds"
+        )
     if value > DURATION_MAX:
         told = f"{name} must be at most {DURATION_MAX:g} seconds, which is a century"
         raise ConfigurationError(told)
@@ -110,18 +116,18 @@ def check_duration(name: str, value: float) -> None:
 def check_holder(holder: object) -> None:
     """Refuse what cannot stand in a message: no text, a long one, one with control characters."""
     if not isinstance(holder, str):
-        raise ConfigurationError(f"holder={holder!r} must be a string, or None")
+        raise ConfigurationError(f"holder={shown(holder)} must be a string, or None")
     check_text("holder", holder)
     size = len(holder.encode())
     if size > HOLDER_MAX or not holder.isprintable():
         must = f"must be printable, and have at most {HOLDER_MAX} bytes"
-        raise ConfigurationError(f"holder={holder[:HOLDER_MAX]!r} ({size} bytes) {must}")
+        raise ConfigurationError(f"holder={shown(holder)} ({size} bytes) {must}")
 
 
 def check_callback(name: str, value: object) -> None:
     """Refuse what is neither None nor can be called."""
     if value is not None and not callable(value):
-        raise ConfigurationError(f"{name}={value!r} must be a function, or None")
+        raise ConfigurationError(f"{name}={shown(value)} must be a function, or None")
 
 
 def check_text(name: str, value: str) -> None:
@@ -132,8 +138,9 @@ def check_text(name: str, value: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        why = f"{error.reason} at {error.start}"
-        raise ConfigurationError(f"{name}={value!r} cannot be encoded as UTF-8: {why}") from None
+        why = f"cannot be encoded as UTF-8 (character {error.start + 1}: {error.reason})"
+        do = "decode what it was made of with the encoding that it has"
+        raise ConfigurationError(f"{name}={shown(value)} {why}: {do}") from None
 
 
 def warn_about_nodes(nodes: int) -> None:

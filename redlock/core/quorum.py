@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
+from redlock.core.remedies import told
 from redlock.errors import CastVote, NodeError, NodeRefused, NodeUnreachable
 
 __all__ = [
@@ -240,6 +241,16 @@ class Tally:
             for reason, nodes in by_reason.items()
         ]
         return "; ".join([self.count(), *clauses])
+
+    def told(self, head: str) -> str:
+        """The same behind *head*, short enough for a pager, and what to do about it."""
+        reasons = [
+            (name, _REASONS[vote.kind](vote))
+            for name, vote in zip(self.names, self.votes, strict=True)
+            if vote is not None and vote.kind is not Kind.GRANTED
+        ]
+        do = "give a longer ttl, or mend what is slow" if self.late else None
+        return told(f"{head}{self.count()}", reasons, do=do, otherwise="try again")
 
     def count(self) -> str:
         """How many nodes granted, how many were needed, and after how long."""

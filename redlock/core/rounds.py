@@ -18,6 +18,7 @@ from redlock.core.events import Event as Record
 from redlock.core.line import Lines
 from redlock.core.policy import Policy
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote
+from redlock.core.remedies import remedied
 from redlock.errors import ConfigurationError
 
 __all__ = ["Cluster", "Round", "collect", "meet", "refuse_misfits"]
@@ -272,7 +273,7 @@ def refuse_misfits(cluster: Cluster, now: float, *, since: float = float("-inf")
     """
     problem = cluster.admission.problem(since)
     if problem is not None:
-        raise ConfigurationError(f"the node list is wrong: {problem}")
+        raise ConfigurationError(f"the node list is wrong: {remedied(problem)}")
     reasons = cluster.admission.out_of_reach(now, since)
     if reasons is not None:
-        raise ConfigurationError(f"no majority of these nodes may vote: {reasons}")
+        raise ConfigurationError(f"no majority of these nodes may vote: {remedied(reasons)}")

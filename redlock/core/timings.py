@@ -81,22 +81,22 @@ class ElectionTimings:
     def _check(self) -> None:
         if self.renewal < RENEWAL_MIN:
             raise ConfigurationError(
-                f"renewal={self.renewal:g} must be at least {RENEWAL_MIN:g} seconds: less is a spin"
+                f"renewal={self.renewal:g} must be at least {RENEWAL_MIN:g} seconds: give more"
             )
         if self.margin < MARGIN_MIN:
             raise ConfigurationError(
                 f"a leader may still be stopping {self.stopped_after:.4g} s after its last renewal"
                 f" (kill={self.kill:g} leaves slack={self.slack:g} no room), and the next one may"
-                f" start {self.validity:.4g} s after it: ttl={self.ttl:g} less drift"
+                f" start {self.validity:.4g} s after it, ttl={self.ttl:g} less drift: give a larger"
+                " kill, or ttl"
             )
         known = self.renewal + self.node_timeout + self.slack
         if not known <= self.jeopardy_after:
             raise ConfigurationError(
-                f"a renewal is known to have failed {known:.4g} s after the last one"
-                f" (renewal={self.renewal:g}, node_timeout={self.node_timeout:g},"
-                f" slack={self.slack:g}), and jeopardy begins {self.jeopardy_after:.4g} s after it:"
-                f" ttl={self.ttl:g} less drift, jeopardy={self.jeopardy:g}, stop={self.stop:g} and"
-                f" kill={self.kill:g}"
+                f"a failed renewal is known of after {known:.4g} s (renewal={self.renewal:g},"
+                f" node_timeout={self.node_timeout:g}, slack={self.slack:g}), and jeopardy begins"
+                f" after {self.jeopardy_after:.4g} s (ttl={self.ttl:g}, jeopardy={self.jeopardy:g},"
+                f" stop={self.stop:g}, kill={self.kill:g}): renew sooner, or give a longer ttl"
             )
 
     def under(self, policy: Policy) -> ElectionTimings:

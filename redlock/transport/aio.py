@@ -250,7 +250,7 @@ class AsyncDriver:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 raise ConfigurationError(
-                    "no event loop runs here: this Redlock, its locks and leases are for one loop"
+                    "no event loop runs here: use this Redlock, its locks and leases in a coroutine"
                 ) from None
             if self._loop not in (None, loop):
                 raise ConfigurationError(
@@ -344,7 +344,7 @@ class AsyncDriver:
 
 
 def _closed() -> RedlockError:
-    return RedlockError("this Redlock is closed")
+    return RedlockError("this Redlock is closed: make another")
 
 
 def _owing(link: Link) -> bool:

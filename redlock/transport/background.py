@@ -82,7 +82,8 @@ class Background(Worker):
                     self._incoming.remove(watch)
         if problem is not None:
             raise RedlockError(
-                f"the lease on {watch.holding.resource!r} cannot be watched: {problem}"
+                f"the lease on {watch.holding.resource!r} cannot be watched: {problem}:"
+                " allow more threads and descriptors"
             )
         if min(watch.renew_at, watch.holding.valid_until) < self._wakes_at:
             self._wake()

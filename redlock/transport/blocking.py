@@ -608,4 +608,4 @@ def _connect(
 
 
 def _closed() -> RedlockError:
-    return RedlockError("this Redlock is closed")
+    return RedlockError("this Redlock is closed: make another")

@@ -222,7 +222,7 @@ def endpoints(nodes: Sequence[NodeSpec]) -> list[Endpoint]:
     credentials."""
     if isinstance(nodes, str | bytes | Mapping) or not isinstance(nodes, Sequence):
         raise ConfigurationError(
-            "nodes must be a list: of URLs, of clients, or of dict(host=..., port=...)"
+            "nodes must be a list: of URLs, clients, or dict(host=..., port=...)"
         )
     if not nodes:
         raise ConfigurationError("nodes is empty: name at least one server")
@@ -230,7 +230,7 @@ def endpoints(nodes: Sequence[NodeSpec]) -> list[Endpoint]:
     for place, endpoint in enumerate(found):
         for other in found[:place]:
             if other.address == endpoint.address:
-                raise ConfigurationError(f"nodes names the same server twice: {endpoint.name}")
+                raise ConfigurationError(f"nodes has {endpoint.name} twice: name it once")
     return found
 
 
@@ -245,7 +245,7 @@ def _endpoint(place: int, spec: NodeSpec) -> Endpoint:
     except (ValueError, TypeError, AttributeError, redis.RedisError) as error:
         problem = _without_url(spec, error)
     if problem:  # Raised out here, so that it carries no context: that one may repeat the URL.
-        raise ConfigurationError(f"nodes[{place}] cannot be understood: {problem}")
+        raise ConfigurationError(f"nodes[{place}] cannot be understood, so correct it: {problem}")
     return endpoint
 
 

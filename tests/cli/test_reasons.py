@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redlock.cli.reasons import MESSAGE_MAX, advice, alike, remedied, told
+from redlock.core.remedies import advice, alike, remedied, told
+from redlock.errors import MESSAGE_MAX
 
 NODES = [f"redis://lock-{number}.eu-central.example.org:6379" for number in range(1, 6)]
 

@@ -39,9 +39,11 @@ def in_a_script(node: Node) -> Iterator[None]:
     with (
         node.client() as client,
         node.client() as other,
-        contextlib.closing(other.connection_pool) as pool,
+        contextlib.ExitStack() as stack,
     ):
-        pool.get_connection().send_command("EVAL", "while true do end", 0)
+        endless = other.connection_pool.make_connection()
+        stack.callback(endless.disconnect)
+        endless.send_command("EVAL", "while true do end", 0)
         with pytest.raises(redis.ResponseError, match="BUSY"):
             while True:
                 client.ping()

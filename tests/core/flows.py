@@ -589,9 +589,7 @@ def _outcome(course: Course) -> str:
     if isinstance(error, Cancelled):
         return "Cancelled"
     if isinstance(error, AcquireError):
-        assert (
-            isinstance(error.tally, Tally) and str(error) == f"lock 'r': {error.tally.describe()}"
-        )
+        assert isinstance(error.tally, Tally) and str(error) == error.tally.told("lock 'r': ")
         return f"{type(error).__name__}: {_votes(error.tally)}"
     if error is not None:
         return f"{type(error).__name__}: {error}"

@@ -146,12 +146,15 @@ def test_the_error_names_resource_token_and_reason() -> None:
     lease = holding(until=10.0)
     assert (
         str(lease.error(12.5))
-        == "the lease on 'r' with fencing token 7 is lost: its validity ended 2.5 s ago"
+        == "the lease on 'r' with fencing token 7 is lost: its validity ended 2.5 s ago:"
+        " stop what it guarded"
     )
     lease.lose("a majority said so")
     assert (
-        str(lease.error(1.0)) == "the lease on 'r' with fencing token 7 is lost: a majority said so"
+        str(lease.error(1.0))
+        == "the lease on 'r' with fencing token 7 is lost: a majority said so:"
+        " stop what it guarded"
     )
     released = holding()
     released.end()
-    assert str(released.error(1.0)) == "the lease on 'r' was released"
+    assert str(released.error(1.0)) == "the lease on 'r' was released: acquire the lock again"

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redlock.core.quorum import Fault, FaultKind, Kind, Tally, Vote, majority
-from redlock.errors import LockContended, NodeRefused, NodeUnreachable, QuorumUnavailable
+from redlock.errors import (
+    MESSAGE_MAX,
+    LockContended,
+    NodeRefused,
+    NodeUnreachable,
+    QuorumUnavailable,
+)
 
 FENCES = st.integers(0, 50)
 VOTES = st.one_of(
@@ -249,11 +255,15 @@ def test_the_message_names_the_lock_counts_and_gives_each_reason_once() -> None:
         "redis://c:1 is held by x... without an expiry (repair_missing_ttl=True gives it one); "
         "redis://d:1, redis://f:1: refused the connection"
     )
+    assert tally.describe() == told
+    told += ": wait longer, or see `redlock status`"
     assert str(LockContended(tally)) == told
     error = QuorumUnavailable(tally)
     error.about("orders")
     error.about("another")
-    assert str(error) == f"lock 'orders': {told}"
+    # What does not fit on a pager is cut, and what to do is kept.
+    assert str(error).startswith(f"lock 'orders': {told[:140]}") and len(str(error)) <= MESSAGE_MAX
+    assert str(error).endswith(": wait longer, or see `redlock status`")
     copied = pickle.loads(pickle.dumps(LockContended(tally, "orders")))
     assert (str(copied), copied.resource) == (f"lock 'orders': {told}", "orders")
     assert tally.cast_votes()[4].reason == "was not waited for"

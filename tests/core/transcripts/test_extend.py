@@ -67,7 +67,8 @@ def test_an_extension_counts_only_while_the_old_validity_lasts() -> None:
             wait until 0.998
         0.995 1 granted
         0.998 2 granted
-            LeaseLost: the lease on 'r' with fencing token 1024000 is lost: its validity ended 0 s ago
+            LeaseLost: the lease on 'r' with fencing token 1024000 is lost: its validity ended 0 s
+              ago: stop what it guarded
         0.998 status
             over, valid until 0.998
     """)
@@ -98,7 +99,8 @@ def test_an_extension_counts_only_while_the_old_validity_lasts() -> None:
             EXTEND by 1 A:1024000 -> 1 2 3
             wait until 0.998
         0.998 tick
-            LeaseLost: the lease on 'r' with fencing token 1024000 is lost: its validity ended 0 s ago
+            LeaseLost: the lease on 'r' with fencing token 1024000 is lost: its validity ended 0 s
+              ago: stop what it guarded
     """)
 
 
@@ -113,7 +115,7 @@ def test_an_extension_of_a_lease_that_ended_sends_nothing() -> None:
             held A:1024000 until 0.988, touched 1 2 3
         1.000 extend
             LeaseLost: the lease on 'r' with fencing token 1024000 is lost: its validity ended 0.012 s
-              ago
+              ago: stop what it guarded
     """)
 
 
@@ -135,7 +137,7 @@ def test_an_extension_that_a_majority_denies_loses_the_lease_at_once() -> None:
             LeaseLost: the lease on 'r' with fencing token 1024000 is lost: a majority of the nodes
               does not hold it any more: 0 of 3 nodes confirmed, 2 needed, after 0.02 s
               n1 is held by X:7... for 5 s more
-              n2 refused the token: its fence is at 1024001
+              n2 refused the token: its fence is at 1024001: stop what it guarded
         1.020 status
             LOST, valid until 9.898
     """)
@@ -199,7 +201,7 @@ def test_a_release_during_an_extension_wins() -> None:
             release: FREE A:1024000 place - -> 1 2 3
             release: wait until 1.27
         1.030 2 granted
-            extend: LeaseReleased: the lease on 'r' was released
+            extend: LeaseReleased: the lease on 'r' was released: acquire the lock again
         1.030 status
             RELEASED, valid until 9.898
         1.040 1 2 freed
@@ -219,7 +221,7 @@ def test_a_release_during_an_extension_wins() -> None:
             release: FREE A:1024000 place - -> 1 2 3
             release: wait until 1.27
         1.030 1 lost
-            extend: LeaseReleased: the lease on 'r' was released
+            extend: LeaseReleased: the lease on 'r' was released: acquire the lock again
             FREE A:1024000 place - -> 1
     """)
 

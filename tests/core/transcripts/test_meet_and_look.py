@@ -77,13 +77,15 @@ def test_a_wrong_list_is_an_error_of_every_call() -> None:
             wait until 0.25
         0.010 1 2 replica
         0.020 3 admitted
-            ConfigurationError: no majority of these nodes may vote: n1, n2: is a slave, not a master
+            ConfigurationError: lock 'r': no majority of these nodes may vote: n1, n2: is a slave, not
+              a master: name masters alone
         1.000 acquire
             GREET -> 1 2 3
             wait until 1.25
         1.010 1 2 replica
         1.010 3 admitted
-            ConfigurationError: no majority of these nodes may vote: n1, n2: is a slave, not a master
+            ConfigurationError: lock 'r': no majority of these nodes may vote: n1, n2: is a slave, not
+              a master: name masters alone
     """)
 
 
@@ -97,8 +99,9 @@ def test_unfit_nodes_are_an_error_only_when_they_put_a_majority_out_of_reach() -
         0.010 1 replica
         0.010 2 evicting
         0.020 3 admitted
-            ConfigurationError: no majority of these nodes may vote: n1 is a slave, not a master
-              n2 may evict locks (maxmemory-policy allkeys-lru, must be noeviction)
+            ConfigurationError: lock 'r': no majority of these nodes may vote: n1 is a slave, not a
+              master
+              n2 may evict locks (maxmemory-policy allkeys-lru, must be noeviction): name masters alone
     """)
 
 
@@ -112,7 +115,8 @@ def test_the_same_server_twice_is_an_error_at_once() -> None:
         0.010 1 admitted
         0.010 2 twin of=1
         0.020 3 admitted
-            ConfigurationError: the node list is wrong: n1 is the same server as n2 (run id run-1)
+            ConfigurationError: lock 'r': the node list is wrong: n1 is the same server as n2 (run id
+              run-1): correct the node list
     """)
 
 
@@ -124,7 +128,8 @@ def test_a_ttl_above_the_clusters_max_ttl_is_an_error_of_the_first_acquire() -> 
             GREET -> 1 2 3
             wait until 0.25
         0.010 1 2 3 admitted max_ttl=15
-            ConfigurationError: ttl=20 is above the cluster's max_ttl=15
+            ConfigurationError: lock 'r': ttl=20 is above the cluster's max_ttl=15: ask for less, or
+              raise it: `redlock init --max-ttl 20`
     """)
 
 
@@ -138,8 +143,9 @@ def test_nodes_that_are_found_unfit_later_are_an_error_of_that_acquire() -> None
     for node in (0, 1):
         play.fail(node, "error")
     assert play.out[0] == "FREE A:1024000 place ? -> 1 2 3"
-    assert play.out[-1:] == [
-        "ConfigurationError: no majority of these nodes may vote: n1, n2: is a slave, not a master",
+    assert play.out[-2:] == [
+        "ConfigurationError: no majority of these nodes may vote: n1, n2: is a slave, not a master:",
+        "  name masters alone",
     ]
 
 

@@ -156,7 +156,7 @@ def test_a_lost_lease_is_released_all_the_same_and_false() -> None:
         1.010 1 2 busy
             LeaseLost: the lease on 'r' with fencing token 1024000 is lost: a majority of the nodes
               does not hold it any more: 0 of 3 nodes confirmed, 2 needed, after 0.01 s
-              n1, n2: is held by X:7... for 5 s more
+              n1, n2: is held by X:7... for 5 s more: stop what it guarded
         1.020 release
             FREE A:1024000 place - -> 1 2 3
             wait until 1.27

@@ -63,7 +63,7 @@ def test_verify_takes_a_missing_lock_for_no_evidence() -> None:
             LeaseLost: the lease on 'r' with fencing token 1024000 is lost: a majority of the nodes
               does not hold it any more: 0 of 3 nodes confirmed, 2 needed, after 0.01 s
               n1 refused the token: its fence is at 1024001
-              n2 is held by X:7... for 5 s more
+              n2 is held by X:7... for 5 s more: stop what it guarded
         1.010 status
             LOST, valid until 9.898
     """)
