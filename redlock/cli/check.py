@@ -63,9 +63,9 @@ def check(
         text = f"{able} of {len(ready)} nodes vote and let this user lead, {needed} needed"
         new_console().print(f"{text}: {verdict}", style="bold")
     if timings.ttl > longest:
-        told = f"ttl={timings.ttl:g} is above the cluster's max_ttl={longest:g}"
+        text = f"ttl={timings.ttl:g} is above the cluster's max_ttl={longest:g}"
         do = f"ask for less, or raise it: `redlock init --max-ttl {timings.ttl:g}`"
-        raise ConfigurationError(f"{told}: {do}").about(name)
+        raise ConfigurationError(f"{text}: {do}").about(name)
     return OK if able >= needed else NO_MAJORITY
 
 
