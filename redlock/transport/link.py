@@ -417,11 +417,7 @@ class Link:
                 elif len(self.in_flight) < IN_FLIGHT_MAX:
                     out += self._write(request, encode(command), now)
                 else:  # A release among them is owed since it waits here.
-                    self._fail(
-                        request,
-                        Fault(FaultKind.SATURATED, f"has {IN_FLIGHT_MAX} requests in flight"),
-                        now,
-                    )
+                    self._fail(request, _full(IN_FLIGHT_MAX), now)
             elif greeting.learning:
                 self._waiting.append(request)
             else:
@@ -439,11 +435,7 @@ class Link:
                 elif len(self.in_flight) < TAKES_MAX:
                     out += self._write_vote(request, encode(command), now)
                 else:
-                    self._fail(
-                        request,
-                        Fault(FaultKind.SATURATED, f"has {TAKES_MAX} requests in flight"),
-                        now,
-                    )
+                    self._fail(request, _full(TAKES_MAX), now)
         return out
 
     # Admission
@@ -603,6 +595,10 @@ class Link:
             if isinstance(request.command, Free):
                 self.node.owe(request.command, now)
             self._fail(request, fault, now)
+
+
+def _full(most: int) -> Fault:
+    return Fault(FaultKind.SATURATED, f"has {most} requests in flight")
 
 
 def _too_late(request: Request) -> Fault:
