@@ -417,7 +417,7 @@ class Link:
                 elif len(self.in_flight) < IN_FLIGHT_MAX:
                     out += self._write(request, encode(command), now)
                 else:  # A release among them is owed since it waits here.
-                    self._fail(request, _saturated(IN_FLIGHT_MAX), now)
+                    self._fail(request, _full(IN_FLIGHT_MAX), now)
             elif greeting.learning:
                 self._waiting.append(request)
             else:
@@ -435,7 +435,7 @@ class Link:
                 elif len(self.in_flight) < TAKES_MAX:
                     out += self._write_vote(request, encode(command), now)
                 else:
-                    self._fail(request, _saturated(TAKES_MAX), now)
+                    self._fail(request, _full(TAKES_MAX), now)
         return out
 
     # Admission
@@ -597,10 +597,10 @@ class Link:
             self._fail(request, fault, now)
 
 
+def _full(most: int) -> Fault:
+    return Fault(FaultKind.SATURATED, f"has {most} requests in flight")
+
+
 def _too_late(request: Request) -> Fault:
     over = "the vote was decided" if request.not_after == NEVER else "the time for it was over"
     return Fault(FaultKind.EXPIRED, f"was not asked: {over}")
-
-
-def _saturated(limit: int) -> Fault:
-    return Fault(FaultKind.SATURATED, f"has {limit} requests in flight")
