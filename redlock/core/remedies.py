@@ -44,7 +44,10 @@ _ADVICE = (
         r"did not answer|not connected|lost the connection|not be reached|not be dialled",
         "look at the server, and the network to it",
     ),
-    (r"nonsense|sent what|\bsaid ", "see the server's log, and that it is Redis or Valkey"),
+    (
+        r"nonsense|\bsent (?:an?|what) |\bsaid ",
+        "see the server's log, and that it is Redis or Valkey",
+    ),
 )
 
 

@@ -161,7 +161,8 @@ class Fake:
             self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError), connection.makefile("rb") as stream:
+        # Whoever looks for the reason of a fault asks in TLS as well, which is no command.
+        with connection, suppress(OSError, ValueError), connection.makefile("rb") as stream:
             stays = self._act("CONNECT", b"", connection)
             while stays and (words := _command(stream)):
                 name = NAMES.get(words[1] if len(words) > 1 else b"", words[0].decode())
