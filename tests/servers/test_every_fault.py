@@ -101,7 +101,7 @@ def busy(nodes: Sequence[Node]) -> Iterator[list[str]]:
     with ExitStack() as stack:
         for node in nodes[:2]:
             client = stack.enter_context(node.client())
-            stack.callback(lambda client=client: until_killed(client))
+            stack.callback(until_killed, client)
             other = stack.enter_context(node.client()).connection_pool.make_connection()
             stack.callback(other.disconnect)
             ask(node, "CONFIG", "SET", "busy-reply-threshold", "10")
@@ -277,8 +277,8 @@ def test_a_fault_is_told_to_the_program_and_to_the_operator(three: Nodes, fault:
         assert line.startswith(PREFIX)
         where = "" if said.returncode == 4 else node
         check(line, repr(LOCK), where, reason, remedy, most=LINE_MAX)
-    for node in three:
-        with node.client() as client:
+    for server in three:
+        with server.client() as client:
             assert not client.exists(f"redlock:{LOCK}"), "nothing of a try stays behind"
 
 
