@@ -21,6 +21,7 @@ from redlock.core.look import inspect_nodes, peek
 from redlock.core.names import keys_of
 from redlock.core.release import abandon, release
 from redlock.errors import (
+    MESSAGE_MAX,
     AcquireError,
     ConfigurationError,
     LeaseError,
@@ -430,15 +431,21 @@ class Actor:
 
 
 def _says_why(error: AcquireError, resource: str) -> bool:
-    """Whether its message has the lock, and every node that refused or failed with its reason;
-    what was granted has no fault."""
-    votes, told = error.votes, str(error)
+    """Whether every node that refused or failed has its reason, what was granted has no fault, and
+    the message has the lock and begins with a reason: it is one screen, so more may be cut."""
+    failed = [vote for vote in error.votes if vote.error is not None]
     # Where not even a connection was to be had, the public API adds it.
     named = error.resource in (resource, None)
-    whole = all(
-        vote.node in told and vote.reason in told for vote in votes if vote.error is not None
+    told = str(error)
+    begins = not failed or any(vote.reason[:_SAID] in told for vote in failed)
+    whole = all(vote.reason for vote in failed) and len(told) <= MESSAGE_MAX
+    return (
+        named and begins and whole and not any(vote.granted and vote.error for vote in error.votes)
     )
-    return named and whole and not any(vote.granted and vote.error for vote in votes)
+
+
+_SAID = 40
+"""Characters of a reason that are in a message, where reasons that are alike stand there once."""
 
 
 def _outcome(error: BaseException) -> str:

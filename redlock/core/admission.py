@@ -36,6 +36,7 @@ from redlock.core import founding, quarantine
 from redlock.core.commands import Mark
 from redlock.core.identity import Identity, Marker, Memory
 from redlock.core.quorum import Fault, FaultKind
+from redlock.core.remedies import clause
 from redlock.core.roster import RESTARTED, Loss, Record, Roster
 from redlock.core.standing import UNKNOWN, Standing, State, refused
 
@@ -214,8 +215,7 @@ class Admission:
         return None
 
     def out_of_reach(self, at: float, since: float = float("-inf")) -> str | None:
-        """Why no majority can ever vote as things are configured, naming each node; None if one
-        could.
+        """Why no majority can ever vote as things are configured, naming nodes; None if one could.
 
         Of what nodes told of themselves only what came after *since* counts: somebody may have
         mended it meanwhile. One without a marker is refused for what the other nodes told, so then
@@ -238,10 +238,7 @@ class Admission:
             if fault is not None and fault.kind is FaultKind.REFUSED:
                 reasons.setdefault(fault.detail, []).append(self.names[node])
         left = len(self.names) - sum(map(len, reasons.values()))
-        clauses = [
-            f"{', '.join(nodes)}{':' if len(nodes) > 1 else ''} {reason}"
-            for reason, nodes in reasons.items()
-        ]
+        clauses = [clause(nodes, reason) for reason, nodes in reasons.items()]
         return "; ".join(clauses) if left < self._roster.needed else None
 
     def max_ttl(self) -> float | None:

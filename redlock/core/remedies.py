@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from redlock.errors import MESSAGE_MAX
 
-__all__ = ["advice", "alike", "remedied", "told"]
+__all__ = ["advice", "alike", "clause", "remedied", "told"]
 
 _REASON_MAX = 110
 _DERIVED = "is not asked before a majority"
@@ -29,8 +29,8 @@ _ADVICE = (
     (r"not a master", "name masters alone"),
     (r"may evict", "set maxmemory-policy noeviction"),
     (r"cluster mode", "name servers that are no Redis Cluster"),
-    (r"has no marker", "if it never had a lock, run `redlock init`"),
     (r"belongs to|same server|of this cluster", "correct the node list"),
+    (r"has no marker", "if it never had a lock, run `redlock init`"),
     (r"quarantine", "wait; `redlock nodes --wait 90` shows when"),
     (r"LOADING", "wait until it has its data"),
     (r"OOM", "free memory there, or raise maxmemory"),
@@ -72,7 +72,7 @@ def told(
         end = otherwise if by_reason else ""
     end = f": {end}" if end and by_reason else f"; {end}" if end else ""
     for most in (len(by_reason) and 99, 2, 1):
-        clauses = [_clause(nodes, reason, most) for reason, nodes in by_reason.values()]
+        clauses = [clause(nodes, reason, most) for reason, nodes in by_reason.values()]
         text = "; ".join([head, *clauses])
         if len(text) + len(end) <= MESSAGE_MAX:
             return text + end
@@ -99,7 +99,8 @@ def alike(reason: str) -> str:
     return re.sub(r" (?:for|within|in) # s\b", "", numbered)
 
 
-def _clause(nodes: list[str], reason: str, most: int) -> str:
+def clause(nodes: list[str], reason: str, most: int = 2) -> str:
+    """The *nodes*, of which *most* are named, with their *reason*."""
     names = ", ".join(nodes[:most])
     more = f" and {len(nodes) - most} more" if len(nodes) > most else ""
     short = reason if len(reason) <= _REASON_MAX else f"{reason[: _REASON_MAX - 3]}..."

@@ -26,7 +26,7 @@ from redis.retry import Retry
 
 from redlock.core.quorum import Fault, FaultKind
 from redlock.errors import ConfigurationError
-from redlock.transport.lasting import lasting
+from redlock.transport.lasting import lasting, unaddressed
 from redlock.transport.lookup import Lookup
 
 __all__ = ["Endpoint", "NodeSpec", "cut", "endpoints", "hang_up"]
@@ -190,7 +190,7 @@ class Endpoint:
         text = self._said(error)
         if _refused(error) or "refused" in text.lower():
             return Fault(FaultKind.UNREACHABLE, "refused the connection")
-        return Fault(FaultKind.UNREACHABLE, f"could not be reached ({text})")
+        return Fault(FaultKind.UNREACHABLE, f"could not be reached ({unaddressed(text)})")
 
     def _said(self, error: BaseException) -> str:
         text = str(error) or type(error).__name__

@@ -7,6 +7,7 @@ name that nobody knows stay as they are until somebody acts, so the words say wh
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -67,3 +68,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
+
+
+def unaddressed(text: str) -> str:
+    """What redis-py says of a connection that failed, without the address: a vote has that."""
+    return re.sub(r"^Error -?\d+ (?:while )?connecting to \S+ ", "", text).removesuffix(".")

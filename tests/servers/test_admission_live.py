@@ -1131,7 +1131,7 @@ def test_initialise_refuses_what_cannot_be_a_cluster(veterans: Cluster) -> None:
         with pytest.raises((ConfigurationError, NodeUnreachable), match=told):
             initialise(urls)
     for cluster in ("", " ", "-", "two words"):
-        with pytest.raises(ConfigurationError, match="must be a word"):
+        with pytest.raises(ConfigurationError, match="must be one word"):
             initialise(veterans.urls, cluster=cluster)
     with pytest.raises(ConfigurationError, match=r"cluster='\\udc80' cannot be encoded"):
         initialise(veterans.urls, cluster="\udc80")
