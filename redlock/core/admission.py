@@ -46,6 +46,8 @@ __all__ = ["Admission", "Standing", "State"]
 PAST_MAX = 32
 """Memories for each name that are kept as met before the present ones. An older one comes back
 with a lower floor anyway; the list is for those that no quarantine lay between."""
+_TOLD_MAX = 190
+"""Characters of reasons up to which every node is named; a message is one screen."""
 _GREW, _GONE = "it evicted keys", "its marker is gone"
 _PROMOTED = "it was a replica, and was promoted"
 _RESTARTED_OR_PROMOTED = "it restarted, or was a replica and was promoted"
@@ -238,8 +240,13 @@ class Admission:
             if fault is not None and fault.kind is FaultKind.REFUSED:
                 reasons.setdefault(fault.detail, []).append(self.names[node])
         left = len(self.names) - sum(map(len, reasons.values()))
-        clauses = [clause(nodes, reason) for reason, nodes in reasons.items()]
-        return "; ".join(clauses) if left < self._roster.needed else None
+        if left >= self._roster.needed:
+            return None
+        for most in (len(self.names), 2):
+            text = "; ".join([clause(nodes, reason, most) for reason, nodes in reasons.items()])
+            if len(text) <= _TOLD_MAX:
+                break
+        return text
 
     def max_ttl(self) -> float | None:
         """Longest ttl that a majority of the nodes accepts, as far as their markers are known."""

@@ -99,7 +99,7 @@ def alike(reason: str) -> str:
     return re.sub(r" (?:for|within|in) # s\b", "", numbered)
 
 
-def clause(nodes: list[str], reason: str, most: int = 2) -> str:
+def clause(nodes: list[str], reason: str, most: int) -> str:
     """The *nodes*, of which *most* are named, with their *reason*."""
     names = ", ".join(nodes[:most])
     more = f" and {len(nodes) - most} more" if len(nodes) > most else ""
