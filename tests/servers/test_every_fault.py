@@ -162,6 +162,16 @@ def held(nodes: Sequence[Node]) -> Iterator[list[str]]:
 
 
 @contextmanager
+def split(nodes: Sequence[Node]) -> Iterator[None]:
+    """Two holders with a node each, and one node without."""
+    for node, value in zip(nodes[:2], ("one", "another"), strict=True):
+        ask(node, "SET", f"redlock:{LOCK}", value, "PX", "60000")
+    yield
+    for node in nodes[:2]:
+        ask(node, "DEL", f"redlock:{LOCK}")
+
+
+@contextmanager
 def without_end(nodes: Sequence[Node]) -> Iterator[list[str]]:
     for node in nodes:
         ask(node, "SET", f"redlock:{LOCK}", "somebody")
@@ -285,6 +295,7 @@ def test_a_fault_is_told_to_the_program_and_to_the_operator(three: Nodes, fault:
 REFUSED = [f"redis://127.0.0.1:{port}" for port in (1, 2, 3)]
 COMMANDS: dict[str, tuple[str, str, int, str]] = {
     "status": ("down", f"status {LOCK}", 5, "refused the connection"),
+    "status, split": ("split", f"status {LOCK}", 1, "no majority of the nodes agrees"),
     "leader": ("down", f"leader {LOCK}", 5, f"'{LOCK}'.*start the server"),
     "locks": ("down", "locks", 5, "start the server"),
     "release": ("down", f"release --force --yes {LOCK}", 5, "start the server"),
@@ -321,10 +332,14 @@ def test_a_command_ends_with_its_status_and_says_what_to_do(three: Nodes, row: s
         urls = {"down": REFUSED, "none": []}.get(where, three.urls)
         if where == "held":
             stack.enter_context(held(list(three)))
+        if where == "split":
+            stack.enter_context(split(list(three)))
         said = run(urls, *words.split(" "))
     assert said.returncode == status, said
     lines = [line for line in said.stderr.splitlines() if not line.startswith(("Usage", "Try"))]
     if where == "down" and not lines:  # `status` and `nodes` show a table instead.
         lines = [said.stdout.replace("\n", " ")[-LINE_MAX:]]
+    if where == "split":
+        lines = said.stdout.splitlines()[:1]
     text = [line for line in lines if line.strip()][-1]
     check(text, told, most=LINE_MAX)
