@@ -7,7 +7,6 @@ The servers are shared: a row brings its fault and takes it away again.
 from __future__ import annotations
 
 import contextlib
-import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,25 +17,13 @@ import redis
 
 from redlock import Redlock, RedlockError
 from redlock.embedded import Node, Nodes
-from redlock.errors import MESSAGE_MAX
 from redlock.initialise import initialise
+from tests.contract.test_bad_values import LOCK, SECRET, check
 from tests.servers.test_cli import run
 from tests.servers.test_faults import Fake
 
-SECRET = "s3cr3t"
 LINE_MAX = 300
 PREFIX = "redlock: "
-LOCK = "job-7"
-
-
-def check(text: str, *names: str, most: int = MESSAGE_MAX) -> None:
-    """*text* has every one of *names*, fits, says nothing twice, and tells no password."""
-    for name in names:
-        assert re.search(name, text), f"{name!r} is missing in {text!r}"
-    assert len(text) <= most, (len(text), text)
-    assert SECRET not in text
-    clauses = [re.sub(r"redis\S+://\S+|\d+", "#", part).strip() for part in text.split("; ")]
-    assert len(set(clauses)) == len(clauses), f"the same is said twice in {text!r}"
 
 
 def ask(node: Node, *words: Any) -> None:
@@ -61,18 +48,22 @@ def passwords(nodes: Sequence[Node], some: int) -> Iterator[list[str]]:
     for node in nodes[:some]:
         ask(node, "ACL", "SETUSER", "other", "on", ">right", "~*", "+@all")
     wrong = [node.url.replace("://", f"://other:{SECRET}@") for node in nodes[:some]]
-    yield [*wrong, *(node.url for node in nodes[some:])]
-    for node in nodes[:some]:
-        ask(node, "ACL", "DELUSER", "other")
+    try:
+        yield [*wrong, *(node.url for node in nodes[some:])]
+    finally:
+        for node in nodes[:some]:
+            ask(node, "ACL", "DELUSER", "other")
 
 
 @contextmanager
 def rights(nodes: Sequence[Node]) -> Iterator[list[str]]:
     for node in nodes:
         ask(node, "ACL", "SETUSER", "poor", "on", f">{SECRET}", "~*", "+ping", "+info")
-    yield [node.url.replace("://", f"://poor:{SECRET}@") for node in nodes]
-    for node in nodes:
-        ask(node, "ACL", "DELUSER", "poor")
+    try:
+        yield [node.url.replace("://", f"://poor:{SECRET}@") for node in nodes]
+    finally:
+        for node in nodes:
+            ask(node, "ACL", "DELUSER", "poor")
 
 
 def begin_anew(nodes: Sequence[Node]) -> None:
@@ -145,13 +136,24 @@ def black_holes(nodes: Sequence[Node]) -> Iterator[list[str]]:
         yield [*(f"redis://127.0.0.1:{each.getsockname()[1]}" for each in held), nodes[2].url]
 
 
-@contextmanager
-def fence_of_text(nodes: Sequence[Node]) -> Iterator[list[str]]:
-    for node in nodes:
-        ask(node, "SET", f"redlock:{LOCK}:fence", "abc")
-    yield [node.url for node in nodes]
-    for node in nodes:
-        ask(node, "DEL", f"redlock:{LOCK}:fence")
+def found(key: str, *values: str) -> Callable[[Sequence[Node]], Any]:
+    """Each of the first nodes has one of *values* there, which somebody else wrote."""
+
+    @contextmanager
+    def provoke(nodes: Sequence[Node]) -> Iterator[list[str]]:
+        for node, value in zip(nodes, values, strict=False):
+            ask(node, "SET", key, value)
+        try:
+            yield [node.url for node in nodes]
+        finally:
+            for node in nodes:
+                ask(node, "DEL", key)
+
+    return provoke
+
+
+split = found(f"redlock:{LOCK}", "one", "another")
+"""Two holders with a node each, and one node without."""
 
 
 @contextmanager
@@ -159,25 +161,6 @@ def held(nodes: Sequence[Node]) -> Iterator[list[str]]:
     urls = [node.url for node in nodes]
     with Redlock(urls) as locks, locks.lock(LOCK, timeout=10.0):
         yield urls
-
-
-@contextmanager
-def split(nodes: Sequence[Node]) -> Iterator[None]:
-    """Two holders with a node each, and one node without."""
-    for node, value in zip(nodes[:2], ("one", "another"), strict=True):
-        ask(node, "SET", f"redlock:{LOCK}", value, "PX", "60000")
-    yield
-    for node in nodes[:2]:
-        ask(node, "DEL", f"redlock:{LOCK}")
-
-
-@contextmanager
-def without_end(nodes: Sequence[Node]) -> Iterator[list[str]]:
-    for node in nodes:
-        ask(node, "SET", f"redlock:{LOCK}", "somebody")
-    yield [node.url for node in nodes]
-    for node in nodes:
-        ask(node, "DEL", f"redlock:{LOCK}")
 
 
 @contextmanager
@@ -254,9 +237,17 @@ FAULTS: dict[str, tuple[Callable[[Sequence[Node]], Any], str, str]] = {
         "reached|nonsense|said|lost|sent",
         "server",
     ),
-    "fence of text": (fence_of_text, "fence", "delete its fence key"),
+    "fence of text": (
+        found(f"redlock:{LOCK}:fence", *["abc"] * 3),
+        "fence",
+        "delete its fence key",
+    ),
     "held": (held, "is held by", "wait longer"),
-    "held without an end": (without_end, "without an expiry", "release --force"),
+    "held without an end": (
+        found(f"redlock:{LOCK}", *["somebody"] * 3),
+        "without an expiry",
+        "release --force",
+    ),
 }
 
 
